@@ -1,0 +1,330 @@
+"""What a notebook found: numbers with their subjects, tables and figures, written into one results folder."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from nbkit.claims.ledger import load_paper
+from nbkit.core.checks import NbkitError, closest, require
+from nbkit.core.files import atomic, write_json, write_text
+from nbkit.core.protocols import Cohort
+
+OBSERVATIONS, ARTEFACTS = "observations.jsonl", "artefacts.json"
+PNG_BYTES = 250_000
+DPI_LADDER = (180, 150, 120, 100, 80, 64)
+
+
+class Savable(Protocol):
+    """Anything that saves itself as a picture the way a matplotlib Figure does."""
+
+    def savefig(self, path: Path, **options: Any) -> None:
+        """Write the picture to `path`."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One number a notebook measured.
+
+    Parameters
+    ----------
+    id : str
+        The ledger's id of the published number it stands beside.
+    value, sd : float
+        Mean and sample standard deviation over subjects (or the single value; sd None).
+    n : int or None
+        Number of subjects.
+    unit : str
+    per_subject : mapping of str to float
+        By subject id; by rank in the cohort when the data are restricted.
+    cohort, level, profile, seed, notebook, note
+        Where the number comes from.
+    """
+
+    id: str
+    value: float
+    sd: float | None = None
+    n: int | None = None
+    unit: str = ""
+    per_subject: Mapping[str, float] = field(default_factory=dict)
+    cohort: str = ""
+    level: str = ""
+    profile: str = ""
+    seed: int = 0
+    notebook: str = ""
+    note: str = ""
+
+
+def load_observations(out_dir: Path | str) -> dict[str, Observation]:
+    """Observations of a results folder by id, in file order; an empty mapping when there are none yet.
+
+    Raises
+    ------
+    NbkitError
+        For a line that is not an observation, with the file and line number.
+    """
+    path = Path(out_dir) / OBSERVATIONS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    found = [_parse(line, f"{path}:{i}") for i, line in enumerate(lines, 1)]
+    return {o.id: o for o in found}
+
+
+def _parse(line: str, where: str) -> Observation:
+    try:
+        return Observation(**json.loads(line))
+    except (TypeError, ValueError) as error:
+        raise NbkitError(
+            where, expected="one observation in JSON", found=str(error),
+            remedy="Remove the line, or run the notebook again.",
+        ) from error
+
+
+def load_artefacts(out_dir: Path | str) -> dict[str, Any]:
+    """The index of tables and figures: ``{"artefacts": [...], "not_run": [...]}``, in the order recorded."""
+    path = Path(out_dir) / ARTEFACTS
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"artefacts": [], "not_run": []}
+
+
+class Run:
+    """The results folder as one notebook sees it.
+
+    Making a Run clears what this notebook recorded there before; other notebooks' records stay.
+
+    Parameters
+    ----------
+    out_dir : path
+        The results folder.
+    notebook : str
+        The notebook's file name without ``.ipynb``.
+    cohort : Cohort or str
+        The cohort, or its name or level.
+    profile, seed
+        As in the notebook's parameters.
+    data_level : {"embedded", "open", "restricted"}, optional
+        Taken from the cohort when it is not given; a name that tells no level counts as restricted.
+    paper : str, optional
+        Ledger whose ids are checked, e.g. "wei2019_flair": an id of this paper that the ledger lacks is refused.
+    """
+
+    def __init__(
+        self, out_dir: Path | str, *, notebook: str, cohort: Cohort | str, profile: str, seed: int,
+        data_level: str | None = None, paper: str | None = None,
+    ) -> None:
+        self.out_dir, self.notebook, self.profile, self.seed = Path(out_dir), notebook, profile, int(seed)
+        given = isinstance(cohort, Cohort)
+        named = str(cohort) if str(cohort) in ("embedded", "open") else "restricted"
+        self.level = data_level or (cohort.access if given else named)
+        self.cohort = cohort.name if given else Path(cohort).name
+        self.attribution = str(cohort.provenance.get("attribution", "")) if given else ""
+        self.paper = load_paper(paper) if paper else None
+        self._ranks = {s: str(i) for i, s in enumerate(cohort.ids, 1)} if given else {}
+        self._observations: dict[str, Observation] = {}
+        self._artefacts: list[dict[str, Any]] = []
+        self._not_run: list[dict[str, str]] = []
+        self._write_observations()
+        self._write_index()
+
+    @property
+    def source(self) -> str:
+        """What stands under every figure: cohort, data level and profile, and the credit an open licence asks for."""
+        credit = f". {self.attribution}" if self.level == "open" and self.attribution else ""
+        return f"{self.cohort}, {self.level} data, {self.profile} profile{credit}"
+
+    def number(
+        self, id: str, per_subject: Mapping[str, float] | Sequence[float] | None = None, *,
+        value: float | None = None, sd: float | None = None, n: int | None = None, unit: str = "", note: str = "",
+        extra: bool = False,
+    ) -> Observation:
+        """Record one number, from its values per subject or as a single `value`.
+
+        Parameters
+        ----------
+        id : str
+            An id of the ledger; with ``extra=True`` one of the notebook's own.
+        per_subject : mapping of subject to value, or a sequence in cohort order
+            Gives the mean, the sample SD and n.
+        value, sd, n
+            A number that has no subjects (parameters, seconds), with its spread where known.
+
+        Raises
+        ------
+        NbkitError
+            For an id the ledger lacks, neither or both of `per_subject` and `value`, or a value that is not finite.
+        """
+        where = f"Run.number: {id}"
+        self._check_id(id, extra)
+        require(
+            (per_subject is None) != (value is None), where, expected="either per_subject or value",
+            found="both" if value is not None else "neither", remedy="Pass one of the two.",
+        )
+        by_subject = {} if per_subject is None else self._by_subject(per_subject)
+        if by_subject:
+            x = np.array(list(by_subject.values()), dtype=np.float64)
+            value, n, sd = float(x.mean()), x.size, float(x.std(ddof=1)) if x.size > 1 else None
+        self._check_finite([*by_subject.values()] or [value, *([] if sd is None else [sd])], where)
+        self._check_text(note, where)
+        seen = Observation(
+            id, float(value), sd, n, unit, by_subject, self.cohort, self.level, self.profile, self.seed,
+            self.notebook, note,
+        )
+        self._write_observations(seen)
+        return seen
+
+    def by_fold(
+        self, prefix: str, systems: Mapping[str, Mapping[str, Mapping[str, float]]], *, unit: str, extra: bool = False,
+    ) -> None:
+        """Record ``PREFIX.SYSTEM`` over all subjects, and ``PREFIX.SYSTEM.FOLD`` for each fold the ledger has.
+
+        Parameters
+        ----------
+        systems : mapping of system to mapping of fold to mapping of subject to value
+        """
+        for system, by_fold in systems.items():
+            pooled = {subject: value for values in by_fold.values() for subject, value in values.items()}
+            self.number(f"{prefix}.{system}", pooled, unit=unit, extra=extra)
+            for fold, values in by_fold.items():
+                if self.paper is None or f"{prefix}.{system}.{fold}" in self.paper.ids:
+                    self.number(f"{prefix}.{system}.{fold}", values, unit=unit, extra=extra)
+
+    def table(self, name: str, data: pd.DataFrame, *, caption: str) -> Path:
+        """Write ``tables/NAME.csv`` and index it with its caption."""
+        for text in self._texts(data):
+            self._check_text(text, f"Run.table: {name}")
+        levels = {"header": data.columns.nlevels, "index": data.index.nlevels}
+        path = self._artefact("table", name, ".csv", caption, **levels)
+        with atomic(path) as part:
+            data.to_csv(part)
+        self._write_index()
+        return path
+
+    def figure(self, name: str, figure: Savable, *, caption: str) -> Path:
+        """Write ``figures/NAME.png``, at the finest resolution that keeps it below 250 KB, and index it."""
+        path = self._artefact("figure", name, ".png", caption)
+        with atomic(path) as part:
+            for dpi in DPI_LADDER:
+                figure.savefig(part, dpi=dpi, format="png", metadata={"Software": None})
+                if part.stat().st_size <= PNG_BYTES:
+                    break
+        self._write_index()
+        return path
+
+    def not_run(self, prefix: str, reason: str) -> None:
+        """Say why the ids that start with `prefix` are not observed here, e.g. ``"the cohort has no DIR"``."""
+        if self.paper:
+            require(
+                any(i.startswith(prefix) for i in self.paper.ids), "Run.not_run: prefix", found=repr(prefix),
+                expected=f"the beginning of an id of {self.paper.name}",
+                remedy=f"{closest(prefix, self.paper.ids)}Give a table or one id.",
+            )
+        self._check_text(reason, f"Run.not_run: {prefix}")
+        self._not_run.append({"notebook": self.notebook, "prefix": prefix, "reason": reason})
+        self._write_index()
+
+    def _check_id(self, id: str, extra: bool) -> None:
+        if self.paper and id.startswith(self.paper.prefix + ".") and not extra:
+            require(
+                id in self.paper.ids, "Run.number: id", expected=f"an id of {self.paper.name}", found=repr(id),
+                remedy=f"{closest(id, self.paper.ids)}Pass extra=True for a number the paper does not have.",
+            )
+
+    def _by_subject(self, values: Mapping[str, float] | Sequence[float]) -> dict[str, float]:
+        if not isinstance(values, Mapping):
+            order = list(self._ranks) if len(self._ranks) == len(values) else range(1, len(values) + 1)
+            values = dict(zip(map(str, order), values, strict=True))
+        require(
+            len(values) > 0, "Run.number: per_subject", expected="at least one subject", found="none",
+            remedy="Leave the number out, and say why with Run.not_run.",
+        )
+        for subject in values:
+            self._ranks.setdefault(str(subject), str(len(self._ranks) + 1))
+        hide = self.level == "restricted"
+        return {self._ranks[str(s)] if hide else str(s): float(v) for s, v in values.items()}
+
+    def _check_finite(self, values: Sequence[float], where: str) -> None:
+        bad = sum(not math.isfinite(v) for v in values)
+        require(
+            bad == 0, where, expected="finite values", found=f"{bad} of {len(values)} NaN or infinite",
+            remedy="Find the subject whose prediction or metric failed; leave out subjects without a value.",
+        )
+
+    def _check_text(self, text: str, where: str) -> None:
+        """Restricted results name no subject and no place on this machine."""
+        if self.level != "restricted":
+            return
+        words = {w.strip(".:") for w in re.split(r"[\s,;()\"'=]+", text)}
+        named = sorted(words & {s for s in self._ranks if not s.isdigit()})
+        placed = [w for w in words if re.match(r"(/|[A-Za-z]:\\)[^/\\]+[/\\]", w)]
+        require(
+            not named and not placed, where, expected="restricted results without subject ids and absolute paths",
+            found=", ".join(named + placed), remedy="Report values over the group, and name files by their role.",
+        )
+
+    def _texts(self, data: pd.DataFrame) -> list[str]:
+        labels = [*data.index.to_flat_index(), *data.columns.to_flat_index()]
+        flat = [part for label in labels for part in (label if isinstance(label, tuple) else (label,))]
+        cells = [v for column in data.select_dtypes(exclude="number") for v in data[column]]
+        return [v for v in [*flat, *cells] if isinstance(v, str)]
+
+    def _artefact(self, kind: str, name: str, ending: str, caption: str, **more: int) -> Path:
+        where = f"Run.{kind}: name"
+        require(
+            re.fullmatch(r"[A-Za-z0-9_.-]+", name) is not None, where, expected="letters, digits, '_', '-', '.'",
+            found=repr(name), remedy="The name becomes a file name: table2_2a, fig2_4.",
+        )
+        taken = [a["notebook"] for a in self._others("artefacts") if (a["kind"], a["name"]) == (kind, name)]
+        require(
+            not taken, where, expected="a name no other notebook uses", found=f"{name!r}, written by {taken}",
+            remedy="Choose another name, or clear the results folder if that notebook was renamed.",
+        )
+        self._check_text(caption, f"Run.{kind}: caption of {name}")
+        file = f"{kind}s/{name}{ending}"
+        entry = {"notebook": self.notebook, "kind": kind, "name": name, "file": file, "caption": caption}
+        self._artefacts = [a for a in self._artefacts if a["file"] != file] + [entry | {"source": self.source} | more]
+        return self.out_dir / file
+
+    def _others(self, key: str) -> list[dict[str, Any]]:
+        return [a for a in load_artefacts(self.out_dir)[key] if a["notebook"] != self.notebook]
+
+    def _write_index(self) -> None:
+        mine = {"artefacts": self._artefacts, "not_run": self._not_run}
+        with _exclusive(self.out_dir):
+            merged = {key: sorted(self._others(key) + mine[key], key=lambda a: a["notebook"]) for key in mine}
+            write_json(self.out_dir / ARTEFACTS, merged)
+
+    def _write_observations(self, *new: Observation) -> None:
+        with _exclusive(self.out_dir):
+            others = [o for o in load_observations(self.out_dir).values() if o.notebook != self.notebook]
+            twice = [o for o in others if o.id in {n.id for n in new}]
+            require(
+                not twice, "Run.number: id", expected="an id no other notebook records",
+                found=", ".join(f"{o.id} of {o.notebook}" for o in twice),
+                remedy="Record each number once; clear the results folder if that notebook was renamed.",
+            )
+            self._observations |= {o.id: o for o in new}
+            everything = sorted([*others, *self._observations.values()], key=lambda o: o.notebook)
+            write_text(self.out_dir / OBSERVATIONS, "".join(_line(o) for o in everything))
+
+
+def _line(observation: Observation) -> str:
+    return json.dumps(vars(observation), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@contextmanager
+def _exclusive(out_dir: Path) -> Iterator[None]:
+    """Hold the folder while its records are read, changed and written back."""
+    lock = out_dir / ".records.lock"
+    if not lock.exists():
+        write_text(lock, "")
+    with open(lock, "a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,116 @@
+"""Tables for notebooks and the report: published beside ours, and claims with their verdicts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from nbkit.claims.ledger import Number, Paper, load_paper
+from nbkit.claims.observe import Observation
+from nbkit.claims.verdicts import ClaimVerdict, Scorecard
+
+NONE = "–"
+
+
+def comparison_table(paper: Paper | str, observations: Mapping[str, Observation], *, where: str) -> pd.DataFrame:
+    """One published table with our numbers beneath each row, in the paper's own layout.
+
+    Parameters
+    ----------
+    paper : Paper or str
+    observations : mapping of id to Observation
+    where : str
+        E.g. "Table 2.2a".
+
+    Returns
+    -------
+    DataFrame
+        Text cells "value (SD)"; rows (printed row, "published" or "ours"), with the unit where a row has one;
+        columns as printed, then our controls.
+    """
+    paper = load_paper(paper) if isinstance(paper, str) else paper
+    numbers = [n for n in paper.at(where) if n.value is not None or n.id in observations]
+    columns = list(dict.fromkeys(n.column for n in numbers))
+    rows, index = [], []
+    for name in dict.fromkeys(n.row for n in numbers):
+        line = {n.column: n for n in numbers if n.row == name}
+        ours = {c: observations[n.id] for c, n in line.items() if n.id in observations}
+        for source, cells in (("published", _published(line)), ("ours", ours)):
+            index.append((name, _labelled(source, cells)))
+            rows.append([_cell(cells.get(c)) for c in columns])
+    return pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(index, names=[where, ""]), columns=columns)
+
+
+def verdict_table(scorecard: Scorecard, *, where: str | None = None) -> pd.DataFrame:
+    """Claims with verdict, difference with its 95 % interval, p after Holm, p of the paper's own test, and n.
+
+    Of an order claim the pair that decides is shown: of those with the claim's verdict, the one with the largest p.
+    """
+    claims = [c for c in scorecard.claims if where is None or c.where == where]
+    names = ["where", "claim", "verdict", "compared", "difference [95 % interval]", "p (Holm)", "p (paired t)", "n"]
+    return pd.DataFrame([_claim_row(c) for c in claims], columns=names)
+
+
+def short_number(value: float) -> str:
+    """Four significant digits; thousands in full."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _published(line: Mapping[str, Number]) -> dict[str, Number]:
+    return {c: n for c, n in line.items() if n.value is not None}
+
+
+def _labelled(source: str, cells: Mapping[str, Number | Observation]) -> str:
+    units = {cell.unit for cell in cells.values()}
+    return f"{source}, {units.pop()}" if len(units) == 1 and units != {""} else source
+
+
+def _cell(number: Number | Observation | None) -> str:
+    if number is None:
+        return NONE
+    if isinstance(number, Number):
+        value, spread = _as_printed(number.value, number.spread)
+    else:
+        value, spread = short_number(number.value), None if number.sd is None else _two_digits(number.sd)
+    return value if spread is None else f"{value} ({spread})"
+
+
+def _as_printed(*values: float | None) -> list[str | None]:
+    """Numbers with the decimals of the most precise one, as a table prints a value and its SD."""
+    decimals = max(len(f"{v:.12g}".partition(".")[2]) for v in values if v is not None)
+    return [None if v is None else f"{v:,.{decimals}f}" for v in values]
+
+
+def _two_digits(spread: float) -> str:
+    return f"{spread:,.0f}" if spread >= 10 else f"{spread:.2g}"
+
+
+def _claim_row(claim: ClaimVerdict) -> list[str]:
+    start = [claim.where, claim.statement, claim.verdict]
+    if not claim.evidence:
+        return [*start, *[NONE] * 5]
+    deciding = [c for c in claim.evidence["comparisons"] if c["verdict"] == claim.verdict]
+    decides: dict[str, Any] = max(deciding, key=lambda c: c["p_holm"])
+    low, high = decides["interval"]
+    interval = f"{_signed(decides['difference'])} [{_signed(low)}, {_signed(high)}]"
+    ps = [_p(decides["p_holm"]), _p(decides["p_paired_t"])]
+    return [*start, " − ".join(_apart(decides["ids"])), interval, *ps, str(decides["n"])]
+
+
+def _apart(ids: list[str]) -> list[str]:
+    """What tells the ids of a claim apart: their ends, with the table where that differs."""
+    parts = [i.split(".") for i in ids]
+    one_table = len({tuple(p[:-1]) for p in parts}) == 1
+    return [p[-1] if one_table else f"{p[-1]} ({re.sub('^[a-z]+', '', p[1]).replace('_', '.')})" for p in parts]
+
+
+def _signed(value: float) -> str:
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return text.replace("-", "−")
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

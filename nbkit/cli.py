@@ -1,0 +1,274 @@
+"""The command line: nbkit doctor | data | run | scorecard | verify | cache.
+
+Exit codes: 0 fine, 1 failed, 2 wrong input.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nbkit.claims.reference import compare_with_reference
+from nbkit.claims.tables import verdict_table
+from nbkit.claims.verdicts import load_scorecard
+from nbkit.cohorts import cohort_name, list_cohorts
+from nbkit.core.checks import NbkitError, known, require
+from nbkit.core.config import PROFILES, digest
+from nbkit.core.device import pick_device
+from nbkit.core.files import cache_folder, write_text
+from nbkit.data.manifest import data_folder, list_manifests, load_manifest, mirror_folder
+from nbkit.runner.execute import choose_notebooks, reproduce
+from nbkit.runner.folder import results_folder
+from nbkit.runner.parameters import from_text
+from nbkit.runner.provenance import ROOT, machine, packages
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__,
+)
+data_app = typer.Typer(no_args_is_help=True, help="Cohorts: what there is, download, verify.")
+cache_app = typer.Typer(invoke_without_command=True, help="Finished work kept on disk; alone, it shows what is there.")
+app.add_typer(data_app, name="data")
+app.add_typer(cache_app, name="cache")
+
+OPTIONAL = {"ipyniivue": ("3D viewer in notebooks", 'pip install -e ".[viewer]"')}
+Profile = Annotated[str, typer.Option(help="smoke, laptop or paper.")]
+CohortOption = Annotated[str, typer.Option(help="embedded, open, or the path of your own table.")]
+Out = Annotated[Path, typer.Option(help="Where results folders are made.")]
+
+
+@app.command()
+def run(
+    nb: Annotated[str, typer.Option(help="Numbers of notebooks (00,01), or all.")] = "all",
+    profile: Profile = "laptop",
+    cohort: CohortOption = "embedded",
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 7,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    n_jobs: Annotated[int | None, typer.Option(help="Jobs side by side on the CPU.")] = None,
+    out: Out = Path("results"),
+    parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value, where a notebook has it.")] = None,
+) -> None:
+    """Run notebooks, judge the claims, write the report."""
+    notebooks = choose_notebooks(nb)
+    known(profile, PROFILES, "PROFILE")
+    folder = results_folder(out, profile, cohort)
+    state = data_state(cohort)
+    result = reproduce(
+        notebooks, out_dir=folder, profile=profile, cohort=cohort, seed=seed, device=device, n_jobs=n_jobs,
+        parameters=from_text(notebooks, parameter or ()), data_state=state,
+    )
+    for stamp in result.stamps:
+        if stamp.error:
+            typer.echo(f"{stamp.notebook} failed: {stamp.error}", err=True)
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in load_scorecard(folder).counts().items())
+    typer.echo(f"{counts}\nopen {folder / 'index.html'}")
+    raise typer.Exit(result.exit_code)
+
+
+def data_state(cohort: str) -> str:
+    """Changes when files of the cohort appear, vanish or change: a finished notebook is then run again."""
+    name = cohort_name(cohort)
+    if name.lower().endswith(".csv"):
+        return digest(_table_state(Path(name)))
+    files = load_manifest(name).files
+    places = [load_manifest(name).find(f.path) for f in files]
+    return digest([(f.digest, p.stat().st_size if p else None) for f, p in zip(files, places, strict=True)])
+
+
+def _table_state(table: Path) -> list[object]:
+    require(
+        table.is_file(), "COHORT", expected="a CSV that exists", found=table.name,
+        remedy="Check the path; README, 'Your own data', says what the table holds.",
+    )
+    text = table.read_text(encoding="utf-8-sig")
+    paths = [table.parent / (row.get("path") or "") for row in csv.DictReader(text.splitlines())]
+    stats = [p.stat() for p in paths if p.is_file()]
+    return [text, [(s.st_size, s.st_mtime_ns) for s in stats]]
+
+
+@app.command()
+def scorecard(
+    profile: Profile = "laptop", cohort: CohortOption = "embedded", out: Out = Path("results"),
+    as_json: Annotated[bool, typer.Option("--json", help="The whole scorecard as JSON.")] = False,
+) -> None:
+    """Print the verdicts of a finished run."""
+    folder = results_folder(out, known(profile, PROFILES, "PROFILE"), cohort)
+    card = load_scorecard(folder)
+    require(
+        bool(card.papers), f"scorecard: {folder}", expected="a finished run", found="no scorecard",
+        remedy="Run `make reproduce` with this PROFILE and COHORT first.",
+    )
+    if as_json:
+        typer.echo(json.dumps(card.as_dict(), indent=1, ensure_ascii=False, default=vars))
+        return
+    typer.echo("\n".join(_aligned(verdict_table(card).to_dict("split")["data"])))
+    typer.echo(", ".join(f"{n} {verdict}" for verdict, n in card.counts().items()))
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    return [f"{verdict[:14]:<14}  {where:<12}  {claim}" for where, claim, verdict, *_ in rows]
+
+
+@app.command()
+def verify(
+    profile: Profile = "laptop", cohort: CohortOption = "embedded", out: Out = Path("results"),
+    reference: Annotated[Path, typer.Option(help="Folder of committed references.")] = ROOT / "reference",
+) -> None:
+    """Compare a finished run with the committed reference; fails when anything is worse."""
+    folder = results_folder(out, known(profile, PROFILES, "PROFILE"), cohort)
+    worse = compare_with_reference(folder, Path(reference) / folder.name)
+    for r in worse:
+        typer.echo(f"{r.id}: {r.reference} -> {r.now} ({r.why})")
+    typer.echo(f"{len(worse)} worse than the reference" if worse else "nothing is worse than the reference")
+    raise typer.Exit(int(bool(worse)))
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """What cohorts there are, and how much of each is here."""
+    for c in list_cohorts():
+        typer.echo(f"{c.name:<12} {c.level:<10} {c.subjects:>4} subjects  {c.present:<32} {c.licence:<12} {c.title}")
+
+
+@data_app.command("fetch")
+def data_fetch(cohort: Annotated[str, typer.Argument(help="open, or the name of a cohort.")]) -> None:
+    """Download what is missing and verify everything."""
+    name = cohort_name(cohort)
+    manifest = load_manifest(name) if name in list_manifests() else None
+    if manifest is None or not manifest.files:
+        typer.echo(f"{Path(name).name}: nothing to download")
+        return
+    try:
+        found = manifest.fetch()
+    except NbkitError as error:
+        typer.echo(f"nbkit: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{name}: {len(found)} files here and verified. {manifest.attribution}")
+
+
+@data_app.command("verify")
+def data_verify(cohort: Annotated[str, typer.Argument(help="open, or the name of a cohort.")] = "open") -> None:
+    """Check every file against its published hash; missing files are counted, wrong ones fail."""
+    rows = load_manifest(cohort_name(cohort)).verify()
+    wrong = [r for r in rows if r.state not in ("ok", "missing")]
+    for r in wrong:
+        typer.echo(f"{r.path}: {r.state} ({r.detail})")
+    counts = {state: sum(r.state == state for r in rows) for state in ("ok", "missing")}
+    typer.echo(f"{counts['ok']} ok, {counts['missing']} missing, {len(wrong)} wrong")
+    raise typer.Exit(int(bool(wrong)))
+
+
+@cache_app.callback()
+def cache(context: typer.Context) -> None:
+    """Finished work kept on disk."""
+    if context.invoked_subcommand is None:
+        cache_info()
+
+
+@cache_app.command("info")
+def cache_info() -> None:
+    """How much each kind of finished work takes."""
+    typer.echo(f"{cache_folder()}")
+    for folder in _kinds():
+        size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+        typer.echo(f"{folder.name:<24} {len(list(folder.iterdir())):>5} entries {size / 1e6:>10.1f} MB")
+
+
+@cache_app.command("clear")
+def cache_clear(kind: Annotated[str, typer.Argument(help="One kind; all by default.")] = "") -> None:
+    """Remove finished work; it is made again when needed. Downloads stay."""
+    kinds = {folder.name: folder for folder in _kinds()}
+    for name in [known(kind, kinds, "cache clear: kind")] if kind else kinds:
+        shutil.rmtree(kinds[name])
+        typer.echo(f"removed {name}")
+
+
+def _kinds() -> list[Path]:
+    root, downloads = cache_folder(), data_folder()
+    folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    return [p for p in folders if p != downloads and any(p.glob("*/key.json"))]
+
+
+@app.command()
+def doctor() -> None:
+    """What is installed, what is missing, and how to fix it."""
+    lines = [*_environment_lines(), *_folder_lines(), *_data_lines()]
+    for state, what, found, fix in lines:
+        typer.echo(f"{state:<8} {what:<16} {found}{'  -> ' + fix if fix else ''}")
+    raise typer.Exit(int(any(state == "missing" for state, *_ in lines)))
+
+
+Line = tuple[str, str, str, str]
+
+
+def _environment_lines() -> list[Line]:
+    here, versions = machine(), packages()
+    new = sys.version_info >= (3, 11)
+    torch_line = f"{versions['torch']}, device {pick_device()}{', ' + here['gpu'] if here['gpu'] else ''}"
+    half = "bfloat16 is fast" if here["torch"]["bf16_fast"] else "bfloat16 is not faster than float32"
+    room = shutil.disk_usage(_existing(cache_folder())).free / 1e9
+    return [
+        ("ok" if new else "missing", "python", here["python"], "" if new else "use Python 3.11 or newer"),
+        ("ok", "torch", f"{torch_line}, {half} here, {here['torch']['threads']} threads", ""),
+        _noted(here["memory_gb"] >= 8, "memory", f"{here['memory_gb']} GB", "use PROFILE=smoke"),
+        _noted(room > 5, "disk", f"{room:.0f} GB free", "set NBKIT_CACHE to a larger disk"),
+        *(_package_line(name, *about) for name, about in OPTIONAL.items()),
+    ]
+
+
+def _package_line(name: str, purpose: str, install: str) -> Line:
+    there = find_spec(name) is not None
+    return _noted(there, name, f"{purpose}: {'installed' if there else 'not installed'}", install)
+
+
+def _noted(good: bool, what: str, found: str, fix: str) -> Line:
+    return ("ok", what, found, "") if good else ("note", what, found, fix)
+
+
+def _existing(path: Path) -> Path:
+    return next(p for p in (path, *path.parents) if p.exists())
+
+
+def _folder_lines() -> list[Line]:
+    return [_writable("cache", cache_folder(), "set NBKIT_CACHE"), _writable("results", Path("results"), "set OUT")]
+
+
+def _writable(what: str, folder: Path, fix: str) -> Line:
+    made = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        write_text(folder / ".doctor", "").unlink()
+    except NbkitError as error:
+        return "missing", what, f"{folder} cannot be written to: {error.found}", f"{fix} to a folder you may write to"
+    for empty in made:
+        empty.rmdir()
+    return "ok", what, f"{folder} can be written to", ""
+
+
+def _data_lines() -> list[Line]:
+    mirror = [("ok", "mirror", f"{mirror_folder()}", "")] if mirror_folder() else []
+    return mirror + [
+        _noted(c.present[:2] != "0 ", f"data {c.level}", f"{c.name}: {c.present}", f"make data COHORT={c.level}")
+        for c in list_cohorts()
+    ]
+
+
+def main() -> None:
+    """Entry point: refusals are one clear message and exit code 2."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("nbkit").setLevel(logging.INFO)
+    try:
+        app()
+    except NbkitError as error:
+        typer.echo(f"nbkit: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""open_ms: real MS scans under an open licence (Lesjak 2017), read from whatever subset of patients is here."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from joblib import Parallel, delayed
+from tqdm.auto import tqdm
+
+from nbkit.core.checks import known, require
+from nbkit.core.config import PROFILES, digest
+from nbkit.core.files import Cache, source_digest, write_json
+from nbkit.core.protocols import Cohort, Scan, Subject
+from nbkit.core.volume import Volume
+from nbkit.data import grids, lazy, nifti, tissue
+from nbkit.data.manifest import Manifest, load_manifest
+
+log = logging.getLogger(__name__)
+
+NAME = "open_ms"
+CONTRASTS = ("T1w", "T1wCE", "T2w", "FLAIR")
+MASKS = ("brain", "lesions", "wm", "nawm", "gm", "csf")
+_LESIONS = "mask:lesions"
+_MASKS_TEXT = (
+    "brain: not 0 in any contrast; lesions: published three-rater consensus; wm, gm, csf: three-Gaussian split of "
+    "T1w at full resolution; nawm: wm more than 2 mm from lesions, 1 mm from other tissue, 4 mm from the brain's edge"
+)
+
+
+def build(profile: str, *, n_jobs: int = 1, cache: Cache | None = None, manifest: Manifest | None = None) -> Cohort:
+    """The patients that are here, with T1w, T1wCE, T2w, FLAIR, the lesion consensus and a tissue split.
+
+    Ages and sexes are not published with these files. Images are in the files' own units, skull-stripped, in
+    FLAIR space; profile "paper" keeps their 1 mm grid, "laptop" and "smoke" average blocks to 2 and 3 mm.
+
+    Parameters
+    ----------
+    profile : {"smoke", "laptop", "paper"}
+    n_jobs : int
+        Patients prepared at a time, the first time; afterwards they come from the cache.
+    cache : Cache, optional
+    manifest : Manifest, optional
+        Another list of files in the same roles.
+
+    Raises
+    ------
+    NbkitError
+        By patient and file: none here, a contrast missing, a wrong file, grids that differ, labels with fractions.
+    """
+    known(profile, PROFILES, f"{NAME}: profile")
+    manifest, cache = manifest or load_manifest(NAME), cache or Cache()
+    files = located(manifest)
+    present = f"{len(files)} of {len(manifest.subjects())} patients present"
+    log.info("%s: %s", NAME, present)
+    hashes = {patient: _hashes(manifest, patient) for patient in files}
+    source = source_digest(Path(__file__).resolve().parents[1], ("core", "data", "cohorts"))
+    jobs = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
+        delayed(_prepared)(patient, paths, profile, {"files": hashes[patient], "source": source}, cache)
+        for patient, paths in files.items()
+    )
+    shelf = lazy.Shelf()
+    entries = zip(files, tqdm(jobs, total=len(files), desc=f"{NAME} {profile}", unit="patient", leave=False))
+    subjects = tuple(_subject(patient, entry, shelf) for patient, entry in entries)
+    facts = {"present": present, "profile": profile, "data_hash": digest(hashes)}
+    return Cohort(manifest.name, subjects, manifest.access, facts | _provenance(manifest, subjects))
+
+
+def located(manifest: Manifest) -> dict[str, dict[str, Path]]:
+    """By patient, the verified file of each role, for the patients of whom any image is here.
+
+    A patient of whom only some files are here is refused, so that a download cut short cannot pass unseen.
+    """
+    found = {}
+    for patient, roles in manifest.subjects().items():
+        absent = [path for path in roles.values() if manifest.find(path) is None]
+        if all(roles[contrast] in absent for contrast in CONTRASTS if contrast in roles):
+            continue
+        absent += [contrast for contrast in (*CONTRASTS, _LESIONS) if contrast not in roles]
+        require(
+            not absent, f"{manifest.name} {patient}", expected="all its files", found=f"missing: {', '.join(absent)}",
+            remedy=f"Run `nbkit data fetch {manifest.name}` to complete it, or move its other files away.",
+        )
+        found[patient] = {role: manifest.locate(path) for role, path in roles.items()}
+    require(
+        bool(found), manifest.name, expected="the files of at least one patient", found="none here",
+        remedy=f"Run `make data COHORT=open` (`nbkit data fetch {manifest.name}`), or set NBKIT_MIRROR to a folder "
+        f"that holds {manifest.folder}/.",
+    )
+    return found
+
+
+def _hashes(manifest: Manifest, patient: str) -> dict[str, str]:
+    return {role: manifest.by_path[path].digest for role, path in manifest.subjects()[patient].items()}
+
+
+def _prepared(patient: str, files: Mapping[str, Path], profile: str, key: dict, cache: Cache) -> Path:
+    """The cache entry of one patient: ``scan.safetensors`` and ``facts.json``."""
+    key = {"patient": patient, "profile": profile} | key
+    return cache.get(NAME, key, functools.partial(_prepare, patient, files, profile), lambda entry: entry)
+
+
+def _prepare(patient: str, files: Mapping[str, Path], profile: str, folder: Path) -> None:
+    images = {contrast: nifti.read_image(files[contrast]) for contrast in CONTRASTS}
+    lesions = nifti.read_labels(files[_LESIONS])
+    for role, volume in (*images.items(), (_LESIONS, lesions)):
+        images["FLAIR"].check_grid(volume, f"{patient}: {files[role]} against its FLAIR")
+    brain = tissue.nonzero_brain(list(images.values()), patient)
+    lesions = lesions.with_data((lesions.data > 0) & brain.data, "inside the brain")
+    masks = {"brain": brain, "lesions": lesions, **tissue.split_tissues(images["T1w"], brain=brain, lesions=lesions)}
+    factor = grids.profile_factor(brain.spacing, profile)
+    coarse = {name: grids.block_mean(image, factor) for name, image in images.items()}
+    lazy.save_volumes(folder / "scan.safetensors", coarse | _coarse_masks(masks, factor))
+    write_json(folder / "facts.json", {"lesion_ml": int(lesions.data.sum()) * lesions.voxel_volume / 1000})
+
+
+def _coarse_masks(masks: Mapping[str, Volume], factor: tuple[int, int, int]) -> dict[str, Volume]:
+    """Masks by majority; each voxel of the brain to the tissue that fills most of it."""
+    coarse = {name: grids.block_majority(masks[name], factor) for name in ("brain", "lesions", "nawm")}
+    shares = torch.cat([grids.block_mean(masks[name], factor).data for name in ("wm", "gm", "csf")])
+    winner = shares.argmax(dim=0, keepdim=True)
+    for k, name in enumerate(("wm", "gm", "csf")):
+        coarse[name] = coarse["brain"].with_data((winner == k) & coarse["brain"].data, f"most of the voxel: {name}")
+    coarse["nawm"] = coarse["nawm"].with_data(coarse["nawm"].data & coarse["wm"].data & ~coarse["lesions"].data)
+    return coarse
+
+
+def _subject(patient: str, entry: Path, shelf: lazy.Shelf) -> Subject:
+    load = functools.partial(lazy.load_volume, entry / "scan.safetensors")
+    images, masks = (lazy.LazyVolumes(str(entry), names, load, shelf=shelf) for names in (CONTRASTS, MASKS))
+    scan = Scan(patient, "baseline", None, images, masks)
+    return Subject(patient, None, "MS", (scan,), json.loads((entry / "facts.json").read_text()))
+
+
+def _provenance(manifest: Manifest, subjects: tuple[Subject, ...]) -> dict:
+    return {
+        "source": f"{manifest.repository} at commit {manifest.commit}", "licence": manifest.licence,
+        "attribution": manifest.attribution, "citation": list(manifest.citation), "masks": _MASKS_TEXT,
+        "spacing_mm": list(subjects[0].baseline.images["FLAIR"].spacing),
+    }

@@ -1,0 +1,165 @@
+"""Intensities on one scale: z-scores from constants learned on training images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import methodcaller
+from typing import Any, Literal, Self
+
+import torch
+
+from nbkit.core.checks import check_keys, closest, known, require
+from nbkit.core.protocols import Cohort
+from nbkit.core.volume import Volume
+
+Over = Literal["brain", "image"]
+Per = Literal["cohort", "subject"]
+
+
+@dataclass(frozen=True)
+class Standardiser:
+    """z-scores x̄ = (x − mean) / sd, by contrast (Wei thesis, sec. 2.2.3).
+
+    Parameters
+    ----------
+    mean, sd : mapping of str to float
+        Constants by contrast, in the unit of the image; sd is that of a population (ddof 0).
+    over : {"brain", "image"}
+        Voxels that count: inside the mask, or all of them as the thesis says ("all the voxels of all
+        the images in each sequence"), which makes the constants depend on the field of view.
+    per : {"cohort", "subject"}
+        "cohort" scales every image by `mean` and `sd`. "subject" scales each image by its own; `mean` and
+        `sd` are then averages over the training images and serve :meth:`invert` only, because the constants
+        of an image that was never acquired cannot be known.
+    """
+
+    mean: Mapping[str, float]
+    sd: Mapping[str, float]
+    over: Over = "brain"
+    per: Per = "cohort"
+
+    def __post_init__(self) -> None:
+        known(self.over, ("brain", "image"), "Standardiser: over")
+        known(self.per, ("cohort", "subject"), "Standardiser: per")
+
+    @classmethod
+    def fit(
+        cls, volumes_by_contrast: Mapping[str, Iterable[Volume]], masks: Sequence[Volume], *, over: Over = "brain",
+        per: Per = "cohort",
+    ) -> Self:
+        """Learn the constants from training images; pass no others.
+
+        Parameters
+        ----------
+        volumes_by_contrast : mapping of str to iterable of Volume
+            One single-channel image per scan and contrast; iterables are read once, one image at a time.
+        masks : sequence of Volume
+            One boolean brain mask per scan, in the same order.
+
+        Raises
+        ------
+        NbkitError
+            For an unknown `over` or `per`, a mask on another grid, an empty mask or a contrast without spread.
+        """
+        rule = cls({}, {}, over, per)
+        moments = {name: rule._moments(name, images, masks) for name, images in volumes_by_contrast.items()}
+        pool = _pooled if per == "cohort" else _averaged
+        constants = {name: pool(table) for name, table in moments.items()}
+        return cls({n: c[0] for n, c in constants.items()}, {n: c[1] for n, c in constants.items()}, over, per)
+
+    @classmethod
+    def fit_cohort(
+        cls, cohort: Cohort, contrasts: Sequence[str], *, over: Over = "brain", per: Per = "cohort"
+    ) -> Self:
+        """:meth:`fit` on every scan of `cohort`, with the masks named "brain"."""
+        scans = [scan for subject in cohort for scan in subject.scans]
+        volumes = {name: map(methodcaller("image", name), scans) for name in contrasts}
+        return cls.fit(volumes, [scan.mask("brain") for scan in scans], over=over, per=per)
+
+    def apply(self, contrast: str, volume: Volume, *, mask: Volume) -> Volume:
+        """z-scores of one image, float32, on its own grid; `mask` is read only when ``per="subject"``."""
+        mean, sd = self._constants(contrast)
+        if self.per == "subject":
+            _, mean, variance = self._moment(contrast, volume, mask)
+            sd = variance**0.5
+        return volume.with_data((volume.data.float() - mean) / sd, f"z-score {contrast}")
+
+    def invert(self, contrast: str, volume: Volume) -> Volume:
+        """Back from z-scores to the unit of the training images."""
+        mean, sd = self._constants(contrast)
+        return volume.with_data(volume.data * sd + mean, f"raw unit {contrast}")
+
+    def stack(self, images: Mapping[str, Volume], names: Sequence[str], *, mask: Volume) -> torch.Tensor:
+        """z-scores of several contrasts of one scan as channels, 0 (the mean) outside `mask`.
+
+        Returns
+        -------
+        torch.Tensor
+            (C, X, Y, Z) float32, channels in the order of `names`.
+        """
+        inside = mask.data[0].bool()
+        out = torch.zeros(len(names), *mask.shape)
+        for channel, name in zip(out, names):
+            channel[inside] = self._checked(name, images, mask).data[0][inside]
+        return out
+
+    def _checked(self, name: str, images: Mapping[str, Volume], mask: Volume) -> Volume:
+        require(
+            name in images, "Standardiser.stack: images", expected=repr(name),
+            found=f"only {', '.join(images) or 'none'}",
+            remedy=f"{closest(name, images)}Add the contrast, or use a model trained without it.",
+        )
+        images[name].check_grid(mask, f"Standardiser.stack: {name} and mask")
+        return self.apply(name, images[name], mask=mask)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {"mean": dict(self.mean), "sd": dict(self.sd), "over": self.over, "per": self.per}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Rebuild from :meth:`to_dict`; missing or unexpected keys are refused by name."""
+        fields = ("mean", "sd", "over", "per")
+        check_keys(values, fields, "Standardiser.from_dict")
+        check_keys(fields, values, "Standardiser.from_dict: missing key")
+        return cls(**values)
+
+    def _constants(self, contrast: str) -> tuple[float, float]:
+        known(contrast, self.mean, "Standardiser: contrast")
+        return self.mean[contrast], self.sd[contrast]
+
+    def _moments(self, name: str, images: Iterable[Volume], masks: Sequence[Volume]) -> torch.Tensor:
+        rows = [self._moment(name, image, masks[k] if k < len(masks) else None) for k, image in enumerate(images)]
+        require(
+            len(rows) == len(masks) > 0, f"Standardiser.fit: {name}", expected=f"{len(masks)} images, one per mask",
+            found=len(rows), remedy="Give every training scan all contrasts and a brain mask.",
+        )
+        return torch.tensor(rows, dtype=torch.float64)
+
+    def _moment(self, name: str, image: Volume, mask: Volume | None) -> tuple[int, float, float]:
+        """Number of voxels that count, their mean and their variance."""
+        values = image.data
+        if self.over == "brain" and mask is not None:
+            image.check_grid(mask, f"Standardiser: {name} and mask")
+            values = values[mask.data.bool()]
+        require(
+            values.numel() > 0 and bool((values != values.flatten()[0]).any()), f"Standardiser: {name}",
+            expected="voxels of different value", found=f"{values.numel()} voxels without spread",
+            remedy="Check the image and its mask; a constant image cannot be standardised.",
+        )
+        variance, mean = torch.var_mean(values.double(), correction=0)
+        return values.numel(), float(mean), float(variance)
+
+
+def _pooled(moments: torch.Tensor) -> tuple[float, float]:
+    """Mean and sd over all voxels of all images, from one (count, mean, variance) row per image."""
+    count, mean, variance = moments.T
+    weight = count / count.sum()
+    centre = (weight * mean).sum()
+    return float(centre), float((weight * (variance + (mean - centre) ** 2)).sum().sqrt())
+
+
+def _averaged(moments: torch.Tensor) -> tuple[float, float]:
+    _, mean, variance = moments.T
+    return float(mean.mean()), float(variance.sqrt().mean())

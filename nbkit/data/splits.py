@@ -1,0 +1,133 @@
+"""Splits by subject: cross-validation folds, nested validation, and the check that nobody sits on both sides."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from nbkit.core.checks import known, require
+from nbkit.core.protocols import Cohort
+from nbkit.core.seeds import numpy_generator
+
+STRATA = ("diagnosis", "sex")
+LEAVE_ONE_OUT = "leave-one-out"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Who trains and who is tested.
+
+    Parameters
+    ----------
+    name : str
+        "fold1", "fold2", ...
+    train_ids, test_ids : tuple of str
+        Subject ids, disjoint.
+    kind : str
+        "5-fold, stratified by diagnosis" or "leave-one-out": goes into captions and provenance.
+    """
+
+    name: str
+    train_ids: tuple[str, ...]
+    test_ids: tuple[str, ...]
+    kind: str
+
+    def __post_init__(self) -> None:
+        check_disjoint(self.train_ids, self.test_ids, where=self.name)
+
+
+def folds(cohort: Cohort, k: int, *, seed: int, by: str = "diagnosis") -> list[Fold]:
+    """Cross-validation folds by subject, stratified.
+
+    Subjects are shuffled within each stratum and dealt out in turn, the rarest stratum first, so that
+    fold sizes, and the number of each stratum per fold, differ by at most one. With 20 patients and 4
+    controls, five folds have the composition of Wei 2019, section 2.2.3: four folds of five subjects
+    with one control each, and one of four patients. The order of `cohort` does not matter.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    k : int
+        Number of folds, at least 2. A cohort of fewer than 2·k subjects is split leave-one-out instead.
+    seed : int
+    by : {"diagnosis", "sex"}
+
+    Raises
+    ------
+    NbkitError
+        For fewer than two subjects or two folds, or an unknown stratum.
+    """
+    known(by, STRATA, "folds: by")
+    require(k >= 2, "folds: k", expected="at least 2 folds", found=k, remedy="Ask for 2 folds or more.")
+    require(
+        len(cohort) >= 2, f"folds: cohort {cohort.name}", expected="at least 2 subjects", found=len(cohort),
+        remedy="One subject cannot be split: fetch or add more subjects.",
+    )
+    if len(cohort) < 2 * k:
+        return _named([(i,) for i in sorted(cohort.ids)], LEAVE_ONE_OUT)
+    hands: list[list[str]] = [[] for _ in range(k)]
+    for turn, subject in enumerate(_dealing_order(cohort, by, seed)):
+        hands[turn % k].append(subject)
+    return _named([tuple(sorted(hand)) for hand in hands], f"{k}-fold, stratified by {by}")
+
+
+def _dealing_order(cohort: Cohort, by: str, seed: int) -> list[str]:
+    strata: dict[str, list[str]] = {}
+    for subject in cohort:
+        strata.setdefault(str(getattr(subject, by)), []).append(subject.id)
+    order = []
+    for stratum, ids in sorted(strata.items(), key=lambda item: (len(item[1]), item[0])):
+        order += [str(i) for i in numpy_generator(seed, "folds", by, stratum).permutation(sorted(ids))]
+    return order
+
+
+def _named(tests: Sequence[tuple[str, ...]], kind: str) -> list[Fold]:
+    everyone = sorted(i for test in tests for i in test)
+    return [
+        Fold(f"fold{n}", tuple(i for i in everyone if i not in test), test, kind) for n, test in enumerate(tests, 1)
+    ]
+
+
+def inner_split(train_ids: Sequence[str], fraction: float, *, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Split training subjects into those to fit and those to validate on (nested validation).
+
+    Parameters
+    ----------
+    train_ids : sequence of str
+        At least two subjects.
+    fraction : float
+        Share to validate on, in (0, 1); at least one subject stays on each side.
+    seed : int
+
+    Returns
+    -------
+    tuple
+        ``(fit_ids, validation_ids)``, each sorted.
+    """
+    require(
+        0 < fraction < 1, "inner_split: fraction", expected="a share between 0 and 1", found=fraction,
+        remedy="Use for example 0.2.",
+    )
+    require(
+        len(set(train_ids)) == len(train_ids) >= 2, "inner_split: train_ids",
+        expected="at least 2 subjects, each once", found=", ".join(train_ids) or "none",
+        remedy="With one training subject train for a fixed number of epochs instead of stopping early.",
+    )
+    n = min(max(round(fraction * len(train_ids)), 1), len(train_ids) - 1)
+    shuffled = [str(i) for i in numpy_generator(seed, "inner_split").permutation(sorted(train_ids))]
+    return tuple(sorted(shuffled[n:])), tuple(sorted(shuffled[:n]))
+
+
+def check_disjoint(train_ids: Iterable[str], test_ids: Iterable[str], *, where: str = "check_disjoint") -> None:
+    """Refuse, by name, subjects that are on both sides of a split."""
+    both = sorted(set(train_ids) & set(test_ids))
+    require(
+        not both, where, expected="no subject both in training and in test", found=", ".join(both),
+        remedy="Split by subject (nbkit.data.splits.folds), never by scan or slice.",
+    )
+
+
+def subject_hash(ids: Iterable[str]) -> str:
+    """Twelve hex digits of a set of subjects, whatever their order: goes beside trained weights."""
+    return hashlib.sha256("\0".join(sorted(ids)).encode()).hexdigest()[:12]

@@ -1,0 +1,179 @@
+"""Mosaics: rows of slices at one mm scale, with letters, levels, outlines, rectangles and colour bars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import matplotlib as mpl
+import matplotlib.patheffects as effects
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgba
+from matplotlib.patches import Rectangle
+
+from nbkit.core.checks import require
+from nbkit.core.volume import Volume
+from nbkit.figures.slices import Box, Scale, View
+from nbkit.figures.style import FULL_MM, LESION, Picture, look, new_figure, wrapped
+
+GAP_MM, BAR_MM, LINE_MM = 1.0, 15.0, 3.9
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One image of a mosaic, with masks as a contour or a fill and rectangles in mm of its view."""
+
+    image: Volume
+    view: View
+    scale: Scale
+    title: str = ""
+    contour: Volume | None = None
+    fill: Volume | None = None
+    boxes: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """Tiles drawn side by side at one mm scale; None leaves a place empty."""
+
+    tiles: tuple[Tile | None, ...]
+    label: str = ""
+    drawn: tuple[Tile, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "drawn", tuple(t for t in self.tiles if t is not None))
+        require(
+            len(self.drawn) > 0, "panel: rows", expected="at least one image in each row", found="an empty row",
+            remedy="Leave the row out.",
+        )
+
+    @property
+    def bar(self) -> Scale | None:
+        """The scale to draw as a colour bar, if it has a label."""
+        return self.drawn[0].scale if self.drawn[0].scale.label else None
+
+    @property
+    def size_mm(self) -> tuple[float, float]:
+        """Largest width and height of its views in mm of brain."""
+        return tuple(max(t.view.size_mm[i] for t in self.drawn) for i in (0, 1))
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where tiles stand, in mm from the left and the bottom of the figure."""
+
+    left: float
+    cell: float
+    columns: int
+    width: float
+
+    def x(self, column: int) -> float:
+        return self.left + column * (self.cell + GAP_MM)
+
+
+def _layout(rows: Sequence[Row], width_mm: float) -> _Layout:
+    columns = max(len(r.tiles) for r in rows)
+    left = max(LINE_MM * (r.label.count("\n") + 1) + 1.5 if r.label else 0.5 for r in rows)
+    right = BAR_MM if any(r.bar and len(r.drawn) == columns for r in rows) else 0.5
+    return _Layout(left, (width_mm - left - right - GAP_MM * (columns - 1)) / columns, columns, width_mm)
+
+
+@look()
+def panel(rows: Sequence[Row], *, width_mm: float = FULL_MM) -> Picture:
+    """Draw rows of tiles; the first tile of each row carries the letters L and R and the level of a new slice.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+    width_mm : float
+        Width of the figure; the height follows from the shapes of the brains.
+    """
+    grid = _layout(rows, width_mm)
+    titles = [[wrapped(t.title, grid.cell) if t else "" for t in r.tiles] for r in rows]
+    heads = [max(LINE_MM * (t.count("\n") + 1) if t else 0.0 for t in row) for row in titles]
+    heights = [grid.cell * r.size_mm[1] / r.size_mm[0] for r in rows]
+    total = sum(heights) + sum(heads) + GAP_MM * len(rows) + 0.5
+    figure, top, level = new_figure(width_mm, total, layout=None), total - 0.5, None
+    for row, names, head, height in zip(rows, titles, heads, heights, strict=True):
+        top -= head + height
+        for i, tile in enumerate(row.tiles):
+            if tile is not None:
+                axes = _axes(figure, (grid.x(i), top, grid.cell, height))
+                _draw(axes, tile, row.size_mm)
+                axes.set_title(names[i], pad=2.5)
+        _letters(figure.axes[-len(row.drawn)], row.drawn[0].view.level_mm, level)
+        _margins(figure, row, grid, (top, height))
+        top, level = top - GAP_MM, row.drawn[0].view.level_mm
+    return figure
+
+
+def _axes(figure: Picture, place_mm: Box) -> Axes:
+    width, height = figure.get_size_inches() * 25.4
+    x, y, w, h = place_mm
+    axes = figure.add_axes((x / width, y / height, w / width, h / height))
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    return axes
+
+
+def _draw(axes: Axes, tile: Tile, room_mm: tuple[float, float]) -> None:
+    (w, h), (room_w, room_h) = tile.view.size_mm, room_mm
+    values, extent = tile.view.cut(tile.image), (0, w, 0, h)
+    ground = "white" if tile.scale.low == -tile.scale.high else "black"
+    axes.set_facecolor(ground)
+    colours = mpl.colormaps[tile.scale.cmap].with_extremes(bad=ground)
+    axes.imshow(values.T, cmap=colours, vmin=tile.scale.low, vmax=tile.scale.high, extent=extent, origin="lower",
+                interpolation="nearest")
+    if tile.fill is not None:
+        paint = np.zeros((*values.T.shape, 4))
+        paint[np.nan_to_num(tile.view.cut(tile.fill)).T > 0] = to_rgba(LESION, 0.9)
+        axes.imshow(paint, extent=extent, origin="lower", interpolation="nearest")
+    if tile.contour is not None:
+        _outline(axes, np.nan_to_num(tile.view.cut(tile.contour)).T > 0, extent)
+    for x, y, bw, bh in tile.boxes:
+        axes.add_patch(Rectangle((x, y), bw, bh, fill=False, edgecolor=LESION, linewidth=1.0))
+    axes.set(xlim=((w - room_w) / 2, (w + room_w) / 2), ylim=((h - room_h) / 2, (h + room_h) / 2), aspect="auto")
+
+
+def _outline(axes: Axes, mask: np.ndarray, extent: Box) -> None:
+    if not mask.any():
+        return
+    padded = np.pad(mask.astype(float), 1)
+    steps = [(extent[1] / mask.shape[1]), (extent[3] / mask.shape[0])]
+    x, y = ((np.arange(n) - 0.5) * s for n, s in zip(padded.shape[::-1], steps, strict=True))
+    axes.contour(x, y, padded, levels=[0.5], colors=[LESION], linewidths=0.8)
+
+
+def _letters(axes: Axes, level_mm: float, previous_mm: float | None) -> None:
+    dark = axes.get_facecolor()[0] < 0.5
+    halo = [effects.withStroke(linewidth=1.2, foreground="black" if dark else "white")]
+    style = {"transform": axes.transAxes, "color": "white" if dark else "black", "path_effects": halo, "fontsize": 7.5}
+    axes.text(0.03, 0.97, "L", ha="left", va="top", **style)
+    axes.text(0.97, 0.97, "R", ha="right", va="top", **style)
+    if level_mm != previous_mm:
+        level = f"z = {level_mm:.0f} mm".replace("-", "−")
+        axes.text(0.03, 0.02, level, ha="left", va="bottom", **{**style, "fontsize": 6.5})
+
+
+def _margins(figure: Picture, row: Row, grid: _Layout, span_mm: tuple[float, float]) -> None:
+    width, height = figure.get_size_inches() * 25.4
+    bottom, tall = span_mm
+    if row.label:
+        at = ((grid.left - 1.0) / width, (bottom + tall / 2) / height)
+        figure.text(*at, row.label, rotation=90, ha="right", va="center", ma="center", linespacing=1.15)
+    if row.bar:
+        after = grid.x(max(i for i, t in enumerate(row.tiles) if t is not None) + 1)
+        _colour_bar(figure, row.bar, (after + 1.0, bottom + 0.06 * tall, 2.4, 0.88 * tall))
+
+
+def _colour_bar(figure: Picture, scale: Scale, place_mm: Box) -> None:
+    axes = _axes(figure, place_mm)
+    norm = Normalize(scale.low, scale.high)
+    extend = "both" if scale.low < 0 else "max"
+    bar = figure.colorbar(ScalarMappable(norm, scale.cmap), cax=axes, extend=extend, extendfrac=0.04)
+    bar.set_label(wrapped(scale.label, place_mm[3], size_pt=7.0), labelpad=2, fontsize=7.0)
+    bar.outline.set_visible(False)
+    bar.ax.locator_params(nbins=4)
+    bar.ax.tick_params(labelsize=6.5, length=2, pad=1.5)

@@ -1,0 +1,1 @@
+"""Losses: one value per subject. Rank 2: imports core and geometry."""

@@ -1,0 +1,51 @@
+"""3D U-Net (Ronneberger et al. 2015) as the papers describe their comparison network."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Two 3³ convolutions, each followed by ReLU."""
+    return nn.Sequential(
+        nn.Conv3d(in_channels, out_channels, 3, padding=1), nn.ReLU(inplace=True),
+        nn.Conv3d(out_channels, out_channels, 3, padding=1), nn.ReLU(inplace=True),
+    )
+
+
+class UNet(nn.Module):
+    """U-Net with `levels` max-poolings and a linear output; any spatial size (padded inside to a multiple).
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    first : int
+        Feature maps of the first block; they double at each pooling (Wei thesis 2.2.3: 16, then 32, bottleneck 64).
+    levels : int
+        Down- and up-sampling blocks (2 in the thesis). Upsampling is a 2³ transposed convolution of stride 2,
+        joined with the skip connection by concatenation.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int = 1, *, first: int = 16, levels: int = 2) -> None:
+        super().__init__()
+        widths = [first * 2**i for i in range(levels + 1)]
+        self.down = nn.ModuleList(double_conv(a, b) for a, b in zip([in_channels, *widths], widths[:-1]))
+        self.bottleneck = double_conv(widths[-2], widths[-1])
+        self.rise = nn.ModuleList(nn.ConvTranspose3d(2 * w, w, 2, stride=2) for w in reversed(widths[:-1]))
+        self.up = nn.ModuleList(double_conv(2 * w, w) for w in reversed(widths[:-1]))
+        self.out = nn.Conv3d(first, out_channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, in_channels, X, Y, Z) -> (B, out_channels, X, Y, Z)."""
+        shape, step = x.shape[2:], 2 ** len(self.down)
+        x = F.pad(x, [side for n in reversed(shape) for side in (0, -n % step)])
+        skips = []
+        for block in self.down:
+            skips.append(block(x))
+            x = F.max_pool3d(skips[-1], 2)
+        x = self.bottleneck(x)
+        for rise, block, skip in zip(self.rise, self.up, reversed(skips)):
+            x = block(torch.cat([rise(x), skip], dim=1))
+        return self.out(x)[..., : shape[0], : shape[1], : shape[2]]

@@ -1,0 +1,136 @@
+"""The scanner: slices, inhomogeneity, Rician noise, residual misregistration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nbkit.core.volume import Volume
+from nbkit.core.windows import filter_separable
+from nbkit.geometry.warp import resample
+
+_ORDERS = 3
+"""Cosine orders per axis of the inhomogeneity: wavelengths from twice the field of view to all of it."""
+
+
+def box_weights(width: float) -> torch.Tensor:
+    """Exact weights of a box of `width` voxels over unit voxels, centred: overlaps, normalised, odd length."""
+    half = max(width, 1.0) / 2
+    k = torch.arange(-int(np.ceil(half - 0.5)), int(np.ceil(half - 0.5)) + 1, dtype=torch.float64)
+    overlap = (torch.clamp(k + 0.5, max=half) - torch.clamp(k - 0.5, min=-half)).clamp(min=0)
+    return overlap / overlap.sum()
+
+
+def integrate(image: torch.Tensor, widths: Sequence[float]) -> torch.Tensor:
+    """Average (B, C, X, Y, Z) over a box of `widths` voxels along X, Y, Z: partial volume of larger voxels."""
+    return filter_separable(image, tuple(box_weights(w) for w in widths))
+
+
+def rigid(turn_degrees: Sequence[float], shift_mm: Sequence[float]) -> np.ndarray:
+    """4×4 rotation about X, then Y, then Z of the world (degrees), followed by a shift (mm)."""
+    matrix = np.eye(4)
+    for axis, angle in enumerate(np.radians(turn_degrees)):
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        step = np.eye(4)
+        step[i, i] = step[j, j] = np.cos(angle)
+        step[j, i], step[i, j] = np.sin(angle), -np.sin(angle)
+        matrix = step @ matrix
+    matrix[:3, 3] = shift_mm
+    return matrix
+
+
+def inhomogeneity(shape: tuple[int, int, int], weights: torch.Tensor, *, level: float) -> torch.Tensor:
+    """Smooth multiplicative field (X, Y, Z) spanning 1 ± level/2, a sum of low-order cosines.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    weights : torch.Tensor
+        (3, 3, 3) cosine coefficients; the constant one is ignored.
+    level : float
+        BrainWeb's INU level: 0.2 gives factors from 0.9 to 1.1 over the field of view.
+    """
+    bases = []
+    for n in shape:
+        position = (torch.arange(n, dtype=weights.dtype) + 0.5) / n
+        bases.append(torch.cos(torch.pi * torch.arange(_ORDERS, dtype=weights.dtype)[:, None] * position))
+    weights = weights.clone()
+    weights[0, 0, 0] = 0
+    field = torch.einsum("abc,ax,by,cz->xyz", weights, *bases)
+    low, high = field.min(), field.max()
+    return 1 + level * ((field - low) / (high - low) - 0.5)
+
+
+def rician(image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Magnitude of `image` plus complex noise: sqrt((S + n₀)² + n₁²), with `noise` (2, ...) in units of S.
+
+    References
+    ----------
+    Gudbjartsson & Patz, MRM 34:910-914, 1995.
+    """
+    return torch.sqrt((image + noise[0]) ** 2 + noise[1] ** 2)
+
+
+@dataclass(frozen=True)
+class AcquisitionDraw:
+    """What chance decides about one image: pose against the reference, inhomogeneity, noise seed, gain."""
+
+    pose: np.ndarray
+    bias: torch.Tensor
+    gain: float
+    noise_seed: int
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The grid images are wanted on, and how one contrast was acquired.
+
+    Parameters
+    ----------
+    shape, affine
+        Grid of the result (after registration), voxel-to-world in mm.
+    voxel : tuple of float
+        Acquired voxel size in mm along X, Y, Z of that grid.
+    noise : float
+        Standard deviation of the noise, in the unit of the signal.
+    inu : float
+        Inhomogeneity level left in the image (see :func:`inhomogeneity`).
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    voxel: tuple[float, float, float]
+    noise: float
+    inu: float
+
+
+def draw_acquisition(
+    rng: np.random.Generator, *, moved: bool, turn_sd: float, shift_sd: float, gain_sd: float
+) -> AcquisitionDraw:
+    """Draw pose (identity unless `moved`; degrees and mm), inhomogeneity weights, gain (sd of ln) and noise seed."""
+    turn, shift = rng.normal(0, turn_sd, 3), rng.normal(0, shift_sd, 3)
+    return AcquisitionDraw(
+        pose=rigid(turn, shift) if moved else np.eye(4),
+        bias=torch.from_numpy(rng.normal(size=(_ORDERS,) * 3)),
+        gain=float(np.exp(rng.normal(0, gain_sd))),
+        noise_seed=int(rng.integers(2**62)),
+    )
+
+
+def acquire(signal: Volume, draw: AcquisitionDraw, *, protocol: Protocol) -> Volume:
+    """Image `signal` (signed, one channel, on a finer grid): slices, pose, inhomogeneity, magnitude with noise.
+
+    Noise is added on the grid of the result, uncorrelated between voxels: the smoothing that
+    interpolation after registration gives to real noise is left out.
+    """
+    widths = [v / s for v, s in zip(protocol.voxel, signal.spacing, strict=True)]
+    thick = signal.with_data(integrate(signal.data[None], widths)[0], f"integrate over {protocol.voxel} mm")
+    image = resample(thick, protocol.shape, draw.pose @ protocol.affine)
+    bias = inhomogeneity(protocol.shape, draw.bias, level=protocol.inu).to(image.data)
+    generator = torch.Generator("cpu").manual_seed(draw.noise_seed)
+    noise = protocol.noise * torch.randn((2, 1, *protocol.shape), generator=generator, dtype=image.data.dtype)
+    data = rician(image.data * bias * draw.gain, noise)
+    return Volume(data, protocol.affine, image.history + (f"inhomogeneity {protocol.inu:g}, Rician noise",))

@@ -1,0 +1,209 @@
+"""One subject of the MS phantom: anatomy, lesions, tissue constants, six contrasts, masks and the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from nbkit.core.seeds import numpy_generator
+from nbkit.core.volume import Volume, bounding_box
+from nbkit.core.windows import filter_separable, gaussian_kernel
+from nbkit.geometry.warp import resample
+from nbkit.phantom.acquisition import Protocol, acquire, draw_acquisition, integrate
+from nbkit.phantom.anatomy import Template, draw_anatomy, load_template, place_on_grid, volume_growth
+from nbkit.phantom.contrast import TISSUES, Tissue, brightest, nominal_tissues, sensitivity, signal
+from nbkit.phantom.lesions import LesionMap, draw_lesions, place_lesions
+from nbkit.phantom.parameters import Parameters
+
+REFERENCE = "FLAIR"
+"""The contrast whose grid and position all others are brought to."""
+_TEXTURE_SPACING = 2.0
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is simulated; `load_ml` and `lesions` (count) are 0 for controls."""
+
+    id: str
+    sex: str
+    age: float
+    diagnosis: str
+    load_ml: float
+    lesions: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The published FLAIR grid with voxels enlarged by whole factors along X, Y, Z; every acquisition scales along."""
+
+    factors: tuple[int, int, int] = (1, 1, 1)
+
+    def target(self, parameters: Parameters) -> tuple[tuple[int, int, int], np.ndarray]:
+        """Shape and affine of the images, centred on the world origin."""
+        return self._centred(parameters, np.ones(3, dtype=int))
+
+    def working(self, parameters: Parameters) -> tuple[tuple[int, int, int], np.ndarray]:
+        """Shape and affine of the finer grid on which signals are made, over the same field of view."""
+        return self._centred(parameters, np.array(parameters["grid.oversampling"]))
+
+    def _centred(self, parameters: Parameters, finer: np.ndarray) -> tuple[tuple[int, int, int], np.ndarray]:
+        shape = np.array(parameters["grid.shape"]) // self.factors * finer
+        spacing = np.array(parameters["grid.spacing"]) * self.factors / finer
+        affine = np.diag([*spacing, 1.0])
+        affine[:3, 3] = -spacing * (shape - 1) / 2
+        return tuple(int(n) for n in shape), affine
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """Images and masks by name on the target grid, and what the simulation knows (JSON-able)."""
+
+    images: dict[str, Volume]
+    masks: dict[str, Volume]
+    truth: dict[str, Any]
+
+
+def simulate(person: Person, *, grid: Grid, seed: int, parameters: Parameters) -> Simulated:
+    """Simulate one subject; the same person, grid and seed give the same images in any order.
+
+    Returns
+    -------
+    Simulated
+        Images: every contrast of the parameter file, float32 (1, X, Y, Z), scanner units.
+        Masks: brain, lesions, wm, nawm, gm, csf, ventricles, boolean.
+    """
+    template = load_template(parameters)
+    rng = {stage: numpy_generator(seed, "ms_phantom", person.id, stage) for stage in ("anatomy", "lesions", "tissue")}
+    anatomy = draw_anatomy(rng["anatomy"], template, patient=person.diagnosis == "MS", parameters=parameters)
+    growth = volume_growth(anatomy)
+    draw = draw_lesions(rng["lesions"], person.load_ml, person.lesions, parameters=parameters)
+    lesions = place_lesions(draw, template, growth, parameters=parameters)
+    shape, affine = grid.working(parameters)
+    maps = place_on_grid(_tissue_maps(template, lesions, grid, parameters), anatomy, shape=shape, affine=affine)
+    tissues = _draw_tissues(rng["tissue"], person, parameters)
+    signals = _signals(maps, tissues, _texture(rng["tissue"], maps, parameters), parameters)
+    images = _scan(person, signals, grid=grid, seed=seed, parameters=parameters)
+    return Simulated(images, _masks(maps, grid, parameters), _truth(person, lesions, tissues))
+
+
+def _tissue_maps(template: Template, lesions: LesionMap, grid: Grid, parameters: Parameters) -> Volume:
+    """GM, WM with lesions, CSF, ventricles, lesion, lesion·severity (6, X, Y, Z), averaged over working voxels."""
+    spacing = tuple(float(s) for s in np.diag(grid.working(parameters)[1])[:3])
+    still, affine = _averaged(template, spacing), template.fractions.affine
+    extra = torch.zeros(2, *template.fractions.shape)
+    labels = lesions.labels.data[0]
+    if lesions.sizes.size:
+        box = bounding_box(labels > 0, margin=int(np.ceil(max(spacing))))
+        severity = torch.from_numpy(np.concatenate([[0.0], lesions.severity]).astype(np.float32))[labels[box].int()]
+        wm = template.fractions.data[1][box]
+        parts = torch.stack([wm * (labels[box] > 0), wm * severity])
+        extra[(slice(None), *box)] = integrate(parts[None], spacing)[0]
+    return Volume(torch.cat([still, extra]), affine)
+
+
+@lru_cache(maxsize=2)
+def _averaged(template: Template, spacing: tuple[float, float, float]) -> torch.Tensor:
+    """Fractions and ventricles (4, X, Y, Z) of the 1 mm template, averaged over voxels of `spacing` mm."""
+    still = torch.cat([template.fractions.data, template.ventricles.data.float()])
+    return integrate(still[None], spacing)[0]
+
+
+def _draw_tissues(rng: np.random.Generator, person: Person, parameters: Parameters) -> dict[str, Tissue]:
+    """The subject's own constants; white matter of patients is normal-appearing, its lesions start from normal."""
+    spread = [parameters[f"variation.{c}"] for c in ("t1", "t2", "pd")]
+    tissues = {
+        name: tissue.scaled(*np.exp(rng.normal(0, spread)))
+        for name, tissue in nominal_tissues(parameters).items()
+    }
+    rise = [1 + rng.uniform(*parameters[f"variation.nawm_{c}"]) for c in ("t1", "t2", "pd")]
+    normal = tissues["wm"]
+    return {**tissues, "normal_wm": normal, "wm": normal.scaled(*rise) if person.diagnosis == "MS" else normal}
+
+
+def _texture(rng: np.random.Generator, maps: Volume, parameters: Parameters) -> torch.Tensor:
+    """Relative deviations of T1 and T2 within tissue on the grid of `maps`; drawn on one grid for every profile."""
+    extent = np.array(parameters["grid.shape"]) * parameters["grid.spacing"]
+    coarse = tuple(int(n) for n in np.ceil(extent / _TEXTURE_SPACING) + 1)
+    place = np.diag([_TEXTURE_SPACING] * 3 + [1.0])
+    place[:3, 3] = -_TEXTURE_SPACING * (np.array(coarse) - 1) / 2
+    kernel = gaussian_kernel(parameters["variation.texture_scale"] / _TEXTURE_SPACING)
+    smooth = filter_separable(torch.from_numpy(rng.standard_normal((1, 2, *coarse), dtype=np.float32)), (kernel,) * 3)
+    level = torch.tensor([parameters["variation.texture_t1"], parameters["variation.texture_t2"]])
+    level = level / float((kernel**2).sum()) ** 1.5
+    smooth = smooth[0] * level.float()[:, None, None, None]
+    return resample(Volume(smooth, place), maps.shape, maps.affine, padding="border").data
+
+
+def _signals(maps: Volume, tissues: dict[str, Tissue], texture: torch.Tensor, parameters: Parameters) -> Volume:
+    """Signed signals (contrast, X, Y, Z): fractions mix signals, texture acts to first order on GM and WM."""
+    gm, wm, csf, _, lesion, weighted = maps.data
+    parts = torch.stack([gm, wm - lesion, csf, gm * texture[0], wm * texture[0], gm * texture[1], wm * texture[1]])
+    contrasts = parameters.groups("contrast")
+    mixed = torch.zeros(len(contrasts), *maps.shape)
+    for image, contrast in zip(mixed, contrasts, strict=True):
+        weights = [float(signal(tissues[t], contrast, parameters=parameters)) for t in TISSUES]
+        for constant in ("t1", "t2"):
+            weights += [sensitivity(tissues[t], contrast, constant, parameters=parameters) for t in ("gm", "wm")]
+        for weight, part in zip(weights, parts, strict=True):  # a matrix product would round with the thread count
+            image.add_(part, alpha=weight)
+    where = lesion > 0
+    share = lesion[where]
+    damaged = tissues["normal_wm"].towards(tissues["lesion"], (weighted[where] / share).double().numpy())
+    for image, contrast in zip(mixed, contrasts, strict=True):
+        image[where] += share * torch.from_numpy(signal(damaged, contrast, parameters=parameters)).float()
+    return Volume(mixed, maps.affine, maps.history)
+
+
+def _scan(person: Person, signals: Volume, *, grid: Grid, seed: int, parameters: Parameters) -> dict[str, Volume]:
+    """Acquire every contrast at its own voxel size and bring it to the reference grid."""
+    shape, affine = grid.target(parameters)
+    p = parameters.section("scanner")
+    images = {}
+    for channel, contrast in zip(signals.data, parameters.groups("contrast"), strict=True):
+        settings = parameters.section(f"contrast.{contrast}")
+        draw = draw_acquisition(
+            numpy_generator(seed, "ms_phantom", person.id, "scan", contrast), moved=contrast != REFERENCE,
+            turn_sd=p["turn"], shift_sd=p["shift"], gain_sd=parameters["variation.gain"],
+        )
+        voxel = tuple(v * f for v, f in zip(settings["voxel"], grid.factors, strict=True))
+        protocol = Protocol(shape, affine, voxel, settings["noise"] * p["brightest"], p["inu"] * p["inu_left"])
+        unit = p["brightest"] / brightest(contrast, parameters=parameters)
+        images[contrast] = acquire(signals.with_data(channel * unit, contrast), draw, protocol=protocol)
+    return images
+
+
+def _masks(maps: Volume, grid: Grid, parameters: Parameters) -> dict[str, Volume]:
+    """Masks on the target grid, from tissue fractions averaged over its voxels."""
+    shape, affine = grid.target(parameters)
+    finer = parameters["grid.oversampling"]
+    mean = resample(Volume(integrate(maps.data[None, :5], finer)[0], maps.affine), shape, affine)
+    gm, wm, csf, ventricles, lesion = mean.data
+    brain = gm + wm + csf > 0.5
+    csf_most = brain & (csf > wm) & (csf > gm)
+    masks = {
+        "brain": brain,
+        "lesions": lesion > 0.5,
+        "wm": brain & (wm >= gm) & (wm >= csf),
+        "nawm": brain & (wm > gm) & (wm > csf) & (lesion < 0.05),
+        "gm": brain & (gm > wm) & (gm >= csf),
+        "csf": csf_most,
+        "ventricles": csf_most & (ventricles > 0.5),
+    }
+    return {name: Volume(mask, affine, ("tissue fractions",)) for name, mask in masks.items()}
+
+
+def _truth(person: Person, lesions: LesionMap, tissues: dict[str, Tissue]) -> dict[str, Any]:
+    """What a scanner does not know, JSON-able."""
+    return {
+        "lesion_load_ml": float(lesions.sizes.sum() / 1000),
+        "lesion_count": int(lesions.sizes.size),
+        "lesion_sizes_mm3": [round(float(s), 2) for s in lesions.sizes],
+        "lesion_severity": [round(float(s), 4) for s in lesions.severity],
+        "lesion_distance_mm": [round(float(d), 2) for d in lesions.distance],
+        "tissues": {name: [float(v) for v in tissue.values()] for name, tissue in tissues.items()},
+        "age": person.age,
+    }

@@ -1,0 +1,1 @@
+"""Headless runs: notebooks executed, claims judged, one report. The only package that knows papermill."""

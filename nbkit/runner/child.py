@@ -1,0 +1,119 @@
+"""One notebook in one process: ``python -m nbkit.runner.child JOB.json``.
+
+The process ends with the notebook, so memory is given back; a kernel that is killed is told apart
+from a cell that fails; and when the run itself is killed, kernel and process end too.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+OUT_OF_MEMORY = "out of memory: lower BATCH or use PROFILE=smoke"
+# SIGKILL as the shell and as Python report it; 138 is what some container runtimes give
+KILLED = (137, 138, -signal.SIGKILL)
+
+
+class Kernel(AsyncKernelManager):
+    """This very interpreter as kernel, whatever kernelspecs the user has installed; remembers how it ended."""
+
+    running: Kernel | None = None
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """A kernelspec made here, not looked up."""
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
+        return KernelSpec(argv=argv, display_name="Python 3", language="python")
+
+    async def _async_is_alive(self) -> bool:
+        Kernel.running = self
+        if self.provisioner is None:
+            return False
+        code = await self.provisioner.poll()
+        self.exit_code = code if code is not None else getattr(self, "exit_code", None)
+        return code is None
+
+    is_alive = _async_is_alive
+
+    def kill(self) -> None:
+        """End the kernel with all its workers, without asking."""
+        pid = getattr(self.provisioner, "pid", None)
+        if pid:
+            os.killpg(pid, signal.SIGKILL)
+
+
+def describe(code: int | None) -> str:
+    """What a kernel's exit code means to a reader."""
+    if code in KILLED:
+        return OUT_OF_MEMORY
+    return f"the kernel died (exit code {code})" if code is not None else "the kernel died"
+
+
+def _stop(*_: object) -> None:
+    try:
+        if Kernel.running is not None:
+            Kernel.running.kill()
+    finally:
+        os._exit(130)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.3)
+    _stop()
+
+
+def _guard(parent: int) -> None:
+    """End with the run: on its request (SIGTERM) and on its death; Ctrl-C is the run's to handle."""
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, lambda *_: None)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _execute(job: dict[str, Any]) -> dict[str, Any]:
+    try:
+        papermill.execute_notebook(
+            nbformat.read(job["notebook"], as_version=4), job["output"], job["parameters"], kernel_name="python3",
+            language="python", cwd=job["cwd"], progress_bar={"desc": job["name"]} if job["progress"] else False,
+            store_widget_state=False, kernel_manager_class=Kernel,
+        )
+    except PapermillExecutionError as error:
+        memory = f" ({OUT_OF_MEMORY})" if "Memory" in error.ename else ""
+        lines = [line for line in str(error.evalue).strip().splitlines() if line][:3]
+        return {"status": "failed", "error": f"cell {error.exec_count}: {error.ename}: {' '.join(lines)}{memory}"}
+    except (DeadKernelError, RuntimeError) as error:
+        code = getattr(Kernel.running, "exit_code", None)
+        dead = isinstance(error, DeadKernelError) or code is not None
+        return {"status": "failed", "error": describe(code) if dead else str(error)}
+    return {"status": "done", "error": ""}
+
+
+def main(job_file: str) -> None:
+    """Run the notebook that `job_file` describes and write how it went to the file it names."""
+    job = json.loads(Path(job_file).read_text(encoding="utf-8"))
+    _guard(job["parent"])
+    for name in ("papermill", "traitlets"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    result = _execute(job)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    # without nbkit.core: its torch would double the start-up time of every notebook
+    Path(job["result"]).write_text(json.dumps(result | {"peak_bytes": peak}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,82 @@
+"""Exact patch search beside scikit-learn's exact searches, on 3×3×3 patches of two phantom subjects (D = 135)."""
+
+from __future__ import annotations
+
+import time
+from functools import cache, partial
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import pairwise_distances_argmin
+from sklearn.neighbors import NearestNeighbors
+
+from nbkit.cohorts.ms_phantom import GRIDS, roster
+from nbkit.core.protocols import Cohort, Scan, Subject
+from nbkit.data.intensity import Standardiser
+from nbkit.data.patches import PatchReader
+from nbkit.nets.nearest import nearest
+from nbkit.phantom.ms import Person, simulate
+from nbkit.phantom.parameters import load_parameters
+
+INPUTS = ("T1w", "T1SE", "T2w", "PDw", "DIR")
+DATABASE, QUERIES = 20_000, 10_000
+TREE_SHARE = 50  # the trees are so slow here that they answer only one query in so many
+
+Rows = tuple[torch.Tensor, torch.Tensor]
+
+
+def subject(person: Person) -> Subject:
+    """One phantom subject on the laptop grid."""
+    made = simulate(person, grid=GRIDS["laptop"], seed=7, parameters=load_parameters())
+    scan = Scan(person.id, "1", person.age, made.images, made.masks)
+    return Subject(person.id, person.sex, person.diagnosis, (scan,))
+
+
+@pytest.fixture(scope="module")
+def patches() -> Rows:
+    """Database of one patient, queries of another, z-scored by the first."""
+    people = roster("laptop", seed=7, parameters=load_parameters())[:2]
+    cohorts = [Cohort("phantom", (subject(person),), "embedded") for person in people]
+    reader = PatchReader(INPUTS, "FLAIR", Standardiser.fit_cohort(cohorts[0], (*INPUTS, "FLAIR")), radius=1)
+    (database, _), (queries, _) = (next(reader.training(c, count=n)) for c, n in zip(cohorts, (DATABASE, QUERIES)))
+    return queries, database
+
+
+@cache
+def built(algorithm: str, database: torch.Tensor) -> NearestNeighbors:
+    """A search tree of scikit-learn; building it is not timed."""
+    return NearestNeighbors(n_neighbors=1, algorithm=algorithm).fit(database.numpy())
+
+
+def ask_tree(algorithm: str, rows: Rows) -> np.ndarray:
+    """Nearest rows of a part of the queries."""
+    return built(algorithm, rows[1]).kneighbors(rows[0][::TREE_SHARE].numpy(), return_distance=False)[:, 0]
+
+
+TREES = {f"scikit-learn {name}, 1/{TREE_SHARE} of queries": partial(ask_tree, name) for name in ("kd_tree", "ball_tree")}
+CONTENDERS = {
+    "nbkit": lambda rows: nearest(*rows)[0].numpy(),
+    "scikit-learn brute": lambda rows: pairwise_distances_argmin(rows[0].numpy(), rows[1].numpy()),
+    **TREES,
+}
+
+
+@pytest.mark.benchmark(group="exact patch search")
+@pytest.mark.parametrize("who", list(CONTENDERS))
+def test_patch_search(benchmark, patches, who):
+    found = benchmark.pedantic(CONTENDERS[who], args=(patches,), rounds=3, warmup_rounds=1)
+    expected = CONTENDERS["nbkit"](patches)
+    assert np.array_equal(found, expected[:: len(expected) // len(found)])
+
+
+def test_no_slower_than_the_fastest_exact_search_of_scikit_learn(patches):
+    """Best of three each, taken in turns; the trees' time is scaled to all queries."""
+    best = dict.fromkeys(CONTENDERS, float("inf"))
+    for _ in range(3):
+        for who, search in CONTENDERS.items():
+            start = time.perf_counter()
+            search(patches)
+            seconds = (time.perf_counter() - start) * (TREE_SHARE if who in TREES else 1)
+            best[who] = min(best[who], seconds)
+    assert best["nbkit"] <= min(best.values())

@@ -1,0 +1,38 @@
+"""Seconds to simulate one patient with six contrasts at the laptop grid, templates loaded."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import pytest
+
+from nbkit.cohorts.ms_phantom import GRIDS, roster
+from nbkit.phantom.ms import simulate
+from nbkit.phantom.parameters import load_parameters
+
+
+@pytest.fixture(scope="module")
+def people():
+    """Three patients of the laptop cohort."""
+    return [p for p in roster("laptop", seed=7, parameters=load_parameters()) if p.diagnosis == "MS"][:3]
+
+
+def make(person):
+    return simulate(person, grid=GRIDS["laptop"], seed=7, parameters=load_parameters())
+
+
+@pytest.mark.benchmark(group="MS phantom, laptop subject")
+def test_nbkit_phantom(benchmark, people):
+    benchmark.pedantic(make, args=(people[0],), rounds=3, warmup_rounds=1)
+
+
+def test_under_one_second_a_subject(people):
+    make(people[0])
+    seconds = []
+    for person in people:
+        start = time.perf_counter()
+        result = make(person)
+        seconds.append(time.perf_counter() - start)
+        assert len(result.images) == 6
+    assert statistics.median(seconds) < 1.0

@@ -1,0 +1,150 @@
+"""Recording: files, order, refusals, and what restricted data must not show."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nbkit.claims.observe import PNG_BYTES, Run, load_artefacts, load_observations
+from nbkit.core.checks import NbkitError
+from nbkit.core.protocols import Cohort, Subject
+
+FCN = "wei2019.table2_2a.mse.fcn"
+
+
+def make(folder, notebook="01_a", **changes) -> Run:
+    return Run(folder, notebook=notebook, **{"cohort": "embedded", "profile": "smoke", "seed": 7, **changes})
+
+
+class Figure:
+    """Stands for a matplotlib figure: its PNG grows with the resolution."""
+
+    def savefig(self, path, *, dpi, format, metadata):
+        path.write_bytes(b"x" * 20 * dpi * dpi)
+
+
+def test_a_number_carries_its_statistics_and_its_origin(tmp_path):
+    values = {"s1": 1.0, "s2": 4.0, "s3": 2.5}
+    make(tmp_path).number("a.b", values, unit="z²", note="n")
+    line = json.loads((tmp_path / "observations.jsonl").read_text(encoding="utf-8"))
+    assert line == {
+        "id": "a.b", "value": 2.5, "sd": 1.5, "n": 3, "unit": "z²", "per_subject": values, "cohort": "embedded",
+        "level": "embedded", "profile": "smoke", "seed": 7, "notebook": "01_a", "note": "n",
+    }
+
+
+def test_single_values_and_sequences(tmp_path):
+    run = make(tmp_path)
+    assert run.number("a.parameters", value=60577, unit="parameters").n is None
+    assert run.number("a.one", {"s": 2.0}).sd is None
+    assert dict(run.number("a.list", [3.0, 5.0]).per_subject) == {"1": 3.0, "2": 5.0}
+
+
+def test_only_this_notebooks_lines_are_replaced_and_order_is_that_of_the_notebooks(tmp_path):
+    later, first = make(tmp_path, "02_b"), make(tmp_path, "01_a")
+    later.number("a.two", value=2)
+    first.number("a.one", value=1)
+    first.number("a.one", value=1.5)
+    assert [(o.id, o.value) for o in load_observations(tmp_path).values()] == [("a.one", 1.5), ("a.two", 2.0)]
+    make(tmp_path, "02_b")
+    assert list(load_observations(tmp_path)) == ["a.one"]
+    with pytest.raises(NbkitError, match="a.one of 01_a"):
+        make(tmp_path, "02_b").number("a.one", value=3)
+    assert load_observations(tmp_path)["a.one"].value == 1.5
+
+
+def test_by_fold_records_the_pool_and_the_folds_of_the_ledger(tmp_path):
+    run = make(tmp_path, paper="wei2019_flair")
+    folds = {"fold1": {"s1": 1.0, "s2": 3.0}, "fold2": {"s3": 5.0}, "fold9": {"s4": 7.0}}
+    run.by_fold("wei2019.table2_2a.mse", {"fcn": folds}, unit="z²")
+    values = {i: o.value for i, o in load_observations(tmp_path).items()}
+    assert values == {FCN: 4.0, f"{FCN}.fold1": 2.0, f"{FCN}.fold2": 5.0}
+
+
+def test_misspelt_ids_are_refused_and_own_ids_declared(tmp_path):
+    run = make(tmp_path, paper="wei2019_flair")
+    with pytest.raises(NbkitError, match=f"Did you mean '{FCN}'"):
+        run.number("wei2019.table2_2a.mse.fnc", value=1.0)
+    run.number("wei2019.table2_2a.mse.fcn_nested", value=1.0, extra=True)
+    run.number("mine.anything", value=1.0)
+    with pytest.raises(NbkitError, match="Did you mean"):
+        run.not_run("wei2019.table2_4z", "no DIR")
+    run.not_run("wei2019.table2_4b", "the cohort has no DIR")
+    assert load_artefacts(tmp_path)["not_run"][0]["reason"] == "the cohort has no DIR"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "found neither"),
+        ({"per_subject": {"a": 1.0}, "value": 1.0}, "found both"),
+        ({"per_subject": {}}, "at least one subject"),
+        ({"per_subject": {"a": 1.0, "b": math.nan}}, "1 of 2 NaN"),
+        ({"value": math.inf}, "1 of 1 NaN"),
+    ],
+)
+def test_numbers_that_are_no_numbers(tmp_path, arguments, message):
+    with pytest.raises(NbkitError, match=message):
+        make(tmp_path).number("a.b", **arguments)
+    assert load_observations(tmp_path) == {}
+
+
+def test_tables_and_figures_are_indexed_in_order(tmp_path):
+    run = make(tmp_path)
+    frame = pd.DataFrame({"a": [1.5, 2.0]}, index=pd.Index(["x", "y"], name="row"))
+    run.figure("fig", Figure(), caption="A figure.")
+    run.table("tab", frame, caption="A table.")
+    run.figure("fig", Figure(), caption="A better figure.")
+    assert [(a["name"], a["caption"]) for a in load_artefacts(tmp_path)["artefacts"]] == [
+        ("tab", "A table."), ("fig", "A better figure."),
+    ]
+    assert load_artefacts(tmp_path)["artefacts"][0]["source"] == "embedded, embedded data, smoke profile"
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "tables" / "tab.csv", index_col=0), frame)
+    size = (tmp_path / "figures" / "fig.png").stat().st_size
+    assert 0.5 * PNG_BYTES < size <= PNG_BYTES
+    with pytest.raises(NbkitError, match="no other notebook uses.*01_a"):
+        make(tmp_path, "02_b").figure("fig", Figure(), caption="c")
+    with pytest.raises(NbkitError, match="becomes a file name"):
+        run.table("../tab", frame, caption="c")
+
+
+def test_restricted_data_show_ranks_and_no_paths(tmp_path):
+    cohort = Cohort("mine", tuple(Subject(f"sub-{i}", None, "MS", ()) for i in (31, 12)), "restricted")
+    run = make(tmp_path, cohort=cohort)
+    run.number("a.b", {"sub-12": 2.0, "sub-31": 1.0})
+    assert dict(load_observations(tmp_path)["a.b"].per_subject) == {"2": 2.0, "1": 1.0}
+    for frame in (pd.DataFrame({"who": ["sub-12"]}), pd.DataFrame({"x": [1]}, index=["sub-31"])):
+        with pytest.raises(NbkitError, match="without subject ids"):
+            run.table("t", frame, caption="c")
+    with pytest.raises(NbkitError, match="absolute paths"):
+        run.table("t", pd.DataFrame({"file": ["/data/ms/a.nii"]}), caption="c")
+    with pytest.raises(NbkitError, match="sub-12"):
+        run.figure("f", Figure(), caption="The worst case, sub-12.")
+    run.table("t", pd.DataFrame({"mean": [1.5]}, index=["mL / year"]), caption="Means.")
+    text = "".join(f.read_text(encoding="utf-8") for f in tmp_path.rglob("*") if f.is_file())
+    assert "sub-" not in text
+
+
+@pytest.mark.parametrize(("cohort", "level", "name"), [
+    ("open", "open", "open"), ("/data/my_ms/table.csv", "restricted", "table.csv"),
+])
+def test_level_of_a_cohort_given_by_name(tmp_path, cohort, level, name):
+    run = make(tmp_path, cohort=cohort)
+    assert (run.level, run.cohort) == (level, name)
+
+
+def test_a_broken_line_is_named(tmp_path):
+    (tmp_path / "observations.jsonl").write_text('{"id": "a", "value": 1}\n{"id"\n', encoding="utf-8")
+    with pytest.raises(NbkitError, match="observations.jsonl:2"):
+        load_observations(tmp_path)
+
+
+def test_equal_records_give_equal_bytes(tmp_path):
+    for name in ("a", "b"):
+        run = make(tmp_path / name)
+        run.number("x.y", dict(enumerate(np.random.default_rng(1).normal(size=5))))
+    assert (tmp_path / "a/observations.jsonl").read_bytes() == (tmp_path / "b/observations.jsonl").read_bytes()

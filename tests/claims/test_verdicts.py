@@ -1,0 +1,217 @@
+"""Verdicts: the rule on data whose answer is known, correction, tables, and the comparison with a reference."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from nbkit.claims.ledger import Claim, Number, Paper, Source
+from nbkit.claims.observe import Observation, Run
+from nbkit.claims.reference import compare_with_reference
+from nbkit.claims.tables import comparison_table, verdict_table
+from nbkit.claims.verdicts import judge, judge_folder, load_scorecard
+from nbkit.core.checks import NbkitError
+
+RNG = np.random.default_rng(5)
+NOISE = RNG.normal(size=24)
+
+
+def paper(*claims: Claim, comparable: bool = True) -> Paper:
+    source = Source(name="p", prefix="p", title="T", authors="A", year=2000, source="S", comparable=comparable,
+                    reason="other subjects")
+    numbers = tuple(
+        Number(id=f"p.{i}", where="Table 1", row="MSE", column=i, value=v, spread=0.5)
+        for i, v in (("a", 1.0), ("b", 2.0), ("c", 3.0))
+    )
+    return Paper(paper=source, number=numbers, claim=claims)
+
+
+def claim(kind: str, ids: str, direction: str | None = None, margin: float = 0.0) -> Claim:
+    return Claim(id=f"p.claim.{kind}.{ids}", where="Table 1", statement="s", kind=kind, direction=direction,
+                 ids=tuple(f"p.{i}" for i in ids), margin=margin, margin_reason="r" if margin else "")
+
+
+def seen(n: int = 24, **values: np.ndarray | float) -> dict[str, Observation]:
+    full = {k: np.broadcast_to(v, (24,))[:n] for k, v in values.items()}
+    return {
+        f"p.{k}": Observation(f"p.{k}", float(v.mean()), 1.0, n, "z²", {f"s{i}": float(x) for i, x in enumerate(v)})
+        for k, v in full.items()
+    }
+
+
+def verdict(c: Claim, observations: dict[str, Observation]) -> str:
+    return judge(paper(c), observations).claims[0].verdict
+
+
+A, B, C = 1 + 0.1 * NOISE, 2 + 0.1 * RNG.normal(size=24), 3 + 0.1 * RNG.normal(size=24)
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (claim("difference", "ab", "less"), "reproduced"),
+        (claim("difference", "ab", "greater"), "contradicted"),
+        (claim("order", "abc", "ascending"), "reproduced"),
+        (claim("order", "acb", "ascending"), "contradicted"),
+        (claim("order", "cba", "descending"), "reproduced"),
+        (claim("equivalence", "ab", margin=0.6), "reproduced"),
+        (claim("equivalence", "ab", margin=0.2), "contradicted"),
+        (claim("sign", "a", "greater"), "reproduced"),
+        (claim("sign", "a", "less"), "contradicted"),
+        (claim("difference", "ab", "greater", margin=0.6), "reproduced"),
+        (claim("difference", "ab", "greater", margin=0.2), "contradicted"),
+    ],
+)
+def test_clear_data_give_clear_verdicts(made, expected):
+    assert verdict(made, seen(a=A, b=B, c=C)) == expected
+
+
+def test_noise_is_inconclusive():
+    same = seen(a=A, b=1 + 0.1 * RNG.normal(size=24))
+    assert verdict(claim("difference", "ab", "less"), same) == "inconclusive"
+    assert verdict(claim("equivalence", "ab", margin=0.001), same) == "inconclusive"
+
+
+@pytest.mark.parametrize(("b", "expected"), [(2 * A, "reproduced"), (-A, "contradicted"), (B, "inconclusive")])
+def test_correlation_over_subjects(b, expected):
+    card = judge(paper(claim("correlation", "ab", "greater")), seen(a=A, b=b))
+    assert card.claims[0].verdict == expected
+    evidence = card.claims[0].evidence["comparisons"][0]
+    assert evidence["difference"] == pytest.approx(stats.spearmanr(A, b).statistic)
+    assert evidence["interval"][0] - 1e-9 <= evidence["difference"] <= evidence["interval"][1] + 1e-9
+
+
+def test_few_subjects_never_decide():
+    made = claim("difference", "ab", "less")
+    assert verdict(made, seen(6, a=A, b=B)) == "reproduced"
+    few = judge(paper(made), seen(5, a=A, b=B)).claims[0]
+    assert few.verdict == "inconclusive" and "at least 6" in few.evidence["reason"]
+
+
+def test_pairs_are_matched_by_subject_not_by_position():
+    observations = seen(a=A, b=A + 0.01)
+    shuffled = dict(reversed(observations["p.b"].per_subject.items()))
+    observations["p.b"] = Observation("p.b", 1.0, per_subject=shuffled | {"alone": 99.0})
+    evidence = judge(paper(claim("difference", "ab", "less")), observations).claims[0].evidence
+    assert evidence["n"] == 24
+    assert evidence["comparisons"][0]["difference"] == pytest.approx(-0.01)
+
+
+def test_evidence_holds_the_papers_own_test():
+    evidence = judge(paper(claim("difference", "ab", "less")), seen(a=A, b=B)).claims[0].evidence["comparisons"][0]
+    assert evidence["p_paired_t"] == pytest.approx(stats.ttest_rel(A, B).pvalue)
+
+
+def test_holm_counts_each_test_of_the_paper_once():
+    b = 1 + 0.1 * NOISE + 0.03 + 0.05 * RNG.normal(size=24)
+    one = claim("difference", "ab", "less")
+    again = one.model_copy(update={"id": "p.claim.again"})
+    alone = judge(paper(one), seen(a=A, b=b, c=C)).claims[0].evidence["comparisons"][0]["p_holm"]
+    twice = judge(paper(one, again), seen(a=A, b=b, c=C)).claims[0].evidence["comparisons"][0]["p_holm"]
+    more = judge(paper(one, claim("difference", "bc", "less")), seen(a=A, b=b, c=C)).claims
+    assert alone == twice
+    assert more[0].evidence["comparisons"][0]["p_holm"] >= alone
+    assert more[1].evidence["comparisons"][0]["p_holm"] == pytest.approx(2e-4)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.floats(-1, 1), min_size=6, max_size=12), st.floats(0.1, 100))
+def test_a_claim_and_its_opposite_are_never_both_reproduced_and_units_do_not_matter(differences, scale):
+    d = np.array(differences)
+    n = d.size
+    rise, fall = claim("difference", "ab", "greater"), claim("difference", "ab", "less")
+    pad = np.pad(d, (0, 24 - n))
+    verdicts = [verdict(c, seen(n, a=s * pad, b=0.0)) for c in (rise, fall) for s in (1.0, 4.0)]
+    assert verdicts[0] == verdicts[1] and verdicts[2] == verdicts[3]
+    swap = {"reproduced": "contradicted", "contradicted": "reproduced", "inconclusive": "inconclusive"}
+    assert verdicts[2] == swap[verdicts[0]]
+
+
+def test_missing_numbers_are_not_run_with_the_reason_given():
+    made = claim("order", "abc", "ascending")
+    assert verdict(made, seen(a=A, c=C)) == "not run: p.b was not recorded"
+    card = judge(paper(made), seen(a=A, c=C), not_run=[{"prefix": "p.b", "reason": "the cohort has no DIR"}])
+    assert card.claims[0].verdict == "not run: the cohort has no DIR"
+    assert {n.id: n.verdict for n in card.numbers}["p.b"] == "not run: the cohort has no DIR"
+    bare = seen(a=A, b=B) | {"p.b": Observation("p.b", 2.0)}
+    assert "no values per subject" in verdict(claim("difference", "ab", "less"), bare)
+
+
+def test_numbers():
+    observations = seen(a=1.4, b=2.6)
+    numbers = {n.id: n.verdict for n in judge(paper(), observations).numbers}
+    assert numbers == {
+        "p.a": "within tolerance", "p.b": "outside tolerance", "p.c": "not run: p.c was not recorded",
+    }
+    beside = judge(paper(comparable=False), observations).numbers[0]
+    assert beside.verdict == "not comparable: other subjects"
+    assert (beside.published, beside.observed) == (1.0, pytest.approx(1.4))
+
+
+def test_the_published_typo_is_reported_not_smoothed(tmp_path):
+    run = Run(tmp_path, notebook="01", cohort="embedded", profile="smoke", seed=7, paper="wei2019_flair")
+    for width, count in ((32, 60_577), (64, 231_745), (96, 513_505)):
+        run.number(f"wei2019.table2_1.parameters.width{width}", value=count)
+    judge_folder(tmp_path)
+    verdicts = {n.id: n.verdict for n in load_scorecard(tmp_path).numbers}
+    found = [verdicts[f"wei2019.table2_1.parameters.width{w}"] for w in (32, 64, 96)]
+    assert found == ["within tolerance", "outside tolerance", "within tolerance"]
+    raw = json.loads((tmp_path / "scorecard.json").read_text(encoding="utf-8"))
+    assert {"id", "verdict", "evidence"} <= set(raw["claims"][0])
+    assert {"id", "published", "observed", "verdict"} <= set(raw["numbers"][0])
+    assert raw["papers"] == ["wei2019_flair"]
+
+
+def test_tables_put_ours_below_the_published_values():
+    table = comparison_table(paper(), seen(a=A, b=B), where="Table 1")
+    assert list(table.columns) == ["a", "b", "c"]
+    assert list(table.index) == [("MSE", "published"), ("MSE", "ours, z²")]
+    assert table.iloc[0, 0] == "1.0 (0.5)"
+    assert table.iloc[1, 2] == "–" and table.iloc[1, 1].endswith("(1)")
+    card = judge(paper(claim("order", "abc", "ascending"), claim("sign", "c", "less")), seen(a=A, b=B))
+    rows = verdict_table(card)
+    assert list(rows["verdict"]) == ["not run: p.c was not recorded"] * 2
+    shown = verdict_table(judge(paper(claim("order", "acb", "ascending")), seen(a=A, b=B, c=C)))
+    assert list(shown["compared"]) == ["c − b"], "the pair that decides"
+
+
+def write_folder(folder, **values) -> None:
+    run = Run(folder, notebook="01", cohort="embedded", profile="smoke", seed=7, paper="wei2019_flair")
+    for key, x in values.items():
+        run.number(f"wei2019.table2_2a.mse.{key}", {f"s{i}": float(v) for i, v in enumerate(x)}, unit="z²")
+    run.number("wei2019.table2_1.seconds.width64", value=float(np.random.default_rng().uniform(1, 9)), unit="s")
+    judge_folder(folder)
+
+
+def test_reference_passes_equal_and_close_values_and_names_what_is_worse(tmp_path):
+    reference, now = tmp_path / "reference", tmp_path / "now"
+    write_folder(reference, fcn=A, rf=B)
+    write_folder(now, fcn=A * (1 + 1e-9), rf=B + 0.1 * B.std(ddof=1) / 24**0.5)
+    assert compare_with_reference(now, reference) == []
+    write_folder(now, fcn=A, rf=B + 2 * B.std(ddof=1) / 24**0.5)
+    (off,) = compare_with_reference(now, reference)
+    assert off.id.endswith("mse.rf") and "off by" in off.why
+    write_folder(now, fcn=B, rf=A)
+    worse = {r.id: (r.reference, r.now) for r in compare_with_reference(now, reference)}
+    assert worse["wei2019.claim.mse_vs_rf"] == ("reproduced", "contradicted")
+    write_folder(now, fcn=A)
+    gone = [(r.now, r.why) for r in compare_with_reference(now, reference) if r.id.endswith("2a.mse.rf")]
+    missing = "not run: wei2019.table2_2a.mse.rf was not recorded"
+    assert gone == [(missing, "the verdict is worse"), ("missing", "the number is no longer recorded")]
+
+
+def test_a_better_verdict_is_no_regression(tmp_path):
+    write_folder(tmp_path / "reference", fcn=B, rf=A)
+    write_folder(tmp_path / "now", fcn=A, rf=B)
+    worse = compare_with_reference(tmp_path / "now", tmp_path / "reference")
+    assert all("verdict" not in r.why for r in worse) and len(worse) == 2
+
+
+def test_empty_folders_are_named(tmp_path):
+    with pytest.raises(NbkitError, match="make reproduce|reference for this profile"):
+        compare_with_reference(tmp_path, tmp_path)

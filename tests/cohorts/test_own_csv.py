@@ -1,0 +1,105 @@
+"""Own scans from a CSV: what is read, what is refused and by which row."""
+
+from __future__ import annotations
+
+import pickle
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from nbkit.cohorts import own_csv
+from nbkit.core.checks import NbkitError
+from nbkit.core.volume import Volume
+from nbkit.data import nifti
+
+HEADER = "subject,session,age_years,sex,diagnosis,contrast,path"
+AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
+
+
+@pytest.fixture
+def scans(tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    for name in ("t1", "flair", "t1_m12"):
+        nifti.save_image(tmp_path / "img" / f"{name}.nii.gz", Volume(torch.rand(8, 8, 4, generator=draw), AFFINE))
+    mask = torch.zeros(8, 8, 4, dtype=torch.bool)
+    mask[2:6, 2:6] = True
+    nifti.save_labels(tmp_path / "img" / "brain.nii.gz", Volume(mask, AFFINE))
+    return tmp_path
+
+
+def table(folder, *rows):
+    (folder / "mine.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+    return folder / "mine.csv"
+
+
+ROWS = ("s1,m12,36.5,F,MS,T1w,img/t1_m12.nii.gz", "s1,m00,35.5,F,MS,T1w,img/t1.nii.gz",
+        "s1,m00,35.5,F,MS,FLAIR,img/flair.nii.gz", "s1,m00,35.5,F,MS,mask:brain,img/brain.nii.gz")
+
+
+def test_rows_become_subjects_with_scans_in_order_of_age(scans):
+    cohort = own_csv.build(table(scans, *ROWS), "paper")
+    subject = cohort.subject("s1")
+    assert (cohort.name, cohort.access, subject.sex, subject.diagnosis) == ("own-mine", "restricted", "F", "MS")
+    assert [(s.session, s.age) for s in subject.scans] == [("m00", 35.5), ("m12", 36.5)]
+    assert list(subject.baseline.images) == ["T1w", "FLAIR"] and list(subject.baseline.masks) == ["brain"]
+    expected = nifti.read_image(scans / "img" / "flair.nii.gz")
+    assert torch.equal(subject.baseline.image("FLAIR").data, expected.data)
+    assert subject.baseline.mask("brain").data.dtype == torch.bool
+    assert int(subject.baseline.mask("brain").data.sum()) == 64
+    travelled = pickle.loads(pickle.dumps(cohort)).subject("s1").baseline
+    assert torch.equal(travelled.image("FLAIR").data, expected.data)
+
+
+def test_the_laptop_profile_coarsens_only_fine_axes(scans):
+    scan = own_csv.build(table(scans, *ROWS), "laptop").subject("s1").baseline
+    assert scan.image("T1w").shape == (4, 4, 4) and scan.image("T1w").spacing == (2.0, 2.0, 3.0)
+    scan.image("T1w").check_grid(scan.mask("brain"), "test")
+
+
+def test_age_and_sex_may_be_unknown(scans):
+    subject = own_csv.build(table(scans, "s1,m00,,,HC,T1w,img/t1.nii.gz"), "paper").subject("s1")
+    assert (subject.sex, subject.baseline.age) == (None, None)
+
+
+def test_provenance_holds_no_paths_and_its_hash_follows_the_files(scans):
+    path = table(scans, *ROWS)
+    before = own_csv.build(path, "paper").provenance
+    assert str(scans) not in str(before) and before["source"] == "mine.csv"
+    assert own_csv.build(path, "paper").provenance == before
+    nifti.save_image(scans / "img" / "t1.nii.gz", Volume(torch.rand(8, 8, 4), AFFINE))
+    assert own_csv.build(path, "paper").provenance["data_hash"] != before["data_hash"]
+
+
+def test_images_on_two_grids_are_refused_at_once(scans):
+    nifti.save_image(scans / "img" / "flair.nii.gz", Volume(torch.rand(8, 8, 4), AFFINE * 1.5))
+    with pytest.raises(NbkitError, match=r"mine\.csv s1/m00: row 4, .*flair\.nii\.gz against its T1w.*same affine"):
+        own_csv.build(table(scans, *ROWS), "paper")
+
+
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "NaN"), (4.0, "constant image")])
+def test_bad_images_are_refused_by_row_and_file_when_looked_at(scans, value, message):
+    nib.save(nib.Nifti1Image(np.full((8, 8, 4), value, np.float32), AFFINE), scans / "img" / "flair.nii.gz")
+    scan = own_csv.build(table(scans, *ROWS), "paper").subject("s1").baseline
+    with pytest.raises(NbkitError, match=rf"mine\.csv s1/m00: row 4, .*flair\.nii\.gz.*{message}"):
+        scan.image("FLAIR")
+
+
+def test_a_mask_with_fractions_is_refused_by_row(scans):
+    nifti.save_image(scans / "img" / "brain.nii.gz", Volume(torch.rand(8, 8, 4), AFFINE))
+    scan = own_csv.build(table(scans, *ROWS), "paper").subject("s1").baseline
+    with pytest.raises(NbkitError, match=r"row 5, .*brain\.nii\.gz: expected whole label"):
+        scan.mask("brain")
+
+
+def test_a_session_of_masks_only_and_an_unknown_profile_are_refused(scans):
+    with pytest.raises(NbkitError, match="at least one image, found only mask:brain"):
+        own_csv.build(table(scans, ROWS[3]), "paper")
+    with pytest.raises(NbkitError, match="Did you mean 'smoke'"):
+        own_csv.build(table(scans, *ROWS), "smok")
+
+
+def test_sex_codes_pass_through(scans):
+    path = table(scans, "s1,m00,35,2,MS,T1w,img/t1.nii.gz")
+    assert own_csv.build(path, "paper", sex_codes={"2": "F"}).subject("s1").sex == "F"

@@ -1,0 +1,71 @@
+"""Left is left in every orientation, mm for what is anisotropic, and what is drawn on top lies where it should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.patches import Rectangle
+
+from nbkit.core.checks import NbkitError
+from nbkit.core.volume import Volume
+from nbkit.figures.mosaics import Row, Tile, panel
+from nbkit.figures.slices import Scale, lesion_boxes, view_of
+from tests.figures.conftest import AFFINE, pixels, stored
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LAS", "LPS", "PIR"])
+def test_what_lies_at_world_plus_x_is_drawn_on_the_right(scan, codes):
+    image, brain = torch.zeros(scan.images["T1w"].shape), scan.mask("brain")
+    voxel = np.linalg.solve(AFFINE, [16, 10, 0, 1])[:3].round().astype(int)
+    image[tuple(voxel)] = 1
+    figure = panel([Row((Tile(stored(Volume(image, AFFINE), codes), view_of(stored(brain, codes)), Scale(0, 1)),))])
+    shot = pixels(figure)[60:-60, 60:-60].mean(-1)  # without the letters and the level
+    rows, columns = np.nonzero(shot > 0.9)
+    assert columns.mean() > shot.shape[1] / 2, "right of the patient is right in the panel"
+    assert rows.mean() < shot.shape[0] / 2, "anterior is up"
+
+
+def test_letters_and_level_stand_in_the_first_tile(scan):
+    view = view_of(scan.mask("brain"), scan.mask("lesions"))
+    tile = Tile(scan.images["FLAIR"], view, Scale(0, 1))
+    figure = panel([Row((tile, tile)), Row((tile, tile))])
+    texts = [{t.get_text(): t.get_position()[0] for t in axes.texts} for axes in figure.axes]
+    assert texts[0]["L"] < 0.1 and texts[0]["R"] > 0.9 and "z = 3 mm" in texts[0]
+    assert not texts[1] and set(texts[2]) == {"L", "R"}
+
+
+def test_anisotropic_voxels_are_drawn_in_mm():
+    affine = np.diag([1.0, 3.0, 2.0, 1.0])
+    brain = Volume(torch.ones(30, 10, 4, dtype=torch.bool), affine)
+    image = Volume(torch.rand(30, 10, 4), affine)
+    figure = panel([Row((Tile(image, view_of(brain), Scale(0, 1)),))], width_mm=100)
+    box = figure.axes[0].get_position()
+    width, height = figure.get_size_inches()
+    assert view_of(brain).size_mm == (30.0, 30.0)
+    assert np.isclose(box.width * width, box.height * height)
+
+
+def test_a_labelled_row_has_a_colour_bar_and_a_plain_one_has_none(scan):
+    view, image = view_of(scan.mask("brain")), scan.images["FLAIR"]
+    plain, labelled = Tile(image, view, Scale(0, 1)), Tile(image, view, Scale(0, 1, "inferno", "|d| (a.u.)"))
+    assert len(panel([Row((plain,))]).axes) == 1
+    bar = panel([Row((labelled,))]).axes[1]
+    assert bar.get_ylabel() == "|d| (a.u.)"
+
+
+def test_masks_are_drawn_as_contour_or_fill_and_boxes_as_rectangles(scan):
+    view, mask = view_of(scan.mask("brain"), scan.mask("lesions")), scan.mask("lesions")
+    make = dict(image=scan.images["T1w"], view=view, scale=Scale(0, 1000))
+    figure = panel([Row((Tile(**make, contour=mask), Tile(**make, fill=mask), Tile(**make, boxes=((1, 1, 5, 5),))))])
+    outlined, filled, boxed = figure.axes
+    assert len(outlined.collections) == 1 and len(filled.images) == 2
+    assert [type(p) for p in boxed.patches] == [Rectangle]
+    points = np.concatenate([p.vertices for p in outlined.collections[0].get_paths()])
+    (x, _, w, _), _ = lesion_boxes(mask, view, pad_mm=0)
+    assert np.isclose(points[:, 0].max(), x + w, atol=view.brain.spacing[0] / 2 + 1e-6)
+
+
+def test_an_empty_row_is_refused():
+    with pytest.raises(NbkitError, match="an empty row"):
+        Row((None, None))

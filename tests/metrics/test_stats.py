@@ -1,0 +1,51 @@
+"""Summaries over subjects against numpy and closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from nbkit.core.checks import NbkitError
+from nbkit.core.stats import bootstrap_mean
+from nbkit.metrics.stats import bland_altman, summarise
+
+VALUES = [0.4, 0.9, math.nan, 0.7, 0.2]
+
+
+def test_summary_leaves_out_and_counts_undefined_subjects():
+    summary = summarise(VALUES, seed=4)
+    kept = [v for v in VALUES if v == v]
+    assert (summary.n, summary.undefined) == (4, 1)
+    assert summary.mean == pytest.approx(np.mean(kept))
+    assert summary.sd == pytest.approx(np.std(kept, ddof=1))
+    interval = bootstrap_mean(kept, seed=4)
+    assert (summary.low, summary.high) == (interval.low, interval.high)
+
+
+def test_one_subject_has_no_spread():
+    summary = summarise([3.0])
+    assert math.isnan(summary.sd) and summary.low == summary.high == 3.0
+
+
+def test_bland_altman_of_a_known_shift():
+    truth = np.array([1.0, 2.0, 3.0, 4.0])
+    measured = truth + 0.5 + np.array([-1.0, 1.0, -1.0, 1.0])
+    agreement = bland_altman(measured, truth)
+    half = 1.96 * math.sqrt(4 / 3)
+    assert (agreement.bias, agreement.lower, agreement.upper) == pytest.approx((0.5, 0.5 - half, 0.5 + half))
+    back = bland_altman(truth, measured)
+    assert (back.bias, back.lower) == pytest.approx((-agreement.bias, -agreement.upper))
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: summarise([math.nan]), lambda: summarise([1.0, math.inf]), lambda: bland_altman([1.0], [2.0]),
+        lambda: bland_altman([1.0, 2.0], [1.0]), lambda: bland_altman([1.0, math.nan], [1.0, 2.0]),
+    ],
+)
+def test_bad_input_is_refused(act):
+    with pytest.raises(NbkitError, match="expected finite values"):
+        act()

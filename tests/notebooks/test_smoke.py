@@ -1,0 +1,134 @@
+"""Every notebook runs at its smallest size through the runner, leaves what it declares, and obeys its parameters."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from nbkit.claims.observe import load_artefacts, load_observations
+from nbkit.runner.execute import RunResult, reproduce
+from nbkit.runner.parameters import declared
+from tests.notebooks import contract
+
+pytestmark = pytest.mark.slow
+# the runner decides these two itself: where results go (the whole test looks there), and that nobody is watching
+RUNNERS_OWN = {"out_dir", "headless"}
+SETTINGS = {"profile": "smoke", "cohort": "embedded", "seed": 7, "device": "cpu"}
+OBEYED = [
+    (path, name)
+    for path in contract.NOTEBOOKS
+    for name, parameter in declared(path).items()
+    if not parameter.inert and name not in RUNNERS_OWN
+]
+
+
+def run_one(path: Path, out_dir: Path, **parameters: object) -> RunResult:
+    """One notebook at smoke size, with some parameters changed."""
+    return reproduce([path], out_dir=out_dir, **SETTINGS, parameters=parameters)
+
+
+def altered(value: object) -> object:
+    """Another value of the same type; for a text, one that no choice knows and that must be refused."""
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case float():
+            return value * 1.5
+        case list():
+            return value[:-1]
+        case _:
+            return "nonsense"
+
+
+def measured(folder: Path, notebook: str) -> dict[str, object]:
+    """All that a notebook recorded: its numbers by id, and the bytes of its tables and figures by file."""
+    found = [o for o in load_observations(folder).values() if o.notebook == notebook]
+    files = [a["file"] for a in load_artefacts(folder)["artefacts"] if a["notebook"] == notebook]
+    return {o.id: (o.value, dict(o.per_subject)) for o in found} | {f: (folder / f).read_bytes() for f in files}
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory) -> RunResult:
+    """All notebooks, run once."""
+    return reproduce(contract.NOTEBOOKS, out_dir=tmp_path_factory.mktemp("smoke"), **SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def rerun(run, tmp_path_factory) -> RunResult:
+    """All notebooks, run again elsewhere, with nothing cached."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NBKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return reproduce(contract.NOTEBOOKS, out_dir=tmp_path_factory.mktemp("again"), **SETTINGS)
+
+
+def test_every_notebook_completes(run):
+    assert {s.notebook: (s.status, s.error) for s in run.stamps} == {p.stem: ("done", "") for p in contract.NOTEBOOKS}
+    assert run.exit_code == 0
+
+
+@pytest.mark.parametrize("path", contract.NOTEBOOKS, ids=lambda p: p.stem)
+def test_every_cell_ran_and_no_widget_is_stored(run, path):
+    executed = contract.read(run.folder / path.name)
+    statuses = {cell.metadata.papermill.status for cell in contract.code_cells(executed)}
+    assert statuses == {"completed"}
+    assert "widgets" not in executed.metadata
+
+
+@pytest.mark.parametrize("path", contract.NOTEBOOKS, ids=lambda p: p.stem)
+def test_declared_artefacts_exist(run, path):
+    entries = [a for a in load_artefacts(run.folder)["artefacts"] if a["notebook"] == path.stem]
+    assert contract.declared_artefacts(contract.read(path)) <= {(a["kind"], a["name"]) for a in entries}
+    for entry in entries:
+        assert entry["caption"] and (run.folder / entry["file"]).stat().st_size > 0
+
+
+def test_observations_keep_their_schema(run):
+    observations = load_observations(run.folder).values()
+    assert {o.notebook for o in observations} <= {p.stem for p in contract.NOTEBOOKS}
+    for o in observations:
+        assert (o.profile, o.level, o.seed) == ("smoke", "embedded", 7), o.id
+        assert o.cohort and math.isfinite(o.value), o.id
+        assert o.n is None or o.n >= max(1, len(o.per_subject)), o.id
+
+
+def test_the_scorecard_judges_every_paper_notebook(run):
+    card = json.loads((run.folder / "scorecard.json").read_text(encoding="utf-8"))
+    assert card["claims"] and all({"id", "verdict", "evidence"} <= set(claim) for claim in card["claims"])
+    assert card["numbers"] and all({"id", "published", "observed", "verdict"} <= set(n) for n in card["numbers"])
+
+
+def test_the_report_stands_alone(run):
+    page = (run.folder / "index.html").read_text(encoding="utf-8")
+    assert all(path.stem in page for path in contract.NOTEBOOKS)
+    assert 'src="http' not in page and 'rel="stylesheet"' not in page
+    assert str(run.folder) not in page
+
+
+def test_nothing_is_written_beside_the_notebooks(run):
+    assert {p.suffix for p in (contract.ROOT / "notebooks").iterdir() if p.is_file()} == {".ipynb"}
+
+
+@pytest.mark.parametrize("path", contract.NOTEBOOKS, ids=lambda p: p.stem)
+def test_the_same_seed_gives_the_same_numbers(run, rerun, path):
+    first, second = (measured(r.folder, path.stem) for r in (run, rerun))
+    assert first.keys() == second.keys()
+    numbers = [o.id for o in load_observations(run.folder).values() if o.notebook == path.stem]
+    assert [i for i in numbers if ".seconds." not in i and first[i] != second[i]] == []
+
+
+@pytest.mark.parametrize(("path", "name"), OBEYED, ids=[f"{p.stem}-{n}" for p, n in OBEYED])
+def test_a_parameter_changes_something(run, rerun, tmp_path, path, name):
+    given = SETTINGS.get(name, declared(path)[name].default)
+    result = run_one(path, tmp_path, **{name: altered(given)})
+    if result.exit_code:
+        assert "nonsense" in result.stamps[0].error
+        return
+    # what differs between two equal runs (times) cannot tell that the parameter did anything
+    first, second = (measured(r.folder, path.stem) for r in (run, rerun))
+    now = measured(tmp_path, path.stem)
+    assert [key for key, value in first.items() if second.get(key) == value != now.get(key)]

@@ -1,0 +1,134 @@
+"""Every notebook keeps the contract of design section 5, and the contract notices when one does not."""
+
+from __future__ import annotations
+
+import nbformat.v4 as v4
+import pytest
+
+from nbkit.runner.parameters import declared
+from tests.notebooks import contract
+
+CHECKS = (contract.form_faults, contract.parameter_faults, contract.code_faults, contract.story_faults)
+PLAIN = 'profile = "laptop"\ncohort = "embedded"\nseed = 7\ndevice = "auto"\nout_dir = "../results"\n'
+
+
+def small_notebook(code: str = "x = 1", parameters: str = PLAIN, more: tuple = ()):
+    """A notebook that keeps the contract unless it is told otherwise."""
+    cells = [
+        v4.new_markdown_cell("# A title"),
+        v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        v4.new_code_cell("run = provenance(profile, cohort, seed, device, out_dir)"),
+        v4.new_markdown_cell("What follows."),
+        v4.new_code_cell(code),
+        *more,
+        v4.new_markdown_cell("What came of it."),
+        v4.new_code_cell("verdicts(run)"),
+    ]
+    return v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+
+
+def faults(notebook) -> list[str]:
+    """Everything the contract objects to."""
+    return [fault for check in CHECKS for fault in check(notebook)]
+
+
+def test_there_are_notebooks():
+    assert [path.name[:2] for path in contract.NOTEBOOKS][:2] == ["00", "01"]
+
+
+@pytest.mark.parametrize("path", contract.NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_keeps_the_contract(path):
+    # the starting page has no paper, so no verdicts to end with
+    excused = {"the last cell does not show the verdicts"} if path.stem.startswith("00") else set()
+    assert set(faults(contract.read(path))) - excused == set()
+    assert path.stat().st_size <= contract.FILE_BYTES
+
+
+@pytest.mark.parametrize("path", contract.NOTEBOOKS, ids=lambda p: p.stem)
+def test_the_runner_reads_the_same_parameters(path):
+    notebook, read = contract.read(path), declared(path)
+    assert {name: p.default for name, p in read.items()} == contract.parameters(notebook)
+    assert {name for name, p in read.items() if p.inert} == contract.inert(notebook)
+
+
+def test_the_small_notebook_is_good():
+    assert faults(small_notebook()) == []
+    assert faults(small_notebook("best = sorted(found, key=lambda s: s.dice)")) == []
+
+
+BAD_CODE = {
+    "a function": ("def f():\n    return 1", "defines a function"),
+    "a class": ("class A:\n    x = 1", "defines a function or class"),
+    "a named lambda": ("f = lambda x: x", "defines a function"),
+    "too long": ("x = 1\n" * 16, "more than 15 lines"),
+    "an installation": ("!pip install numpy", "not plain Python"),
+    "a magic": ("%matplotlib inline", "not plain Python"),
+    "a plotting library": ("import matplotlib.pyplot as plt", "imports matplotlib"),
+    "an absolute path": ("x = '/data/scans'", "an absolute path"),
+    "a home folder": ("x = '~/scans'", "an absolute path"),
+    "somebody's folder": ("x = 1  # see /home/me/scans", "a path of one machine"),
+}
+
+
+@pytest.mark.parametrize(("code", "fault"), BAD_CODE.values(), ids=BAD_CODE)
+def test_bad_code_is_found(code, fault):
+    found = faults(small_notebook(code))
+    assert len(found) == 1 and fault in found[0]
+
+
+BAD_PARAMETERS = {
+    "missing": (PLAIN.replace("seed = 7\n", ""), "seed missing"),
+    "a tuple": (PLAIN + "size = (3, 4)", "size = (3, 4): not name = plain literal"),
+    "derived": (PLAIN + "twice = seed * 2", "not name = plain literal"),
+    "annotated": (PLAIN + "n: int | None = None", "not name = plain literal"),
+    "unused": (PLAIN + "folds = 5", "folds is never read"),
+    "inert without a reason": (PLAIN + "folds = 5  # inert:", "folds is never read"),
+}
+
+
+@pytest.mark.parametrize(("parameters", "fault"), BAD_PARAMETERS.values(), ids=BAD_PARAMETERS)
+def test_bad_parameters_are_found(parameters, fault):
+    found = faults(small_notebook(parameters=parameters))
+    assert len(found) == 1 and fault in found[0]
+
+
+def test_an_inert_parameter_need_not_be_read():
+    notebook = small_notebook(parameters=PLAIN + "n_jobs = 2  # inert: speed only\nwidths = [32, 64]", code="widths")
+    assert faults(notebook) == []
+    assert contract.inert(notebook) == {"n_jobs"}
+    assert contract.parameters(notebook)["widths"] == [32, 64]
+
+
+def test_bad_form_is_found():
+    notebook = small_notebook()
+    notebook.metadata.kernelspec.name = "conda-env-me-py"
+    notebook.cells[0].source = "No title"
+    notebook.cells[4].execution_count = 3
+    notebook.cells[5].id = notebook.cells[6].id
+    assert len(faults(notebook)) == 4
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ((v4.new_code_cell("y = 2"),), "no text before it"),
+        ((v4.new_code_cell(PLAIN, metadata={"tags": ["parameters"]}),), "only it, must be tagged parameters"),
+    ],
+    ids=["code after code", "two parameters cells"],
+)
+def test_bad_cells_are_found(more, fault):
+    assert any(fault in found for found in faults(small_notebook(more=more)))
+
+
+def test_a_missing_end_or_beginning_is_found():
+    notebook = small_notebook()
+    notebook.cells[-1].source = "x"
+    notebook.cells[2].source = "x = profile, cohort, seed, device, out_dir"
+    assert faults(notebook) == ["no provenance cell"]
+    notebook.cells[2].source += "  # provenance"
+    assert faults(notebook) == ["the last cell does not show the verdicts"]
+
+
+def test_declared_artefacts_are_read_from_the_code():
+    notebook = small_notebook("run.table('table2_1', data)\nrun.figure(name, fig)\nrun.figure('fig2_3', fig)")
+    assert contract.declared_artefacts(notebook) == {("table", "table2_1"), ("figure", "fig2_3")}

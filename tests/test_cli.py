@@ -1,0 +1,162 @@
+"""The command line: exit codes and messages."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from nbkit import cli
+from nbkit.claims.observe import Run
+from nbkit.claims.verdicts import judge_folder
+from nbkit.core.files import Cache
+from nbkit.runner.execute import finish
+from nbkit.runner.folder import Stamp, read_stamps, write_stamp
+
+
+@pytest.fixture
+def nbkit(monkeypatch, capsys):
+    """``nbkit("data", "list")`` runs a command; gives exit code, output and errors."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["nbkit", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty place to work in, with its own cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NBKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NBKIT_DATA", str(tmp_path / "cache" / "data"))
+    monkeypatch.delenv("NBKIT_MIRROR", raising=False)
+    return tmp_path
+
+
+def record(folder, fcn: float) -> None:
+    run = Run(folder, notebook="01_a", cohort="embedded", profile="smoke", seed=7, paper="wei2019_flair")
+    for method, value in (("fcn", fcn), ("rf", 2.0)):
+        run.number(f"wei2019.table2_2a.mse.{method}", {f"s{i}": value * (1 + 0.01 * i) for i in range(8)}, unit="z²")
+    judge_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--profile", "smok"], "Did you mean 'smoke'"),
+        (["run", "--cohort", "embeded"], "Did you mean 'embedded'"),
+        (["run", "--cohort", "none.csv"], "none.csv"),
+        (["run", "--nb", "77"], "notebooks: NB"),
+        (["scorecard"], "make reproduce"),
+        (["verify", "--profile", "laptp"], "Did you mean 'laptop'"),
+        (["data", "fetch", "opn"], "Did you mean 'open'"),
+        (["cache", "clear", "weights"], "cache clear: kind"),
+        (["run", "--seed", "seven"], "valid integer"),
+    ],
+)
+def test_wrong_input_is_one_message_and_exit_code_2(nbkit, home, arguments, message):
+    code, _, err = nbkit(*arguments)
+    assert code == 2
+    assert message in err and "Traceback" not in err
+    assert not list(home.glob("results*"))
+
+
+def test_run_hands_its_options_on_and_returns_the_runs_exit_code(nbkit, home, monkeypatch):
+    seen = {}
+
+    def fake(notebooks, *, out_dir, **given):
+        seen.update(given, notebooks=[n.stem for n in notebooks], folder=out_dir.name)
+        out_dir.mkdir(parents=True)
+        write_stamp(out_dir, Stamp("01_a", "k", "failed", error="cell 2: boom"))
+        finish(out_dir, profile="smoke", cohort="embedded", seed=8)
+        return type("R", (), {"stamps": tuple(read_stamps(out_dir).values()), "exit_code": 1})
+
+    book = {"cells": [{"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": ["width = 64"]}]}
+    (home / "01_a.ipynb").write_text(json.dumps(book), encoding="utf-8")
+    monkeypatch.setattr(cli, "choose_notebooks", lambda nb: [home / "01_a.ipynb"])
+    monkeypatch.setattr(cli, "reproduce", fake)
+    code, out, err = nbkit("run", "--profile", "smoke", "--seed", "8", "-p", "width=32", "--n-jobs", "2")
+    assert code == 1 and "cell 2: boom" in err
+    assert os.path.join("results", "smoke-embedded", "index.html") in out
+    assert seen["folder"] == "smoke-embedded" and seen["parameters"] == {"width": 32}
+    assert (seen["seed"], seen["n_jobs"], seen["profile"], seen["device"]) == (8, 2, "smoke", "auto")
+
+
+def test_data_state_follows_the_files_of_a_table(home):
+    (home / "a.nii").write_bytes(b"1")
+    (home / "t.csv").write_text("subject,path\ns1,a.nii\n", encoding="utf-8")
+    first = cli.data_state("t.csv")
+    assert cli.data_state("t.csv") == first
+    (home / "a.nii").write_bytes(b"12")
+    second = cli.data_state("t.csv")
+    (home / "t.csv").write_text("subject,path\ns2,a.nii\n", encoding="utf-8")
+    assert len({first, second, cli.data_state("t.csv")}) == 3
+
+
+def test_data_state_of_open_scans_changes_when_a_file_appears(home, monkeypatch):
+    before = cli.data_state("open")
+    manifest = cli.load_manifest("open_ms")
+    file = home / "mirror" / manifest.folder / manifest.files[0].path
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"scan")
+    monkeypatch.setenv("NBKIT_MIRROR", str(home / "mirror"))
+    assert cli.data_state("open") != before
+    assert cli.data_state("embedded") == cli.data_state("embedded")
+
+
+def test_scorecard_in_words_and_in_json(nbkit, home):
+    record(home / "results" / "laptop-embedded", fcn=1.0)
+    code, out, _ = nbkit("scorecard")
+    assert code == 0 and "1 reproduced" in out and "Random Forest" in out
+    code, out, _ = nbkit("scorecard", "--json")
+    verdicts = {c["id"]: c["verdict"] for c in json.loads(out)["claims"]}
+    assert verdicts["wei2019.claim.mse_vs_rf"] == "reproduced"
+
+
+def test_verify_fails_only_when_worse(nbkit, home):
+    record(home / "reference" / "laptop-embedded", fcn=1.0)
+    record(home / "results" / "laptop-embedded", fcn=1.0)
+    assert nbkit("verify", "--reference", "reference")[:2] == (0, "nothing is worse than the reference\n")
+    record(home / "results" / "laptop-embedded", fcn=3.0)
+    code, out, _ = nbkit("verify", "--reference", "reference")
+    assert code == 1 and "wei2019.claim.mse_vs_rf: reproduced -> contradicted" in out
+
+
+def test_data_commands(nbkit, home):
+    code, out, _ = nbkit("data", "list")
+    assert code == 0 and "ms_phantom" in out and "0 of 30 subjects" in out
+    assert nbkit("data", "fetch", "embedded")[:2] == (0, "ms_phantom: nothing to download\n")
+    code, out, _ = nbkit("data", "verify", "open")
+    assert code == 0 and "0 ok" in out
+
+
+def test_cache_shows_and_clears_finished_work_but_no_downloads(nbkit, home):
+    Cache().get("phantom", {"seed": 7}, lambda p: (p / "x").write_bytes(b"1" * 2_000_000), lambda p: p)
+    (home / "cache" / "data").mkdir()
+    (home / "cache" / "data" / "scan.nii").touch()
+    code, out, _ = nbkit("cache")
+    assert code == 0 and "phantom" in out and "2.0 MB" in out
+    assert nbkit("cache", "clear")[1] == "removed phantom\n"
+    assert (home / "cache" / "data" / "scan.nii").exists() and not (home / "cache" / "phantom").exists()
+
+
+def test_doctor_is_one_line_each_and_leaves_nothing(nbkit, home):
+    code, out, _ = nbkit("doctor")
+    assert code == 0
+    for what in ("python", "torch", "bfloat16", "memory", "disk", "ipyniivue", "cache", "results", "open_ms"):
+        assert what in out, what
+    assert "make data COHORT=open" in out
+    assert list(home.iterdir()) == []
+
+
+def test_doctor_names_a_cache_that_cannot_be_written(nbkit, home, monkeypatch):
+    (home / "file").touch()
+    monkeypatch.setenv("NBKIT_CACHE", str(home / "file" / "cache"))
+    code, out, _ = nbkit("doctor")
+    assert code == 1 and "cannot be written to" in out and "set NBKIT_CACHE" in out
