@@ -1,4 +1,4 @@
-"""The command line: nbkit doctor | data | run | scorecard | verify | cache.
+"""The command line: nbkit doctor | data | run | scorecard | verify | reference | cache.
 
 Exit codes: 0 fine, 1 failed, 2 wrong input.
 """
@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from nbkit.claims.reference import compare_with_reference
+from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
 from nbkit.cohorts import cohort_name, list_cohorts
@@ -128,6 +128,16 @@ def verify(
         typer.echo(f"{r.id}: {r.reference} -> {r.now} ({r.why})")
     typer.echo(f"{len(worse)} worse than the reference" if worse else "nothing is worse than the reference")
     raise typer.Exit(int(bool(worse)))
+
+
+@app.command()
+def reference(
+    profile: Profile = "laptop", cohort: CohortOption = "embedded", out: Out = Path("results"),
+    to: Annotated[Path, typer.Option(help="Folder of committed references.")] = ROOT / "reference",
+) -> None:
+    """Keep a finished run as the committed reference that `verify` compares with."""
+    folder = results_folder(out, known(profile, PROFILES, "PROFILE"), cohort)
+    typer.echo(f"written: {write_reference(folder, Path(to) / folder.name).name}; commit it with the machine named")
 
 
 @data_app.command("list")

@@ -128,6 +128,23 @@ def test_verify_fails_only_when_worse(nbkit, home):
     assert code == 1 and "wei2019.claim.mse_vs_rf: reproduced -> contradicted" in out
 
 
+def test_a_reference_holds_observations_scorecard_and_figures_and_verifies(nbkit, home):
+    record(home / "results" / "laptop-embedded", fcn=1.0)
+    (home / "results" / "laptop-embedded" / "figures").mkdir(exist_ok=True)
+    (home / "results" / "laptop-embedded" / "figures" / "a.png").write_bytes(b"png")
+    code, out, _ = nbkit("reference", "--to", "reference")
+    assert code == 0 and "laptop-embedded" in out
+    names = sorted(p.name for p in (home / "reference" / "laptop-embedded").iterdir())
+    assert names == ["a.png", "observations.jsonl", "scorecard.json"]
+    assert nbkit("verify", "--reference", "reference")[0] == 0
+
+
+def test_a_reference_of_nothing_is_refused(nbkit, home):
+    code, _, err = nbkit("reference", "--to", "reference")
+    assert code == 2 and "no observations" in err and "make reproduce" in err
+    assert not (home / "reference").exists()
+
+
 def test_data_commands(nbkit, home):
     code, out, _ = nbkit("data", "list")
     assert code == 0 and "ms_phantom" in out and "0 of 30 subjects" in out

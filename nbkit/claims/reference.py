@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbkit.claims.observe import Observation, load_observations
-from nbkit.claims.verdicts import Scorecard, load_scorecard
+from nbkit.claims.observe import OBSERVATIONS, Observation, load_observations
+from nbkit.claims.verdicts import SCORECARD, Scorecard, load_scorecard
 from nbkit.core.checks import require
+from nbkit.core.files import atomic
 
 # how good a verdict is; within one number, moving down is a regression
 ORDER = {
@@ -54,6 +56,29 @@ def compare_with_reference(results_dir: Path | str, reference_dir: Path | str) -
     verdicts = _verdicts(load_scorecard(reference_dir), load_scorecard(results_dir), present)
     values = [_value(o, now.get(i)) for i, o in before.items() if i.split(".")[0] in present]
     return verdicts + [v for v in values if v]
+
+
+def write_reference(results_dir: Path | str, reference_dir: Path | str) -> Path:
+    """Keep a finished run as the reference: its observations, scorecard and figures, nothing else.
+
+    Raises
+    ------
+    NbkitError
+        If the run is of restricted data, or holds no observations.
+    """
+    results = Path(results_dir)
+    found = load_observations(results).values()
+    require(
+        bool(found) and all(o.level != "restricted" for o in found), f"reference: {results.name}",
+        expected="a finished run on embedded or open data",
+        found="restricted data" if found else "no observations",
+        remedy="References are committed: run `make reproduce` with COHORT=embedded or COHORT=open.",
+    )
+    with atomic(reference_dir) as part:
+        part.mkdir()
+        for file in (results / OBSERVATIONS, results / SCORECARD, *results.glob("figures/*.png")):
+            shutil.copy(file, part)
+    return Path(reference_dir)
 
 
 def _verdicts(before: Scorecard, now: Scorecard, present: set[str]) -> list[Regression]:

@@ -1,4 +1,4 @@
-"""Flows of stationary velocity fields: exponential, composition, Jacobian determinant."""
+"""Flows of stationary velocity fields: exponential, logarithm, composition, inverse, Jacobian determinant."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ from typing import NewType
 import numpy as np
 import torch
 
-from nbkit.core.checks import require
-from nbkit.geometry.warp import Displacement, check_field, to_voxels, warp
+from nbkit.core.checks import NbkitError, require
+from nbkit.geometry.warp import Displacement, check_field, grid_positions, to_voxels, warp
 
 Velocity = NewType("Velocity", torch.Tensor)
 """Stationary velocity field v (B, 3, X, Y, Z) in mm per unit time, world components."""
 
 
-def squarings(velocity: Velocity, *, affine: np.ndarray) -> int:
-    """Smallest n with sup|v| / 2^n below half a voxel: the number of squarings :func:`expv` takes."""
-    longest = float(to_voxels(velocity.detach(), affine).norm(dim=1).max())
+def sup_voxels(field: torch.Tensor, where: str, *, affine: np.ndarray) -> float:
+    """Length in voxels of the longest vector of a field (B, 3, X, Y, Z) in mm; NaN and infinities are refused."""
+    longest = float(to_voxels(field.detach(), affine).norm(dim=1).max())
     require(
-        math.isfinite(longest), "expv: velocity", expected="a finite field", found="NaN or infinite vectors",
+        math.isfinite(longest), where, expected="a finite field", found="NaN or infinite vectors",
         remedy="Check the network or the registration that made the field.",
     )
+    return longest
+
+
+def squarings(velocity: Velocity, *, affine: np.ndarray) -> int:
+    """Smallest n with sup|v| / 2^n below half a voxel: the number of squarings :func:`expv` takes."""
+    longest = sup_voxels(velocity, "expv: velocity", affine=affine)
     return max(0, math.floor(math.log2(longest / 0.5)) + 1) if longest > 0 else 0
 
 
@@ -73,12 +79,125 @@ def jacobian_determinant(displacement_mm: Displacement, *, affine: np.ndarray) -
     Central differences inside, one-sided at the border. Below 1 the transform shrinks volume,
     at or below 0 it folds. Needs at least two voxels along every axis.
     """
-    check_field(displacement_mm, "jacobian_determinant: displacement_mm")
+    return torch.linalg.det(_jacobian(displacement_mm, "jacobian_determinant: displacement_mm", affine=affine))
+
+
+def inverse(displacement_mm: Displacement, *, affine: np.ndarray, tolerance_mm: float = 1e-3) -> Displacement:
+    """Displacement w of the inverse of x -> x + u(x), by Newton's method at every voxel.
+
+    Solves w(y) + u(y + w(y)) = 0; outside the grid u continues with its border values. The inverse of
+    the flow of a velocity field v is also ``expv(-v)``, up to interpolation.
+
+    Parameters
+    ----------
+    displacement_mm : torch.Tensor
+        u (B, 3, X, Y, Z) in mm, world components.
+    affine : numpy.ndarray
+        4×4 voxel-to-world (mm).
+    tolerance_mm : float
+        The largest |w(y) + u(y + w(y))| that may remain.
+
+    Raises
+    ------
+    NbkitError
+        If the transform folds, or 100 steps leave more than `tolerance_mm`.
+    """
+    where = "inverse: displacement_mm"
+    check_field(displacement_mm, where)
+    grid, to_mm = np.eye(4), np.linalg.inv(affine)
+    forward = Displacement(to_voxels(displacement_mm, affine))
+    jacobian = _jacobian(forward, where, affine=grid)
+    _refuse_folds(jacobian, where)
+    slopes = (jacobian - torch.eye(3).to(forward)).flatten(-2).movedim(-1, 1)
+    places = grid_positions(forward.shape[2:], grid, like=forward)
+    last = places.amax(dim=(2, 3, 4), keepdim=True)
+    back = -forward
+    for _ in range(100):
+        miss = compose(forward, Displacement(back), affine=grid)
+        left = float(to_voxels(miss, to_mm).norm(dim=1).max())
+        if left <= tolerance_mm:
+            return Displacement(to_voxels(back, to_mm))
+        slope = warp(slopes, Displacement(back), affine=grid, padding="border").unflatten(1, (3, 3))
+        # outside, the field no longer changes along the axis that left the grid
+        slope = slope * ((places + back > 0) & (places + back < last))[:, None]
+        matrix = slope.movedim((1, 2), (-2, -1)) + torch.eye(3).to(slope)
+        step = torch.linalg.solve_ex(matrix, miss.movedim(1, -1)).result.movedim(-1, 1)
+        # a full step from far away can leap into another valley: half a voxel at a time
+        back = back - step * (0.5 / step.norm(dim=1, keepdim=True)).clamp(max=1)
+    raise NbkitError(
+        where, expected=f"a transform that can be undone to {tolerance_mm:g} mm", found=f"{left:.3g} mm left",
+        remedy="Look where jacobian_determinant is near zero, and at the border; or invert expv(v) as expv(-v).",
+    )
+
+
+def logarithm(displacement_mm: Displacement, *, affine: np.ndarray) -> Velocity:
+    """Stationary velocity field v whose flow is x -> x + u(x): ``expv(logarithm(u))`` gives u.
+
+    Fixed point of v <- v + (u − (exp(v) − id)) ∘ exp(−v/2): what the flow misses is brought back to the
+    middle of the path, where a change of v counts first. It ends when less than 0.001 voxel (root mean
+    square over the grid) is missing, or when the miss falls by less than a tenth.
+
+    Parameters
+    ----------
+    displacement_mm : torch.Tensor
+        u (B, 3, X, Y, Z) in mm, world components.
+    affine : numpy.ndarray
+        4×4 voxel-to-world (mm).
+
+    Returns
+    -------
+    torch.Tensor
+        v (B, 3, X, Y, Z), mm per unit time.
+
+    Raises
+    ------
+    NbkitError
+        If the transform folds, or the flow still misses more than 0.1 voxel: not every transform is the
+        flow of a stationary field, and one that crosses the border of the grid is not.
+
+    References
+    ----------
+    Bossa & Olmos, MFCA 2008 (the same idea with the change brought back to the end of the path).
+    """
+    _refuse_folds(_jacobian(displacement_mm, "logarithm: displacement_mm", affine=affine), "logarithm: displacement_mm")
+    # one by one, so that no result depends on its neighbours in the batch
+    return Velocity(torch.cat([_logarithm(Displacement(one), affine) for one in displacement_mm.split(1)]))
+
+
+def _logarithm(displacement_mm: Displacement, affine: np.ndarray) -> Velocity:
+    velocity = trial = Velocity(displacement_mm)
+    left = math.inf
+    while left > 1e-3:
+        miss = displacement_mm - expv(trial, affine=affine)
+        size = float(to_voxels(miss, affine).square().sum(dim=1).mean().sqrt())
+        if size > 0.9 * left:
+            break
+        velocity, left = trial, size
+        middle = expv(Velocity(-velocity / 2), affine=affine)
+        trial = Velocity(velocity + warp(miss, middle, affine=affine, padding="border"))
     require(
-        min(displacement_mm.shape[2:]) >= 2, "jacobian_determinant: displacement_mm", expected="two voxels per axis",
+        left <= 0.1, "logarithm: displacement_mm", expected="the flow of a stationary velocity field",
+        found=f"a transform that no such flow meets to better than {left:.2g} voxels",
+        remedy="Take the logarithm of a smaller step, or let the field fade out towards the border.",
+    )
+    return velocity
+
+
+def _jacobian(displacement_mm: Displacement, where: str, *, affine: np.ndarray) -> torch.Tensor:
+    """Matrix ∂(x + u)/∂x in world coordinates, (B, X, Y, Z, 3, 3): component, then derivative."""
+    check_field(displacement_mm, where)
+    require(
+        min(displacement_mm.shape[2:]) >= 2, where, expected="two voxels per axis",
         found=tuple(displacement_mm.shape[2:]), remedy="A derivative along an axis needs neighbours there.",
     )
     rows = torch.stack(torch.gradient(displacement_mm, dim=(2, 3, 4)), dim=-1)
     linear = torch.as_tensor(np.linalg.inv(np.asarray(affine, dtype=np.float64)[:3, :3])).to(displacement_mm)
-    gradient = torch.einsum("bcxyzi,ij->bxyzcj", rows, linear)
-    return torch.linalg.det(gradient + torch.eye(3).to(gradient))
+    return torch.einsum("bcxyzi,ij->bxyzcj", rows, linear) + torch.eye(3).to(displacement_mm)
+
+
+def _refuse_folds(jacobian: torch.Tensor, where: str) -> None:
+    folded = int((~(torch.linalg.det(jacobian) > 0)).sum())
+    require(
+        folded == 0, where, expected="a transform without folds", found=f"{folded} voxels that fold or are not finite",
+        remedy="Smooth the field, or make it as the flow of a velocity field (expv), which cannot fold.",
+    )

@@ -100,7 +100,7 @@ class Config(Settings):
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {**SHORT, "slim": 8, "epochs": 10, "crop": (16, 16, 8), "crops_per_epoch": 12},
-        "laptop": {**SHORT, "slim": 4, "epochs": 40, "crop": (32, 32, 16), "crops_per_epoch": 12},
+        "laptop": {**SHORT, "slim": 4, "epochs": 25, "crop": (24, 24, 16), "crops_per_epoch": 20},
     }
 
     def __post_init__(self) -> None:

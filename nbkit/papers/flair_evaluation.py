@@ -41,7 +41,7 @@ class FlairScore:
         truth.check_grid(prediction, f"{subject.id}: prediction and true {self.target}")
         values = _brain_values(subject, self.target)
         inside = mask.data.bool()[None]
-        a, b = prediction.data.float()[None], (truth.data.float() * mask.data.bool())[None]
+        a, b = ((image.data.float() * mask.data.bool())[None] for image in (prediction, truth))
         raw = float(mse(a, b, mask=inside))
         quality = float(ssim(a, b, data_range=float(values.max() - values.min()), mask=inside))
         return {"mse": raw / self.variance, "mse_raw": raw, "ssim": quality, **contrast_ratios(subject, prediction)}

@@ -51,7 +51,7 @@ class Config(Settings):
     seed: int = 7
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"database": 2_000}, "laptop": {"database": 12_000},
+        "smoke": {"database": 2_000}, "laptop": {"database": 6_000},
     }
 
     def __post_init__(self) -> None:

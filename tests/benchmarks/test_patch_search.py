@@ -54,7 +54,7 @@ def ask_tree(algorithm: str, rows: Rows) -> np.ndarray:
     return built(algorithm, rows[1]).kneighbors(rows[0][::TREE_SHARE].numpy(), return_distance=False)[:, 0]
 
 
-TREES = {f"scikit-learn {name}, 1/{TREE_SHARE} of queries": partial(ask_tree, name) for name in ("kd_tree", "ball_tree")}
+TREES = {f"scikit-learn {n}, 1/{TREE_SHARE} of queries": partial(ask_tree, n) for n in ("kd_tree", "ball_tree")}
 CONTENDERS = {
     "nbkit": lambda rows: nearest(*rows)[0].numpy(),
     "scikit-learn brute": lambda rows: pairwise_distances_argmin(rows[0].numpy(), rows[1].numpy()),
