@@ -153,7 +153,7 @@ def logarithm(displacement_mm: Displacement, *, affine: np.ndarray) -> Velocity:
     ------
     NbkitError
         If the transform folds, or the flow still misses more than 0.1 voxel: not every transform is the
-        flow of a stationary field, and one that crosses the border of the grid is not.
+        flow of a stationary field, and one that crosses the border of the grid seldom is.
 
     References
     ----------

@@ -226,7 +226,7 @@ def test_bad_fields_are_named():
         jacobian_determinant(torch.zeros(1, 3, 4, 4, 1), affine=np.eye(4))
     fold = torch.zeros(1, 3, 4, 4, 4)
     fold[:, 0, 2] = -3
-    with pytest.raises(NbkitError, match="inverse: displacement_mm: expected a transform without folds, found 16 voxels"):
+    with pytest.raises(NbkitError, match="inverse: displacement_mm: .* without folds, found 16 voxels"):
         inverse(fold, affine=np.eye(4))
     with pytest.raises(NbkitError, match="logarithm: displacement_mm: expected a transform without folds"):
         logarithm(fold, affine=np.eye(4))
