@@ -32,9 +32,10 @@ class FlairScore:
     def __call__(self, subject: Subject, prediction: Volume) -> Mapping[str, float]:
         """Metric -> value.
 
-        ``mse`` (z²) and ``mse_raw`` (scanner unit²) inside the brain mask; ``ssim`` 3D, averaged over the brain, data
-        range = that of the true image inside the brain; ``ratio1`` lesions/NAWM and ``ratio2`` lesions/surrounding NAWM
-        (Eq. 2.4), NaN for subjects without lesions.
+        ``mse`` (z²) and ``mse_raw`` (scanner unit²) inside the brain mask; ``mse_rescaled`` (z²) after the one scale
+        factor that fits the prediction to the truth best, which takes the scanner's gain out; ``ssim`` 3D, averaged
+        over the brain, data range = that of the true image inside it; ``ratio1`` lesions/NAWM and ``ratio2``
+        lesions/surrounding NAWM (Eq. 2.4), NaN for subjects without lesions.
         """
         scan = subject.baseline
         truth, mask = scan.image(self.target), scan.mask("brain")
@@ -44,7 +45,10 @@ class FlairScore:
         a, b = ((image.data.float() * mask.data.bool())[None] for image in (prediction, truth))
         raw = float(mse(a, b, mask=inside))
         quality = float(ssim(a, b, data_range=float(values.max() - values.min()), mask=inside))
-        return {"mse": raw / self.variance, "mse_raw": raw, "ssim": quality, **contrast_ratios(subject, prediction)}
+        factor = float((a * b).double().sum() / (a * a).double().sum().clamp(min=1e-12))
+        free = float(mse(a * factor, b, mask=inside))
+        errors = {"mse": raw / self.variance, "mse_raw": raw, "mse_rescaled": free / self.variance}
+        return {**errors, "ssim": quality, **contrast_ratios(subject, prediction)}
 
 
 def contrast_ratios(subject: Subject, image: Volume) -> dict[str, float]:

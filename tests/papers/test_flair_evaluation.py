@@ -62,6 +62,16 @@ def test_z_squared_does_not_depend_on_the_scanner_unit(cohort):
     assert a["ratio1"] == pytest.approx(b["ratio1"], rel=1e-4)
 
 
+def test_a_wrong_gain_costs_nothing_once_rescaled(cohort):
+    s = cohort.subjects[0]
+    truth = s.baseline.image("FLAIR")
+    scores = FlairScore(cohort)(s, truth.with_data(truth.data * 1.3))
+    assert scores["mse"] > 0.5
+    assert scores["mse_rescaled"] == pytest.approx(0, abs=1e-6)
+    shifted = FlairScore(cohort)(s, shift(s, 20.0))
+    assert 0 < shifted["mse_rescaled"] < shifted["mse"]
+
+
 def shift(s, value):
     image = s.baseline.image("FLAIR")
     return image.with_data(image.data + value)
