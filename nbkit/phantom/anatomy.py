@@ -171,24 +171,26 @@ def volume_growth(anatomy: Anatomy) -> Volume:
 
 
 def place_on_grid(
-    maps: Volume, anatomy: Anatomy, *, shape: tuple[int, int, int], affine: np.ndarray
+    *maps: Volume, anatomy: Anatomy, shape: tuple[int, int, int], affine: np.ndarray
 ) -> Volume:
-    """Pull maps in template space (C, X, Y, Z) onto a subject's grid, cropped to where the head can be.
+    """Pull maps in template space onto a subject's grid, cropped to where the head can be.
 
     Parameters
     ----------
     maps : Volume
+        (C, X, Y, Z) each; the first covers the head, others may cover a part and are 0 outside it. Their channels
+        follow one another in the result.
     anatomy : Anatomy
     shape, affine
         Grid in the subject's world, voxel-to-world in mm.
     """
     flow = template_flow(anatomy)
-    box = _reachable(maps, anatomy, shape, affine, margin=float(flow.norm(dim=1).max()))
+    box = _reachable(maps[0], anatomy, shape, affine, margin=float(flow.norm(dim=1).max()))
     affine, shape = affine @ _shift([s.start for s in box]), tuple(s.stop - s.start for s in box)
     posed = anatomy.pose @ affine
     displacement = resample(Volume(flow[0], anatomy.affine), shape, posed, padding="border").data[None]
-    moved = warp(maps.data[None], Displacement(displacement), affine=posed, image_affine=maps.affine)
-    return Volume(moved[0], affine, maps.history + ("random anatomy",))
+    moved = [warp(m.data[None], Displacement(displacement), affine=posed, image_affine=m.affine)[0] for m in maps]
+    return Volume(torch.cat(moved), affine, maps[0].history + ("random anatomy",))
 
 
 def _shift(offset: list[int]) -> np.ndarray:

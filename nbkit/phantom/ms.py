@@ -83,26 +83,28 @@ def simulate(person: Person, *, grid: Grid, seed: int, parameters: Parameters) -
     draw = draw_lesions(rng["lesions"], person.load_ml, person.lesions, parameters=parameters)
     lesions = place_lesions(draw, template, growth, parameters=parameters)
     shape, affine = grid.working(parameters)
-    maps = place_on_grid(_tissue_maps(template, lesions, grid, parameters), anatomy, shape=shape, affine=affine)
+    still = _tissue_maps(template, lesions, grid, parameters)
+    maps = place_on_grid(*still, anatomy=anatomy, shape=shape, affine=affine)
     tissues = _draw_tissues(rng["tissue"], person, parameters)
     signals = _signals(maps, tissues, _texture(rng["tissue"], maps, parameters), parameters)
     images = _scan(person, signals, grid=grid, seed=seed, parameters=parameters)
     return Simulated(images, _masks(maps, grid, parameters), _truth(person, lesions, tissues))
 
 
-def _tissue_maps(template: Template, lesions: LesionMap, grid: Grid, parameters: Parameters) -> Volume:
-    """GM, WM with lesions, CSF, ventricles, lesion, lesion·severity (6, X, Y, Z), averaged over working voxels."""
+def _tissue_maps(template: Template, lesions: LesionMap, grid: Grid, parameters: Parameters) -> tuple[Volume, Volume]:
+    """GM, WM with lesions, CSF, ventricles (4 channels); lesion, lesion·severity (2), in the box round all lesions.
+
+    Both in template space, averaged over working voxels.
+    """
     spacing = tuple(float(s) for s in np.diag(grid.working(parameters)[1])[:3])
-    still, affine = _averaged(template, spacing), template.fractions.affine
-    extra = torch.zeros(2, *template.fractions.shape)
-    labels = lesions.labels.data[0]
-    if lesions.sizes.size:
-        box = bounding_box(labels > 0, margin=int(np.ceil(max(spacing))))
-        severity = torch.from_numpy(np.concatenate([[0.0], lesions.severity]).astype(np.float32))[labels[box].int()]
-        wm = template.fractions.data[1][box]
-        parts = torch.stack([wm * (labels[box] > 0), wm * severity])
-        extra[(slice(None), *box)] = integrate(parts[None], spacing)[0]
-    return Volume(torch.cat([still, extra]), affine)
+    still, labels = Volume(_averaged(template, spacing), template.fractions.affine), lesions.labels.data[0]
+    if not lesions.sizes.size:
+        return still, Volume(torch.zeros(2, 2, 2, 2), still.affine)
+    box = bounding_box(labels > 0, margin=int(np.ceil(max(spacing))) + 1)
+    severity = torch.from_numpy(np.concatenate([[0.0], lesions.severity]).astype(np.float32))[labels[box].int()]
+    wm = template.fractions.data[1][box]
+    parts = torch.stack([wm * (labels[box] > 0), wm * severity])
+    return still, Volume(integrate(parts[None], spacing)[0], still.crop(box).affine)
 
 
 @lru_cache(maxsize=2)

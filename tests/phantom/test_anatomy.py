@@ -71,7 +71,7 @@ def test_random_anatomies_never_fold(seed, patient):
 def test_no_velocity_and_no_pose_give_the_template_back(template):
     still = Anatomy(Velocity(torch.zeros(1, 3, 5, 5, 5)), np.diag([40.0, 40, 40, 1]), np.eye(4))
     part = template.fractions.crop((slice(40, 120), slice(60, 130), slice(70, 110)))
-    same = place_on_grid(template.fractions, still, shape=part.shape, affine=part.affine)
+    same = place_on_grid(template.fractions, anatomy=still, shape=part.shape, affine=part.affine)
     assert same.shape == part.shape
     assert torch.allclose(same.data, part.data, atol=1e-4)
 
@@ -81,11 +81,11 @@ def test_volumes_follow_the_jacobian(template):
     anatomy = drawn(template, 1)
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = -110
-    placed = place_on_grid(template.fractions, anatomy, shape=(111, 111, 111), affine=affine)
+    placed = place_on_grid(template.fractions, anatomy=anatomy, shape=(111, 111, 111), affine=affine)
     assert np.prod(placed.shape) < 111**3
+    still = Anatomy(Velocity(torch.zeros(1, 3, 2, 2, 2)), np.diag([200.0, 200, 200, 1]), np.eye(4))
     growth = place_on_grid(
-        volume_growth(anatomy), Anatomy(Velocity(torch.zeros(1, 3, 2, 2, 2)), np.diag([200.0, 200, 200, 1]), np.eye(4)),
-        shape=template.fractions.shape, affine=template.fractions.affine,
+        volume_growth(anatomy), anatomy=still, shape=template.fractions.shape, affine=template.fractions.affine,
     )
     assert growth.shape == template.fractions.shape
     expected = (template.fractions.data * growth.data).sum(dim=(1, 2, 3))
@@ -102,7 +102,7 @@ def test_outward_velocity_widens_the_ventricles(template):
         anatomy = draw_anatomy(np.random.default_rng(5), template, patient=True, parameters=type(P)(entries))
         grid = np.diag([2.0, 2.0, 2.0, 1.0])
         grid[:3, 3] = -70
-        placed = place_on_grid(_soft(template), anatomy, shape=(71, 71, 71), affine=grid)
+        placed = place_on_grid(_soft(template), anatomy=anatomy, shape=(71, 71, 71), affine=grid)
         volume.append(float(placed.data.sum()))
     assert volume[0] < 0.9 * volume[1] < 0.81 * volume[2]
 
