@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import base64
+import html
 import json
 import math
 import re
@@ -30,6 +32,20 @@ class Savable(Protocol):
 
     def savefig(self, path: Path, **options: Any) -> None:
         """Write the picture to `path`."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A saved picture with its caption; a notebook shows both, with the caption as alternative text."""
+
+    path: Path
+    caption: str
+
+    def _repr_html_(self) -> str:
+        data = base64.b64encode(self.path.read_bytes()).decode()
+        text = html.escape(self.caption)
+        image = f'<img src="data:image/png;base64,{data}" alt="{text}" style="max-width: 100%; width: 180mm">'
+        return f'<figure style="margin: 0">{image}<figcaption style="max-width: 180mm">{text}</figcaption></figure>'
 
 
 @dataclass(frozen=True)
@@ -207,8 +223,11 @@ class Run:
         self._write_index()
         return path
 
-    def figure(self, name: str, figure: Savable, *, caption: str) -> Path:
-        """Write ``figures/NAME.png``, at the finest resolution that keeps it below 250 KB, and index it."""
+    def figure(self, name: str, figure: Savable, *, caption: str) -> Shown:
+        """Write ``figures/NAME.png``, at the finest resolution that keeps it below 250 KB, and index it.
+
+        As the last line of a cell it shows the picture with its caption and source.
+        """
         path = self._artefact("figure", name, ".png", caption)
         with atomic(path) as part:
             for dpi in DPI_LADDER:
@@ -216,7 +235,7 @@ class Run:
                 if part.stat().st_size <= PNG_BYTES:
                     break
         self._write_index()
-        return path
+        return Shown(path, f"{caption.rstrip('.')}. {self.source}.")
 
     def not_run(self, prefix: str, reason: str) -> None:
         """Say why the ids that start with `prefix` are not observed here, e.g. ``"the cohort has no DIR"``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 
@@ -148,3 +149,17 @@ def test_equal_records_give_equal_bytes(tmp_path):
         run = make(tmp_path / name)
         run.number("x.y", dict(enumerate(np.random.default_rng(1).normal(size=5))))
     assert (tmp_path / "a/observations.jsonl").read_bytes() == (tmp_path / "b/observations.jsonl").read_bytes()
+
+
+def test_a_figure_shows_itself_with_caption_source_and_alternative_text(tmp_path):
+    shown = make(tmp_path, "01_a").figure("fig", Figure(), caption="Errors < 1 & more.")
+    page = shown._repr_html_()
+    assert page.count("Errors &lt; 1 &amp; more. ") == 2 and 'alt="Errors' in page and "profile." in page
+    encoded = base64.b64decode(page.split("base64,")[1].split('"')[0])
+    assert encoded == shown.path.read_bytes() == (tmp_path / "figures" / "fig.png").read_bytes()
+
+
+def test_the_credit_of_open_data_stands_in_every_source(tmp_path):
+    scans = {level: Cohort("c", (), level, {"attribution": "A. Giver, CC-BY"}) for level in ("open", "embedded")}
+    said = {k: Run(tmp_path / k, notebook="n", cohort=c, profile="smoke", seed=1).source for k, c in scans.items()}
+    assert said["open"].endswith("A. Giver, CC-BY") and "Giver" not in said["embedded"]
