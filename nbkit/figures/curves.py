@@ -50,7 +50,7 @@ def learning_curves(
     Parameters
     ----------
     curves : mapping of str to sequence of sequences
-        By setting (e.g. ``"3 layers"``): one series of errors per fold, of any length.
+        By setting (e.g. ``"3 layers"``): one series of errors per fold, of any length, the first before training.
     ylabel, xlabel : str
         With units.
     step : int
@@ -82,10 +82,10 @@ def _curve(axes: Axes, folds: Sequence[np.ndarray], mark: Mark, line: object, st
         remedy="Pass one series of errors per fold.",
     )
     common = np.stack([f[: min(map(len, folds))] for f in folds])
-    epochs, mean, sd = step * (1 + np.arange(common.shape[1])), common.mean(0), common.std(0)
+    epochs, mean, sd = step * np.arange(common.shape[1]), common.mean(0), common.std(0)
     for fold in folds if len(folds) > 1 else ():
-        axes.plot(step * (1 + np.arange(fold.size)), fold, color=mark.colour, linewidth=0.5, alpha=0.45)
-        axes.plot(step * fold.size, fold[-1], "o", color=mark.colour, markersize=1.8, alpha=0.6)
+        axes.plot(step * np.arange(fold.size), fold, color=mark.colour, linewidth=0.5, alpha=0.45)
+        axes.plot(step * (fold.size - 1), fold[-1], "o", color=mark.colour, markersize=1.8, alpha=0.6)
     axes.fill_between(epochs, mean - sd, mean + sd, color=mark.colour, alpha=0.15, linewidth=0)
     axes.plot(epochs, mean, color=mark.colour, linestyle=line, label=mark.title)
 

@@ -32,10 +32,10 @@ def test_the_mean_curve_ends_with_the_shortest_fold_and_the_folds_go_on():
     folds = [[3.0, 2.0, 1.0], [5.0, 4.0, 3.0, 2.0, 1.0]]
     axes = learning_curves({"3 layers": folds}, "MSE (z²)", step=5).axes[0]
     mean = next(line for line in axes.lines if line.get_label() == "3 layers")
-    assert mean.get_xdata().tolist() == [5, 10, 15] and mean.get_ydata().tolist() == [4, 3, 2]
+    assert mean.get_xdata().tolist() == [0, 5, 10] and mean.get_ydata().tolist() == [4, 3, 2]
     band = axes.collections[0].get_paths()[0].vertices
     assert np.isclose(band[:, 1].max(), 5.0) and np.isclose(band[:, 1].min(), 1.0)
-    assert max(line.get_xdata()[-1] for line in axes.lines) == 25
+    assert max(line.get_xdata()[-1] for line in axes.lines) == 20
     assert axes.get_ylabel() == "MSE (z²)"
 
 
