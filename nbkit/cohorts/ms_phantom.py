@@ -18,9 +18,10 @@ from tqdm.auto import tqdm
 
 from nbkit.core.checks import known
 from nbkit.core.config import PROFILES, digest
-from nbkit.core.files import Cache, source_digest, write_json
+from nbkit.core.files import Cache, write_json
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.seeds import numpy_generator
+from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
 from nbkit.phantom.anatomy import ATTRIBUTION
 from nbkit.phantom.lesions import draw_burdens
@@ -68,7 +69,7 @@ def build(
     known(profile, PROFILES, "ms_phantom.build: profile")
     cache, parameters, grid = cache or Cache(), load_parameters(), GRIDS[profile]
     people = roster(profile, seed=seed, parameters=parameters)
-    source = source_digest(Path(__file__).parents[1], ("core", "geometry", "phantom"))
+    source = module_digest(__name__)
     jobs = (delayed(_cached)(cache, p, grid, seed, parameters, source) for p in people)
     entries = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(jobs)
     entries = list(tqdm(entries, total=len(people), desc=f"{NAME} ({profile})", disable=not progress))

@@ -14,8 +14,9 @@ from tqdm.auto import tqdm
 
 from nbkit.core.checks import known, require
 from nbkit.core.config import PROFILES, digest
-from nbkit.core.files import Cache, source_digest, write_json
+from nbkit.core.files import Cache, write_json
 from nbkit.core.protocols import Cohort, Scan, Subject
+from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
 from nbkit.data import grids, lazy, nifti, tissue
 from nbkit.data.manifest import Manifest, load_manifest
@@ -58,7 +59,7 @@ def build(profile: str, *, n_jobs: int = 1, cache: Cache | None = None, manifest
     present = f"{len(files)} of {len(manifest.subjects())} patients present"
     log.info("%s: %s", NAME, present)
     hashes = {patient: _hashes(manifest, patient) for patient in files}
-    source = source_digest(Path(__file__).resolve().parents[1], ("core", "data", "cohorts"))
+    source = module_digest(__name__)
     jobs = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
         delayed(_prepared)(patient, paths, profile, {"files": hashes[patient], "source": source}, cache)
         for patient, paths in files.items()

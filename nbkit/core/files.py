@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,13 +59,10 @@ def write_json(path: Path | str, value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def source_digest(root: Path, packages: Iterable[str] = ()) -> str:
-    """Twelve hex digits of the Python and TOML sources below `root` (or below the named packages only)."""
-    root = Path(root)
-    folders = [root / p for p in packages] or [root]
-    files = sorted(f for folder in folders for f in folder.rglob("*") if f.suffix in (".py", ".toml", ".tsv"))
-    total = hashlib.sha256()
-    for file in files:
+def source_digest(root: Path) -> str:
+    """Twelve hex digits of the Python and TOML sources below `root`."""
+    root, total = Path(root), hashlib.sha256()
+    for file in sorted(f for f in root.rglob("*") if f.suffix in (".py", ".toml", ".tsv")):
         total.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes() + b"\0")
     return total.hexdigest()[:12]
 

@@ -20,6 +20,7 @@ from nbkit.core.device import autocast, fast_half, pick_device
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan
 from nbkit.core.seeds import torch_generator
+from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
 from nbkit.data.intensity import Standardiser
 from nbkit.data.splits import subject_hash
@@ -30,7 +31,7 @@ from nbkit.nets.fcn import initialise
 from nbkit.nets.unet import UNet
 from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
 from nbkit.training.crops import CropSampler, Example
-from nbkit.training.crossval import FoldLike, computing_source
+from nbkit.training.crossval import FoldLike
 from nbkit.training.loop import StripRule, train
 from nbkit.training.steps import PlainStep
 
@@ -190,7 +191,7 @@ def fitted_segmenter(cohort: Cohort, config: Config, cache: Cache) -> LesionSegm
     """A segmenter trained on `cohort`, read from the cache when it is there."""
     key = {
         "config": config.as_dict(), "data": cohort.provenance.get("data_hash"), "train": list(cohort.ids),
-        "source": computing_source(),
+        "source": module_digest(__name__),
     }
     return cache.get("segmenter", key, lambda f: LesionSegmenter(config).fit(cohort).save(f / "model"), _load_model)
 

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,12 +15,11 @@ from tqdm.auto import tqdm
 
 from nbkit.core.checks import known, require
 from nbkit.core.device import one_thread
-from nbkit.core.files import Cache, source_digest, write_json
+from nbkit.core.files import Cache, write_json
 from nbkit.core.protocols import Cohort, ModalitySynthesizer, Subject
+from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
 
-SOURCE = Path(__file__).resolve().parents[1]
-WHAT_COMPUTES = ("core", "geometry", "data", "nets", "losses", "metrics", "training", "papers")
 
 
 class FoldLike(Protocol):
@@ -30,15 +28,6 @@ class FoldLike(Protocol):
     name: str
     train_ids: Sequence[str]
     test_ids: Sequence[str]
-
-
-@lru_cache
-def computing_source() -> str:
-    """Digest of the code that computes: part of every cache key, so that changed code makes its work again.
-
-    Read once per process: what runs is the code that was imported, not what was edited since.
-    """
-    return source_digest(SOURCE, WHAT_COMPUTES)
 
 
 Score = Callable[[Subject, Volume], Mapping[str, float]]
@@ -143,7 +132,7 @@ def _one_fold(
     key = {
         "system": type(system).__name__, "config": system.config.as_dict(), "data": cohort.provenance.get("data_hash"),
         "train": list(fold.train_ids), "test": list(fold.test_ids), "score": score.__qualname__,
-        "stop_on_test": stop_on_test, "source": computing_source(),
+        "stop_on_test": stop_on_test, "source": module_digest(type(system).__module__, score.__module__, __name__),
     }
     require(
         key["data"] is not None, f"cohort {cohort.name}: provenance", expected="a data_hash", found="none",

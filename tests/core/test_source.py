@@ -1,0 +1,48 @@
+"""A digest sees the code a module runs, and no other."""
+
+import subprocess
+import sys
+
+import pytest
+
+SEE = "import sys; sys.path.insert(0, '.'); import nbkit.{0} as m; from nbkit.core.source import module_digest; " \
+      "print(module_digest(m.__name__))"
+FILES = {
+    "nbkit/__init__.py": "", "nbkit/core/__init__.py": "", "nbkit/core/a.py": "A = 1\n",
+    "nbkit/b.py": "from nbkit.core import a\n", "nbkit/c.py": "import nbkit.b\nfrom pathlib import Path\n",
+    "nbkit/other.py": "X = 1\n",
+}
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A small package named nbkit with the real module under test inside."""
+    real = __import__("nbkit.core.source", fromlist=["x"]).__file__
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "nbkit/core/source.py").write_text(open(real, encoding="utf-8").read())
+    return tmp_path
+
+
+def digest(folder, module):
+    done = subprocess.run([sys.executable, "-I", "-c", SEE.format(module)], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_change_three_imports_away_is_seen_and_an_unrelated_one_is_not(package):
+    before = {m: digest(package, m) for m in ("b", "c", "other")}
+    assert len(set(before.values())) == 3
+    (package / "nbkit/core/a.py").write_text("A = 2\n")
+    after = {m: digest(package, m) for m in ("b", "c", "other")}
+    assert after["b"] != before["b"] and after["c"] != before["c"]
+    assert after["other"] == before["other"]
+
+
+def test_the_place_of_the_clone_does_not_matter(package, tmp_path_factory):
+    copy = tmp_path_factory.mktemp("elsewhere") / "clone"
+    package.rename(copy)
+    there = digest(copy, "c")
+    copy.rename(package)
+    assert digest(package, "c") == there
