@@ -118,3 +118,12 @@ def check_keys(given: Mapping | Iterable[str], valid: Iterable[str], where: str)
     names = list(valid)
     for key in given:
         known(key, names, where)
+
+
+def check_disjoint(train_ids: Iterable[str], test_ids: Iterable[str], *, where: str = "check_disjoint") -> None:
+    """Refuse, by name, subjects that are on both sides of a split."""
+    both = sorted(set(train_ids) & set(test_ids))
+    require(
+        not both, where, expected="no subject both in training and in test", found=", ".join(both),
+        remedy="Split by subject (nbkit.data.splits.folds), never by scan or slice.",
+    )

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nbkit.core.checks import known, require
+from nbkit.core.checks import check_disjoint, known, require
 from nbkit.core.protocols import Cohort
 from nbkit.core.seeds import numpy_generator
 
@@ -117,15 +117,6 @@ def inner_split(train_ids: Sequence[str], fraction: float, *, seed: int) -> tupl
     n = min(max(round(fraction * len(train_ids)), 1), len(train_ids) - 1)
     shuffled = [str(i) for i in numpy_generator(seed, "inner_split").permutation(sorted(train_ids))]
     return tuple(sorted(shuffled[n:])), tuple(sorted(shuffled[:n]))
-
-
-def check_disjoint(train_ids: Iterable[str], test_ids: Iterable[str], *, where: str = "check_disjoint") -> None:
-    """Refuse, by name, subjects that are on both sides of a split."""
-    both = sorted(set(train_ids) & set(test_ids))
-    require(
-        not both, where, expected="no subject both in training and in test", found=", ".join(both),
-        remedy="Split by subject (nbkit.data.splits.folds), never by scan or slice.",
-    )
 
 
 def subject_hash(ids: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
-from nbkit.core.checks import known, require
+from nbkit.core.checks import check_disjoint, known, require
 from nbkit.core.device import one_thread
 from nbkit.core.files import Cache, write_json
 from nbkit.core.protocols import Cohort, ModalitySynthesizer, Subject
@@ -110,11 +110,7 @@ def cross_validate(
         If a subject is on both sides of a fold.
     """
     for fold in folds:
-        both = sorted(set(fold.train_ids) & set(fold.test_ids))
-        require(
-            not both, f"cross_validate: fold {fold.name}", expected="each subject on one side only",
-            found=f"{', '.join(both)} on both", remedy="Split by subject (nbkit.data.splits.folds).",
-        )
+        check_disjoint(fold.train_ids, fold.test_ids, where=f"cross_validate: {fold.name}")
     cache = cache or Cache()
     jobs = [(name, fold) for name in systems for fold in folds]
     work = (delayed(_one_fold)(systems[n], cohort, f, score, cache, stop_on_test) for n, f in jobs)
