@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from nbkit.core.checks import require
 from nbkit.core.windows import box_kernel, filter_separable
 
 _FLAT = 1e-3
 """Share of an image's variance below which a window counts as flat: flat windows tell nothing about position."""
-_TINY = 1e-12
+_TINY = 1e-30
 
 
 class _BoxMean(torch.autograd.Function):
@@ -65,18 +66,16 @@ def lncc(a: torch.Tensor, b: torch.Tensor, *, window: int = 9) -> torch.Tensor:
     spread_a = square_a - mean_a * mean_a + _flat(a)
     spread_b = square_b - mean_b * mean_b + _flat(b)
     covariance = product - mean_a * mean_b
-    return (covariance * covariance / (spread_a * spread_b)).flatten(1).mean(dim=1)
+    return (covariance / spread_a * (covariance / spread_b)).flatten(1).mean(dim=1)
 
 
 def ncc(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Pearson correlation of two images over all voxels, (B,), from -1 to 1; 0 where one of them is constant.
 
-    `a` and `b` are (B, C, X, Y, Z), floating point, any unit; one of the two may have B = 1.
+    `a` and `b` are (B, C, X, Y, Z), floating point, any unit.
     """
-    _check_pair(a[:1], b[:1], "ncc")
-    a, b = (x.flatten(1) - x.flatten(1).mean(dim=1, keepdim=True) for x in (a, b))
-    spread = a.square().sum(dim=1) * b.square().sum(dim=1)
-    return (a * b).sum(dim=1) / (spread + _TINY).sqrt()
+    _check_pair(a, b, "ncc")
+    return F.cosine_similarity(*(x.flatten(1) - x.flatten(1).mean(dim=1, keepdim=True) for x in (a, b)))
 
 
 def mse(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

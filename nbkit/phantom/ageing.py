@@ -1,0 +1,321 @@
+"""Ageing with known truth: yearly rates per structure, the flow that brings them about, and a person's trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from nbkit.core.checks import NbkitError, known, require
+from nbkit.core.volume import Volume
+from nbkit.geometry.flow import Velocity, expv, jacobian_determinant
+from nbkit.geometry.warp import Displacement, warp
+from nbkit.phantom.parameters import Parameters
+from nbkit.phantom.poisson import at_centres, fluxes, solve_potential
+from nbkit.phantom.regions import FLUID, Regions, fill_skull
+
+TOLERANCE = 0.05
+"""Largest relative error of a region's realised change."""
+_NEGLIGIBLE = 1e-4
+"""A change too small to ask for a relative error: 0.01 %."""
+_ROUNDS = 8
+
+
+@dataclass(frozen=True)
+class Participant:
+    """Who ages; a `converter` has mild cognitive impairment at baseline and dementia later."""
+
+    id: str
+    sex: str
+    age: float
+    diagnosis: str
+    converter: bool = False
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How fast one person changes.
+
+    Parameters
+    ----------
+    yearly : mapping of str to float
+        By structure, change of volume in the year after baseline over the volume at baseline (1/year).
+    acceleration : float
+        Growth of all yearly changes, over those at baseline (1/year).
+    """
+
+    yearly: Mapping[str, float]
+    acceleration: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Visit:
+    """One age of a person, and the truth about it.
+
+    Parameters
+    ----------
+    age : float
+        Years.
+    time : float
+        How far along the flow, in years at the baseline pace.
+    displacement : torch.Tensor
+        (1, 3, X, Y, Z) mm; warping a baseline image by it gives this visit.
+    regions : Regions
+        As they are at this visit; their ``volumes`` are the truth.
+    log_jacobian : Volume
+        On the baseline anatomy: ln of mm³ at this visit per mm³ at baseline, negative where tissue is lost.
+    """
+
+    age: float
+    time: float
+    displacement: Displacement
+    regions: Regions
+    log_jacobian: Volume
+
+    def carry(self, image: Volume, *, mode: str = "linear") -> Volume:
+        """A baseline image or map on the same grid as it is at this visit (labels with ``mode="nearest"``)."""
+        self.log_jacobian.check_grid(image, "Visit.carry: baseline regions and image")
+        moved = warp(image.data[None], self.displacement, affine=image.affine, mode=mode)[0]
+        return image.with_data(moved, f"aged to {self.age:g} years")
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """A person's future: one stationary velocity field (mm/year at the baseline pace) and the visits along it."""
+
+    velocity: Velocity
+    visits: tuple[Visit, ...]
+
+
+def draw_rates(person: Participant, parameters: Parameters, rng: np.random.Generator) -> Rates:
+    """Draw one person's yearly rates, with the mean and spread of the diagnosis and the factor of the age.
+
+    Sizes are log-normal, so that no draw changes the sign; logarithms of one person's rates are correlated.
+    Structures that share a row of the table, and the two sides, share a draw.
+
+    Raises
+    ------
+    NbkitError
+        For an unknown diagnosis, or a converter without mild cognitive impairment.
+    """
+    diagnosis = known(person.diagnosis, parameters.groups("rate"), f"draw_rates: diagnosis of {person.id}")
+    if person.converter:
+        known(diagnosis, ("EMCI", "LMCI"), f"draw_rates: diagnosis of the converter {person.id}")
+    rows = parameters.section(f"rate.{diagnosis}")
+    shared, own = rng.standard_normal(), rng.standard_normal(len(rows))
+    correlation = parameters["between.correlation"]
+    scores = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
+    factor = age_factor(person.age, diagnosis, parameters=parameters) / 100
+    drawn = {
+        row: factor * _log_normal(mean, spread, score)
+        for (row, (mean, spread)), score in zip(rows.items(), scores, strict=True)
+    }
+    pace = parameters[f"acceleration.{'converter' if person.converter else diagnosis}"]
+    return Rates({name: drawn[row] for name, row in parameters.section("structure").items()}, pace)
+
+
+def norm_change(age: float, parameters: Parameters) -> dict[str, float]:
+    """Change of volume by structure (1) that leads from the templates to the normal anatomy of `age` (years).
+
+    Norms compare people of different ages; they fall more slowly with age than each person's volume does.
+    """
+    rows, years = parameters.section("norm"), age - parameters["norm.age"]
+    return {name: rows[row] / 100 * years for name, row in parameters.section("structure").items()}
+
+
+def age_factor(age: float, diagnosis: str, *, parameters: Parameters) -> float:
+    """How many times faster than at the reference age people of `age` (years) change, within the limits."""
+    slope, reference = parameters[f"modulation.{diagnosis}"]
+    return float(np.clip(1 + slope * (age - reference), *parameters["modulation.limits"]))
+
+
+def _log_normal(mean: float, spread: float, score: float) -> float:
+    """The value at standard score `score` of ± a log-normal variable with this mean and standard deviation."""
+    variance = np.log1p((spread / mean) ** 2)
+    return float(mean * np.exp(np.sqrt(variance) * score - variance / 2))
+
+
+def elapsed(years: float, acceleration: float) -> float:
+    """Years at the baseline pace that `years` after baseline amount to: t + acceleration · t² / 2."""
+    return years + acceleration * years**2 / 2
+
+
+def velocity_for(regions: Regions, change: Mapping[str, float]) -> Velocity:
+    """Velocity field whose flow over one unit of time changes every region's volume as asked.
+
+    Tissue moves with a velocity w of prescribed divergence: constant in each region, the opposite of all of it
+    spread over the fluid ("csf"), so that the whole keeps its volume; w = ∇φ has no flow through the skull. The
+    field returned is −w: warps pull back, so ``warp(maps, expv(velocity))`` is one unit later. The divergences
+    are corrected by Broyden's method, which starts from the matrix of overlaps as derivative, until the volume
+    of every region, measured on warped maps, changes as asked.
+
+    Parameters
+    ----------
+    regions : Regions
+        On any grid with perpendicular axes; together they fill the skull.
+    change : mapping of str to float
+        Change of volume over volume now (1), for every structure but the fluid; yearly rates make the year
+        the unit of time.
+
+    Returns
+    -------
+    torch.Tensor
+        (1, 3, X, Y, Z) mm per unit of time, world components, pulling back.
+
+    Raises
+    ------
+    NbkitError
+        If a structure has no voxel of its own or no change above -1, there is no fluid, axes are not
+        perpendicular, or the changes cannot be brought about to :data:`TOLERANCE`.
+
+    References
+    ----------
+    Khanal et al., Front Neurosci 11:132, 2017 (prescribed loss, fluid that absorbs it), here with a potential flow.
+    """
+    wanted = _wanted(regions, change)
+    inside = _cavity(regions)
+    patterns, response = _patterns(regions, inside)
+    require(
+        np.linalg.matrix_rank(response) == len(wanted), "velocity_for: regions",
+        expected="regions with voxels of their own", found="regions that share all of theirs",
+        remedy="Merge regions that the grid cannot tell apart, or use a finer grid.",
+    )
+    used, before, potential = np.zeros_like(wanted), np.zeros_like(wanted), None
+    for _ in range(_ROUNDS):
+        step = np.linalg.solve(response, wanted - before)
+        used = used + step
+        velocity, potential = _flow(used @ patterns, inside, regions.maps, potential)
+        found = _realised(regions, velocity)
+        if (np.abs(wanted - found) <= np.maximum(TOLERANCE * np.abs(wanted), _NEGLIGIBLE)).all():
+            return velocity
+        response = response + np.outer(found - before - response @ step, step / (step @ step))
+        before = found
+    worst = int(np.argmax(np.abs(wanted - found)))
+    raise NbkitError(
+        "velocity_for: change", expected=f"changes that a flow can bring about to {TOLERANCE:.0%}",
+        found=f"{(wanted - found)[worst]:+.2%} missing in {_rated(regions)[worst]}",
+        remedy="Ask for slower change, or give the region more voxels (a finer grid).",
+    )
+
+
+def normal_baseline(regions: Regions, tissues: Volume, age: float, parameters: Parameters) -> tuple[Regions, Volume]:
+    """Regions and tissues of the young templates, on any grid, as they normally are at `age` (years), skull filled."""
+    affine = regions.maps.affine
+    flow = expv(velocity_for(regions, norm_change(age, parameters)), affine=affine)
+    return fill_skull(regions.moved(flow), tissues.with_data(warp(tissues.data[None], flow, affine=affine)[0]))
+
+
+def realised_change(regions: Regions, velocity: Velocity) -> dict[str, float]:
+    """Change of every region's volume over one unit of time along `velocity`, over its volume now."""
+    before, after = regions.volumes, regions.moved(expv(velocity, affine=regions.maps.affine)).volumes
+    return {name: after[name] / before[name] - 1 for name in regions.names}
+
+
+def simulate_trajectory(regions: Regions, rates: Rates, ages: Sequence[float]) -> Trajectory:
+    """Age a person's regions from the first of `ages` (years, rising) to the others along one flow.
+
+    Every visit is one warp of the baseline, never a warp of a warp. The flow is stationary; acceleration only
+    changes how far along it an age lies (:func:`elapsed`), so the velocity field stays the whole truth. Volumes
+    change as asked in the first year; after it they follow the flow, which has places, not tissues.
+
+    Parameters
+    ----------
+    regions : Regions
+        At the first age.
+    rates : Rates
+    ages : sequence of float
+
+    Raises
+    ------
+    NbkitError
+        If ages do not rise, or as :func:`velocity_for`.
+    """
+    require(
+        len(ages) > 0 and bool((np.diff(ages) > 0).all()), "simulate_trajectory: ages", expected="rising ages",
+        found=list(ages), remedy="Give the age at baseline first and each later age once.",
+    )
+    velocity = velocity_for(regions, rates.yearly)
+    times = [elapsed(age - ages[0], rates.acceleration) for age in ages]
+    return Trajectory(velocity, tuple(_visit(regions, velocity, *at) for at in zip(ages, times, strict=True)))
+
+
+def _visit(regions: Regions, velocity: Velocity, age: float, time: float) -> Visit:
+    affine = regions.maps.affine
+    there, back = (expv(Velocity(sign * time * velocity), affine=affine) for sign in (1, -1))
+    growth = jacobian_determinant(back, affine=affine)
+    folded = int((~(growth > 0)).sum())
+    require(
+        folded == 0, "simulate_trajectory: rates", expected="a change without folds",
+        found=f"{folded} voxels that fold", remedy="Simulate fewer years or slower rates, or use a finer grid.",
+    )
+    log_jacobian = Volume(growth.log(), affine, ("log Jacobian of ageing",))
+    return Visit(float(age), float(time), there, regions.moved(there), log_jacobian)
+
+
+def _rated(regions: Regions) -> list[str]:
+    """Names of the regions that have a rate: all but the fluid."""
+    return [n for n, s in zip(regions.names, regions.structures, strict=True) if s != FLUID]
+
+
+def _wanted(regions: Regions, change: Mapping[str, float]) -> np.ndarray:
+    """Change asked of :func:`_rated` regions, after checks."""
+    volumes = regions.volumes
+    for name, structure in zip(regions.names, regions.structures, strict=True):
+        require(
+            volumes[name] > 0, "velocity_for: regions", expected=f"voxels of {name}", found="none",
+            remedy="Check that the grid covers the whole head, or leave the region out.",
+        )
+        if structure != FLUID:
+            known(structure, change, "velocity_for: change")
+    require(
+        FLUID in regions.structures, "velocity_for: regions", expected=f"fluid ({FLUID!r}) that takes up what is lost",
+        found=", ".join(regions.names), remedy="Add the fluid between brain and skull as a region.",
+    )
+    wanted = np.array([change[s] for s in regions.structures if s != FLUID], dtype=np.float64)
+    require(
+        bool((np.isfinite(wanted) & (wanted > -1)).all()), "velocity_for: change",
+        expected="finite changes above -1 (all of the volume)", found=dict(change),
+        remedy="Give changes as fractions of the volume: -0.01 for 1 % less.",
+    )
+    return wanted
+
+
+def _realised(regions: Regions, velocity: Velocity) -> np.ndarray:
+    change = realised_change(regions, velocity)
+    return np.array([change[name] for name in _rated(regions)])
+
+
+def _cavity(regions: Regions) -> np.ndarray:
+    """Inside of the skull: where regions fill more than half a voxel, the largest piece connected through faces."""
+    pieces, _ = ndimage.label(regions.maps.data.sum(dim=0).numpy() > 0.5)
+    return pieces == int(np.argmax(np.bincount(pieces.ravel())[1:])) + 1
+
+
+def _patterns(regions: Regions, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Balanced divergence (K, N) of each rated region at rate 1, and the rate (K, K) that each gives to each."""
+    sources = regions.maps.data.numpy().astype(np.float64)[:, inside]
+    fluid = np.array([s == FLUID for s in regions.structures])
+    absorber = sources[fluid].sum(axis=0)
+    rated = sources[~fluid]
+    patterns = rated - rated.sum(axis=1, keepdims=True) * (absorber / absorber.sum())
+    return patterns, rated @ patterns.T / rated.sum(axis=1, keepdims=True)
+
+
+def _flow(
+    divergence: np.ndarray, inside: np.ndarray, maps: Volume, start: np.ndarray | None
+) -> tuple[Velocity, np.ndarray]:
+    """Pull-back velocity and potential of a divergence (N) given inside the cavity."""
+    axes = maps.affine[:3, :3] / np.array(maps.spacing)
+    require(
+        np.allclose(axes.T @ axes, np.eye(3), atol=1e-4), "velocity_for: regions", expected="perpendicular grid axes",
+        found="a sheared affine", remedy="Resample onto a grid without shear (nbkit.geometry.warp.resample).",
+    )
+    box = np.zeros(inside.shape)
+    box[inside] = divergence
+    potential = solve_potential(box, inside, spacing=maps.spacing, start=start)
+    centred = at_centres(fluxes(potential, inside, spacing=maps.spacing), inside)
+    world = np.einsum("ij,jxyz->ixyz", axes, centred)
+    return Velocity(-torch.from_numpy(world[None]).to(maps.data)), potential

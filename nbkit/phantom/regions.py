@@ -1,0 +1,212 @@
+"""Regions of the brain: simple shapes and nearest published centroids in MNI space, cut by the tissue maps.
+
+They are approximations, good enough to give each structure its own rate of change; they are not an atlas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from nbkit.core.checks import require
+from nbkit.core.volume import Volume
+from nbkit.geometry.warp import Displacement, warp
+from nbkit.phantom.acquisition import rigid
+from nbkit.phantom.anatomy import Anatomy, Template, place_on_grid
+from nbkit.phantom.parameters import Parameters
+
+AGEING_PARAMETERS = Path(__file__).with_name("ageing_parameters.toml")
+SIDES = ("left", "right")
+FLUID = "csf"
+"""The structure without a rate: fluid outside the lateral ventricles, which takes up what all others lose."""
+TISSUES = ("gm", "wm", "csf")
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """What share of every voxel each region fills.
+
+    Parameters
+    ----------
+    names : tuple of str
+        E.g. "hippocampus_left"; the part before the side names the structure.
+    maps : Volume
+        (R, X, Y, Z) float32, each in 0-1, with a sum of at most 1.
+
+    Raises
+    ------
+    NbkitError
+        If there are not as many maps as names.
+    """
+
+    names: tuple[str, ...]
+    maps: Volume
+
+    def __post_init__(self) -> None:
+        require(
+            len(self.names) == self.maps.data.shape[0], "Regions: maps", expected=f"{len(self.names)} maps",
+            found=self.maps.data.shape[0], remedy="Give one map per name, in the order of the names.",
+        )
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """The structure of every region: its name without the side."""
+        return tuple(name.removesuffix("_left").removesuffix("_right") for name in self.names)
+
+    @property
+    def volumes(self) -> dict[str, float]:
+        """Volume of every region in mm³, partial voxels counted by their share."""
+        totals = self.maps.data.sum(dim=(1, 2, 3), dtype=torch.float64) * self.maps.voxel_volume
+        return dict(zip(self.names, totals.tolist(), strict=True))
+
+    def moved(self, displacement_mm: Displacement) -> Regions:
+        """The regions pulled back through a displacement (1, 3, X, Y, Z) in mm on their own grid."""
+        maps = warp(self.maps.data[None], displacement_mm, affine=self.maps.affine)[0]
+        return Regions(self.names, self.maps.with_data(maps, "moved"))
+
+
+def from_labels(labels: Volume, codes: Mapping[str, Collection[int]]) -> Regions:
+    """Regions of a label image, e.g. DLMUSE: each voxel wholly in one region, or in none.
+
+    Parameters
+    ----------
+    labels : Volume
+        One channel of whole numbers.
+    codes : mapping of str to collection of int
+        The codes of every region. Fluid inside the skull must be among them as "csf_left", "csf_right" or "csf".
+
+    Raises
+    ------
+    NbkitError
+        If a code belongs to two regions, or a region has no voxel.
+    """
+    seen = [code for group in codes.values() for code in group]
+    twice = sorted({code for code in seen if seen.count(code) > 1})
+    require(
+        not twice, "from_labels: codes", expected="each code in one region", found=f"{twice} in several",
+        remedy="Regions may not overlap: leave every code in one of them.",
+    )
+    maps = torch.stack([torch.isin(labels.data[0], torch.tensor(list(group))) for group in codes.values()])
+    empty = [name for name, one in zip(codes, maps, strict=True) if not one.any()]
+    require(
+        not empty, "from_labels: labels", expected="voxels of every region", found=f"none of {', '.join(empty)}",
+        remedy="Check the codes against the table of the atlas, and that the image covers the whole head.",
+    )
+    return Regions(tuple(codes), Volume(maps.float(), labels.affine, (*labels.history, "regions from labels")))
+
+
+@lru_cache(maxsize=2)
+def template_maps(template: Template, parameters: Parameters, *, spacing: int) -> tuple[Regions, Volume]:
+    """Regions of the template and its tissues, averaged over voxels of `spacing` whole mm.
+
+    Parameters
+    ----------
+    template : Template
+    parameters : Parameters
+        Of :data:`AGEING_PARAMETERS`.
+    spacing : int
+
+    Returns
+    -------
+    regions : Regions
+        Every structure left (x < 0) and right (x > 0), in template world. The maps sum to the tissues.
+    tissues : Volume
+        (3, X, Y, Z): GM, WM, CSF.
+    """
+    fractions = template.fractions
+    index = np.argwhere(fractions.data.sum(dim=0).numpy() > 0)
+    shares = fractions.data.numpy()[(slice(None), *index.T)]
+    world = index @ fractions.affine[:3, :3].T + fractions.affine[:3, 3]
+    structures = (*parameters.groups("structure"), FLUID)
+    parts = _structures_of(world, template.distance[tuple(index.T)], structures, parameters)
+    # voxels on the midline go to the two sides in turn, or all of the fissure would lie on one
+    right = np.where(world[:, 0] == 0, index.sum(axis=1) % 2 == 1, world[:, 0] > 0)
+    codes = 2 * parts + right
+    names = tuple(f"{structure}_{side}" for structure in structures for side in SIDES)
+    regions = Regions(names, _averaged(index, shares, codes, len(names), grid=fractions, factor=spacing))
+    kinds = np.repeat(np.arange(len(TISSUES))[:, None], len(index), axis=1)
+    return regions, _averaged(index, shares, kinds, len(TISSUES), grid=fractions, factor=spacing)
+
+
+def _structures_of(
+    world: np.ndarray, distance: np.ndarray, structures: tuple[str, ...], parameters: Parameters
+) -> np.ndarray:
+    """Structure (3, N), as a place in `structures`, that grey matter, white matter and fluid at N points belong to."""
+    folded = np.abs(world) * [1, 0, 0] + world * [0, 1, 1]
+    code = {name: place for place, name in enumerate(structures)}
+    lobes = parameters.section("lobe")
+    seeds = np.concatenate([np.array(s) for s in lobes.values()])
+    lobe_of_seed = np.concatenate([np.full(len(s), code[name]) for name, s in lobes.items()])
+    grey = lobe_of_seed[cKDTree(seeds).query(folded)[1]]
+    white = np.where(grey == code["hindbrain"], code["hindbrain"], code["white_matter"])
+    for name in reversed(parameters.groups("shape")):
+        shape = parameters.section(f"shape.{name}")
+        inside = _in_ellipsoid(folded, shape["centre"], shape["semi_axes"], shape["turn"])
+        for tissue in shape["tissues"]:
+            {"gm": grey, "wm": white}[tissue][inside] = code[name]
+    middle, low = parameters["ventricle.third"]
+    third = (folded[:, 0] <= middle) & (folded[:, 2] < low)
+    lateral = (distance <= parameters["ventricle.reach"]) & ~third
+    return np.stack([grey, white, np.where(lateral, code["lateral_ventricle"], code[FLUID])])
+
+
+def _in_ellipsoid(points: np.ndarray, centre: list[float], semi_axes: list[float], turn: list[float]) -> np.ndarray:
+    """Whether points (N, 3) lie in an ellipsoid turned about x, then z (degrees)."""
+    along = (points - centre) @ rigid((turn[0], 0, turn[1]), (0, 0, 0))[:3, :3]
+    return ((along / semi_axes) ** 2).sum(axis=1) <= 1
+
+
+def _averaged(
+    index: np.ndarray, shares: np.ndarray, codes: np.ndarray, count: int, *, grid: Volume, factor: int
+) -> Volume:
+    """`count` maps on voxels `factor` times as wide: the `shares` (3, N) of the points, summed by `codes` (3, N)."""
+    shape = tuple(-(-n // factor) for n in grid.shape)
+    voxel = np.ravel_multi_index(tuple(index.T // factor), shape)
+    size = int(np.prod(shape))
+    totals = np.bincount((codes * size + voxel).ravel(), shares.ravel(), minlength=count * size)
+    coarser = np.diag([factor, factor, factor, 1.0])
+    coarser[:3, 3] = (factor - 1) / 2
+    return Volume(torch.from_numpy(totals.reshape(count, *shape) / factor**3).float(), grid.affine @ coarser)
+
+
+def fill_skull(regions: Regions, tissues: Volume) -> tuple[Regions, Volume]:
+    """Regions and tissues with the inside of the skull cut at voxel faces: filled, or empty where less than half full.
+
+    What is half outside would leave the skull by its soft edge when a flow moves the maps.
+    """
+    total = tissues.data.sum(dim=0)
+    gain = torch.where(total > 0.5, 1 / total.clamp(min=0.5), torch.zeros(()))
+    filled = regions.maps.with_data(regions.maps.data * gain, "skull filled")
+    return Regions(regions.names, filled), tissues.with_data(tissues.data * gain, "skull filled")
+
+
+def place(
+    regions: Regions, tissues: Volume, anatomy: Anatomy, *, shape: tuple[int, int, int], affine: np.ndarray
+) -> tuple[Regions, Volume]:
+    """Regions and tissues of the template on a subject's grid, cropped alike to where the head can be.
+
+    Parameters
+    ----------
+    regions, tissues
+        As :func:`template_maps` gives them.
+    anatomy : Anatomy
+    shape, affine
+        Grid in the subject's world, voxel-to-world in mm; of about the voxel size of the maps, which are
+        interpolated.
+
+    Returns
+    -------
+    regions, tissues
+        With the skull filled (:func:`fill_skull`).
+    """
+    placed = place_on_grid(regions.maps, tissues, anatomy=anatomy, shape=shape, affine=affine)
+    count = len(regions.names)
+    return fill_skull(
+        Regions(regions.names, placed.with_data(placed.data[:count])), placed.with_data(placed.data[count:])
+    )

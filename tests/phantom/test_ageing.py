@@ -1,0 +1,363 @@
+"""Ageing: rates as in the table, volumes that change as asked, a skull that holds, and truth that adds up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from nbkit.core.checks import NbkitError
+from nbkit.core.seeds import numpy_generator
+from nbkit.core.volume import Volume
+from nbkit.geometry.flow import Velocity, compose, expv, jacobian_determinant
+from nbkit.phantom.ageing import (
+    TOLERANCE, Participant, Rates, age_factor, draw_rates, elapsed, normal_baseline, simulate_trajectory,
+    velocity_for, realised_change,
+)
+from nbkit.phantom.anatomy import load_template
+from nbkit.phantom.parameters import Parameters, load_parameters
+from nbkit.phantom.regions import AGEING_PARAMETERS, Regions, fill_skull, template_maps
+
+AGEING = load_parameters(AGEING_PARAMETERS)
+DIAGNOSES = ("CN", "SMC", "EMCI", "LMCI", "AD")
+ROTATED = np.eye(4)
+ROTATED[:3, :3] = Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()
+
+
+@pytest.fixture(scope="module")
+def brain() -> Regions:
+    return fill_skull(*template_maps(load_template(load_parameters()), AGEING, spacing=4))[0]
+
+
+@pytest.fixture(scope="module")
+def futures(brain):
+    """Six years of a control and of a patient with the mean rates."""
+    return {d: simulate_trajectory(brain, Rates(mean_rates(d), 0.0), [65, 66, 71]) for d in ("CN", "AD")}
+
+
+def mean_rates(diagnosis: str) -> dict[str, float]:
+    rows = AGEING.section(f"rate.{diagnosis}")
+    return {name: rows[row][0] / 100 for name, row in AGEING.section("structure").items()}
+
+
+def ball(affine: np.ndarray, shape=(20, 22, 24), *, radius: float = 6.0, skull: float = 9.0) -> Regions:
+    """A ball of tissue with a soft edge in a sphere of fluid; radii in voxels."""
+    axes = [np.arange(n) - (n - 1) / 2 for n in shape]
+    r = torch.from_numpy(np.sqrt(sum(a**2 for a in np.meshgrid(*axes, indexing="ij"))))
+    inner, outer = (radius + 0.5 - r).clamp(0, 1), (r < skull).double()
+    return Regions(("ball", "csf"), Volume(torch.stack([inner, outer - inner]).float(), affine))
+
+
+def person(diagnosis: str, age: float = 70.0, **more) -> Participant:
+    return Participant("p01", "F", age, diagnosis, **more)
+
+
+# rates
+
+
+@pytest.mark.parametrize("diagnosis", DIAGNOSES)
+def test_rates_have_the_mean_and_spread_of_the_table(diagnosis):
+    age = AGEING[f"modulation.{diagnosis}"][1]
+    rng = np.random.default_rng(0)
+    drawn = [draw_rates(person(diagnosis, age), AGEING, rng).yearly for _ in range(2000)]
+    for structure, row in (("hippocampus", "hippocampus"), ("temporal", "temporal"), ("frontal", "cortex")):
+        mean, sd = AGEING[f"rate.{diagnosis}.{row}"]
+        values = 100 * np.array([d[structure] for d in drawn])
+        assert (np.sign(values) == np.sign(mean)).all()
+        assert values.mean() == pytest.approx(mean, abs=4 * sd / np.sqrt(2000))
+        assert values.std() == pytest.approx(sd, rel=0.15)
+
+
+def test_rates_of_one_person_are_correlated():
+    rng = np.random.default_rng(1)
+    drawn = [draw_rates(person("AD"), AGEING, rng).yearly for _ in range(2000)]
+    logs = np.log(np.abs([[d["hippocampus"], d["lateral_ventricle"], d["white_matter"]] for d in drawn]))
+    np.testing.assert_allclose(np.corrcoef(logs.T)[np.triu_indices(3, 1)], AGEING["between.correlation"], atol=0.05)
+
+
+@pytest.mark.parametrize("structure", ["hippocampus", "temporal", "frontal", "white_matter", "lateral_ventricle"])
+def test_every_stage_changes_no_slower_than_the_one_before(structure):
+    sizes = [abs(mean_rates(d)[structure]) for d in DIAGNOSES]
+    assert sizes == sorted(sizes) and sizes[-1] > 2 * sizes[0]
+    assert {np.sign(mean_rates(d)[structure]) for d in DIAGNOSES} == {1 if structure == "lateral_ventricle" else -1}
+
+
+def test_draws_depend_on_the_person_not_on_the_order():
+    ids = ["a", "b", "c"]
+    first, second = (
+        {i: draw_rates(person("LMCI"), AGEING, numpy_generator(7, i, "rates")) for i in order}
+        for order in (ids, ids[::-1])
+    )
+    assert first == second
+    assert first["a"] != first["b"]
+
+
+def test_both_sides_and_shared_rows_draw_once():
+    yearly = draw_rates(person("CN"), AGEING, np.random.default_rng(2)).yearly
+    assert yearly["hippocampus"] == yearly["amygdala"] != yearly["temporal"]
+    assert set(yearly) == set(AGEING.groups("structure"))
+
+
+@pytest.mark.parametrize(
+    ("diagnosis", "age", "factor"), [("CN", 70, 1), ("CN", 80, 1.25), ("AD", 66, 1.2), ("AD", 20, 2), ("CN", 40, 0.4)]
+)
+def test_age_changes_the_pace(diagnosis, age, factor):
+    assert age_factor(age, diagnosis, parameters=AGEING) == pytest.approx(factor)
+    reference = AGEING[f"modulation.{diagnosis}"][1]
+    now, usual = (draw_rates(person(diagnosis, a), AGEING, np.random.default_rng(3)).yearly for a in (age, reference))
+    assert now["temporal"] == pytest.approx(factor * usual["temporal"])
+
+
+def test_converters_speed_up():
+    rng = np.random.default_rng
+    stable, converter = (draw_rates(person("LMCI", converter=c), AGEING, rng(4)) for c in (False, True))
+    assert stable.yearly == converter.yearly
+    assert converter.acceleration > stable.acceleration > draw_rates(person("CN"), AGEING, rng(4)).acceleration == 0
+
+
+def test_an_unknown_diagnosis_is_refused():
+    with pytest.raises(NbkitError, match=r"diagnosis of p01: .* Did you mean 'LMCI'"):
+        draw_rates(person("MCI"), AGEING, np.random.default_rng(0))
+    with pytest.raises(NbkitError, match="diagnosis of the converter p01: expected one of EMCI, LMCI, found 'CN'"):
+        draw_rates(person("CN", converter=True), AGEING, np.random.default_rng(0))
+
+
+# the flow in a ball, where it is known
+
+
+def test_the_divergence_is_the_prescribed_one_deep_inside():
+    """Where tissue has the ball all round, it shrinks by one number: that of the whole ball is as asked."""
+    regions = ball(np.diag([2.0, 2.0, 2.0, 1.0]))
+    velocity = velocity_for(regions, {"ball": -0.04})
+    outward = -velocity[0]
+    divergence = sum(torch.gradient(outward[k], spacing=2.0, dim=k)[0] for k in range(3))
+    core = divergence[8:12, 9:13, 10:14]
+    assert float((core.max() - core.min()) / core.mean().abs()) < 0.01
+    assert -0.06 < float(core.mean()) < np.log(1 - 0.04)  # the soft edge is part fluid and shrinks less
+    assert realised_change(regions, velocity)["ball"] == pytest.approx(-0.04, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("rate", [-0.1, -0.01, 0.05])
+def test_the_fluid_takes_up_what_the_ball_loses(rate):
+    regions = ball(np.diag([1.5, 2.0, 2.5, 1.0]))
+    change = realised_change(regions, velocity_for(regions, {"ball": rate}))
+    volumes = regions.volumes
+    assert change["ball"] == pytest.approx(rate, rel=TOLERANCE)
+    whole = sum(change[n] * volumes[n] for n in volumes) / sum(volumes.values())
+    assert abs(whole) < 1e-3
+
+
+@pytest.mark.parametrize("frame", [np.diag([-1.0, 1, 1, 1]), np.diag([-1.0, -1, 1, 1]), ROTATED])
+def test_the_frame_turns_the_velocity_and_nothing_else(frame):
+    affine = np.diag([1.5, 2.0, 2.5, 1.0])
+    straight = velocity_for(ball(affine), {"ball": -0.03})
+    turned = velocity_for(ball(frame @ affine), {"ball": -0.03})
+    expected = torch.einsum("ij,bjxyz->bixyz", torch.from_numpy(frame[:3, :3]).float(), straight)
+    torch.testing.assert_close(turned, Velocity(expected), atol=1e-5, rtol=1e-4)
+
+
+def test_velocity_is_in_millimetres():
+    small, large = (velocity_for(ball(np.diag([h, h, h, 1.0])), {"ball": -0.03}) for h in (1.0, 3.0))
+    torch.testing.assert_close(large, Velocity(3 * small), atol=1e-5, rtol=1e-3)
+
+
+def test_a_stray_voxel_outside_the_skull_does_not_matter():
+    regions = ball(np.eye(4))
+    regions.maps.data[1, 0, 0, 0] = 1
+    velocity = velocity_for(regions, {"ball": -0.03})
+    assert (velocity[..., 0, 0, 0] == 0).all()
+
+
+# the brain
+
+
+@pytest.mark.parametrize("diagnosis", ["CN", "AD"])
+def test_every_region_changes_as_asked(brain, futures, diagnosis):
+    asked = mean_rates(diagnosis)
+    change = realised_change(brain, futures[diagnosis].velocity)
+    for name, structure in zip(brain.names, brain.structures, strict=True):
+        if structure != "csf":
+            assert change[name] == pytest.approx(asked[structure], rel=TOLERANCE), name
+    after = futures[diagnosis].visits[1].regions.volumes
+    assert {n: after[n] / v - 1 for n, v in brain.volumes.items()} == change
+
+
+@settings(max_examples=3)
+@given(st.integers(0, 2**31), st.sampled_from(DIAGNOSES), st.floats(55, 90))
+def test_drawn_rates_are_met_too(brain, seed, diagnosis, age):
+    yearly = draw_rates(person(diagnosis, age), AGEING, np.random.default_rng(seed)).yearly
+    change = realised_change(brain, velocity_for(brain, yearly))
+    for name, structure in zip(brain.names, brain.structures, strict=True):
+        if structure != "csf":
+            assert change[name] == pytest.approx(yearly[structure], rel=TOLERANCE, abs=1e-4), name
+
+
+@pytest.mark.parametrize("diagnosis", ["CN", "AD"])
+def test_the_whole_keeps_its_volume_and_nothing_folds(brain, futures, diagnosis):
+    """In a year to .1 %; many years let the flow along the coarse steps of the skull take more."""
+    whole = sum(brain.volumes.values())
+    for visit, share in zip(futures[diagnosis].visits, (1e-6, 1e-3, 1e-2), strict=True):
+        assert sum(visit.regions.volumes.values()) == pytest.approx(whole, rel=share)
+        assert float(jacobian_determinant(visit.displacement, affine=brain.maps.affine).min()) > 0
+        assert bool(torch.isfinite(visit.log_jacobian.data).all())
+
+
+def test_patients_change_faster_than_controls(brain, futures):
+    before = brain.volumes
+    slow, fast = (futures[d].visits[-1].regions.volumes for d in ("CN", "AD"))
+    for name, structure in zip(brain.names, brain.structures, strict=True):
+        if structure not in ("csf", "hindbrain"):
+            assert abs(fast[name] - before[name]) > 1.5 * abs(slow[name] - before[name]), name
+    assert fast["lateral_ventricle_left"] > before["lateral_ventricle_left"]
+    assert sum(fast[f"csf_{s}"] - before[f"csf_{s}"] for s in ("left", "right")) > 0
+
+
+def test_the_log_jacobian_is_the_truth_about_volumes(brain, futures):
+    """∫ map · det Dφ over the baseline anatomy is the volume of the warped map, as well as 4 mm voxels can say."""
+    visit = futures["AD"].visits[1]
+    growth = visit.log_jacobian.data.double().exp()
+    predicted = (brain.maps.data.double() * growth).sum(dim=(1, 2, 3)) * brain.maps.voxel_volume
+    before, after = (torch.tensor(list(v.values())) for v in (brain.volumes, visit.regions.volumes))
+    fluid = torch.tensor([s == "csf" for s in brain.structures])
+    ventricle = torch.tensor([s == "lateral_ventricle" for s in brain.structures])
+    for part in (ventricle, ~ventricle & ~fluid):
+        expected, found = (float(v[part].sum() / before[part].sum()) - 1 for v in (predicted, after))
+        assert found == pytest.approx(expected, rel=0.12)
+
+
+def test_no_change_asked_no_change_made(brain):
+    velocity = velocity_for(brain, dict.fromkeys(mean_rates("CN"), 0.0))
+    assert (velocity == 0).all()
+
+
+def test_time_is_one_flow(brain, futures):
+    """Visits compose: a year and five years are six; acceleration only moves visits along the same flow."""
+    velocity, affine = futures["AD"].velocity, brain.maps.affine
+    one, five, six = (expv(Velocity(t * velocity), affine=affine) for t in (1.0, 5.0, 6.0))
+    assert torch.equal(futures["AD"].visits[-1].displacement, six)
+    off = (compose(five, one, affine=affine) - six).norm(dim=1)
+    assert float(off.max()) < 0.4 and float(off.mean()) < 0.004  # a tenth and a thousandth of a voxel
+    quick = simulate_trajectory(brain, Rates(mean_rates("AD"), 0.25), [60, 64])
+    assert elapsed(4, 0.25) == 6 and quick.visits[1].time == 6
+    assert quick.visits[1].regions.volumes == futures["AD"].visits[-1].regions.volumes
+
+
+def test_the_first_visit_is_the_baseline(brain, futures):
+    first = futures["CN"].visits[0]
+    assert first.age == 65 and first.time == 0
+    assert (first.displacement == 0).all()
+    torch.testing.assert_close(first.regions.maps.data, brain.maps.data, atol=1e-4, rtol=0)
+
+
+def test_whatever_lies_on_the_grid_is_carried_along(brain, futures):
+    visit = futures["AD"].visits[1]
+    index = brain.names.index("temporal_left")
+    carried = visit.carry(brain.maps.with_data(brain.maps.data[index]))
+    assert torch.equal(carried.data[0], visit.regions.maps.data[index])
+    labels = brain.maps.with_data(brain.maps.data.argmax(dim=0).float())
+    assert set(visit.carry(labels, mode="nearest").data.unique().tolist()) <= set(labels.data.unique().tolist())
+    with pytest.raises(NbkitError, match="Visit.carry: baseline regions and image"):
+        visit.carry(Volume(torch.zeros(1, 4, 4, 4)))
+
+
+# DLMUSE volumes of controls, mL: 5th and 95th centile at 55, 65, 75 and 85 years
+BANDS = {
+    "hippocampus_right": ((3.468, 4.780), (3.388, 4.710), (3.211, 4.506), (2.914, 4.158)),
+    "hippocampus_left": ((3.220, 4.428), (3.126, 4.341), (2.970, 4.181), (2.680, 3.888)),
+    "amygdala_right": ((0.905, 1.283), (0.879, 1.261), (0.841, 1.226), (0.767, 1.145)),
+    "thalamus_right": ((6.785, 8.991), (6.471, 8.604), (6.189, 8.257), (5.895, 7.892)),
+    "temporal_right": ((45.5, 63.7), (43.9, 61.5), (42.0, 58.9), (39.7, 55.9)),
+    "frontal_right": ((82.2, 113.5), (78.2, 108.5), (74.0, 103.2), (69.2, 97.5)),
+    "lateral_ventricles": ((8.8, 42.0), (12.0, 55.4), (17.9, 74.9), (24.6, 93.7)),
+}
+INTRACRANIAL = 1421.0  # mL, median of the youngest
+
+
+def with_both_ventricles(volumes: dict[str, float]) -> dict[str, float]:
+    both = volumes["lateral_ventricle_left"] + volumes["lateral_ventricle_right"]
+    return {**volumes, "lateral_ventricles": both}
+
+
+@pytest.fixture(scope="module")
+def controls(brain):
+    """Volumes (mL) at 55 to 85 years of the normal anatomy, and of a control followed for six years from there."""
+    scale = INTRACRANIAL / sum(brain.volumes.values())
+    tissues = brain.maps.with_data(brain.maps.data.sum(dim=0))
+    norms = [normal_baseline(brain, tissues, age, AGEING)[0] for age in (55, 65, 75, 85)]
+    later = [simulate_trajectory(norm, Rates(mean_rates("CN")), [0, 6]).visits[1].regions for norm in norms]
+    return [
+        [{n: v * scale for n, v in with_both_ventricles(regions.volumes).items()} for regions in group]
+        for group in (norms, later)
+    ]
+
+
+def test_a_baseline_keeps_tissues_and_regions_together(brain):
+    tissues = brain.maps.with_data(torch.stack([brain.maps.data[::2].sum(dim=0), brain.maps.data[1::2].sum(dim=0)]))
+    regions, moved = normal_baseline(brain, tissues, 60, AGEING)
+    total = moved.data.sum(dim=0)
+    torch.testing.assert_close(regions.maps.data[::2].sum(dim=0), moved.data[0], atol=1e-5, rtol=0)
+    assert float(torch.minimum(total.abs(), (total - 1).abs()).max()) < 1e-5
+    change = regions.volumes["lateral_ventricle_left"] / brain.volumes["lateral_ventricle_left"] - 1
+    assert change == pytest.approx(15 * AGEING["norm.lateral_ventricle"] / 100, rel=TOLERANCE)
+    assert sum(regions.volumes.values()) == pytest.approx(sum(brain.volumes.values()), rel=0.01)
+
+
+@pytest.mark.parametrize("name", BANDS)
+def test_controls_stay_within_the_population_bands(controls, name):
+    """The normal anatomy of every age is inside its band; six years of mean control rates do not lead out of it."""
+    norms, later = ([volumes[name] for volumes in visits] for visits in controls)
+    for k, (low, high) in enumerate(BANDS[name]):
+        assert low < norms[k] < high
+        lowest, highest = BANDS[name][min(k + 1, 3)]
+        assert min(low, lowest) < later[k] < max(high, highest)
+
+
+# bad input
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: (r, {"bal": 0.1}), "velocity_for: change: .*Use one of the listed names"),
+        (lambda r: (Regions(("ball", "fluid"), r.maps), {"ball": 0.1, "fluid": 0.0}), "fluid .'csf'. that takes up"),
+        (lambda r: (Regions(r.names, r.maps.with_data(r.maps.data * torch.tensor([0.0, 1]).view(2, 1, 1, 1))),
+                    {"ball": 0.1}), "expected voxels of ball, found none"),
+        (lambda r: (ball(np.eye(4) + np.eye(4, k=1) * 0.2), {"ball": 0.1}), "perpendicular grid axes"),
+        (lambda r: (r, {"ball": -1.4}), "finite changes above -1 .all of the volume., found .'ball': -1.4"),
+        (lambda r: (r, {"ball": np.nan}), "finite changes above -1"),
+    ],
+)
+def test_bad_input_is_refused(change, message):
+    with pytest.raises(NbkitError, match=message):
+        velocity_for(*change(ball(np.eye(4))))
+
+
+def test_regions_that_share_all_voxels_are_refused():
+    lone = ball(np.eye(4))
+    halves = lone.maps.data[:1] / 2
+    twins = Regions(("a", "b", "csf"), lone.maps.with_data(torch.cat([halves, halves, lone.maps.data[1:]])))
+    with pytest.raises(NbkitError, match="regions with voxels of their own, found regions that share all of theirs"):
+        velocity_for(twins, {"a": -0.05, "b": 0.05})
+
+
+def test_changes_that_are_not_reached_are_refused(monkeypatch):
+    monkeypatch.setattr("nbkit.phantom.ageing._ROUNDS", 1)
+    with pytest.raises(NbkitError, match=r"a flow can bring about to 5%, found -\d+\.\d+% missing in ball"):
+        velocity_for(ball(np.eye(4)), {"ball": -0.5})
+
+
+@pytest.mark.parametrize("ages", [[], [70, 70], [70, 69]])
+def test_ages_must_rise(ages):
+    with pytest.raises(NbkitError, match="expected rising ages"):
+        simulate_trajectory(ball(np.eye(4)), Rates({"ball": -0.01}), ages)
+
+
+def test_every_number_has_its_source_and_every_structure_its_rate():
+    assert isinstance(AGEING, Parameters)
+    assert all(entry["source"] for entry in AGEING.entries.values())
+    assert AGEING.groups("rate") == DIAGNOSES
+    rows = set(AGEING.section("structure").values())
+    assert all(set(AGEING.section(f"rate.{d}")) == rows for d in DIAGNOSES)
