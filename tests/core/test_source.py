@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from nbkit.core import source
 
 SEE = "import sys; sys.path.insert(0, '.'); import nbkit.{0} as m; from nbkit.core.source import module_digest; " \
       "print(module_digest(m.__name__))"
@@ -17,11 +20,10 @@ FILES = {
 @pytest.fixture
 def package(tmp_path):
     """A small package named nbkit with the real module under test inside."""
-    real = __import__("nbkit.core.source", fromlist=["x"]).__file__
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    (tmp_path / "nbkit/core/source.py").write_text(open(real, encoding="utf-8").read())
+    (tmp_path / "nbkit/core/source.py").write_bytes(Path(source.__file__).read_bytes())
     return tmp_path
 
 
