@@ -30,6 +30,8 @@ class Scan:
         Boolean masks ("brain", "lesions", "nawm", ...).
     labels : Volume or None
         Whole-number label map, with `label_names` giving the name of each code.
+    diagnosis : str or None
+        At this visit; None where it is not known to differ from the subject's.
     """
 
     subject: str
@@ -39,6 +41,7 @@ class Scan:
     masks: Mapping[str, Volume] = field(default_factory=dict)
     labels: Volume | None = None
     label_names: Mapping[int, str] = field(default_factory=dict)
+    diagnosis: str | None = None
 
     def image(self, contrast: str) -> Volume:
         """The image of one contrast; a missing one is refused by subject and name."""
@@ -156,6 +159,26 @@ class TrajectoryModel(Protocol):
 
     def predict(self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str) -> list[Volume]:
         """One image per age (years), given the scans seen so far."""
+
+    def save(self, path: Path) -> None:
+        """Write weights and settings into the folder `path`."""
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what :meth:`save` wrote."""
+
+
+@runtime_checkable
+class TemplateModel(Protocol):
+    """The mean brain of a group as a function of age."""
+
+    config: Any
+
+    def fit(self, scans: Sequence[Scan]) -> Self:
+        """Learn from scans with ages, on one grid; several scans of one person may be among them."""
+
+    def template(self, age: float) -> Volume:
+        """The template of `age` (years), on the grid of the scans, intensity in their unit."""
 
     def save(self, path: Path) -> None:
         """Write weights and settings into the folder `path`."""
