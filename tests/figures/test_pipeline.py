@@ -10,8 +10,10 @@ from nbkit.core.checks import NbkitError
 from nbkit.figures.pipeline import Box, pipeline_drawing
 
 BOXES = [
-    Box("scan", "one scan at age a₀", 0, 0, "input"), Box("templates", "templates T(a₀), T(a)", 0, 1, "learned"),
-    Box("register", "registration, twice", 1, 1), Box("transport", "parallel transport\nof the template's change", 2, 1),
+    Box("scan", "one scan at age a₀", 0, 0, "input"),
+    Box("templates", "templates T(a₀), T(a)", 0, 1, "learned"),
+    Box("register", "registration, twice", 1, 1),
+    Box("transport", "parallel transport\nof the template's change", 2, 1),
     Box("future", "the scan at age a", 2, 0, "output"),
 ]
 ARROWS = [("scan", "register", "fixed"), ("templates", "register", ""), ("register", "transport", "u, v"),

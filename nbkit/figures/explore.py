@@ -1,0 +1,163 @@
+"""One picture of a prediction: the brain, its change since baseline, the truth where known, and a volume over age."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from nbkit.core.checks import require
+from nbkit.core.volume import Volume
+from nbkit.figures.slices import canonical
+from nbkit.figures.style import CYCLE, FULL_MM, Picture, look, new_figure
+
+TILE_MM, TOP_MM, CURVE_MM = 34.0, 5.0, 58.0
+INK, SHADE = "#111111", "#F0F0F0"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A volume over age.
+
+    Parameters
+    ----------
+    name : str
+    ages, values : sequence of float
+        Years and mL, rising ages.
+    spread : sequence of float
+        Standard deviation in mL at each age; empty when it is not known.
+    """
+
+    name: str
+    ages: Sequence[float]
+    values: Sequence[float]
+    spread: Sequence[float] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One image and what it is compared with below it (None: nothing)."""
+
+    title: str
+    image: Volume
+    change: Volume | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The curves beside the images.
+
+    Parameters
+    ----------
+    label : str
+        Of the vertical axis, with its unit.
+    curves : sequence of Curve
+    points : mapping of str to (ages, values)
+        Drawn as markers: what was seen, what came later.
+    age : float
+        Marked by a line.
+    trained : (float, float)
+        Ages a system has learned from; outside them the chart is shaded.
+    """
+
+    label: str
+    curves: Sequence[Curve]
+    age: float
+    trained: tuple[float, float]
+    points: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
+
+
+@look()
+def explorer_picture(
+    columns: Sequence[Column], chart: Chart, *, level_mm: float, plane: str = "axial", top: float, swing: float,
+    width_mm: float = FULL_MM,
+) -> Picture:
+    """Images in columns, their changes below, and the chart at the right.
+
+    Parameters
+    ----------
+    columns : sequence of Column
+        At least one; images of one grid.
+    chart : Chart
+    level_mm : float
+        World coordinate of the cut.
+    plane : {"axial", "coronal"}
+    top : float
+        Intensity shown white; 0 is black.
+    swing : float
+        Change shown in the darkest colour, either way.
+    """
+    require(
+        len(columns) > 0 and plane in ("axial", "coronal"), "explorer_picture: columns, plane",
+        expected="at least one column, and axial or coronal", found=f"{len(columns)} columns, {plane!r}",
+        remedy="Pass the baseline as the first column.",
+    )
+    tile = min(TILE_MM, (width_mm - CURVE_MM - 16.0) / len(columns))
+    height = 2 * (tile * 1.2 + TOP_MM) + 4.0
+    figure = new_figure(width_mm, height, layout=None)
+    for i, column in enumerate(columns):
+        rows = ((column.title, column.image, "gray", (0.0, top)), ("change", column.change, "RdBu_r", (-swing, swing)))
+        for row, (title, image, cmap, limits) in enumerate(rows):
+            if image is None:
+                continue
+            place = (1.0 + i * (tile + 1.0), height - (row + 1) * (tile * 1.2 + TOP_MM), tile, tile * 1.2)
+            axes = _axes(figure, place)
+            values, size = _cut(image, plane, level_mm)
+            extent = (0, size[0], 0, size[1])
+            axes.imshow(values.T, cmap=cmap, vmin=limits[0], vmax=limits[1], origin="lower", extent=extent)
+            axes.set_title(title if row == 0 else f"− baseline (±{swing:.2g})", fontsize=7.0, pad=2.0)
+            _letters(axes, dark=row == 0)
+    _chart(figure, chart, (width_mm - CURVE_MM + 8.0, 11.0, CURVE_MM - 10.0, height - 24.0))
+    return figure
+
+
+def _cut(image: Volume, plane: str, level_mm: float) -> tuple[np.ndarray, tuple[float, float]]:
+    """A slice (right, anterior or superior) through the voxel nearest a world coordinate, and its size in mm."""
+    upright = canonical(image)
+    axis = {"coronal": 1, "axial": 2}[plane]
+    at = round((level_mm - upright.affine[axis, 3]) / upright.affine[axis, axis])
+    at = min(max(at, 0), upright.shape[axis] - 1)
+    values = upright.data[0].float().select(axis, at).numpy()
+    rest = [upright.spacing[a] for a in range(3) if a != axis]
+    return values, (values.shape[0] * rest[0], values.shape[1] * rest[1])
+
+
+def _axes(figure: Picture, place_mm: tuple[float, float, float, float]) -> Axes:
+    width, height = figure.get_size_inches() * 25.4
+    x, y, w, h = place_mm
+    axes = figure.add_axes((x / width, y / height, w / width, h / height))
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    return axes
+
+
+def _letters(axes: Axes, *, dark: bool) -> None:
+    colour = "white" if dark else INK
+    for x, letter in ((0.03, "L"), (0.97, "R")):
+        axes.text(x, 0.97, letter, transform=axes.transAxes, ha="left" if x < 0.5 else "right", va="top",
+                  fontsize=6.5, color=colour)
+
+
+def _chart(figure: Picture, chart: Chart, place_mm: tuple[float, float, float, float]) -> None:
+    width, height = figure.get_size_inches() * 25.4
+    x, y, w, h = place_mm
+    axes = figure.add_axes((x / width, y / height, w / width, h / height))
+    ages = [a for curve in chart.curves for a in curve.ages] + [a for at, _ in chart.points.values() for a in at]
+    low, high = min([*ages, chart.age]) - 1, max([*ages, chart.age]) + 1
+    for start, stop in ((low, chart.trained[0]), (chart.trained[1], high)):
+        if stop > start:
+            axes.axvspan(start, stop, color=SHADE, zorder=0)
+    for curve, (colour, _) in zip(chart.curves, CYCLE, strict=False):
+        values, spread = np.asarray(curve.values, float), np.asarray(curve.spread, float)
+        axes.plot(curve.ages, values, color=colour, label=curve.name, zorder=3)
+        if spread.size:
+            half = 1.96 * spread
+            axes.fill_between(curve.ages, values - half, values + half, color=colour, alpha=0.15, lw=0)
+    for (name, (at, values)), marker in zip(chart.points.items(), "o^sD", strict=False):
+        face = INK if marker == "o" else "white"
+        axes.plot(at, values, marker, color=INK, markerfacecolor=face, label=name, zorder=4)
+    axes.axvline(chart.age, color=INK, lw=0.8, ls="--", zorder=2)
+    axes.set(xlim=(low, high), xlabel="age (years)", ylabel=chart.label)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, fontsize=6.5, handlelength=1.2, borderpad=0.1)
