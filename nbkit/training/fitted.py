@@ -1,0 +1,58 @@
+"""Fit once, read back ever after: models kept in the cache under what they were made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nbkit.core.checks import require
+from nbkit.core.files import Cache
+from nbkit.core.protocols import Cohort
+from nbkit.core.source import module_digest
+
+M = TypeVar("M")
+
+
+def fitted(
+    model: M, cohort: Cohort, *, fit: Callable[[M, Cohort], Any] = lambda model, cohort: model.fit(cohort),
+    load: Callable[[Path], M] | None = None, key: Any = None, sources: Sequence[str] = (), cache: Cache | None = None,
+) -> M:
+    """`model` fitted on `cohort`, read from the cache when the same was done before.
+
+    Parameters
+    ----------
+    model : a system with ``config``, ``save`` and ``load``
+    cohort : Cohort
+        Its name, ``data_hash`` and subject ids are part of the key.
+    fit : callable
+        ``fit(model, cohort)``, where it is not ``model.fit(cohort)``.
+    load : callable, optional
+        ``load(path)``, where it is not ``type(model).load``.
+    key : JSON-able
+        Whatever else the result depends on (a group, another model's digest).
+    sources : sequence of str
+        Modules besides the model's own that the result depends on.
+    cache : Cache, optional
+
+    Raises
+    ------
+    NbkitError
+        If the cohort has no ``data_hash``.
+    """
+    data = cohort.provenance.get("data_hash")
+    require(
+        data is not None, f"cohort {cohort.name}: provenance", expected="a data_hash", found="none",
+        remedy="Cohort readers must set provenance['data_hash'] so that finished work can be kept.",
+    )
+    record = {
+        "system": type(model).__name__, "config": model.config.as_dict(), "cohort": cohort.name, "data": data,
+        "train": list(cohort.ids), "key": key, "source": module_digest(type(model).__module__, *sources),
+    }
+
+    def make(folder: Path) -> None:
+        fit(model, cohort)
+        model.save(folder / "model")
+
+    read = load or type(model).load
+    return (cache or Cache()).get("fitted", record, make, lambda folder: read(folder / "model"))
