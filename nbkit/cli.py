@@ -19,21 +19,25 @@ import typer
 from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
-from nbkit.cohorts import cohort_name, list_cohorts
+from nbkit.cohorts import CohortInfo, cohort_name, list_cohorts
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
 from nbkit.core.files import cache_folder, write_text
+from nbkit.core.protocols import SEXES
+from nbkit.data.bids import image_files
+from nbkit.data.check import look_at_images, read_own, verdicts
 from nbkit.data.manifest import data_folder, list_manifests, load_manifest, mirror_folder
 from nbkit.runner.execute import choose_notebooks, reproduce
 from nbkit.runner.folder import results_folder
 from nbkit.runner.parameters import from_text
 from nbkit.runner.provenance import ROOT, machine, packages
+from nbkit.runner.qc import QcPage, qc_folder
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__,
 )
-data_app = typer.Typer(no_args_is_help=True, help="Cohorts: what there is, download, verify.")
+data_app = typer.Typer(no_args_is_help=True, help="Cohorts: what there is, download, verify, check your own.")
 cache_app = typer.Typer(invoke_without_command=True, help="Finished work kept on disk; alone, it shows what is there.")
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
@@ -77,6 +81,8 @@ def data_state(cohort: str) -> str:
     name = cohort_name(cohort)
     if name.lower().endswith(".csv"):
         return digest(_table_state(Path(name)))
+    if Path(name).is_dir():
+        return digest(_folder_state(Path(name)))
     files = load_manifest(name).files
     places = [load_manifest(name).find(f.path) for f in files]
     return digest([(f.digest, p.stat().st_size if p else None) for f, p in zip(files, places, strict=True)])
@@ -91,6 +97,11 @@ def _table_state(table: Path) -> list[object]:
     paths = [table.parent / (row.get("path") or "") for row in csv.DictReader(text.splitlines())]
     stats = [p.stat() for p in paths if p.is_file()]
     return [text, [(s.st_size, s.st_mtime_ns) for s in stats]]
+
+
+def _folder_state(folder: Path) -> list[object]:
+    stats = [(p.relative_to(folder).as_posix(), p.stat()) for p in image_files(folder)]
+    return [(name, s.st_size, s.st_mtime_ns) for name, s in stats]
 
 
 @app.command()
@@ -150,9 +161,9 @@ def data_list() -> None:
 @data_app.command("fetch")
 def data_fetch(cohort: Annotated[str, typer.Argument(help="open, or the name of a cohort.")]) -> None:
     """Download what is missing and verify everything."""
-    name = cohort_name(cohort)
+    name = cohort if cohort in list_manifests() else cohort_name(cohort)
     manifest = load_manifest(name) if name in list_manifests() else None
-    if manifest is None or not manifest.files:
+    if manifest is None or not (manifest.files or manifest.access == "restricted"):
         typer.echo(f"{Path(name).name}: nothing to download")
         return
     try:
@@ -173,6 +184,40 @@ def data_verify(cohort: Annotated[str, typer.Argument(help="open, or the name of
     counts = {state: sum(r.state == state for r in rows) for state in ("ok", "missing")}
     typer.echo(f"{counts['ok']} ok, {counts['missing']} missing, {len(wrong)} wrong")
     raise typer.Exit(int(bool(wrong)))
+
+
+@data_app.command("check")
+def data_check(
+    path: Annotated[Path, typer.Argument(help="A BIDS folder, as Clinica writes it or plain, or a CSV.")],
+    clinical: Annotated[Path | None, typer.Option(help="Folder with the original OASIS-3 tables.")] = None,
+    sex_codes: Annotated[str, typer.Option(help="What coded sexes mean: 1=M,2=F.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder of the page; results/qc-NAME by default.")] = None,
+) -> None:
+    """Look at every table and scan of your own data: a verdict per subject, a page with a picture per scan."""
+    reading = read_own(path, sex_codes=_codes(sex_codes), clinical=clinical)
+    page, found = QcPage(reading.name), []
+    for look in look_at_images(reading):
+        page.add(look)
+        found += look.findings
+    judged = verdicts(reading, found)
+    whole = [f for f in reading.findings if not f.subject]
+    for f in whole:
+        typer.echo(f"{'refused' if f.refused else 'warning':<8} the data set: {f}")
+    for v in judged:
+        typer.echo(f"{'pass' if v.passed else 'refused':<8} {v.subject}: {v.scans} scans")
+        for f in v.findings:
+            typer.echo(f"  {'refused' if f.refused else 'warning'}: {f}")
+    place = page.write(out or qc_folder("results", reading.name), judged, whole)
+    passed = sum(v.passed for v in judged)
+    typer.echo(f"{passed} of {len(judged)} subjects pass\nopen {place}")
+    raise typer.Exit(int(passed < len(judged)))
+
+
+def _codes(text: str) -> dict[str, str]:
+    pairs = [p.partition("=") for p in text.split(",") if p.strip()]
+    for code, _, sex in pairs:
+        known(sex.strip(), SEXES, f"--sex-codes {code}")
+    return {code.strip(): sex.strip() for code, _, sex in pairs}
 
 
 @cache_app.callback()
@@ -263,10 +308,15 @@ def _writable(what: str, folder: Path, fix: str) -> Line:
 
 def _data_lines() -> list[Line]:
     mirror = [("ok", "mirror", f"{mirror_folder()}", "")] if mirror_folder() else []
-    return mirror + [
-        _noted(c.present[:2] != "0 ", f"data {c.level}", f"{c.name}: {c.present}", f"make data COHORT={c.level}")
-        for c in list_cohorts()
-    ]
+    return mirror + [_cohort_line(c) for c in list_cohorts()]
+
+
+def _cohort_line(cohort: CohortInfo) -> Line:
+    if cohort.access == "restricted":
+        how = f"apply at {load_manifest(cohort.name).repository}, then nbkit data check FOLDER"
+        return "note", f"data {cohort.level}", f"{cohort.name}: never downloaded", how
+    here = cohort.present[:2] != "0 "
+    return _noted(here, f"data {cohort.level}", f"{cohort.name}: {cohort.present}", f"make data COHORT={cohort.level}")
 
 
 def main() -> None:

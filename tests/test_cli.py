@@ -13,6 +13,7 @@ from nbkit.claims.verdicts import judge_folder
 from nbkit.core.files import Cache
 from nbkit.runner.execute import finish
 from nbkit.runner.folder import Stamp, read_stamps, write_stamp
+from tests.data import trees
 
 
 @pytest.fixture
@@ -57,6 +58,7 @@ def record(folder, fcn: float) -> None:
         (["verify", "--profile", "laptp"], "Did you mean 'laptop'"),
         (["data", "fetch", "opn"], "Did you mean 'open'"),
         (["cache", "clear", "weights"], "cache clear: kind"),
+        (["data", "check", "nowhere"], "expected a folder"),
         (["run", "--seed", "seven"], "valid integer"),
     ],
 )
@@ -145,6 +147,57 @@ def test_a_reference_of_nothing_is_refused(nbkit, home):
     assert not (home / "reference").exists()
 
 
+def test_a_reference_of_restricted_data_is_refused(nbkit, home):
+    run = Run(home / "results" / "laptop-embedded", notebook="01_a", cohort="/data/mine", profile="smoke", seed=7)
+    run.number("a.b", {"sub-01": 1.0, "sub-02": 2.0})
+    code, _, err = nbkit("reference", "--to", "reference")
+    assert code == 2 and "found restricted data" in err and not (home / "reference").exists()
+
+
+def test_data_check_gives_verdicts_and_a_page(nbkit, home):
+    code, out, _ = nbkit("data", "check", str(trees.adni(home / "adni")))
+    assert code == 0 and "pass     ADNI002S0729: 2 scans" in out and "2 of 2 subjects pass" in out
+    assert os.path.join("results", "qc-adni", "index.html") in out
+    assert sorted(p.name for p in (home / "results" / "qc-adni").iterdir()) == [
+        ".gitignore", "findings.csv", "index.html"]
+    assert [p.name for p in (home / "results").iterdir()] == ["qc-adni"]
+
+
+def test_data_check_fails_when_anybody_is_refused(nbkit, home):
+    root = trees.oasis3(home / "oasis")
+    code, out, _ = nbkit("data", "check", str(root), "--out", "page")
+    assert code == 1 and "refused  the data set: " in out and "0 of 2 subjects pass" in out
+    assert "same score vector" in (home / "page" / "findings.csv").read_text(encoding="utf-8")
+    assert nbkit("data", "check", str(root), "--clinical", str(trees.clinical(home / "tables")))[0] == 0
+
+
+def test_data_check_takes_sex_codes_and_csv_files(nbkit, home):
+    trees.scan(home, "sub-01", "ses-1")
+    (home / "mine.csv").write_text(
+        "subject,session,age_years,sex,diagnosis,contrast,path\n"
+        "01,1,70,2,CN,T1w,sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz\n", encoding="utf-8")
+    code, out, _ = nbkit("data", "check", "mine.csv")
+    assert code == 1 and "--sex-codes 1=M,2=F" in out
+    assert nbkit("data", "check", "mine.csv", "--sex-codes", "1=M, 2=F")[0] == 0
+    code, _, err = nbkit("data", "check", "mine.csv", "--sex-codes", "2=female")
+    assert code == 2 and "--sex-codes 2: expected one of F, M" in err
+
+
+def test_restricted_cohorts_are_told_not_fetched(nbkit, home):
+    for name, address in (("adni", "adni.loni.usc.edu"), ("oasis3", "oasisbrains")):
+        code, _, err = nbkit("data", "fetch", name)
+        assert code == 1 and address in err and "restricted" in err
+
+
+def test_data_state_follows_the_files_of_a_folder(home, monkeypatch):
+    monkeypatch.setattr(cli, "cohort_name", str)
+    root = trees.adni(home / "adni")
+    first = cli.data_state("adni")
+    assert cli.data_state("adni") == first
+    trees.scan(root, "sub-ADNI011S0005", "ses-M000", suffix="T2w")
+    assert cli.data_state("adni") != first
+
+
 def test_data_commands(nbkit, home):
     code, out, _ = nbkit("data", "list")
     assert code == 0 and "ms_phantom" in out and "0 of 30 subjects" in out
@@ -168,7 +221,7 @@ def test_doctor_is_one_line_each_and_leaves_nothing(nbkit, home):
     assert code == 0
     for what in ("python", "torch", "bfloat16", "memory", "disk", "ipyniivue", "cache", "results", "open_ms"):
         assert what in out, what
-    assert "make data COHORT=open" in out
+    assert "make data COHORT=open" in out and "nbkit data check FOLDER" in out
     assert list(home.iterdir()) == []
 
 

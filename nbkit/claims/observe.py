@@ -127,7 +127,8 @@ class Run:
     profile, seed
         As in the notebook's parameters.
     data_level : {"embedded", "open", "restricted"}, optional
-        Taken from the cohort when it is not given; a name that tells no level counts as restricted.
+        Taken from the cohort when it is not given; a name that tells no level counts as restricted. What is
+        restricted stays so, and its folder tells git to ignore it, wherever it is.
     paper : str, optional
         Ledger whose ids are checked, e.g. "wei2019_flair": an id of this paper that the ledger lacks is refused.
     """
@@ -139,7 +140,8 @@ class Run:
         self.out_dir, self.notebook, self.profile, self.seed = Path(out_dir), notebook, profile, int(seed)
         given = isinstance(cohort, Cohort)
         named = str(cohort) if str(cohort) in ("embedded", "open") else "restricted"
-        self.level = data_level or (cohort.access if given else named)
+        restricted = given and cohort.access == "restricted"
+        self.level = "restricted" if restricted else data_level or (cohort.access if given else named)
         self.cohort = cohort.name if given else Path(cohort).name
         self.attribution = str(cohort.provenance.get("attribution", "")) if given else ""
         self.paper = load_paper(paper) if paper else None
@@ -147,6 +149,8 @@ class Run:
         self._observations: dict[str, Observation] = {}
         self._artefacts: list[dict[str, Any]] = []
         self._not_run: list[dict[str, str]] = []
+        if self.level == "restricted":
+            write_text(self.out_dir / ".gitignore", "*\n")
         self._write_observations()
         self._write_index()
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbkit.cohorts import ms_phantom, open_ms, own_csv
+from nbkit.cohorts import ageing_phantom, ixi_ageing, ms_phantom, open_ms, own_bids, own_csv
 from nbkit.core.checks import NbkitError, closest, known
 from nbkit.core.protocols import Cohort
 from nbkit.data.manifest import list_manifests, load_manifest
 
 # What COHORT=embedded and COHORT=open mean for each task
-LEVELS = {"flair": {"embedded": "ms_phantom", "open": "open_ms"}}
-NAMES = ("ms_phantom", "open_ms")
+LEVELS = {
+    "flair": {"embedded": "ms_phantom", "open": "open_ms"},
+    "ageing": {"embedded": "ageing_phantom", "open": "ixi_ageing"},
+}
+NAMES = ("ms_phantom", "open_ms", "ageing_phantom", "ixi_ageing")
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,13 @@ class CohortInfo:
 
 
 def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int = 7, n_jobs: int = 1) -> Cohort:
-    """Open a cohort by name, or your own scans by the path of their CSV.
+    """Open a cohort by name, or your own scans by the path of their CSV or BIDS folder.
 
     Parameters
     ----------
     name_or_path : str or path
-        "ms_phantom", "open_ms", or a ``.csv`` (:func:`nbkit.data.tables.read_scan_table` says which columns).
+        One of :data:`NAMES`, a ``.csv`` (:func:`nbkit.data.tables.read_scan_table` says which columns), or a BIDS
+        folder (:func:`nbkit.cohorts.own_bids.build`).
     profile : {"smoke", "laptop", "paper"}
         Grid size and, for phantoms, the number of subjects.
     seed : int
@@ -52,17 +56,23 @@ def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int 
         return ms_phantom.build(profile, seed=seed, n_jobs=n_jobs)
     if name == "open_ms":
         return open_ms.build(profile, n_jobs=n_jobs)
+    if name == "ageing_phantom":
+        return ageing_phantom.build(profile, seed=seed, n_jobs=n_jobs)
+    if name == "ixi_ageing":
+        return ixi_ageing.build(profile, seed=seed, n_jobs=n_jobs)
     if name.lower().endswith(".csv"):
         return own_csv.build(name, profile)
+    if Path(name).expanduser().is_dir():
+        return own_bids.build(Path(name).expanduser(), profile)
     raise _unknown(name, NAMES)
 
 
 def cohort_name(level: str | Path, *, task: str = "flair") -> str:
-    """The cohort that a notebook's COHORT means: "embedded", "open", a cohort's own name, or the path of a CSV."""
+    """The cohort that a notebook's COHORT means: "embedded", "open", a cohort's own name, or the path of own scans."""
     levels, name = LEVELS[known(task, LEVELS, "cohort_name: task")], str(level)
     if name in levels:
         return levels[name]
-    if name in NAMES or name.lower().endswith(".csv"):
+    if name in NAMES or name.lower().endswith(".csv") or Path(name).expanduser().is_dir():
         return name
     raise _unknown(name, (*levels, *NAMES))
 
@@ -93,10 +103,7 @@ def _info(name: str) -> CohortInfo:
 
 
 def _unknown(name: str, valid: tuple[str, ...]) -> NbkitError:
-    path = Path(name).expanduser()
     return NbkitError(
-        "COHORT", expected=f"one of {', '.join(valid)}, or the path of a .csv",
-        found=f"the folder {name}" if path.is_dir() else repr(name),
-        remedy="List its scans in a CSV, one row per file: subject,session,age_years,sex,diagnosis,contrast,path."
-        if path.is_dir() else f"{closest(name, valid)}Use one of the listed names.",
+        "COHORT", expected=f"one of {', '.join(valid)}, the path of a .csv or of a BIDS folder", found=repr(name),
+        remedy=f"{closest(name, valid)}Use one of the listed names, or check the path.",
     )

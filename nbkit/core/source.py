@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+_PARSING = threading.Lock()
+"""CPython 3.11 counts the depth of a syntax tree for all threads together: two that parse at once raise SystemError."""
 
 
 @lru_cache
@@ -32,7 +35,9 @@ def module_digest(*modules: str) -> str:
 
 
 def _imported(text: bytes) -> Iterator[Path]:
-    for node in ast.walk(ast.parse(text)):
+    with _PARSING:
+        tree = ast.parse(text)
+    for node in ast.walk(tree):
         names = [a.name for a in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
         within = node.module or "" if isinstance(node, ast.ImportFrom) else ""
         for name in (within, *(f"{within}.{n}".strip(".") for n in names)):

@@ -43,6 +43,9 @@ def pad_reflect(x: torch.Tensor, radius: int) -> torch.Tensor:
 
 def _reflect_axis(x: torch.Tensor, radius: int, axis: int) -> torch.Tensor:
     n = x.shape[axis]
+    if 0 < radius <= n:  # joining ends is several times faster than choosing every plane by index
+        ends = (x.narrow(axis, start, radius).flip(axis) for start in (0, n - radius))
+        return torch.cat([next(ends), x, next(ends)], dim=axis)
     index = torch.arange(-radius, n + radius, device=x.device) % (2 * n)
     return x.index_select(axis, torch.where(index >= n, 2 * n - 1 - index, index)) if radius else x
 

@@ -80,6 +80,10 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
         Counts, e.g. ``{"subjects": 30, "files": 151}``.
     layout : mapping
         Contrast or ``"mask:name"`` to relative path, with ``{subject}`` in it.
+    how_to_get : str
+        Steps to a restricted cohort.
+    needs : mapping
+        Tables that a restricted cohort must bring, and their columns.
     files : tuple of ManifestFile
         From ``files.tsv``; empty for cohorts that are simulated or restricted.
     """
@@ -96,6 +100,8 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
     base_url: str = ""
     expected: dict[str, int] = {}
     layout: dict[str, str] = {}
+    how_to_get: str = ""
+    needs: dict[str, list[str]] = {}
     files: tuple[ManifestFile, ...] = ()
 
     @functools.cached_property

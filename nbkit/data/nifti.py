@@ -59,6 +59,11 @@ def read_grid(path: Path | str) -> tuple[tuple[int, int, int], np.ndarray]:
     return shape, image.affine @ orientations.inv_ornt_aff(turn, image.shape[:3])
 
 
+def read_orientation(path: Path | str) -> str:
+    """Axis codes of the file as it is stored, before reorientation: "LAS" runs to Left, Anterior, Superior."""
+    return "".join(nib.aff2axcodes(_open(Path(path)).affine))
+
+
 def save_image(path: Path | str, volume: Volume, *, like: Path | str | None = None) -> Path:
     """Write a one-channel image as float32 with a fresh header, atomically.
 

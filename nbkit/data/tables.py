@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -25,9 +26,19 @@ _EXPECTED = {
 _REMEDY = {
     "age_years": "Give ages in years: values up to 1.2 are usually age/100.",
     "sex": "Write F or M: what 0, 1 and 2 mean differs between data sets, so pass sex_codes, e.g. "
-    '{"1": "M", "2": "F"}, or recode the column.',
+    '{"1": "M", "2": "F"} (--sex-codes 1=M,2=F), or recode the column.',
     "diagnosis": "Rename the diagnosis to one of the table.",
 }
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What breaks a rule of the table: row labels, and the words for it."""
+
+    rows: tuple[int, ...]
+    expected: str
+    found: str
+    remedy: str
 
 
 def read_scan_table(path: Path | str, *, sex_codes: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -54,16 +65,77 @@ def read_scan_table(path: Path | str, *, sex_codes: Mapping[str, str] | None = N
         two sexes, two rows on one file, missing files.
     """
     path = Path(path)
-    table = _read(path)
-    table["sex"] = table["sex"].replace(dict(sex_codes or {}))
-    table = _validated(table, path)
-    table["row"] = table.index + 2
-    table["file"] = [(path.parent / p).resolve() for p in table["path"]]
-    _check_across(table, path)
+    table, cells = good_rows(_read(path, sex_codes))
+    _raise(path, cells, join=True)
+    table = _located(table, path)
+    _raise(path, across_faults(table))
     return table
 
 
-def _read(path: Path) -> pd.DataFrame:
+def survey_scan_table(
+    path: Path | str, *, sex_codes: Mapping[str, str] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame, list[Fault]]:
+    """As :func:`read_scan_table`, but faults of rows are returned with the rows that have none.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        The rows that can be used.
+    raw : pandas.DataFrame
+        Every row, good or bad, as text.
+    faults : list of Fault
+    """
+    path = Path(path)
+    raw = _read(path, sex_codes)
+    table, cells = good_rows(raw)
+    table = _located(table, path)
+    faults = [*cells, *across_faults(table)]
+    bad = {row for fault in faults for row in fault.rows}
+    return table.drop(index=list(bad & set(table.index))), raw, faults
+
+
+def good_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Fault]]:
+    """The rows that keep the rules for single cells, ages as numbers, and a fault for each cell that breaks one."""
+    try:
+        return _schema().validate(table, lazy=True), []
+    except pa.errors.SchemaErrors as error:
+        bad = error.failure_cases.dropna(subset=["index"]).drop_duplicates(["index", "column"])
+        cells = [(int(b["index"]), b["column"]) for _, b in bad.sort_values(["index", "column"]).iterrows()]
+    faults = [
+        Fault((i,), f"{c}: {_EXPECTED[c]}", _bad_cell(table, i, c), _REMEDY.get(c, "Correct these rows."))
+        for i, c in cells
+    ]
+    rest = table.drop(index=list({i for i, _ in cells}))
+    return _schema().validate(rest) if len(rest) else rest.astype({"age_years": float}), faults
+
+
+def across_faults(table: pd.DataFrame) -> list[Fault]:
+    """What rows have wrong together: repeated scans, shared files, contradictions, and files that are missing."""
+    if table.empty:
+        return []
+    scan = table[["subject", "session", "contrast"]].agg("/".join, axis=1)
+    visit = table[["subject", "session"]].agg("/".join, axis=1)
+    faults = [
+        *_repeated(table, scan, "each subject, session and contrast once", "Remove the repeated rows."),
+        *_repeated(
+            table, table["file"].map(str), "each file in one row", "Two scans cannot be one file: correct path.",
+            shown=table["path"],
+        ),
+    ]
+    for column, per, group in (
+        ("sex", "subject", table["subject"]), ("age_years", "session", visit), ("diagnosis", "session", visit),
+    ):
+        torn = table[column].astype(str).groupby(group).transform("nunique") > 1
+        remedy = f"Correct the column {column}, or give different people different names."
+        faults += _repeated(table[torn], group[torn], f"one {column} per {per}", remedy)
+    return faults + [
+        Fault((r.Index,), "files that exist", f"missing: row {r.row} {r.path}",
+              "Paths are relative to the folder of the CSV: correct them or bring the files.")
+        for r in table.itertuples() if not r.file.is_file()
+    ]
+
+
+def _read(path: Path, sex_codes: Mapping[str, str] | None) -> pd.DataFrame:
     require(path.is_file(), f"{path}", expected="a CSV file", found="no such file", remedy="Check the path.")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
@@ -79,7 +151,13 @@ def _read(path: Path) -> pd.DataFrame:
     )
     require(len(table) > 0, f"{path}", expected="at least one row", found="none", remedy="Add one row per file.")
     table = table[list(COLUMNS)].apply(lambda column: column.str.strip())
-    return table.replace("", None)
+    table = table.replace("", None)
+    table["sex"] = table["sex"].replace(dict(sex_codes or {}))
+    return table
+
+
+def _located(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    return table.assign(row=table.index + 2, file=[(path.parent / p).resolve() for p in table["path"]])
 
 
 def _schema() -> pa.DataFrameSchema:
@@ -95,44 +173,30 @@ def _schema() -> pa.DataFrameSchema:
     })
 
 
-def _validated(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    try:
-        return _schema().validate(table, lazy=True)
-    except pa.errors.SchemaErrors as error:
-        bad = error.failure_cases.dropna(subset=["index"]).drop_duplicates(["index", "column"])
-        bad = bad.sort_values(["index", "column"])
-        columns = sorted(set(bad["column"]))
-        raise NbkitError(
-            f"{path}", expected="; ".join(f"{c}: {_EXPECTED[c]}" for c in columns),
-            found="; ".join(_bad_cell(table, int(b["index"]), b["column"]) for _, b in bad.iterrows()),
-            remedy=" ".join(_REMEDY[c] for c in columns if c in _REMEDY) or "Correct these rows.",
-        ) from error
-
-
 def _bad_cell(table: pd.DataFrame, index: int, column: str) -> str:
     value = table.at[index, column]
     return f"row {index + 2} {column} {'empty' if pd.isna(value) else repr(value)}"
 
 
-def _check_across(table: pd.DataFrame, path: Path) -> None:
-    scan = table[["subject", "session", "contrast"]].agg("/".join, axis=1)
-    _refuse(path, table, scan, "each subject, session and contrast once", "Remove the repeated rows.")
-    _refuse(path, table, table["file"].map(str), "each file in one row", "Two scans cannot be one file: correct path.")
-    visit = table[["subject", "session"]].agg("/".join, axis=1)
-    for column, per, group in (
-        ("sex", "subject", table["subject"]), ("age_years", "session", visit), ("diagnosis", "session", visit),
-    ):
-        torn = table[column].astype(str).groupby(group).transform("nunique") > 1
-        remedy = f"Correct the column {column}, or give different people different names."
-        _refuse(path, table[torn], group[torn], f"one {column} per {per}", remedy)
-    absent = [f"row {r.row} {r.path}" for r in table.itertuples() if not r.file.is_file()]
-    require(
-        not absent, f"{path}", expected="files that exist", found=f"missing: {'; '.join(absent)}",
-        remedy="Paths are relative to the folder of the CSV: correct them or bring the files.",
-    )
+def _repeated(
+    table: pd.DataFrame, key: pd.Series, expected: str, remedy: str, *, shown: pd.Series | None = None
+) -> list[Fault]:
+    if table.empty:
+        return []
+    groups = [list(rows.index) for _, rows in table.groupby(key) if len(rows) > 1]
+    names = key if shown is None else shown
+    return [
+        Fault(tuple(rows), expected, f"{names[rows[0]]} in rows {', '.join(map(str, table.loc[rows, 'row']))}", remedy)
+        for rows in groups
+    ]
 
 
-def _refuse(path: Path, table: pd.DataFrame, key: Iterable[str], expected: str, remedy: str) -> None:
-    rows = table["row"].groupby(pd.Series(key, index=table.index)).agg(list)
-    twice = [f"{name} in rows {', '.join(map(str, r))}" for name, r in rows.items() if len(r) > 1]
-    require(not twice, f"{path}", expected=expected, found="; ".join(twice), remedy=remedy)
+def _raise(path: Path, faults: Iterable[Fault], *, join: bool = False) -> None:
+    """Refuse all faults of the first rule that is broken, or of all rules at once."""
+    faults = list(faults)
+    told = [f for f in faults if join or f.expected == faults[0].expected]
+    if told:
+        raise NbkitError(
+            f"{path}", expected="; ".join(dict.fromkeys(f.expected for f in told)),
+            found="; ".join(f.found for f in told), remedy=" ".join(dict.fromkeys(f.remedy for f in told)),
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import matplotlib as mpl
@@ -23,7 +23,11 @@ GAP_MM, BAR_MM, LINE_MM = 1.0, 15.0, 3.9
 
 @dataclass(frozen=True)
 class Tile:
-    """One image of a mosaic, with masks as a contour or a fill and rectangles in mm of its view."""
+    """One image of a mosaic, with masks as a contour or a fill and rectangles in mm of its view.
+
+    With `under` (an image and its greys) values near the middle of the scale are see-through, and fully so at it;
+    `over` draws on top, in mm of the view.
+    """
 
     image: Volume
     view: View
@@ -32,6 +36,8 @@ class Tile:
     contour: Volume | None = None
     fill: Volume | None = None
     boxes: tuple[Box, ...] = ()
+    under: tuple[Volume, Scale] | None = None
+    over: Callable[[Axes], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,8 @@ class Row:
 
     @property
     def bar(self) -> Scale | None:
-        """The scale to draw as a colour bar, if it has a label."""
-        return self.drawn[0].scale if self.drawn[0].scale.label else None
+        """The scale to draw as a colour bar: the first one with a label."""
+        return next((t.scale for t in self.drawn if t.scale.label), None)
 
     @property
     def size_mm(self) -> tuple[float, float]:
@@ -76,13 +82,13 @@ class _Layout:
 def _layout(rows: Sequence[Row], width_mm: float) -> _Layout:
     columns = max(len(r.tiles) for r in rows)
     left = max(LINE_MM * (r.label.count("\n") + 1) + 1.5 if r.label else 0.5 for r in rows)
-    right = BAR_MM if any(r.bar and len(r.drawn) == columns for r in rows) else 0.5
+    right = BAR_MM if any(r.bar and len(r.tiles) == columns and r.tiles[-1] for r in rows) else 0.5
     return _Layout(left, (width_mm - left - right - GAP_MM * (columns - 1)) / columns, columns, width_mm)
 
 
 @look()
 def panel(rows: Sequence[Row], *, width_mm: float = FULL_MM) -> Picture:
-    """Draw rows of tiles; the first tile of each row carries the letters L and R and the level of a new slice.
+    """Draw rows of tiles; the first tile of each plane in a row carries the letters L and R and a new slice's level.
 
     Parameters
     ----------
@@ -95,17 +101,20 @@ def panel(rows: Sequence[Row], *, width_mm: float = FULL_MM) -> Picture:
     heads = [max(LINE_MM * (t.count("\n") + 1) if t else 0.0 for t in row) for row in titles]
     heights = [grid.cell * r.size_mm[1] / r.size_mm[0] for r in rows]
     total = sum(heights) + sum(heads) + GAP_MM * len(rows) + 0.5
-    figure, top, level = new_figure(width_mm, total, layout=None), total - 0.5, None
+    figure, top, levels = new_figure(width_mm, total, layout=None), total - 0.5, {}
     for row, names, head, height in zip(rows, titles, heads, heights, strict=True):
-        top -= head + height
+        top, plane = top - head - height, None
         for i, tile in enumerate(row.tiles):
             if tile is not None:
                 axes = _axes(figure, (grid.x(i), top, grid.cell, height))
                 _draw(axes, tile, row.size_mm)
                 axes.set_title(names[i], pad=2.5)
-        _letters(figure.axes[-len(row.drawn)], row.drawn[0].view.level_mm, level)
+                if tile.view.plane != plane:
+                    plane = tile.view.plane
+                    _letters(axes, tile.view.level, new=levels.get(plane) != tile.view.level)
+                    levels[plane] = tile.view.level
         _margins(figure, row, grid, (top, height))
-        top, level = top - GAP_MM, row.drawn[0].view.level_mm
+        top -= GAP_MM
     return figure
 
 
@@ -124,8 +133,13 @@ def _draw(axes: Axes, tile: Tile, room_mm: tuple[float, float]) -> None:
     ground = "white" if tile.scale.low == -tile.scale.high else "black"
     axes.set_facecolor(ground)
     colours = mpl.colormaps[tile.scale.cmap].with_extremes(bad=ground)
-    axes.imshow(values.T, cmap=colours, vmin=tile.scale.low, vmax=tile.scale.high, extent=extent, origin="lower",
-                interpolation="nearest")
+    shown = {"extent": extent, "origin": "lower", "interpolation": "nearest"}
+    if tile.under is not None:
+        image, grey = tile.under
+        below = mpl.colormaps[grey.cmap].with_extremes(bad=ground)
+        axes.imshow(tile.view.cut(image).T, cmap=below, vmin=grey.low, vmax=grey.high, **shown)
+        shown["alpha"] = _strength(values.T, tile.scale)
+    axes.imshow(values.T, cmap=colours, vmin=tile.scale.low, vmax=tile.scale.high, **shown)
     if tile.fill is not None:
         paint = np.zeros((*values.T.shape, 4))
         paint[np.nan_to_num(tile.view.cut(tile.fill)).T > 0] = to_rgba(LESION, 0.9)
@@ -134,7 +148,15 @@ def _draw(axes: Axes, tile: Tile, room_mm: tuple[float, float]) -> None:
         _outline(axes, np.nan_to_num(tile.view.cut(tile.contour)).T > 0, extent)
     for x, y, bw, bh in tile.boxes:
         axes.add_patch(Rectangle((x, y), bw, bh, fill=False, edgecolor=LESION, linewidth=1.0))
+    if tile.over is not None:
+        tile.over(axes)
     axes.set(xlim=((w - room_w) / 2, (w + room_w) / 2), ylim=((h - room_h) / 2, (h + room_h) / 2), aspect="auto")
+
+
+def _strength(values: np.ndarray, scale: Scale) -> np.ndarray:
+    """Opacity: none at the middle of the scale, full from half way to its ends."""
+    middle, half = (scale.high + scale.low) / 2, (scale.high - scale.low) / 2
+    return np.clip(np.abs(np.nan_to_num(values, nan=middle) - middle) / (half / 2), 0, 1)
 
 
 def _outline(axes: Axes, mask: np.ndarray, extent: Box) -> None:
@@ -146,14 +168,13 @@ def _outline(axes: Axes, mask: np.ndarray, extent: Box) -> None:
     axes.contour(x, y, padded, levels=[0.5], colors=[LESION], linewidths=0.8)
 
 
-def _letters(axes: Axes, level_mm: float, previous_mm: float | None) -> None:
+def _letters(axes: Axes, level: str, *, new: bool) -> None:
     dark = axes.get_facecolor()[0] < 0.5
     halo = [effects.withStroke(linewidth=1.2, foreground="black" if dark else "white")]
     style = {"transform": axes.transAxes, "color": "white" if dark else "black", "path_effects": halo, "fontsize": 7.5}
     axes.text(0.03, 0.97, "L", ha="left", va="top", **style)
     axes.text(0.97, 0.97, "R", ha="right", va="top", **style)
-    if level_mm != previous_mm:
-        level = f"z = {level_mm:.0f} mm".replace("-", "−")
+    if new:
         axes.text(0.03, 0.02, level, ha="left", va="bottom", **{**style, "fontsize": 6.5})
 
 

@@ -1,4 +1,4 @@
-"""Where to cut and how to colour: one axial cut, one crop and one scale for everything that is compared.
+"""Where to cut and how to colour: one cut, one crop and one scale for everything that is compared.
 
 All panels are neurological (left is left), whatever the orientation of the file, and show the brain only.
 """
@@ -13,12 +13,15 @@ import torch
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from nbkit.core.checks import require
+from nbkit.core.checks import known, require
 from nbkit.core.volume import Volume, bounding_box
 
 ORIENTATION = "Axial slices in neurological orientation: left is left."
 
 Box = tuple[float, float, float, float]
+
+ACROSS = {"axial": 2, "coronal": 1}
+"""Axis across the slice, in RAS order. Right is the first axis of both planes."""
 
 
 def canonical(volume: Volume) -> Volume:
@@ -48,58 +51,77 @@ def informative_slice(brain: Volume, lesions: Volume | None = None) -> int:
 
 @dataclass(frozen=True)
 class View:
-    """One axial cut, cropped, shared by all images of one grid.
+    """One cut, cropped, shared by all images of one grid.
 
     Parameters
     ----------
     brain : Volume
         Mask in RAS order; voxels outside it are not drawn.
     index : int
-        Axial slice of that mask.
+        Slice of that mask.
     box : tuple of slice
-        In-plane crop in voxels, along R and A.
+        In-plane crop in voxels: along R and A (axial), or R and S (coronal).
+    plane : {"axial", "coronal"}
     """
 
     brain: Volume
     index: int
     box: tuple[slice, slice]
+    plane: str = "axial"
+
+    @property
+    def within(self) -> tuple[int, int]:
+        """The two axes of the plane, in RAS order."""
+        return tuple(axis for axis in range(3) if axis != ACROSS[self.plane])
 
     def cut(self, volume: Volume) -> np.ndarray:
-        """Values (right, anterior) of the first channel; NaN outside the brain."""
+        """Values (right, anterior or superior) of the first channel; NaN outside the brain."""
         image = canonical(volume)
         image.check_grid(self.brain, "figures: image and brain mask")
-        at = (0, *self.box, self.index)
-        values = image.data[at].detach().cpu().to(torch.float32).numpy().copy()
-        values[~self.brain.data[at].bool().cpu().numpy()] = np.nan
+        at = [0, *self.box]
+        at.insert(1 + ACROSS[self.plane], self.index)
+        values = image.data[tuple(at)].detach().cpu().to(torch.float32).numpy().copy()
+        values[~self.brain.data[tuple(at)].bool().cpu().numpy()] = np.nan
         return values
+
+    @property
+    def spacing(self) -> tuple[float, float]:
+        """Size of a pixel in mm."""
+        return tuple(self.brain.spacing[axis] for axis in self.within)
 
     @property
     def size_mm(self) -> tuple[float, float]:
         """Width and height of the crop in mm."""
-        (a, b), (sx, sy, _) = self.box, self.brain.spacing
+        (a, b), (sx, sy) = self.box, self.spacing
         return (a.stop - a.start) * sx, (b.stop - b.start) * sy
 
     @property
     def level_mm(self) -> float:
-        """World z of the centre of the slice in mm."""
+        """World z (axial) or y (coronal) of the centre of the slice in mm."""
         centre = [(s.start + s.stop - 1) / 2 for s in self.box]
-        return float((self.brain.affine @ np.array([*centre, self.index, 1.0]))[2])
+        centre.insert(ACROSS[self.plane], self.index)
+        return float((self.brain.affine @ np.array([*centre, 1.0]))[ACROSS[self.plane]])
+
+    @property
+    def level(self) -> str:
+        """Where the slice lies, in words: ``"z = −3 mm"``."""
+        return f"{'xyz'[ACROSS[self.plane]]} = {self.level_mm:.0f} mm".replace("-", "−")
 
     def outline_of(self, part: View) -> Box:
         """Rectangle, in mm within this view, of another view of the same slice."""
-        (sx, sy, _), (w, h) = self.brain.spacing, part.size_mm
+        (sx, sy), (w, h) = self.spacing, part.size_mm
         return (part.box[0].start - self.box[0].start) * sx, (part.box[1].start - self.box[1].start) * sy, w, h
 
     def zoomed(self, box_mm: Box, *, size_mm: float = 48.0) -> View:
         """The same slice, cropped to a square of `size_mm` around `box_mm`, moved inside the crop."""
         box = []
         for axis, old in enumerate(self.box):
-            spacing = self.brain.spacing[axis]
+            spacing = self.spacing[axis]
             n = min(round(size_mm / spacing), old.stop - old.start)
             centre = old.start + (box_mm[axis] + box_mm[axis + 2] / 2) / spacing
             start = min(max(round(centre - n / 2), old.start), old.stop - n)
             box.append(slice(start, start + n))
-        return View(self.brain, self.index, tuple(box))
+        return View(self.brain, self.index, tuple(box), self.plane)
 
 
 def view_of(brain: Volume, lesions: Volume | None = None, *, index: int | None = None, margin_mm: float = 3.0) -> View:
@@ -118,11 +140,39 @@ def view_of(brain: Volume, lesions: Volume | None = None, *, index: int | None =
         0 <= level < mask.shape[2], "view_of: index", expected=f"a slice from 0 to {mask.shape[2] - 1}", found=level,
         remedy="Leave index out to have an informative slice chosen.",
     )
+    return _cropped(mask, level, "axial", margin_mm)
+
+
+def view_at(brain: Volume, level_mm: float, *, plane: str = "axial", margin_mm: float = 3.0) -> View:
+    """The slice nearest to a world level (mm; z of an axial, y of a coronal slice), cropped to the box of the brain.
+
+    Raises
+    ------
+    NbkitError
+        For an unknown plane, or a level that the brain does not reach.
+    """
+    across, mask = ACROSS[known(plane, ACROSS, "view_at: plane")], canonical(brain)
+    box = bounding_box(mask.data[0].bool())
+    centre = np.array([(s.start + s.stop - 1) / 2 for s in box] + [1.0])
+    step = mask.affine[across, across]
+    index = round(centre[across] + (level_mm - (mask.affine @ centre)[across]) / step)
+    lowest, highest = ((mask.affine @ centre)[across] + (i - centre[across]) * step
+                       for i in (box[across].start, box[across].stop - 1))
+    require(
+        box[across].start <= index < box[across].stop, "view_at: level_mm",
+        expected=f"a level within the brain, {lowest:.0f} to {highest:.0f} mm", found=level_mm,
+        remedy="Align the brain with MNI space first, or name a level that it has.",
+    )
+    return _cropped(mask, index, plane, margin_mm)
+
+
+def _cropped(mask: Volume, index: int, plane: str, margin_mm: float) -> View:
     box = []
-    for axis, s in enumerate(bounding_box(mask.data[0].bool())[:2]):
+    for axis, s in enumerate(bounding_box(mask.data[0].bool())):
         grow = round(margin_mm / mask.spacing[axis])
         box.append(slice(max(s.start - grow, 0), min(s.stop + grow, mask.shape[axis])))
-    return View(mask, level, tuple(box))
+    del box[ACROSS[plane]]
+    return View(mask, index, tuple(box), plane)
 
 
 def lesion_boxes(lesions: Volume, view: View, *, most: int = 3, pad_mm: float = 3.0) -> tuple[Box, ...]:
@@ -131,7 +181,7 @@ def lesion_boxes(lesions: Volume, view: View, *, most: int = 3, pad_mm: float = 
     labels, count = ndimage.label(mask, np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     regions = ndimage.find_objects(labels)
-    (sx, sy, _), boxes = view.brain.spacing, []
+    (sx, sy), boxes = view.spacing, []
     for i in np.argsort(-areas, kind="stable")[:most]:
         a, b = regions[i]
         boxes.append((a.start * sx - pad_mm, b.start * sy - pad_mm,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,14 +89,14 @@ def new_figure(width_mm: float = FULL_MM, height_mm: float = 80.0, *, layout: st
     return Picture(figsize=(width_mm / 25.4, height_mm / 25.4), dpi=DPI, layout=layout)
 
 
-def marks(names: Iterable[str]) -> dict[str, Mark]:
-    """Colour and marker of each name: a known system keeps its own, others take what is left of the cycle."""
+def marks(names: Iterable[str], known: Mapping[str, Mark] = SYSTEMS) -> dict[str, Mark]:
+    """Colour and marker of each name: a known one keeps its own, others take what is left of the cycle."""
     names = list(names)
-    taken = {SYSTEMS[n].colour for n in names if n in SYSTEMS}
+    taken = {known[n].colour for n in names if n in known}
     free = [pair for pair in CYCLE if pair[0] not in taken] or list(CYCLE)
-    others = [n for n in names if n not in SYSTEMS]
+    others = [n for n in names if n not in known]
     spare = {n: Mark(title_of(n), *free[i % len(free)]) for i, n in enumerate(others)}
-    return {n: SYSTEMS.get(n) or spare[n] for n in names}
+    return {n: known.get(n) or spare[n] for n in names}
 
 
 def title_of(name: str) -> str:

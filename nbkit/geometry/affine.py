@@ -176,7 +176,7 @@ def _blurred(volume: Volume, mm: float) -> tuple[torch.Tensor, np.ndarray]:
     Unequal blur reads as a difference in scale, and linear interpolation of a sharp image as many small minima.
     """
     factor = np.array(block(volume.shape, volume.affine, mm=mm))
-    image, affine = shrink(volume.data.float()[None], volume.affine, tuple(map(int, factor)))
+    image, affine = shrink(volume.data.double()[None], volume.affine, tuple(map(int, factor)))
     of_blocks = (factor**2 - 1) * np.square(volume.spacing) / 12
     sigma = np.sqrt(np.maximum((_BLUR * mm) ** 2 - of_blocks, 0)) / (factor * volume.spacing)
     return filter_separable(image, tuple(gaussian_kernel(s) for s in sigma)), affine

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nbkit.core.checks import NbkitError, require
-from nbkit.geometry.warp import Displacement, check_field, grid_positions, to_voxels, warp
+from nbkit.geometry.warp import Displacement, check_field, doubled, grid_positions, to_voxels, warp
 
 Velocity = NewType("Velocity", torch.Tensor)
 """Stationary velocity field v (B, 3, X, Y, Z) in mm per unit time, world components."""
@@ -58,10 +58,8 @@ def expv(velocity: Velocity, *, affine: np.ndarray, steps: int | None = None) ->
     check_field(velocity, "expv: velocity")
     steps = squarings(velocity, affine=affine) if steps is None else steps
     small = velocity / 2**steps
-    flow = warp(small, Displacement(small / 2), affine=affine, padding="border")
-    for _ in range(steps):
-        flow = compose(flow, flow, affine=affine)
-    return Displacement(flow)
+    first = warp(small, Displacement(small / 2), affine=affine, padding="border")
+    return doubled(Displacement(first), steps, affine=affine)
 
 
 def compose(outer: Displacement, inner: Displacement, *, affine: np.ndarray) -> Displacement:
@@ -79,7 +77,7 @@ def jacobian_determinant(displacement_mm: Displacement, *, affine: np.ndarray) -
     Central differences inside, one-sided at the border. Below 1 the transform shrinks volume,
     at or below 0 it folds. Needs at least two voxels along every axis.
     """
-    return torch.linalg.det(_jacobian(displacement_mm, "jacobian_determinant: displacement_mm", affine=affine))
+    return _determinant(displacement_mm, "jacobian_determinant: displacement_mm", affine=affine)
 
 
 def inverse(displacement_mm: Displacement, *, affine: np.ndarray, tolerance_mm: float = 1e-3) -> Displacement:
@@ -106,9 +104,8 @@ def inverse(displacement_mm: Displacement, *, affine: np.ndarray, tolerance_mm: 
     check_field(displacement_mm, where)
     grid, to_mm = np.eye(4), np.linalg.inv(affine)
     forward = Displacement(to_voxels(displacement_mm, affine))
-    jacobian = _jacobian(forward, where, affine=grid)
-    _refuse_folds(jacobian, where)
-    slopes = (jacobian - torch.eye(3).to(forward)).flatten(-2).movedim(-1, 1)
+    _refuse_folds(forward, where, affine=grid)
+    slopes = torch.stack(_slopes(forward, where), dim=2).flatten(1, 2)  # component, then derivative
     places = grid_positions(forward.shape[2:], grid, like=forward)
     last = places.amax(dim=(2, 3, 4), keepdim=True)
     back = -forward
@@ -159,7 +156,7 @@ def logarithm(displacement_mm: Displacement, *, affine: np.ndarray) -> Velocity:
     ----------
     Bossa & Olmos, MFCA 2008 (the same idea with the change brought back to the end of the path).
     """
-    _refuse_folds(_jacobian(displacement_mm, "logarithm: displacement_mm", affine=affine), "logarithm: displacement_mm")
+    _refuse_folds(displacement_mm, "logarithm: displacement_mm", affine=affine)
     # one by one, so that no result depends on its neighbours in the batch
     return Velocity(torch.cat([_logarithm(Displacement(one), affine) for one in displacement_mm.split(1)]))
 
@@ -183,20 +180,26 @@ def _logarithm(displacement_mm: Displacement, affine: np.ndarray) -> Velocity:
     return velocity
 
 
-def _jacobian(displacement_mm: Displacement, where: str, *, affine: np.ndarray) -> torch.Tensor:
-    """Matrix ∂(x + u)/∂x in world coordinates, (B, X, Y, Z, 3, 3): component, then derivative."""
+def _slopes(displacement_mm: Displacement, where: str) -> tuple[torch.Tensor, ...]:
+    """Three fields (B, 3, X, Y, Z): change of u per voxel along each axis."""
     check_field(displacement_mm, where)
     require(
         min(displacement_mm.shape[2:]) >= 2, where, expected="two voxels per axis",
         found=tuple(displacement_mm.shape[2:]), remedy="A derivative along an axis needs neighbours there.",
     )
-    rows = torch.stack(torch.gradient(displacement_mm, dim=(2, 3, 4)), dim=-1)
-    linear = torch.as_tensor(np.linalg.inv(np.asarray(affine, dtype=np.float64)[:3, :3])).to(displacement_mm)
-    return torch.einsum("bcxyzi,ij->bxyzcj", rows, linear) + torch.eye(3).to(displacement_mm)
+    return torch.gradient(displacement_mm, dim=(2, 3, 4))
 
 
-def _refuse_folds(jacobian: torch.Tensor, where: str) -> None:
-    folded = int((~(torch.linalg.det(jacobian) > 0)).sum())
+def _determinant(displacement_mm: Displacement, where: str, *, affine: np.ndarray) -> torch.Tensor:
+    """Volume of the image of a voxel over the voxel's own: the edges' triple product, without any 3×3 matrices."""
+    edges = torch.as_tensor(np.asarray(affine, dtype=np.float64)[:3, :3]).to(displacement_mm)
+    slopes = _slopes(displacement_mm, where)
+    a, b, c = (slope + edge.view(1, 3, 1, 1, 1) for slope, edge in zip(slopes, edges.T, strict=True))
+    return (a * torch.linalg.cross(b, c, dim=1)).sum(dim=1) / torch.linalg.det(edges)
+
+
+def _refuse_folds(displacement_mm: Displacement, where: str, *, affine: np.ndarray) -> None:
+    folded = int((~(_determinant(displacement_mm, where, affine=affine) > 0)).sum())
     require(
         folded == 0, where, expected="a transform without folds", found=f"{folded} voxels that fold or are not finite",
         remedy="Smooth the field, or make it as the flow of a velocity field (expv), which cannot fold.",

@@ -28,8 +28,7 @@ def check_field(field: torch.Tensor, where: str) -> None:
 
 def to_voxels(field: torch.Tensor, affine: np.ndarray) -> torch.Tensor:
     """World components (mm) of a vector field (B, 3, X, Y, Z) as components in voxels of `affine`."""
-    linear = torch.as_tensor(np.linalg.inv(np.asarray(affine, dtype=np.float64)[:3, :3])).to(field)
-    return torch.einsum("ij,bjxyz->bixyz", linear, field)
+    return _turned(field, np.linalg.inv(np.asarray(affine, dtype=np.float64)[:3, :3]))
 
 
 def grid_positions(
@@ -40,10 +39,9 @@ def grid_positions(
     With the affine of an image these are world positions in mm. Device and dtype follow `like`.
     """
     like = torch.empty(0) if like is None else like
-    a = torch.as_tensor(np.asarray(affine, dtype=np.float64)).to(like)
-    i, j, k = (torch.arange(n, device=a.device, dtype=a.dtype) for n in shape)
-    rows = [(a[r, 0] * i)[:, None, None] + (a[r, 1] * j)[:, None] + a[r, 2] * k + a[r, 3] for r in range(3)]
-    return torch.stack(rows)[None]
+    a = torch.as_tensor(np.asarray(affine, dtype=np.float64)).to(like)[:3]
+    i, j, k = (column[:, None] * torch.arange(n).to(a) for column, n in zip(a.T, shape))
+    return ((i + a[:, 3:])[:, :, None, None] + j[:, None, :, None] + k[:, None, None, :])[None]
 
 
 def warp(
@@ -82,10 +80,33 @@ def warp(
         found=f"{image.dtype} {tuple(image.shape)}", remedy="Add batch and channel axes and call .float() first.",
     )
     image_affine = affine if image_affine is None else image_affine
-    to_image = np.linalg.inv(image_affine) @ affine
-    positions = grid_positions(displacement_mm.shape[2:], to_image, like=image)
-    positions = positions + to_voxels(displacement_mm.to(image), image_affine)
-    return _sample(image, positions, mode=mode, padding=padding)
+    to_sampler = _sampler(image.shape[2:]) @ np.linalg.inv(image_affine)
+    places = grid_positions(displacement_mm.shape[2:], to_sampler @ affine, like=image)
+    places = places + _turned(displacement_mm.to(image), to_sampler[:3, :3])
+    return _sample(image, places, mode=mode, padding=padding)
+
+
+def doubled(displacement_mm: Displacement, times: int, *, affine: np.ndarray) -> Displacement:
+    """Displacement of φ ∘ φ, of that after itself, and so on: φ applied 2^times times, φ(x) = x + u(x).
+
+    The same as composing again and again, but in the coordinates of the sampler all the way.
+
+    Parameters
+    ----------
+    displacement_mm : torch.Tensor
+        u (B, 3, X, Y, Z) in mm, world components; outside the grid it continues with its border values.
+    times : int
+        How often the transform is doubled.
+    affine : numpy.ndarray
+        4×4 voxel-to-world (mm).
+    """
+    check_field(displacement_mm, "doubled: displacement_mm")
+    to_sampler = _sampler(displacement_mm.shape[2:]) @ np.linalg.inv(affine)
+    places = grid_positions(displacement_mm.shape[2:], to_sampler @ affine, like=displacement_mm)
+    flow = _turned(displacement_mm, to_sampler[:3, :3])
+    for _ in range(times):
+        flow = flow + _sample(flow, places + flow, mode="linear", padding="border")
+    return Displacement(_turned(flow, np.linalg.inv(to_sampler[:3, :3])))
 
 
 def resample(
@@ -108,19 +129,52 @@ def resample(
         found=repr(mode), remedy="Use mode='nearest', or convert the data with .float() to get fractions.",
     )
     values = data[None] if data.is_floating_point() else data[None].double()
-    positions = grid_positions(shape, np.linalg.inv(volume.affine) @ affine, like=values)
-    moved = _sample(values, positions, mode=mode, padding=padding)[0].to(data.dtype)
+    places = grid_positions(shape, _sampler(volume.shape) @ np.linalg.inv(volume.affine) @ affine, like=values)
+    moved = _sample(values, places, mode=mode, padding=padding)[0].to(data.dtype)
     return Volume(moved, affine, volume.history + (f"resample {mode} to {'×'.join(map(str, shape))}",))
 
 
-def _sample(image: torch.Tensor, positions: torch.Tensor, *, mode: str, padding: str) -> torch.Tensor:
-    """`image` (B, C, X, Y, Z) at voxel `positions` (B, 3, X', Y', Z')."""
+def _turned(field: torch.Tensor, matrix: np.ndarray) -> torch.Tensor:
+    """Matrix 3×3 times every vector of a field (B, 3, X, Y, Z)."""
+    return torch.einsum("ij,bjxyz->bixyz", torch.as_tensor(matrix).to(field), field)
+
+
+def _sampler(shape: tuple[int, ...]) -> np.ndarray:
+    """4×4 from voxels to the coordinates of grid_sample: last axis first, -1 and 1 at the centres of end voxels."""
+    scale = 2 / (np.maximum(shape, 2) - 1)
+    matrix = np.eye(4)
+    matrix[:3] = np.column_stack([np.diag(scale), -np.ones(3)])[::-1]
+    return matrix
+
+
+def _sample(image: torch.Tensor, places: torch.Tensor, *, mode: str, padding: str) -> torch.Tensor:
+    """`image` (B, C, X, Y, Z) at `places` (B, 3, X', Y', Z') in sampler coordinates."""
     known(mode, _SAMPLER_MODES, "warp: mode")
     known(padding, _PADDINGS, "warp: padding")
-    batch = max(image.shape[0], positions.shape[0])
-    size = torch.tensor(image.shape[2:]).to(positions).clamp(min=2).view(1, 3, 1, 1, 1)
-    unit = (positions * (2 / (size - 1)) - 1).flip(1).movedim(1, -1)
+    batch = max(image.shape[0], places.shape[0])
+    image, places = image.expand(batch, *image.shape[1:]), places.expand(batch, *places.shape[1:])
+    slabs = _slabs(places)
+    if slabs > 1:
+        pairs = zip(image.split(1), places.split(1), strict=True)
+        return torch.cat([_by_slabs(*pair, slabs, mode, padding) for pair in pairs])
+    return _grid_sample(image, places, mode, padding)
+
+
+def _slabs(places: torch.Tensor) -> int:
+    """Parts to sample in at once: on a CPU grid_sample shares work among threads only by items of a batch."""
+    threads = 1 if places.is_cuda else torch.get_num_threads()
+    free = range(threads if len(places) < threads else 1, 1, -1)
+    return next((n for n in free if places[0, 0].numel() % n == 0), 1)
+
+
+def _by_slabs(image: torch.Tensor, places: torch.Tensor, slabs: int, mode: str, padding: str) -> torch.Tensor:
+    """One image (1, C, X, Y, Z) at places (1, 3, X', Y', Z'), sampled as a batch of `slabs` equal parts."""
+    parts = places.reshape(3, slabs, 1, 1, -1).transpose(0, 1)
+    moved = _grid_sample(image.expand(slabs, -1, -1, -1, -1), parts, mode, padding)
+    return moved.transpose(0, 1).reshape(1, -1, *places.shape[2:])
+
+
+def _grid_sample(image: torch.Tensor, places: torch.Tensor, mode: str, padding: str) -> torch.Tensor:
     return F.grid_sample(
-        image.expand(batch, *image.shape[1:]), unit.expand(batch, *unit.shape[1:]),
-        mode=_SAMPLER_MODES[mode], padding_mode=padding, align_corners=True,
+        image, places.movedim(1, -1), mode=_SAMPLER_MODES[mode], padding_mode=padding, align_corners=True
     )

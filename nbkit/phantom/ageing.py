@@ -11,11 +11,11 @@ from scipy import ndimage
 
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.volume import Volume
-from nbkit.geometry.flow import Velocity, expv, jacobian_determinant
+from nbkit.geometry.flow import Velocity, compose, expv, jacobian_determinant
 from nbkit.geometry.warp import Displacement, warp
 from nbkit.phantom.parameters import Parameters
 from nbkit.phantom.poisson import at_centres, fluxes, solve_potential
-from nbkit.phantom.regions import FLUID, Regions, fill_skull
+from nbkit.phantom.regions import FLUID, Regions, fill_skull, refilled
 
 TOLERANCE = 0.05
 """Largest relative error of a region's realised change."""
@@ -60,7 +60,7 @@ class Visit:
     age : float
         Years.
     time : float
-        How far along the flow, in years at the baseline pace.
+        How far along the flow, in years at the baseline pace; after a :class:`Turn`, its time plus years at its pace.
     displacement : torch.Tensor
         (1, 3, X, Y, Z) mm; warping a baseline image by it gives this visit.
     regions : Regions
@@ -83,11 +83,25 @@ class Visit:
 
 
 @dataclass(frozen=True, eq=False)
+class Turn:
+    """From `age` (years; `time` along the flow) on, another stationary velocity field (mm/year at the pace there)."""
+
+    age: float
+    time: float
+    velocity: Velocity
+
+
+@dataclass(frozen=True, eq=False)
 class Trajectory:
-    """A person's future: one stationary velocity field (mm/year at the baseline pace) and the visits along it."""
+    """A person's future: a stationary velocity field (mm/year at the baseline pace) and the visits along it.
+
+    After a `turn` another field goes on from there: ``compose(expv(turn.time * velocity),
+    expv((visit.time - turn.time) * turn.velocity))`` is the displacement of a later visit.
+    """
 
     velocity: Velocity
     visits: tuple[Visit, ...]
+    turn: Turn | None = None
 
 
 def draw_rates(person: Participant, parameters: Parameters, rng: np.random.Generator) -> Rates:
@@ -143,7 +157,7 @@ def elapsed(years: float, acceleration: float) -> float:
     return years + acceleration * years**2 / 2
 
 
-def velocity_for(regions: Regions, change: Mapping[str, float]) -> Velocity:
+def velocity_for(regions: Regions, change: Mapping[str, float], *, tolerance: float = TOLERANCE) -> Velocity:
     """Velocity field whose flow over one unit of time changes every region's volume as asked.
 
     Tissue moves with a velocity w of prescribed divergence: constant in each region, the opposite of all of it
@@ -159,6 +173,8 @@ def velocity_for(regions: Regions, change: Mapping[str, float]) -> Velocity:
     change : mapping of str to float
         Change of volume over volume now (1), for every structure but the fluid; yearly rates make the year
         the unit of time.
+    tolerance : float
+        Largest relative error of a region's change.
 
     Returns
     -------
@@ -169,7 +185,7 @@ def velocity_for(regions: Regions, change: Mapping[str, float]) -> Velocity:
     ------
     NbkitError
         If a structure has no voxel of its own or no change above -1, there is no fluid, axes are not
-        perpendicular, or the changes cannot be brought about to :data:`TOLERANCE`.
+        perpendicular, or the changes cannot be brought about to `tolerance`.
 
     References
     ----------
@@ -189,13 +205,13 @@ def velocity_for(regions: Regions, change: Mapping[str, float]) -> Velocity:
         used = used + step
         velocity, potential = _flow(used @ patterns, inside, regions.maps, potential)
         found = _realised(regions, velocity)
-        if (np.abs(wanted - found) <= np.maximum(TOLERANCE * np.abs(wanted), _NEGLIGIBLE)).all():
+        if (np.abs(wanted - found) <= np.maximum(tolerance * np.abs(wanted), _NEGLIGIBLE)).all():
             return velocity
         response = response + np.outer(found - before - response @ step, step / (step @ step))
         before = found
     worst = int(np.argmax(np.abs(wanted - found)))
     raise NbkitError(
-        "velocity_for: change", expected=f"changes that a flow can bring about to {TOLERANCE:.0%}",
+        "velocity_for: change", expected=f"changes that a flow can bring about to {tolerance:.0%}",
         found=f"{(wanted - found)[worst]:+.2%} missing in {_rated(regions)[worst]}",
         remedy="Ask for slower change, or give the region more voxels (a finer grid).",
     )
@@ -210,12 +226,14 @@ def normal_baseline(regions: Regions, tissues: Volume, age: float, parameters: P
 
 def realised_change(regions: Regions, velocity: Velocity) -> dict[str, float]:
     """Change of every region's volume over one unit of time along `velocity`, over its volume now."""
-    before, after = regions.volumes, regions.moved(expv(velocity, affine=regions.maps.affine)).volumes
+    before, after = regions.volumes, _aged(regions, expv(velocity, affine=regions.maps.affine)).volumes
     return {name: after[name] / before[name] - 1 for name in regions.names}
 
 
-def simulate_trajectory(regions: Regions, rates: Rates, ages: Sequence[float]) -> Trajectory:
-    """Age a person's regions from the first of `ages` (years, rising) to the others along one flow.
+def simulate_trajectory(
+    regions: Regions, rates: Rates, ages: Sequence[float], *, onset: tuple[float, Rates] | None = None
+) -> Trajectory:
+    """Age a person's regions from the first of `ages` (years, rising) to the others along a flow.
 
     Every visit is one warp of the baseline, never a warp of a warp. The flow is stationary; acceleration only
     changes how far along it an age lies (:func:`elapsed`), so the velocity field stays the whole truth. Volumes
@@ -227,32 +245,70 @@ def simulate_trajectory(regions: Regions, rates: Rates, ages: Sequence[float]) -
         At the first age.
     rates : Rates
     ages : sequence of float
+    onset : (float, Rates), optional
+        An age after the first and the rates from then on, relative to the volumes of then: a second flow, made on
+        the anatomy of then and composed with the first.
 
     Raises
     ------
     NbkitError
-        If ages do not rise, or as :func:`velocity_for`.
+        If ages do not rise, the onset is not after the first, a visit folds, or as :func:`velocity_for`.
     """
     require(
         len(ages) > 0 and bool((np.diff(ages) > 0).all()), "simulate_trajectory: ages", expected="rising ages",
         found=list(ages), remedy="Give the age at baseline first and each later age once.",
     )
     velocity = velocity_for(regions, rates.yearly)
-    times = [elapsed(age - ages[0], rates.acceleration) for age in ages]
-    return Trajectory(velocity, tuple(_visit(regions, velocity, *at) for at in zip(ages, times, strict=True)))
+    still = Displacement(torch.zeros_like(velocity))
+    path = _Path(regions, still, still, ages[0], 0.0)
+    early = [age for age in ages if onset is None or age <= onset[0]]
+    visits = [_visit(path.along(velocity, age, rates.acceleration)) for age in early]
+    if onset is None:
+        return Trajectory(velocity, tuple(visits))
+    age, rates_then = onset
+    require(
+        age > ages[0], "simulate_trajectory: onset", expected=f"an age above {ages[0]:g}", found=age,
+        remedy="Give someone ill from the start the rates of the illness, without an onset.",
+    )
+    path = path.along(velocity, age, rates.acceleration)
+    then = velocity_for(_aged(regions, path.there), rates_then.yearly)
+    visits += [_visit(path.along(then, later, rates_then.acceleration)) for later in ages[len(early):]]
+    return Trajectory(velocity, tuple(visits), Turn(float(age), path.time, then))
 
 
-def _visit(regions: Regions, velocity: Velocity, age: float, time: float) -> Visit:
-    affine = regions.maps.affine
-    there, back = (expv(Velocity(sign * time * velocity), affine=affine) for sign in (1, -1))
-    growth = jacobian_determinant(back, affine=affine)
-    folded = int((~(growth > 0)).sum())
+@dataclass(frozen=True, eq=False)
+class _Path:
+    """How far a person has come: displacements from baseline to `age` (pulling back) and the other way."""
+
+    regions: Regions
+    there: Displacement
+    back: Displacement
+    age: float
+    time: float
+
+    def along(self, velocity: Velocity, age: float, acceleration: float) -> _Path:
+        """The path continued along `velocity` to `age`."""
+        affine, time = self.regions.maps.affine, elapsed(age - self.age, acceleration)
+        step, undo = (expv(Velocity(sign * time * velocity), affine=affine) for sign in (1, -1))
+        there, back = compose(self.there, step, affine=affine), compose(undo, self.back, affine=affine)
+        return _Path(self.regions, there, back, age, self.time + time)
+
+
+def _visit(path: _Path) -> Visit:
+    affine = path.regions.maps.affine
+    growth = jacobian_determinant(path.back, affine=affine)
+    folded = sum(int((~(j > 0)).sum()) for j in (growth, jacobian_determinant(path.there, affine=affine)))
     require(
         folded == 0, "simulate_trajectory: rates", expected="a change without folds",
         found=f"{folded} voxels that fold", remedy="Simulate fewer years or slower rates, or use a finer grid.",
     )
     log_jacobian = Volume(growth.log(), affine, ("log Jacobian of ageing",))
-    return Visit(float(age), float(time), there, regions.moved(there), log_jacobian)
+    return Visit(float(path.age), float(path.time), path.there, _aged(path.regions, path.there), log_jacobian)
+
+
+def _aged(regions: Regions, displacement_mm: Displacement) -> Regions:
+    """Regions after a flow, filling the skull as before it."""
+    return Regions(regions.names, refilled(regions.moved(displacement_mm).maps, regions.maps))
 
 
 def _rated(regions: Regions) -> list[str]:

@@ -186,6 +186,16 @@ def fill_skull(regions: Regions, tissues: Volume) -> tuple[Regions, Volume]:
     return Regions(regions.names, filled), tissues.with_data(tissues.data * gain, "skull filled")
 
 
+def refilled(moved: Volume, before: Volume) -> Volume:
+    """Moved maps, scaled so that together they fill every voxel as `before` did: the skull neither moves nor leaks.
+
+    Interpolation across its wall would let a little of what is inside out, more with every year.
+    """
+    full, now = before.data.sum(dim=0), moved.data.sum(dim=0)
+    gain = torch.where(now > 0, full / now.clamp(min=torch.finfo(now.dtype).tiny), torch.zeros(()))
+    return moved.with_data(moved.data * gain, "skull refilled")
+
+
 def place(
     regions: Regions, tissues: Volume, anatomy: Anatomy, *, shape: tuple[int, int, int], affine: np.ndarray
 ) -> tuple[Regions, Volume]:

@@ -20,9 +20,9 @@ from nbkit.claims.verdicts import judge_folder
 from nbkit.core.checks import known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
-from nbkit.core.files import write_json
+from nbkit.core.files import write_json, write_text
 from nbkit.runner.child import describe
-from nbkit.runner.folder import Stamp, is_current, locked, read_stamps, records_of, write_stamp
+from nbkit.runner.folder import Stamp, is_current, is_own, locked, read_stamps, records_of, write_stamp
 from nbkit.runner.parameters import bind, check_names, declared, source_of
 from nbkit.runner.provenance import ROOT, code_digest, collect
 from nbkit.runner.report import write_report
@@ -103,6 +103,8 @@ def reproduce(
     check_names(notebooks, parameters or {})
     plan = {n: bind(n, standard, parameters or {}) for n in notebooks}
     with locked(out_dir) as lock:
+        if is_own(cohort):
+            write_text(out_dir / ".gitignore", "*\n")
         stamps, interrupted = _run_all(plan, out_dir, data_state, lock)
         finish(out_dir, profile=profile, cohort=Path(cohort).name, seed=seed)
     return RunResult(out_dir, tuple(stamps), interrupted)

@@ -43,8 +43,12 @@ def results_folder(root: Path | str, profile: str, cohort: str) -> Path:
     if cohort in LEVELS:
         return Path(root) / f"{profile}-{cohort}"
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(cohort).stem).strip("-.") or "data"
-    own = Path(cohort).exists()
-    return Path(root) / (f"restricted-{profile}-own-{name}" if own else f"{profile}-{name}")
+    return Path(root) / (f"restricted-{profile}-own-{name}" if is_own(cohort) else f"{profile}-{name}")
+
+
+def is_own(cohort: str) -> bool:
+    """Whether a cohort is the path of the user's own data, so that git must not see its results."""
+    return cohort not in LEVELS and Path(cohort).exists()
 
 
 def records_of(folder: Path, notebook: str) -> list[str]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
-from nbkit.core.checks import NbkitError
+from nbkit.core.checks import NbkitError, require
 from nbkit.core.device import autocast
 
 Terms = Mapping[str, torch.Tensor]
+Made = Mapping[str, torch.Tensor]
+AdversarialLoss = Callable[[nn.Module, Any, Made], Terms]
 
 
 class NonFiniteLoss(NbkitError):
@@ -53,13 +56,99 @@ class PlainStep:
         with autocast(self.device, self.half):
             terms = {name: value.float().mean() for name, value in self.loss(self.net, batch).items()}
         check_terms(terms, self.count)
-        self.optimiser.zero_grad(set_to_none=True)
-        terms["total"].backward()
-        if self.clip is not None:
-            nn.utils.clip_grad_norm_(self.net.parameters(), self.clip)
-        self.optimiser.step()
+        _descend(self.optimiser, terms["total"], self.clip)
         self.count += 1
         return {name: float(value.detach()) for name, value in terms.items()}
+
+
+class AdversarialStep:
+    """A generator against a discriminator, in turns; what they are and what they lose is handed in.
+
+    Each call updates the discriminator `critic_steps` times, each time against newly made examples, then the
+    generator once against the discriminator as it is by then. The last examples made serve both.
+
+    Parameters
+    ----------
+    generator, discriminator : torch.nn.Module
+        Several networks that are updated together go into one torch.nn.ModuleDict.
+    optimisers : tuple of torch.optim.Optimizer
+        Of the generator, and of the discriminator.
+    generate : callable
+        ``generate(generator, batch) -> {"name": tensor, ...}``: what the losses need.
+    generator_loss, discriminator_loss : callable
+        ``loss(discriminator, batch, made) -> {"total": (B,), ...}``: one value per subject for each term. The
+        discriminator's loss gets `made` without history.
+    device : torch.device
+    half : bool
+        bfloat16 autocast for the forward passes.
+    critic_steps : int
+    clip : float or None
+        Largest norm of either gradient.
+    """
+
+    def __init__(
+        self, generator: nn.Module, discriminator: nn.Module,
+        optimisers: tuple[torch.optim.Optimizer, torch.optim.Optimizer], *,
+        generate: Callable[[nn.Module, Any], Made], generator_loss: AdversarialLoss,
+        discriminator_loss: AdversarialLoss, device: torch.device, half: bool = False, critic_steps: int = 1,
+        clip: float | None = None,
+    ) -> None:
+        require(
+            critic_steps >= 1, "AdversarialStep: critic_steps", expected="at least 1", found=critic_steps,
+            remedy="Use 1 unless the paper says otherwise.",
+        )
+        self.generator, self.discriminator, self.optimisers = generator, discriminator, optimisers
+        self.generate, self.losses = generate, (generator_loss, discriminator_loss)
+        self.device, self.half, self.critic_steps, self.clip, self.count = device, half, critic_steps, clip, 0
+
+    def __call__(self, batch: Any) -> dict[str, float]:
+        """Update both networks on `batch`; return the mean of every loss term, the discriminator's as "critic_...".
+
+        Raises
+        ------
+        NonFiniteLoss
+            Naming the step and the offending term; the network it belongs to keeps its last finite weights.
+        """
+        self.generator.train()
+        self.discriminator.train()
+        for left in reversed(range(self.critic_steps)):
+            with torch.set_grad_enabled(left == 0), autocast(self.device, self.half):
+                made = self.generate(self.generator, batch)
+            seen = {name: value.detach() for name, value in made.items()}
+            record = self._update(1, batch, seen, "critic_")
+        # the generator's gradient passes through the discriminator and needs none of its weights'
+        with _frozen(self.discriminator):
+            record |= self._update(0, batch, made, "")
+        self.count += 1
+        return record
+
+    def _update(self, side: int, batch: Any, made: Made, prefix: str) -> dict[str, float]:
+        with autocast(self.device, self.half):
+            losses = self.losses[side](self.discriminator, batch, made)
+        terms = {prefix + name: value.float().mean() for name, value in losses.items()}
+        check_terms(terms, self.count)
+        _descend(self.optimisers[side], terms[f"{prefix}total"], self.clip)
+        return {name: float(value.detach()) for name, value in terms.items()}
+
+
+@contextmanager
+def _frozen(net: nn.Module) -> Iterator[None]:
+    trained = [p for p in net.parameters() if p.requires_grad]
+    for p in trained:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in trained:
+            p.requires_grad_(True)
+
+
+def _descend(optimiser: torch.optim.Optimizer, total: torch.Tensor, clip: float | None) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    total.backward()
+    if clip is not None:
+        nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip)
+    optimiser.step()
 
 
 def check_terms(terms: Terms, step: int) -> None:

@@ -130,6 +130,14 @@ def test_restricted_data_show_ranks_and_no_paths(tmp_path):
     assert "sub-" not in text
 
 
+def test_restricted_results_stay_restricted_and_out_of_git(tmp_path):
+    cohort = Cohort("mine", (Subject("sub-31", None, "MS", ()),), "restricted")
+    run = make(tmp_path / "anywhere", cohort=cohort, data_level="open")
+    assert run.level == "restricted"
+    assert (tmp_path / "anywhere" / ".gitignore").read_text() == "*\n"
+    assert not (make(tmp_path / "open", cohort="open").out_dir / ".gitignore").exists()
+
+
 @pytest.mark.parametrize(("cohort", "level", "name"), [
     ("open", "open", "open"), ("/data/my_ms/table.csv", "restricted", "table.csv"),
 ])

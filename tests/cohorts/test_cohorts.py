@@ -19,6 +19,18 @@ def test_a_level_means_one_cohort_per_task(level, name):
     assert cohorts.cohort_name(level, task="flair") == name
 
 
+@pytest.mark.parametrize(("level", "name"), [("embedded", "ageing_phantom"), ("open", "ixi_ageing")])
+def test_ageing_has_cohorts_of_its_own(level, name):
+    assert cohorts.cohort_name(level, task="ageing") == name
+    assert name in cohorts.NAMES
+
+
+@pytest.mark.parametrize("name", ["ageing_phantom", "ixi_ageing", "ms_phantom"])
+def test_a_simulated_cohort_is_handed_profile_seed_and_jobs(name, monkeypatch):
+    monkeypatch.setattr(getattr(cohorts, name), "build", lambda profile, *, seed, n_jobs: (profile, seed, n_jobs))
+    assert cohorts.open_cohort(name, profile="smoke", seed=3, n_jobs=2) == ("smoke", 3, 2)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -33,9 +45,9 @@ def test_what_is_no_cohort_is_refused(call, message):
         call()
 
 
-def test_a_folder_is_told_how_to_become_a_table(tmp_path):
-    with pytest.raises(NbkitError, match="found the folder.*one row per file: subject,session"):
-        cohorts.cohort_for(tmp_path)
+def test_a_folder_is_read_as_bids(tmp_path, monkeypatch):
+    monkeypatch.setattr(cohorts.own_bids, "build", lambda path, profile: (path, profile))
+    assert cohorts.cohort_for(tmp_path, task="ageing", profile="smoke") == (tmp_path, "smoke")
 
 
 def test_own_scans_come_through_the_same_door(tmp_path):
@@ -54,4 +66,5 @@ def test_the_list_says_what_is_here(tmp_path, monkeypatch):
     assert listed["open_ms"].present == "0 of 30 subjects"
     assert (listed["open_ms"].level, listed["open_ms"].licence) == ("open", "CC-BY")
     assert (listed["ms_phantom"].level, listed["ms_phantom"].subjects) == ("embedded", 24)
+    assert (listed["ageing_phantom"].level, listed["ageing_phantom"].subjects) == ("embedded", 100)
     assert all(info.title for info in listed.values())

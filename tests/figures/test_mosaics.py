@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.figures.mosaics import Row, Tile, panel
-from nbkit.figures.slices import Scale, lesion_boxes, view_of
+from nbkit.figures.slices import Scale, lesion_boxes, view_at, view_of
 from tests.figures.conftest import AFFINE, pixels, stored
 
 
@@ -33,6 +33,37 @@ def test_letters_and_level_stand_in_the_first_tile(scan):
     texts = [{t.get_text(): t.get_position()[0] for t in axes.texts} for axes in figure.axes]
     assert texts[0]["L"] < 0.1 and texts[0]["R"] > 0.9 and "z = 3 mm" in texts[0]
     assert not texts[1] and set(texts[2]) == {"L", "R"}
+
+
+def test_superior_is_up_and_right_is_right_in_a_coronal_slice(scan):
+    image, brain = torch.zeros(scan.images["T1w"].shape), scan.mask("brain")
+    voxel = np.linalg.solve(AFFINE, [12, 0, 6, 1])[:3].round().astype(int)
+    image[tuple(voxel)] = 1
+    figure = panel([Row((Tile(Volume(image, AFFINE), view_at(brain, 0, plane="coronal"), Scale(0, 1)),))])
+    shot = pixels(figure)[60:-60, 60:-60].mean(-1)
+    rows, columns = np.nonzero(shot > 0.9)
+    assert columns.mean() > shot.shape[1] / 2 and rows.mean() < shot.shape[0] / 2
+
+
+def test_each_plane_of_a_row_has_its_letters_and_level(scan):
+    axial, coronal = view_at(scan.mask("brain"), 0), view_at(scan.mask("brain"), 0, plane="coronal")
+    tiles = [Tile(scan.images["FLAIR"], view, Scale(0, 1)) for view in (axial, axial, coronal, coronal)]
+    figure = panel([Row((*tiles,)), Row((None, *tiles[1:]))])
+    texts = [{t.get_text() for t in axes.texts} for axes in figure.axes]
+    assert texts == [{"L", "R", "z = 0 mm"}, set(), {"L", "R", "y = 0 mm"}, set(), {"L", "R"}, {"L", "R"}, set()]
+
+
+def test_weak_values_let_the_image_below_through_and_strong_ones_do_not(scan):
+    view, grey = view_at(scan.mask("brain"), 0), Scale(0, 1000)
+    values = torch.zeros(scan.images["T1w"].shape)
+    values[20:], values[:10] = 0.8, -0.25
+    tile = Tile(Volume(values, AFFINE), view, Scale(-1, 1, "RdBu_r", "x"), under=(scan.images["FLAIR"], grey))
+    below, above = panel([Row((tile,))]).axes[0].images
+    shown = view.cut(tile.image).T
+    assert below.get_clim() == (0, 1000) and above.get_clim() == (-1, 1)
+    for value, strength in ((0.0, 0.0), (0.8, 1.0), (-0.25, 0.5)):
+        assert np.allclose(above.get_alpha()[shown == np.float32(value)], strength)
+    assert np.allclose(above.get_alpha()[np.isnan(shown)], 0)
 
 
 def test_anisotropic_voxels_are_drawn_in_mm():

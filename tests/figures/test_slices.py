@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
-from nbkit.figures.slices import canonical, difference_scale, grey_scale, informative_slice, lesion_boxes, view_of
+from nbkit.figures.slices import (
+    canonical, difference_scale, grey_scale, informative_slice, lesion_boxes, view_at, view_of,
+)
 from tests.figures.conftest import AFFINE, stored
 
 
@@ -81,6 +83,26 @@ def test_signed_differences_are_centred_on_zero_and_shared(scan):
     assert scale.low == -scale.high and scale.cmap == "RdBu_r"
     assert difference_scale([small, big], brain, label="d").low == 0
     assert scale.high > difference_scale([small], brain, label="d").high * 10
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPI", "SAR"])
+@pytest.mark.parametrize("plane, level, said", [("axial", 5.2, "z = 6 mm"), ("coronal", -10.9, "y = −10 mm")])
+def test_a_world_level_finds_its_slice_in_any_orientation(scan, codes, plane, level, said):
+    view = view_at(stored(scan.mask("brain"), codes), level, plane=plane)
+    assert view.level == said
+    affine, axis = scan.mask("brain").affine, {"axial": 2, "coronal": 1}[plane]
+    world = affine[axis, axis] * np.arange(scan.mask("brain").shape[axis]) + affine[axis, 3]
+    want = canonical(scan.images["T1w"]).data[0].select(axis, int(np.abs(world - level).argmin())).numpy()
+    got = view.cut(stored(scan.images["T1w"], codes))
+    assert np.array_equal(got[np.isfinite(got)], want[view.box][np.isfinite(got)])
+    assert view.size_mm == {"axial": view_of(scan.mask("brain")).size_mm, "coronal": (60.0, 27.0)}[plane]
+
+
+def test_a_level_outside_the_brain_and_an_unknown_plane_are_refused(scan):
+    with pytest.raises(NbkitError, match="a level within the brain, -9 to 9 mm, found 40"):
+        view_at(scan.mask("brain"), 40)
+    with pytest.raises(NbkitError, match="Did you mean 'coronal'"):
+        view_at(scan.mask("brain"), 0, plane="corona")
 
 
 def test_bad_input_is_refused(scan):

@@ -1,0 +1,54 @@
+"""Results kept in memory for the next question, by everything they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from nbkit.core.volume import Volume
+
+
+class Recent:
+    """The results used last.
+
+    Parameters
+    ----------
+    capacity : int
+        How many are kept; the one used longest ago goes first.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._kept
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, key: Hashable, value: Any) -> Any:
+        """Keep `value` under `key`, and return it."""
+        self._kept[key] = value
+        self._kept.move_to_end(key)
+        while len(self._kept) > self._capacity:
+            self._kept.popitem(last=False)
+        return value
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """The value under `key`, made first if it is not there."""
+        if key not in self._kept:
+            return self.keep(key, make())
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+
+def fingerprint(volume: Volume) -> str:
+    """Hex digits that change with any voxel, the type or the grid of a volume; its history does not count."""
+    data = volume.data.detach().cpu().contiguous()
+    total = hashlib.blake2b(f"{data.dtype} {tuple(data.shape)}".encode(), digest_size=16)
+    total.update(volume.affine.tobytes())
+    total.update(data.numpy().tobytes())
+    return total.hexdigest()

@@ -1,0 +1,128 @@
+"""Scans of a group with their ages: what every template over age is learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from nbkit.core.checks import check_finite, check_same_grid, require
+from nbkit.core.protocols import Scan
+from nbkit.core.volume import Volume
+from nbkit.data.splits import subject_hash
+
+CONTRAST = "T1w"
+BRIGHT = 0.99
+"""Quantile of intensity inside the brain that becomes 1."""
+
+
+@dataclass(frozen=True)
+class GroupFrame:
+    """Grid, intensity scale and ages of a group of skull-stripped T1w scans: constants that a template is saved with.
+
+    Attributes
+    ----------
+    shape, affine
+        The one grid of all scans; `affine` as nested tuples.
+    scale : float
+        Intensity, in the scans' unit, that becomes 1: the mean over persons of their first scan's 99th percentile
+        inside the brain mask.
+    youngest, oldest : float
+        Ages in years.
+    persons : int
+    subjects : str
+        Hash of the ids.
+    """
+
+    shape: tuple[int, int, int]
+    affine: tuple[tuple[float, ...], ...]
+    scale: float
+    youngest: float
+    oldest: float
+    persons: int
+    subjects: str
+
+    @classmethod
+    def of(cls, scans: Sequence[Scan], where: str) -> Self:
+        """Learn the constants of `scans`.
+
+        Raises
+        ------
+        NbkitError
+            For no scans, an unknown or impossible age, another grid, or an image without contrast, by name.
+        """
+        require(
+            len(scans) > 0, f"{where}: scans", expected="at least one scan", found="none",
+            remedy="Look at the diagnoses of the cohort: nobody is in this group.",
+        )
+        for scan in scans:
+            require(
+                scan.age is not None and 1.2 < scan.age <= 120, f"{where}: {scan.subject}/{scan.session}",
+                expected="an age in years", found=scan.age, remedy="Add the age to the table, or leave the scan out.",
+            )
+        first, ages = scans[0].image(CONTRAST), [float(s.age) for s in scans]
+        people = persons(scans)
+        scale = float(np.mean([_bright(visits[0]) for visits in people.values()]))
+        affine = tuple(tuple(map(float, row)) for row in first.affine)
+        return cls(first.shape, affine, scale, min(ages), max(ages), len(people), subject_hash(people))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Rebuild from :meth:`as_dict`, also after JSON."""
+        return cls(**{**values, "shape": tuple(values["shape"]), "affine": tuple(map(tuple, values["affine"]))})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """4×4 voxel-to-world (mm)."""
+        return np.array(self.affine)
+
+    def read(self, scan: Scan) -> torch.Tensor:
+        """The T1w image of a scan as (1, 1, X, Y, Z) float32, 1 being bright white matter; another grid is refused."""
+        image, where = scan.image(CONTRAST), f"{scan.subject}/{scan.session}: {CONTRAST}"
+        check_same_grid(self.shape, self.matrix, image.shape, image.affine, where)
+        require(
+            image.data.shape[0] == 1, where, expected="one channel", found=f"{image.data.shape[0]} channels",
+            remedy="Give one T1w image per scan.",
+        )
+        check_finite(image.data, where)
+        return image.data.float()[None] / self.scale
+
+    def volume(self, image: torch.Tensor, step: str) -> Volume:
+        """An image (1, 1, X, Y, Z) of :meth:`read`'s scale as a Volume in the scans' unit, never below 0."""
+        return Volume(image[0].detach().float().cpu().clamp(min=0) * self.scale, self.matrix, (step,))
+
+    def check_age(self, age: float, where: str, *, beyond: float) -> float:
+        """Refuse an age that is more than `beyond` years outside the ages of the group."""
+        low, high = self.youngest - beyond, self.oldest + beyond
+        require(
+            np.isfinite(age) and low <= age <= high, f"{where}: age",
+            expected=f"{low:.1f} to {high:.1f} years (the group's {self.youngest:.1f} to {self.oldest:.1f}, and "
+            f"{beyond:g} beyond)", found=age, remedy="Ask for an age that the group has, or fit with scans of that age.",
+        )
+        return float(age)
+
+
+def persons(scans: Sequence[Scan]) -> dict[str, list[Scan]]:
+    """Scans by subject id, each person's in order of age, persons in the order met."""
+    people: dict[str, list[Scan]] = {}
+    for scan in scans:
+        people.setdefault(scan.subject, []).append(scan)
+    return {name: sorted(visits, key=lambda s: s.age) for name, visits in people.items()}
+
+
+def _bright(scan: Scan) -> float:
+    image, brain = scan.image(CONTRAST), scan.mask("brain")
+    image.check_grid(brain, f"{scan.subject}/{scan.session}: brain mask")
+    inside = image.data[brain.data.bool()].float()
+    require(
+        inside.numel() > 0 and bool(inside.max() > 0), f"{scan.subject}/{scan.session}: brain mask",
+        expected="bright voxels inside it", found="none", remedy="Look at the mask and the image in the QC page.",
+    )
+    return float(np.quantile(inside.numpy(), BRIGHT))

@@ -1,0 +1,367 @@
+"""From a T1w scan with the head on to a template's grid: brain, bias, intensity, alignment, one interpolation."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from joblib import Parallel, delayed
+from scipy import ndimage, signal
+from tqdm.auto import tqdm
+
+from nbkit.core.checks import NbkitError, check_finite, known, require
+from nbkit.core.config import Settings
+from nbkit.core.device import one_thread
+from nbkit.core.files import Cache
+from nbkit.core.protocols import Scan
+from nbkit.core.source import module_digest
+from nbkit.core.volume import Volume, bounding_box
+from nbkit.core.windows import filter_separable, gaussian_kernel
+from nbkit.data import brain, lazy, nifti
+from nbkit.geometry.affine import DEGREES, align, check_matrix, through_affine
+from nbkit.geometry.pyramid import block, shrink
+from nbkit.geometry.warp import Displacement, warp
+
+KIND = "preprocessed"
+_MARGIN_MM = 6.0
+"""Kept around the brain, so that interpolation at its edge has something to read."""
+_FWHM = 2 * np.sqrt(2 * np.log(2))
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """Settings of :func:`prepare`.
+
+    Parameters
+    ----------
+    alignment : {"affine", "similarity", "rigid"}
+        Degrees of freedom towards the reference; "rigid" keeps every volume in mm³.
+    bias_mm : float
+        Spacing of the blocks that the bias field is estimated on.
+    bias_iterations : tuple of int
+        Most iterations of each level of N4; every level halves the distance of its control points. Three levels:
+        on IXI scans a fourth raised the ratio of grey to white matter from .72 to .79, so it flattened anatomy.
+    """
+
+    alignment: Literal["affine", "similarity", "rigid"] = "affine"
+    bias_mm: float = 6.0
+    bias_iterations: tuple[int, ...] = (50, 50, 50)
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    def __post_init__(self) -> None:
+        known(self.alignment, DEGREES, "preprocess.Config: alignment")
+        require(
+            self.bias_mm > 0 and len(self.bias_iterations) > 0 and min(self.bias_iterations) > 0,
+            "preprocess.Config: bias_mm, bias_iterations", expected="a spacing above 0 mm and iterations per level",
+            found=f"{self.bias_mm} and {self.bias_iterations}", remedy="The defaults are 6 mm and (50, 50, 50).",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What scans are aligned to.
+
+    Parameters
+    ----------
+    image : Volume
+        T1w contrast, one channel, any unit; only its brain is used.
+    brain : Volume
+        Boolean mask on the same grid.
+    """
+
+    image: Volume
+    brain: Volume
+
+    def __post_init__(self) -> None:
+        self.image.check_grid(self.brain, "preprocess.Reference: image and brain")
+
+    @functools.cached_property
+    def stripped(self) -> Volume:
+        """The image, 0 outside the brain."""
+        return self.image.with_data(self.image.data * self.brain.data.bool())
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Hexadecimal digest of the stripped image and its place."""
+        return hashlib.sha256(self.stripped.data.numpy().tobytes() + self.image.affine.tobytes()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A scan's files.
+
+    Parameters
+    ----------
+    subject, session : str
+    t1w : Path
+        Head on or stripped, any orientation.
+    brain : Path, optional
+        Mask or label map on the grid of `t1w`, above 0 in the brain; without one :func:`nbkit.data.brain.find_brain`.
+    """
+
+    subject: str
+    session: str
+    t1w: Path
+    brain: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A scan ready to be interpolated, once, onto whatever grid is wanted.
+
+    Parameters
+    ----------
+    image : Volume
+        On the scan's own voxels, cut to the brain: bias removed, white-matter peak at 1. Outside the brain every
+        voxel repeats the nearest one inside, so that interpolation does not darken the edge.
+    brain : Volume
+        Boolean, on the same grid.
+    matrix : numpy.ndarray
+        4×4, world of the reference to world of the scan (mm).
+    """
+
+    image: Volume
+    brain: Volume
+    matrix: np.ndarray
+
+    def brain_on(self, shape: tuple[int, int, int], affine: np.ndarray) -> Volume:
+        """The brain on a grid in the reference's world: voxels of which it fills more than half."""
+        share = place(self.brain, self.matrix, shape=shape, affine=affine)
+        return share.with_data(share.data > 0.5, "more than half")
+
+    def image_on(self, inside: Volume, *, displacement: Displacement | None = None) -> Volume:
+        """The image on the grid of a brain mask, 0 outside it, through one interpolation; see :func:`place`."""
+        placed = place(self.image, self.matrix, shape=inside.shape, affine=inside.affine, displacement=displacement)
+        return placed.with_data(placed.data * inside.data, "0 outside the brain")
+
+
+def prepare(t1w: Volume, reference: Reference, *, config: Config | None = None, mask: Volume | None = None) -> Prepared:
+    """Find the brain, remove the bias field, bring white matter to 1 and align to the reference.
+
+    The alignment is :func:`nbkit.geometry.affine.align` of the two stripped images, not SimpleITK's: correlation
+    fits one modality, and it draws no samples, so that the same scan gives the same matrix anywhere.
+
+    Parameters
+    ----------
+    t1w : Volume
+        One channel, any orientation.
+    reference : Reference
+    config : Config, optional
+    mask : Volume, optional
+        On the grid of `t1w`, above 0 in the brain.
+
+    Raises
+    ------
+    NbkitError
+        For NaN, a constant image, a mask that is empty or on another grid, or no brain found.
+    """
+    config = config or Config()
+    check_finite(t1w.data, "prepare: t1w")
+    inside = brain.find_brain(t1w) if mask is None else _given(mask, t1w)
+    margin = int(np.ceil(_MARGIN_MM / min(t1w.spacing)))
+    box = bounding_box(inside.data[0], margin=margin)
+    image, inside = t1w.crop(box), inside.crop(box)
+    image = _note(image, "brain: found" if mask is None else "brain: given")
+    image = white_matter_one(correct_bias(image, inside, config=config), inside)
+    stripped = image.with_data(image.data * inside.data)
+    matrix = align(stripped, reference.stripped, kind=config.alignment)
+    image = _note(image.with_data(_filled(image, inside)), f"{config.alignment} alignment")
+    return Prepared(image, inside, matrix)
+
+
+def place(
+    image: Volume, matrix: np.ndarray, *, shape: tuple[int, int, int], affine: np.ndarray,
+    displacement: Displacement | None = None,
+) -> Volume:
+    """`image` at x -> M·(x + u(x)), by one linear interpolation whatever the transform is made of.
+
+    Where the new grid is coarser, the image is first blurred to its resolution (Cardoso et al., MICCAI 2015: the
+    variances of the two point spread functions, Gaussians as wide as a voxel at half maximum, subtracted).
+
+    Parameters
+    ----------
+    image : Volume
+        Any number of channels, any type; the result is float32 and 0 outside the image.
+    matrix : numpy.ndarray
+        4×4, world of the new grid to world of the image (mm).
+    shape, affine
+        The new grid, voxel-to-world in mm.
+    displacement : torch.Tensor, optional
+        u (1, 3, X, Y, Z) in mm on the new grid; none is no displacement.
+    """
+    check_matrix(matrix, "place: matrix")
+    ratio = abs(np.linalg.det(affine[:3, :3])) ** (1 / 3) / np.array(image.spacing)
+    sigma = np.sqrt(np.maximum(ratio**2 - 1, 0)) / _FWHM
+    soft = filter_separable(image.data.float()[None], tuple(gaussian_kernel(s) for s in sigma))
+    still = Displacement(torch.zeros(1, 3, *shape)) if displacement is None else displacement
+    through = through_affine(still, matrix, affine=affine)
+    data = warp(soft, through, affine=affine, image_affine=image.affine)[0]
+    step = f"one linear interpolation to {'×'.join(map(str, shape))}" + ("" if displacement is None else ", displaced")
+    return Volume(data, affine, (*image.history, step))
+
+
+def correct_bias(image: Volume, inside: Volume, *, config: Config | None = None) -> Volume:
+    """Divide `image` by the smooth field that N4 finds in the mask `inside`; its logarithm has mean 0 there.
+
+    References
+    ----------
+    Tustison et al., IEEE TMI 29:1310-1320, 2010.
+    """
+    config = config or Config()
+    factor = block(image.shape, image.affine, mm=config.bias_mm)
+    small = shrink(image.data.float()[None], image.affine, factor)[0][0, 0]
+    share = shrink(inside.data.float()[None], image.affine, factor)[0][0, 0]
+    n4 = sitk.N4BiasFieldCorrectionImageFilter()
+    n4.SetMaximumNumberOfIterations(config.bias_iterations)
+    n4.SetNumberOfThreads(1)  # threads change the order of sums, and with it the last digits
+    n4.Execute(_to_itk(small, image.spacing, factor), _to_itk((share > 0.5).to(torch.uint8), image.spacing, factor))
+    field = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(_to_itk(image.data[0].float(), image.spacing)))
+    logarithm = torch.from_numpy(np.ascontiguousarray(field.T)).float()[None]
+    logarithm = logarithm - logarithm[inside.data.bool()].mean()
+    spread = float(logarithm[inside.data.bool()].std())
+    return image.with_data(image.data.float() / logarithm.exp(), f"N4 bias field removed, sd {spread:.3f} in the brain")
+
+
+def white_matter_one(image: Volume, inside: Volume) -> Volume:
+    """Divide a T1w image by its :func:`white_matter_peak`."""
+    peak = white_matter_peak(image, inside)
+    return image.with_data(image.data / peak, f"white-matter peak of {peak:.5g} to 1")
+
+
+def white_matter_peak(image: Volume, inside: Volume) -> float:
+    """The brightest peak in the histogram of a T1w image inside the brain, in its own unit.
+
+    Raises
+    ------
+    NbkitError
+        If the mask is empty or the image constant inside it.
+    """
+    values = image.data[inside.data.bool()].double().numpy()
+    require(
+        values.size > 0 and values.max() > values.min(), "white_matter_peak: image",
+        expected="contrast inside the brain", found=f"{values.size} voxels of one value",
+        remedy="Check that the mask belongs to the image.",
+    )
+    counts, edges = np.histogram(values, bins=256, range=(0, float(np.quantile(values, 0.995))))
+    smooth = ndimage.gaussian_filter1d(np.pad(counts, 16).astype(float), 4)
+    peaks, _ = signal.find_peaks(smooth, prominence=0.05 * smooth.max())
+    return float((edges[:-1] + edges[1:])[peaks[-1] - 16] / 2)
+
+
+def prepare_files(
+    sources: Sequence[Source], reference: Reference, *, shape: tuple[int, int, int], affine: np.ndarray,
+    config: Config | None = None, cache: Cache | None = None, n_jobs: int | None = None, progress: bool = True,
+) -> list[Scan]:
+    """:func:`prepare` many scans, and put each on one grid of the reference's world.
+
+    What was prepared before comes from the cache: its key is the content of the files, the reference, the grid,
+    the settings and the code.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+    reference : Reference
+    shape, affine
+        The grid, voxel-to-world in mm.
+    config, cache : optional
+    n_jobs : int, optional
+        Scans at a time; by default what ``joblib.parallel_config`` says, with its backend (dask included), else 1.
+    progress : bool
+        Show a bar with the time left.
+
+    Returns
+    -------
+    list of Scan
+        In the order of `sources`: image "T1w" (white-matter peak 1, 0 outside the brain), mask "brain".
+
+    Raises
+    ------
+    NbkitError
+        Naming the file, as :func:`prepare` and :mod:`nbkit.data.nifti` do.
+    """
+    config, cache = config or Config(), cache or Cache()
+    key = {
+        "reference": reference.digest, "shape": list(shape), "affine": np.asarray(affine).tolist(),
+        "config": config.as_dict(), "source": module_digest(__name__),
+    }
+    with one_thread():
+        jobs = Parallel(n_jobs=n_jobs, return_as="generator")(
+            delayed(_cached)(source, reference, shape, affine, config, cache, key) for source in sources
+        )
+        entries = list(tqdm(jobs, total=len(sources), desc="preprocess", unit="scan", disable=not progress))
+    return [_scan(source, entry) for source, entry in zip(sources, entries, strict=True)]
+
+
+def _cached(
+    source: Source, reference: Reference, shape: tuple[int, int, int], affine: np.ndarray, config: Config,
+    cache: Cache, key: Mapping[str, Any],
+) -> Path:
+    """The cache entry of one scan."""
+    for path in filter(None, (source.t1w, source.brain)):
+        nifti.read_grid(path)  # a file that is missing is refused by name before its content is asked for
+    content = {name: _sha256(path) for name, path in (("t1w", source.t1w), ("brain", source.brain)) if path}
+
+    def make(folder: Path) -> None:
+        with one_thread():
+            done = _read_and_prepare(source, reference, config)
+            inside = done.brain_on(shape, affine)
+            lazy.save_volumes(folder / "scan.safetensors", {"T1w": done.image_on(inside), "brain": inside})
+
+    return cache.get(KIND, {**key, "content": content}, make, lambda entry: entry)
+
+
+def _read_and_prepare(source: Source, reference: Reference, config: Config) -> Prepared:
+    t1w = nifti.read_image(source.t1w)
+    mask = None if source.brain is None else nifti.read_labels(source.brain)
+    if mask is not None:
+        t1w.check_grid(mask, f"{source.brain} against {source.t1w.name}")
+    try:
+        return prepare(t1w, reference, config=config, mask=mask)
+    except NbkitError as error:
+        raise NbkitError(
+            f"{source.t1w}: {error.where}", expected=error.expected, found=error.found, remedy=error.remedy
+        ) from error
+
+
+def _scan(source: Source, entry: Path) -> Scan:
+    volumes = {name: lazy.load_volume(entry / "scan.safetensors", name) for name in ("T1w", "brain")}
+    return Scan(source.subject, source.session, None, {"T1w": volumes["T1w"]}, {"brain": volumes["brain"]})
+
+
+def _given(mask: Volume, t1w: Volume) -> Volume:
+    t1w.check_grid(mask, "prepare: t1w and mask")
+    return brain.checked(mask.with_data(mask.data > 0))
+
+
+def _filled(image: Volume, inside: Volume) -> torch.Tensor:
+    """Data with each voxel outside the brain given the value of the nearest one inside."""
+    nearest = ndimage.distance_transform_edt(
+        ~inside.data[0].numpy(), sampling=image.spacing, return_distances=False, return_indices=True
+    )
+    return torch.from_numpy(image.data[0].numpy()[tuple(nearest)])[None]
+
+
+def _note(volume: Volume, step: str) -> Volume:
+    return volume.with_data(volume.data, step)
+
+
+def _to_itk(
+    values: torch.Tensor, spacing: Sequence[float], factor: Sequence[int] = (1, 1, 1)
+) -> sitk.Image:
+    """An ITK image of (X, Y, Z) block means along the axes of the array, its origin at the first voxel."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(values.numpy().T))
+    image.SetSpacing([float(s) * f for s, f in zip(spacing, factor, strict=True)])
+    image.SetOrigin([float(s) * (f - 1) / 2 for s, f in zip(spacing, factor, strict=True)])
+    return image
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -1,0 +1,110 @@
+"""Deformations drawn over anatomy: where tissue is lost or fluid gained, and how a regular grid is carried along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from nbkit.core.checks import require
+from nbkit.core.volume import Volume
+from nbkit.figures.ageing import LEVELS_MM
+from nbkit.figures.mosaics import Row, Tile, panel
+from nbkit.figures.names import marks_of
+from nbkit.figures.slices import View, canonical, difference_scale, grey_scale, view_at
+from nbkit.figures.style import FULL_MM, Picture
+
+GRID = "#FFD400"
+DIMMED = 1.8
+"""Ink of the grid, and how far the greys below it are drawn out, so that white matter is not as bright as the ink."""
+
+
+def deformation_sheet(
+    anatomy: Volume, log_jacobians: Mapping[str, Volume], *, brain: Volume,
+    displacements: Mapping[str, Volume] | None = None, label: str = "ln Jacobian", plane: str = "axial",
+    level_mm: float | None = None, spacing_mm: float = 8.0, exaggeration: float = 1.0, width_mm: float = FULL_MM,
+) -> Picture:
+    """Change of volume over anatomy for the truth and its rivals, what they miss, and the grid each one carries.
+
+    Blue is loss and red is growth; weak change lets the anatomy through. The grid shows where the lines of a
+    regular grid on the baseline lie after the change, as far as it happens within the slice.
+
+    Parameters
+    ----------
+    anatomy : Volume
+        Drawn below, in grey.
+    log_jacobians : mapping of str to Volume
+        By variant ("truth", "none", "half", "full", "wrong", "conjugation" or any name), on one grid. With "truth" a
+        second row shows variant − truth on the same scale.
+    brain : Volume
+        Mask on that grid.
+    displacements : mapping of str to Volume, optional
+        For the same variants: pull-back displacement (3, X, Y, Z) in mm, world components.
+    label : str
+        What the colours mean, e.g. ``"ln Jacobian per year"`` or ``"change of volume (% per year)"``.
+    plane, level_mm
+        Slice; default :data:`~nbkit.figures.ageing.LEVELS_MM`.
+    spacing_mm : float
+        Between two lines of the grid.
+    exaggeration : float
+        The grid is drawn with so many times the displacement, and says so.
+
+    Raises
+    ------
+    NbkitError
+        If variants and displacements do not agree, a displacement has not three components, or a grid differs.
+    """
+    view = view_at(brain, LEVELS_MM.get(plane, 0.0) if level_mm is None else level_mm, plane=plane)
+    gaps = _misses(log_jacobians)
+    scale = replace(difference_scale(log_jacobians.values(), brain, label=label, signed=True), cmap="RdBu_r")
+    bare, below = replace(scale, label=""), (anatomy, grey_scale(anatomy, brain))
+    titles = {name: mark.title for name, mark in marks_of(log_jacobians).items()}
+    heat = {name: Tile(v, view, scale, titles[name], under=below) for name, v in log_jacobians.items()}
+    rows = [Row(tuple(heat.values()), "change of volume")]
+    if any(gaps.values()):
+        tiles = (gap and Tile(gap, view, bare, under=below) for gap in gaps.values())
+        rows.append(Row(tuple(tiles), "− truth"))
+    if displacements is not None:
+        _check_displacements(displacements, log_jacobians)
+        said = f"grid, displacement × {exaggeration:g}" if exaggeration != 1 else "grid carried along"
+        lines = {n: partial(_carried_grid, view, displacements[n], spacing_mm, exaggeration) for n in titles}
+        dim = replace(below[1], high=below[1].low + DIMMED * (below[1].high - below[1].low))
+        rows.append(Row(tuple(Tile(anatomy, view, dim, over=lines[n]) for n in titles), said))
+    return panel(rows, width_mm=width_mm)
+
+
+def _misses(maps: Mapping[str, Volume]) -> dict[str, Volume | None]:
+    """Variant − truth; None for the truth itself, and for all when there is none."""
+    truth, gaps = maps.get("truth"), {}
+    for name, volume in maps.items():
+        if truth is not None:
+            volume.check_grid(truth, f"deformation_sheet: {name} and truth")
+        known = truth is not None and name != "truth"
+        gaps[name] = volume.with_data(volume.data.float() - truth.data.float()) if known else None
+    return gaps
+
+
+def _check_displacements(displacements: Mapping[str, Volume], maps: Mapping[str, Volume]) -> None:
+    require(
+        set(displacements) == set(maps), "deformation_sheet: displacements", expected=f"those of {', '.join(maps)}",
+        found=", ".join(displacements) or "none", remedy="Give one displacement per log-Jacobian, or none at all.",
+    )
+    for name, field in displacements.items():
+        require(
+            field.data.shape[0] == 3, f"deformation_sheet: displacement {name}", expected="three components in mm",
+            found=field.data.shape[0], remedy="Pass a displacement (3, X, Y, Z) in world components.",
+        )
+
+
+def _carried_grid(view: View, displacement: Volume, spacing_mm: float, times: float, axes: Axes) -> None:
+    """Lines where x + u(x), the place a voxel came from, crosses the lines of a regular grid (in mm of the view)."""
+    upright = canonical(displacement)
+    pixels = [np.arange(s.stop - s.start) for s in view.box]
+    places = [(p + 0.5) * step for p, step in zip(pixels, view.spacing, strict=True)]
+    for axis, own in zip(view.within, np.meshgrid(*places, indexing="ij"), strict=True):
+        came_from = own + times * view.cut(upright.with_data(upright.data[axis:axis + 1]))
+        levels = np.arange(spacing_mm / 2, own.max(), spacing_mm)
+        axes.contour(*places, came_from.T, levels=levels, colors=[GRID], linewidths=0.55)

@@ -1,0 +1,71 @@
+"""What an image autoencoder and its critic lose: L1 + β1 perceptual + β2 adversarial + β3 divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from nbkit.core.seeds import torch_generator
+from nbkit.losses.adversarial import lsgan_discriminator, lsgan_generator
+from nbkit.losses.perceptual import SliceFeatures, draw_slices, kl_to_standard_normal, perceptual_distance
+
+Terms = dict[str, torch.Tensor]
+
+
+class AutoencoderObjective:
+    """The losses of latent image models (Rombach et al. 2022; Pinaya et al. 2022; MRExtrap Eq. 1).
+
+    Every term is one value per subject: absolute differences averaged over voxels, the perceptual distance as
+    :func:`~nbkit.losses.perceptual.perceptual_distance`, least-squares adversarial scores averaged over patches, the
+    divergence summed over latents. The network gives (reconstruction, mean, standard deviation).
+
+    Parameters
+    ----------
+    features : SliceFeatures
+    perceptual, adversarial, kl : float
+        Weights β1, β2, β3.
+    slices : int
+        Slices along each axis that the perceptual term looks at in one step.
+    seed : int
+        Which slices: a draw depends on it and on the number of steps before.
+    """
+
+    def __init__(
+        self, features: SliceFeatures, *, perceptual: float, adversarial: float, kl: float, slices: int, seed: int
+    ) -> None:
+        self.features, self.slices, self.seed, self.count = features, slices, seed, 0
+        self.weights = {"perceptual": perceptual, "adversarial": adversarial, "kl": kl}
+
+    @staticmethod
+    def generate(net: nn.Module, image: torch.Tensor) -> Terms:
+        """What the losses need, of images (B, 1, X, Y, Z)."""
+        reconstruction, mean, sd = net(image)
+        return {"reconstruction": reconstruction.float(), "mean": mean, "sd": sd}
+
+    def plain(self, net: nn.Module, image: torch.Tensor) -> Terms:
+        """The autoencoder's loss before the adversarial term joins."""
+        return self._total(self._terms(image, self.generate(net, image)))
+
+    def generator(self, critic: nn.Module, image: torch.Tensor, made: Mapping[str, torch.Tensor]) -> Terms:
+        """The autoencoder's loss with the adversarial term."""
+        terms = self._terms(image, made)
+        return self._total(terms | {"adversarial": lsgan_generator(critic(made["reconstruction"]))})
+
+    @staticmethod
+    def critic(critic: nn.Module, image: torch.Tensor, made: Mapping[str, torch.Tensor]) -> Terms:
+        """The critic's own loss."""
+        return {"total": lsgan_discriminator(critic(image), critic(made["reconstruction"]))}
+
+    def _terms(self, image: torch.Tensor, made: Mapping[str, torch.Tensor]) -> Terms:
+        x, self.count = made["reconstruction"], self.count + 1
+        slices = draw_slices(image.shape[2:], self.slices, torch_generator(self.seed, "slices", self.count))
+        return {
+            "l1": (x - image).abs().flatten(1).mean(dim=1),
+            "perceptual": perceptual_distance(self.features, x, image, slices=slices),
+            "kl": kl_to_standard_normal(made["mean"], made["sd"]),
+        }
+
+    def _total(self, terms: Terms) -> Terms:
+        return {"total": sum(self.weights.get(name, 1.0) * value for name, value in terms.items()), **terms}

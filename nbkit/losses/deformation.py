@@ -1,0 +1,64 @@
+"""What a deformation costs: its slope, its size, and its drift away from zero on average. Millimetre-true."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from nbkit.geometry.warp import Displacement, check_field
+
+
+def smoothness(displacement_mm: Displacement, *, affine: np.ndarray) -> torch.Tensor:
+    """Mean over the grid of ‖∇u‖², the nine squared derivatives ∂uᵢ/∂xⱼ in mm per mm, by forward differences.
+
+    Parameters
+    ----------
+    displacement_mm : torch.Tensor
+        u (B, 3, X, Y, Z) in mm, world components.
+    affine : numpy.ndarray
+        4×4 voxel-to-world (mm) whose axes are perpendicular.
+
+    Returns
+    -------
+    torch.Tensor
+        (B,), the same in any frame. VoxelMorph's squared "Grad" divides by the three axes, this does not.
+    """
+    check_field(displacement_mm, "smoothness: displacement_mm")
+    spacing = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
+    slopes = (displacement_mm.diff(dim=axis + 2) / float(mm) for axis, mm in enumerate(spacing))
+    return sum(3 * slope.square().flatten(1).mean(dim=1) for slope in slopes)
+
+
+def magnitude(displacement_mm: Displacement) -> torch.Tensor:
+    """Mean over the grid of ‖u‖² in mm²; u is (B, 3, X, Y, Z) in mm, the result (B,)."""
+    check_field(displacement_mm, "magnitude: displacement_mm")
+    return 3 * displacement_mm.square().flatten(1).mean(dim=1)
+
+
+class MovingAverage:
+    """Running mean ū of the displacements seen last, whose size ‖ū‖² keeps a template in the middle of its group.
+
+    The k-th field enters with weight 1 / min(k, `cap`); until `cap` fields were seen the mean is shrunk by k / `cap`.
+    Source: the "mean stream" of Dalca et al., NeurIPS 2019, as Dey et al., ICCV 2021 (Atlas-GAN) use it.
+
+    Parameters
+    ----------
+    cap : int
+        Fields remembered; 100 as published.
+    """
+
+    def __init__(self, cap: int = 100) -> None:
+        self.cap, self.count, self.mean = cap, 0, None
+
+    def __call__(self, displacement_mm: Displacement) -> torch.Tensor:
+        """Take in a batch u (B, 3, X, Y, Z), mm; give ‖ū‖² per voxel (mm²), the same (B,) for all its subjects.
+
+        The slope reaches the new fields only; those before are constants.
+        """
+        check_field(displacement_mm, "MovingAverage: displacement_mm")
+        self.count += len(displacement_mm)
+        share = len(displacement_mm) / max(min(self.count, self.cap), len(displacement_mm))
+        new = displacement_mm.mean(dim=0, keepdim=True)
+        mean = new if self.mean is None else share * new + (1 - share) * self.mean
+        self.mean = mean.detach()
+        return magnitude(Displacement(min(1.0, self.count / self.cap) * mean)).expand(len(displacement_mm))

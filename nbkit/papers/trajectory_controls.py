@@ -1,0 +1,72 @@
+"""The control that every trajectory model must beat: tomorrow looks like today."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from nbkit.core.config import Settings
+from nbkit.core.protocols import Cohort, Scan
+from nbkit.core.volume import Volume
+from nbkit.data.splits import subject_hash
+from nbkit.geometry.futures import Futures
+from nbkit.geometry.warp import Displacement
+from nbkit.training.checkpoint import load_checkpoint, save_checkpoint
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """Settings; the same in every profile, there is nothing to learn.
+
+    Attributes
+    ----------
+    contrast : str
+        The image that is repeated.
+    """
+
+    contrast: str = "T1w"
+
+
+class NoChange:
+    """A :class:`~nbkit.core.protocols.TrajectoryModel` that gives the last scan seen, whatever the age.
+
+    Over a year or two a head changes less than its scans differ by noise, so images alone make this control hard to
+    beat; regional volumes tell more.
+    """
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or Config()
+        self.trained_on = ""
+
+    def fit(self, cohort: Cohort) -> Self:
+        """Learn nothing; remember whom it was shown."""
+        self.trained_on = subject_hash(cohort.ids)
+        return self
+
+    def futures(self, scan: Scan, ages: Sequence[float], course: object = None) -> Futures:
+        """Fields of zeros, one per age; any course."""
+        image = scan.image(self.config.contrast)
+        still = Displacement(torch.zeros(1, 3, *image.shape).expand(len(ages), -1, -1, -1, -1))
+        return Futures(scan, tuple(map(float, ages)), still, self.config.contrast, made_by="no change")
+
+    def predict(self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str) -> list[Volume]:
+        """The last scan of `history`, once per age."""
+        return self.futures(history[-1], ages, diagnosis).images()
+
+    def save(self, path: Path) -> None:
+        """Write settings into the folder `path`."""
+        save_checkpoint(
+            path, {}, system="NoChange", config=self.config.as_dict(), constants={}, training_subjects=self.trained_on,
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what :meth:`save` wrote."""
+        _, record = load_checkpoint(path, system="NoChange")
+        model = cls(Config.from_dict(record["config"]))
+        model.trained_on = record["training_subjects"]
+        return model

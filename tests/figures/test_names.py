@@ -1,0 +1,27 @@
+"""Names and marks of the ageing figures are readable, and never two of one look in one figure."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbkit.figures.names import DIAGNOSES, FUTURES, MODELS, TRANSPORTS, marks_of, region_title
+
+
+@pytest.mark.parametrize("known", [MODELS, FUTURES, TRANSPORTS, DIAGNOSES])
+def test_colour_is_never_the_only_difference(known):
+    assert len({m.colour for m in known.values()}) == len({m.marker for m in known.values()}) == len(known)
+
+
+def test_a_model_that_is_not_known_gets_a_free_colour_and_its_own_name():
+    made = marks_of(["truth", "inbrainsyn", "mine"])
+    assert [m.title for m in made.values()] == ["truth", "InBrainSyn", "mine"]
+    assert len({m.colour for m in made.values()}) == 3
+
+
+@pytest.mark.parametrize("name, title", [
+    ("hippocampus_left", "Left hippocampus"), ("lateral_ventricle", "Lateral ventricle"), ("csf_right", "Right CSF"),
+    ("frontal", "Frontal cortex"), ("white_matter_left", "Left white matter"), ("csf", "CSF"),
+    ("temporal_right", "Right temporal cortex"),
+])
+def test_region_titles(name, title):
+    assert region_title(name) == title

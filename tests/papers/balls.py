@@ -1,0 +1,51 @@
+"""A group whose anatomy is known: balls that shrink with age, each person's by a factor of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from nbkit.core.protocols import Scan
+from nbkit.core.seeds import numpy_generator
+from nbkit.core.volume import Volume
+
+SHAPE = (24, 24, 24)
+AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
+AFFINE[:3, 3] = -34.5
+SHEET_MM, BRIGHT = 30.0, 240.0
+
+
+def radius(age: float) -> float:
+    """True mean radius in mm: 20 at 60 years, a quarter of a millimetre less every year."""
+    return 20 - 0.25 * (age - 60)
+
+
+def ball(mm: float) -> torch.Tensor:
+    """A dark ball of a radius (mm) in a bright sphere, with soft edges, on a background of 0."""
+    axes = [AFFINE[0, 0] * np.arange(n) + AFFINE[0, 3] for n in SHAPE]
+    r = torch.from_numpy(np.sqrt(sum(a**2 for a in np.meshgrid(*axes, indexing="ij")))).float()
+    inside = ((mm - r) / 3 + 0.5).clamp(0, 1)
+    return BRIGHT * (1 - 0.7 * inside) * (r < SHEET_MM)
+
+
+def measured(image: Volume) -> float:
+    """Radius in mm of the dark ball, from its volume."""
+    share = (1 - image.data[0] / BRIGHT) / 0.7
+    return float((share.clamp(0, 1)[ball(1.0) > 0].sum() * 27 / (4 / 3 * np.pi)) ** (1 / 3))
+
+
+def scan(person: str, session: str, age: float, *, factor: float = 1.0) -> Scan:
+    """One visit; the person's radius is `factor` times the mean."""
+    image = Volume(ball(factor * radius(age)), AFFINE)
+    return Scan(person, session, age, {"T1w": image}, {"brain": image.with_data(image.data > 0)})
+
+
+def group(persons: int = 8, visits: int = 2, *, spread: float = 0.08) -> list[Scan]:
+    """People of 60 to 82 years at their first visit, with `visits` visits three years apart."""
+    rng = numpy_generator(7, "balls")
+    factors = 1 + spread * rng.permutation(np.linspace(-1, 1, persons))
+    ages = np.linspace(60, 82, persons)
+    return [
+        scan(f"p{i}", f"v{k}", float(ages[i] + 3 * k), factor=factors[i])
+        for i in range(persons) for k in range(visits)
+    ]
