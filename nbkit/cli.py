@@ -155,7 +155,8 @@ def reference(
 def data_list() -> None:
     """What cohorts there are, and how much of each is here."""
     for c in list_cohorts():
-        typer.echo(f"{c.name:<12} {c.level:<10} {c.subjects:>4} subjects  {c.present:<32} {c.licence:<12} {c.title}")
+        here = "never downloaded: apply for it" if c.access == "restricted" else c.present
+        typer.echo(f"{c.name:<14} {c.level:<10} {c.subjects:>4} subjects  {here:<32} {c.licence:<12} {c.title}")
 
 
 @data_app.command("fetch")

@@ -200,7 +200,7 @@ def test_data_state_follows_the_files_of_a_folder(home, monkeypatch):
 
 def test_data_commands(nbkit, home):
     code, out, _ = nbkit("data", "list")
-    assert code == 0 and "ms_phantom" in out and "0 of 30 subjects" in out
+    assert code == 0 and "ms_phantom" in out and "0 of 30 subjects" in out and "0 of 0" not in out
     assert nbkit("data", "fetch", "embedded")[:2] == (0, "ms_phantom: nothing to download\n")
     code, out, _ = nbkit("data", "verify", "open")
     assert code == 0 and "0 ok" in out

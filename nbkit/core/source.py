@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _PARSING = threading.Lock()
-"""CPython 3.11 counts the depth of a syntax tree for all threads together: two that parse at once raise SystemError."""
+"""CPython 3.11 counts the depth of syntax trees for all threads together: two parsing at once can get SystemError."""
 
 
 @lru_cache

@@ -95,7 +95,7 @@ def read_bids(
     Raises
     ------
     NbkitError
-        Only when there is nothing to read: no folder, no image, clinical tables missing.
+        Only when there is nothing to read: no folder, no image, a table that is none, clinical tables missing.
     """
     root = Path(root)
     require(root.is_dir(), f"{root}", expected="a folder", found="none", remedy="Check the path.")

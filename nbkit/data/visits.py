@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nbkit.core.checks import NbkitError
+from nbkit.core.checks import NbkitError, closest, require
 from nbkit.data import oasis3
 from nbkit.data.findings import Finding
 
@@ -34,7 +34,10 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Visit:
-    """What the tables say of one session; `source` is the file that says it."""
+    """What the tables say of one session; `source` is the file that says it.
+
+    An age is `reckoned` when it is that of the baseline plus the months in the session's name.
+    """
 
     age: object = None
     sex: str | None = None
@@ -43,6 +46,7 @@ class Visit:
     mmse: float | None = None
     source: str = "participants.tsv"
     days: float | None = None
+    reckoned: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ def read_visits(
             findings.append(Finding.of(error, key[0], error.where))
     findings += oasis3.score_faults(sessions, replaced=tables is not None)
     findings += [] if tables is None else oasis3.distant(of, tables)
+    findings += _reckoned(of)
     of, filled = _filled(of, {s: p.get("diagnosis") for s, p in people.items()})
     findings += [*filled, *_contradictions(of, people), *_order(of)]
     return Visits(of, tuple(findings))
@@ -93,7 +98,7 @@ def _participants(root: Path, subject_name: Rename) -> tuple[dict[str, dict], li
             "", "participants.tsv", "a table of the participants", "no such file",
             f"Bring it from where the data set was made{caps if (root / 'subjects').is_dir() else ''}.",
         )]
-    rows = _rows(path, _PARTICIPANT)
+    rows = _rows(path, "participant_id", _PARTICIPANT)
     people, findings = {}, []
     for n, row in rows:
         name = subject_name(row.get("participant_id") or "")
@@ -116,7 +121,7 @@ def _sessions(
              for p in sorted(root.glob(pattern))]
     for path in files:
         relative = path.relative_to(root).as_posix()
-        for n, row in _rows(path, _SESSION):
+        for n, row in _rows(path, "session_id", _SESSION):
             label = row.get("participant_id") or path.name.removesuffix("_sessions.tsv")
             key = subject_name(label), session_name(row.get("session_id") or "")
             if key in found:
@@ -129,10 +134,19 @@ def _sessions(
     return found, findings
 
 
-def _rows(path: Path, columns: Mapping[str, tuple[str, ...]]) -> list[tuple[int, dict[str, str | None]]]:
+def _rows(path: Path, key: str, columns: Mapping[str, tuple[str, ...]]) -> list[tuple[int, dict[str, str | None]]]:
     """Rows of a TSV with their line numbers; known columns under their own names, whatever their case."""
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise NbkitError(
+            path.name, expected="a tab-separated table", found=str(error), remedy="Save it as TSV (UTF-8).",
+        ) from error
     table.columns = [str(c).strip() for c in table.columns]
+    require(
+        key in table, f"{path.name}: columns", expected=key, found=", ".join(table.columns),
+        remedy=f"{closest(key, table.columns)}Rename the column; tables are separated by tabs.",
+    )
     lower = {c.lower(): c for c in reversed(table.columns)}
     table = table.map(lambda v: None if str(v).strip() in _EMPTY else str(v).strip())
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
@@ -161,7 +175,10 @@ def _visit(
     if ours:
         return _of_oasis3(key, visit, person, row, tables)
     age = _age(key, person, row, visits, visit.source)
-    return replace(visit, age=age, diagnosis=_diagnosis(row.get("diagnosis"), person.get("diagnosis")))
+    reckoned = row.get("age") is None and isinstance(age, float) and age != _number(person.get("age"))
+    return replace(
+        visit, age=age, reckoned=reckoned, diagnosis=_diagnosis(row.get("diagnosis"), person.get("diagnosis")),
+    )
 
 
 def _of_oasis3(
@@ -217,6 +234,14 @@ def _filled(of: Mapping[Key, Visit], screening: Mapping[str, str | None]) -> tup
         last[subject] = visit.diagnosis or last.get(subject)
         filled[key] = replace(visit, diagnosis=last[subject])
     return filled, findings
+
+
+def _reckoned(of: Mapping[Key, Visit]) -> list[Finding]:
+    return [Finding(
+        subject, f"{visit.source}: {subject} {session}", "an age at every visit",
+        f"none; {visit.age:.1f}, reckoned from the age at baseline and the session's name, is used",
+        "Add the column age (years) to sub-*_sessions.tsv.", refused=False,
+    ) for (subject, session), visit in of.items() if visit.reckoned]
 
 
 def _contradictions(of: Mapping[Key, Visit], people: Mapping[str, dict]) -> list[Finding]:

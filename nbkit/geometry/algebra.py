@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -34,9 +36,35 @@ def directional_derivative(field: torch.Tensor, direction: torch.Tensor, *, affi
         4×4 voxel-to-world (mm).
     """
     check_pair(field, direction, "directional_derivative: field, direction")
+    return _directional(_slopes(field), direction, affine)
+
+
+def _slopes(field: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return torch.gradient(field, dim=(2, 3, 4))
+
+
+def _directional(slopes: tuple[torch.Tensor, ...], direction: torch.Tensor, affine: np.ndarray) -> torch.Tensor:
     # ∂/∂world · direction = ∂/∂voxel · (direction in voxels): one matrix for the three axes, whatever the frame
-    along = to_voxels(direction, affine).split(1, dim=1)
-    return sum(rate * slope for rate, slope in zip(along, torch.gradient(field, dim=(2, 3, 4)), strict=True))
+    rates = to_voxels(direction, affine).split(1, dim=1)
+    total = rates[0] * slopes[0]
+    for rate, slope in zip(rates[1:], slopes[1:], strict=True):
+        total = total.addcmul(rate, slope)
+    return total
+
+
+def adjoint(v: Velocity, *, affine: np.ndarray) -> Callable[[Velocity], Velocity]:
+    """The map u -> [v, u] of :func:`lie_bracket`, for many brackets with one `v`: its slopes are taken once.
+
+    Parameters
+    ----------
+    v : torch.Tensor
+        (B, 3, X, Y, Z), mm per unit time, world components.
+    affine : numpy.ndarray
+        4×4 voxel-to-world (mm).
+    """
+    check_pair(v, v, "adjoint: v")
+    slopes = _slopes(v)
+    return lambda u: Velocity(_directional(slopes, u, affine) - _directional(_slopes(u), v, affine))
 
 
 def lie_bracket(v: Velocity, u: Velocity, *, affine: np.ndarray) -> Velocity:
@@ -62,7 +90,8 @@ def lie_bracket(v: Velocity, u: Velocity, *, affine: np.ndarray) -> Velocity:
     ----------
     Lorenzi & Pennec, IJCV 2013 (geodesics and one-parameter subgroups of diffeomorphisms).
     """
-    return Velocity(directional_derivative(v, u, affine=affine) - directional_derivative(u, v, affine=affine))
+    check_pair(v, u, "lie_bracket: v, u")
+    return adjoint(v, affine=affine)(u)
 
 
 def bch(v: Velocity, u: Velocity, *, affine: np.ndarray) -> Velocity:

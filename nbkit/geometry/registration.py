@@ -19,7 +19,7 @@ from nbkit.geometry.pyramid import Factor, block, block_affine, pad_to_multiple,
 from nbkit.geometry.similarity import lncc, mse
 from nbkit.geometry.warp import Displacement, warp
 
-_SQUARINGS = 4
+_SQUARINGS = 3
 """While optimising: first steps stay below half a voxel up to 8 voxels of the velocity's grid. Fixed, because a
 number taken from the largest vector of a batch would let each subject's result depend on its neighbours."""
 _MOMENTUM, _MEMORY = 0.9, 0.99
@@ -56,9 +56,9 @@ class Config(Settings):
     window: int = 5
     levels_mm: tuple[float, ...] = (8.0, 4.0, 2.0)
     iterations: tuple[int, ...] = (30, 40, 20)
-    velocity_mm: float = 4.0
+    velocity_mm: float = 2.0
     step: float = 1.5
-    smooth_mm: float = 2.5
+    smooth_mm: float = 2.0
     stiffness: float = 0.3
     symmetric: bool = True
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from nbkit.core.checks import known
-from nbkit.geometry.algebra import check_pair, lie_bracket
+from nbkit.geometry.algebra import adjoint, check_pair
 from nbkit.geometry.flow import Velocity, compose, expv, sup_voxels
 from nbkit.geometry.warp import Displacement
 
@@ -59,9 +59,10 @@ def transport(velocity: Velocity, along: Velocity, *, affine: np.ndarray, varian
     share = SHARES[known(variant, SHARES, "transport: variant")]
     check_pair(velocity, along, "transport: velocity, along")
     steps = rungs(along, affine=affine) if share else 0
+    bracket = adjoint(along, affine=affine)
     for _ in range(steps):
-        first = lie_bracket(along, velocity, affine=affine) * (share / steps)
-        second = lie_bracket(along, first, affine=affine) * (share / steps)
+        first = bracket(velocity) * (share / steps)
+        second = bracket(first) * (share / steps)
         velocity = Velocity(velocity - first + second / 2)
     return velocity
 

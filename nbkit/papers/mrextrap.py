@@ -177,7 +177,7 @@ class Trajectory:
     ) -> list[Forecast]:
         """Images with their uncertainty; a drawn line is the same at all ages, so trajectories can be drawn from it."""
         require(draws > 1, "MRExtrap: draws", expected="at least 2", found=draws, remedy="Ask for more draws.")
-        lines = [self.posterior.draw(generator) for _ in range(draws)]
+        lines = list(zip(*self.posterior.draw(draws, generator=generator), strict=True))
         return [self._forecast(self._checked(age), lines, measure) for age in ages]
 
     def _forecast(self, age: float, lines: Sequence[tuple], measure: Callable) -> Forecast:

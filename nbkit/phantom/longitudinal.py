@@ -25,10 +25,11 @@ from nbkit.geometry.flow import Velocity, expv
 from nbkit.geometry.warp import warp
 from nbkit.phantom.acquisition import Protocol, acquire, draw_acquisition
 from nbkit.phantom.ageing import (
-    Participant, Rates, Trajectory, Visit, draw_rates, norm_change, simulate_trajectory, velocity_for,
+    Participant, Rates, Trajectory, Visit, age_factor, draw_rates, norm_change, simulate_trajectory, velocity_for,
 )
 from nbkit.phantom.anatomy import Anatomy, Template, draw_anatomy, volume_growth
 from nbkit.phantom.contrast import TISSUES, nominal_tissues, sensitivity, signal
+from nbkit.phantom.norms import norm_ratio
 from nbkit.phantom.parameters import MS_PARAMETERS, Parameters, load_parameters
 from nbkit.phantom.regions import AGEING_PARAMETERS, Regions, fill_skull, place, refilled
 
@@ -107,18 +108,35 @@ def _still(like: Volume) -> torch.Tensor:
 def draw_state(plan: Plan, parameters: Parameters, rng: np.random.Generator) -> dict[str, float]:
     """Change of every structure (1) from the templates to the person at the first visit.
 
-    Three factors: the norm of the age; what people of the diagnosis have lost beyond controls, at the mean rates
-    over some years; and, for structures whose size differs between people far more than heads do, a spread.
+    Three factors: the normal size (:func:`usual_size`); what people of the diagnosis have lost beyond controls, at
+    the mean rates over some years; and, for structures whose size differs between people far more than heads do, a
+    spread.
     """
     diagnosis, rows = plan.person.diagnosis, parameters.section("structure")
     years = rng.uniform(*parameters[f"history.{diagnosis}"])
     scores = {row: rng.standard_normal() * sd for row, sd in parameters.section("spread").items()}
-    norms = norm_change(plan.ages[0], parameters)
+    usual = usual_size(plan.ages, parameters)
     change = {}
     for name, row in rows.items():
         beyond = parameters[f"rate.{diagnosis}.{row}"][0] - parameters[f"rate.CN.{row}"][0]
-        change[name] = (1 + norms[name]) * (1 + beyond * years / 100) * np.exp(scores.get(row, 0.0)) - 1
+        change[name] = usual[name] * (1 + beyond * years / 100) * np.exp(scores.get(row, 0.0)) - 1
     return change
+
+
+def usual_size(ages: Sequence[float], parameters: Parameters) -> dict[str, float]:
+    """Size of every structure at the first of `ages`, over that of the templates, of a control with the mean rates.
+
+    Such a control meets the norm half-way through the follow-up: norms pool visits of all kinds, and fall more slowly
+    with age than a person does. They are the medians of the population where the table has the structure, else the
+    slopes of the parameter file.
+    """
+    half = (ages[-1] - ages[0]) / 2
+    norms, pace = norm_change(ages[0] + half, parameters), age_factor(ages[0], "CN", parameters=parameters) * half / 100
+    size = {}
+    for name, row in parameters.section("structure").items():
+        normal = norm_ratio(name, ages[0] + half) or 1 + norms[name]
+        size[name] = normal * (1 - pace * parameters[f"rate.CN.{row}"][0])
+    return size
 
 
 def person_at_first_visit(

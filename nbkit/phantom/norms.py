@@ -38,6 +38,18 @@ def band_at(structure: str, age: float) -> tuple[float, float, float]:
     return tuple(float(row[left] + share * (row[left + 1] - row[left])) for row in rows)
 
 
+def norm_ratio(structure: str, age: float) -> float | None:
+    """Median size of a structure, its sides together, at an age over that at the first age of the norms.
+
+    None for a structure that the norms do not have.
+    """
+    norms = load_parameters(NORM_PARAMETERS)
+    bands = [name for name in norms.groups("band") if name.removesuffix("_left").removesuffix("_right") == structure]
+    first = norms["age.years"][0]
+    now, then = (sum(band_at(name, at)[1] for name in bands) for at in (age, first))
+    return now / then if bands else None
+
+
 @lru_cache(maxsize=1)
 def definition_scales() -> Mapping[str, float]:
     """What our mm³ of each structure are multiplied by before they are held against DLMUSE.

@@ -253,21 +253,21 @@ class Posterior:
         """Variance (...) of the person's noise-free values at an age: of the level and of the slope."""
         return self.prior.noise / self.line.count + (age - self.line.age) ** 2 * self.variance
 
-    def draw(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """A (level, slope) that the scans allow; :func:`line_at` gives its values at an age.
+    def draw(self, count: int, *, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Levels and slopes (count, ...) that the scans allow; :func:`line_at` gives their values at an age.
 
         The marginal variances are those of :attr:`variance`; elements err together as people's slopes and the noise
         of their scans did in training.
         """
         prior = self.prior
         level, own, people = (
-            correlated(loadings, generator)
+            correlated(loadings, count, generator=generator)
             for loadings in (prior.noise_loadings, prior.noise_loadings, prior.slope_loadings)
         )
-        slope = self.slope + (1 - self.gain) * prior.variances[self.group].sqrt() * people
+        slopes = self.slope + (1 - self.gain) * prior.variances[self.group].sqrt() * people
         if self.line.spread > 0:
-            slope = slope + self.gain * (prior.noise / self.line.spread).sqrt() * own
-        return self.line.value + (prior.noise / self.line.count).sqrt() * level, slope
+            slopes = slopes + self.gain * (prior.noise / self.line.spread).sqrt() * own
+        return self.line.value + (prior.noise / self.line.count).sqrt() * level, slopes
 
 
 def line_at(line: Line, level: torch.Tensor, slope: torch.Tensor, *, age: float) -> torch.Tensor:
@@ -275,10 +275,10 @@ def line_at(line: Line, level: torch.Tensor, slope: torch.Tensor, *, age: float)
     return level + (age - line.age) * slope
 
 
-def correlated(loadings: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A standard normal draw (...) whose elements go together as `loadings` (r, ...) say."""
-    shared = torch.randn(len(loadings), generator=generator).to(loadings)
-    own = torch.randn(loadings.shape[1:], generator=generator).to(loadings)
+def correlated(loadings: torch.Tensor, count: int, *, generator: torch.Generator) -> torch.Tensor:
+    """Standard normal draws (count, ...) whose elements go together as `loadings` (r, ...) say."""
+    shared = torch.randn(count, len(loadings), generator=generator).to(loadings)
+    own = torch.randn(count, *loadings.shape[1:], generator=generator).to(loadings)
     return torch.tensordot(shared, loadings, dims=1) + _own(loadings).sqrt() * own
 
 

@@ -1,8 +1,10 @@
 """A digest sees the code a module runs, and no other."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,3 +50,12 @@ def test_the_place_of_the_clone_does_not_matter(package, tmp_path_factory):
     there = digest(copy, "c")
     copy.rename(package)
     assert digest(package, "c") == there
+
+
+def test_only_one_thread_parses_at_a_time(monkeypatch):
+    seen = []
+    watched = SimpleNamespace(**vars(ast))
+    watched.parse = lambda text: seen.append(source._PARSING.locked()) or ast.parse(text)
+    monkeypatch.setattr(source, "ast", watched)
+    source.module_digest.__wrapped__("nbkit.core.source")
+    assert seen and all(seen) and not source._PARSING.locked()

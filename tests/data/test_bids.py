@@ -95,7 +95,7 @@ def test_a_duplicated_session_is_refused_in_the_table_and_in_folders(tmp_path):
     root = trees.adni(tmp_path, visits={**trees.ADNI_VISITS, A: [*rows, {**rows[1], "session_id": "ses-M12"}]})
     found = " ".join(refused(bids.read_bids(root)))
     assert "row 4: expected each session once, found a duplicated session: ses-M12" in found
-    assert f"ADNI002S0729/M012: expected each session once, found a duplicated session: {A}/ses-M012 and {A}/ses-M12" in found
+    assert f"ADNI002S0729/M012: expected each session once, found a duplicated session: {A}/ses-M012 and" in found
 
 
 def test_two_scans_on_one_file_name_are_refused(tmp_path):
@@ -151,6 +151,7 @@ def test_without_an_age_at_the_visit_months_are_added_to_the_age_at_baseline(tmp
     visits = {A: [{k: v for k, v in r.items() if k != "age"} for r in trees.ADNI_VISITS[A]]}
     reading = bids.read_bids(trees.adni(tmp_path, visits={**trees.ADNI_VISITS, **visits}))
     assert row(reading, "ADNI002S0729", "M012").age_years == pytest.approx(66.1)
+    assert len(warned(reading)) == 1 and "66.1, reckoned from the age at baseline" in warned(reading)[0]
 
 
 def test_one_age_for_several_visits_is_refused_in_plain_bids(tmp_path):
@@ -246,7 +247,8 @@ def test_the_original_tables_give_each_person_their_own_scores_and_age(tmp_path,
     tables = trees.clinical(root / "sourcedata" if inside else tmp_path / "tables")
     reading = bids.read_bids(root, clinical=None if inside else tables)
     assert refused(reading) == [] and "They are not used" in warned(reading)[0]
-    ill, early, late = (row(reading, s, v) for s, v in (("OAS30002", "M000"), ("OAS30001", "M000"), ("OAS30001", "M024")))
+    ill, early, late = (
+        row(reading, *visit) for visit in (("OAS30002", "M000"), ("OAS30001", "M000"), ("OAS30001", "M024")))
     assert (ill.cdr, ill.mmse, ill.diagnosis, ill.sex) == (1.0, 15.0, "AD", "M")
     assert (early.diagnosis, late.diagnosis, late.cdr, late.sex) == ("CN", "MCI", 0.5, "F")
     assert late.age_years == pytest.approx(65.2 + 731 / 365.25)
@@ -302,6 +304,18 @@ def test_what_is_no_data_set_is_refused(tmp_path):
         bids.read_bids(tmp_path / "none")
     with pytest.raises(NbkitError, match="images named as in BIDS"):
         bids.read_bids(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("participant_id,sex\nsub-01,F\n", r"participants\.tsv: columns: expected participant_id.*separated by tabs"),
+    ("participantid\tsex\nsub-01\tF\n", r"Did you mean 'participantid'"),
+    ("", r"participants\.tsv: expected a tab-separated table"),
+])
+def test_a_table_that_is_none_is_refused_by_name(tmp_path, text, message):
+    root = trees.adni(tmp_path)
+    (root / "participants.tsv").write_text(text)
+    with pytest.raises(NbkitError, match=message):
+        bids.read_bids(root)
 
 
 def test_ignored_lines_work_as_in_gitignore(tmp_path):

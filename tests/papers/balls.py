@@ -21,17 +21,21 @@ def radius(age: float) -> float:
 
 
 def ball(mm: float) -> torch.Tensor:
-    """A dark ball of a radius (mm) in a bright sphere, with soft edges, on a background of 0."""
+    """A dark ball of a radius (mm) in a bright sphere, both with a texture that stretches along, on background 0."""
     axes = [AFFINE[0, 0] * np.arange(n) + AFFINE[0, 3] for n in SHAPE]
-    r = torch.from_numpy(np.sqrt(sum(a**2 for a in np.meshgrid(*axes, indexing="ij")))).float()
-    inside = ((mm - r) / 3 + 0.5).clamp(0, 1)
-    return BRIGHT * (1 - 0.7 * inside) * (r < SHEET_MM)
+    world = np.stack(np.meshgrid(*axes, indexing="ij"))
+    r = np.sqrt(np.square(world).sum(axis=0))
+    # where the ball's edge is at 20 mm, this place would lie at the distance:
+    source = np.interp(r, [0, mm, SHEET_MM], [0, 20, SHEET_MM])
+    texture = sum(np.cos(w * source / r / 2.5 + phase) for w, phase in zip(world, (0.3, 1.1, 2.0))) / 3
+    inside = np.clip((20 - source) / 3 + 0.5, 0, 1)
+    return torch.from_numpy(BRIGHT * (0.85 - 0.5 * inside + 0.15 * texture) * (r < SHEET_MM)).float()
 
 
 def measured(image: Volume) -> float:
     """Radius in mm of the dark ball, from its volume."""
-    share = (1 - image.data[0] / BRIGHT) / 0.7
-    return float((share.clamp(0, 1)[ball(1.0) > 0].sum() * 27 / (4 / 3 * np.pi)) ** (1 / 3))
+    share = (0.85 - image.data[0] / BRIGHT) / 0.5
+    return float((share[ball(20.0) > 0].sum() * 27 / (4 / 3 * np.pi)) ** (1 / 3))
 
 
 def scan(person: str, session: str, age: float, *, factor: float = 1.0) -> Scan:

@@ -17,13 +17,14 @@ from nbkit.geometry.flow import Velocity, compose, expv, jacobian_determinant
 from nbkit.geometry.registration import register
 from nbkit.geometry.transport import conjugate
 from nbkit.geometry.warp import Displacement, grid_positions, warp
+from nbkit.metrics.regions import regional_volumes
 from nbkit.papers import inbrainsyn
 from nbkit.papers.inbrainsyn import Config, InBrainSyn, Transition
 from tests.geometry.fields import CENTRE, GENERATOR, INSIDE, OTHER, linear_field
 from tests.geometry.frames import FRAMES, SHAPE
-from tests.papers.balls import AFFINE, RATES, BallTemplate, cohort, distance, people, person
+from tests.papers.ageing_balls import AFFINE, RATES, BallTemplate, cohort, distance, people, person
 
-SETTINGS = Config(levels_mm=(8.0, 4.0), iterations=(12, 10), velocity_mm=4.0)
+SETTINGS = Config(levels_mm=(8.0, 4.0), iterations=(12, 10), velocity_mm=4.0, align="similarity")
 SHIFT = np.array([1.3, -0.4, 2.1])
 
 
@@ -162,7 +163,7 @@ def test_a_transition_is_healthy_before_and_continuous_at_its_age(model, ball):
     healthy = model.futures(ball, ages, "HC")
     assert torch.allclose(turned.displacements[:2], healthy.displacements[:2], atol=1e-5)
     just_after = model.futures(ball, [67.0 + 1e-3], Transition(67.0))
-    assert float((just_after.displacements - turned.at(67.0)).abs().max()) < 0.03
+    assert float((just_after.displacements - turned.at(67.0)).abs().max()) < 0.1  # a fortieth of a voxel
     at_once = model.futures(ball, [70.0], Transition(ball.age))
     assert torch.allclose(at_once.displacements, model.futures(ball, [70.0], "AD").displacements, atol=1e-5)
 
@@ -170,24 +171,22 @@ def test_a_transition_is_healthy_before_and_continuous_at_its_age(model, ball):
 # balls
 
 
+def volumes_of(scan: Scan) -> dict[str, float]:
+    return regional_volumes(scan.labels, scan.label_names)
+
+
 def core(volumes: dict[str, float]) -> float:
     return volumes["hippocampus_left"]
 
 
 def test_a_ball_shrinks_as_its_group_does(model, ball):
-    """Radius 1 − rate · years: volumes fall by the cube, faster with disease, between the two after a transition."""
-    start = core(model.futures(ball, [64.0], "HC").volumes()[0])
-    found = {
-        course: core(model.futures(ball, [72.0], course).volumes()[0]) / start
-        for course in ("HC", "AD", Transition(68.0))
-    }
-    radius = {g: 1 - r * (72 - 60) for g, r in RATES.items()}
-    before = {g: 1 - r * (64 - 60) for g, r in RATES.items()}
-    exact = {g: (radius[g] / before[g]) ** 3 for g in RATES}
-    print(found, exact)
-    for group in RATES:
-        assert found[group] - 1 == pytest.approx(exact[group] - 1, rel=0.25)
-    assert found["AD"] < found[Transition(68.0)] < found["HC"] < 1
+    """Radius 1 − rate · years: volumes fall by its cube, faster with disease, between the two after a transition."""
+    courses = ("HC", "AD", Transition(66.0))
+    found = {c: core(model.futures(ball, [68.0], c).volumes()[0]) / core(volumes_of(ball)) for c in courses}
+    for group, rate in RATES.items():
+        exact = ((1 - rate * 8) / (1 - rate * 4)) ** 3
+        assert found[group] - 1 == pytest.approx(exact - 1, rel=0.25)
+    assert found["AD"] < found[Transition(66.0)] < found["HC"] < 1
 
 
 @pytest.mark.parametrize("transport", inbrainsyn.TRANSPORTS)

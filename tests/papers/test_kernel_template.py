@@ -18,7 +18,7 @@ from nbkit.papers.kernel_template import Config, KernelTemplate, kernel_weights,
 from tests.papers.balls import AFFINE, SHAPE, ball, group, measured, radius, scan
 
 AT = torch.linspace(55, 90, 15, dtype=torch.float64)
-SMALL = {"bandwidth_years": 4.0, "levels_mm": (12.0, 6.0), "iterations": (20, 20), "velocity_mm": 6.0,
+SMALL = {"bandwidth_years": 4.0, "levels_mm": (6.0, 3.0), "iterations": (30, 15), "velocity_mm": 6.0,
          "mean_persons": 4, "mean_rounds": 1, "device": "cpu"}
 people = st.lists(st.lists(st.floats(55, 90), min_size=2, max_size=4, unique=True).map(sorted), min_size=1, max_size=5)
 

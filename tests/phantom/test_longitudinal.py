@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from nbkit.core.checks import NbkitError
-from nbkit.core.seeds import numpy_generator
 from nbkit.core.volume import Volume
 from nbkit.data.lazy import Shelf
 from nbkit.geometry.flow import Velocity, compose, expv
@@ -18,8 +17,9 @@ from nbkit.phantom.ageing import Participant, norm_change
 from nbkit.phantom.anatomy import load_template
 from nbkit.phantom.longitudinal import (
     GRIDS, Plan, ageing_parameters, brain_of, draw_head, draw_state, follow, grid_for, images_of, labels_of,
-    person_at_first_visit,
+    person_at_first_visit, usual_size,
 )
+from nbkit.phantom.norms import norm_ratio
 from nbkit.phantom.parameters import load_parameters
 from nbkit.phantom.regions import template_maps
 
@@ -63,7 +63,7 @@ def test_grids_are_boxes_of_eights_around_one_centre():
         assert np.array_equal(affine[:3, :3], spacing * np.eye(3))
 
 
-def test_heads_have_the_drawn_size_whatever_their_shape(template, monkeypatch):
+def test_heads_have_the_drawn_size_whatever_their_shape(template):
     """The median litres of the sex where the spread is none; shapes alone would vary it by some 4 %."""
     still = type(P)({**P.entries, "head.spread": {"value": 0.0}})
     maps = template_maps(template, P, spacing=4)
@@ -81,20 +81,32 @@ def test_the_head_lies_inside_the_box(person):
     assert not rim.any()
 
 
-def test_controls_start_at_the_norm_and_patients_beyond_it():
+def test_controls_meet_the_norm_half_way():
+    """A control of 70 with the mean rates, followed for ten years, has the norm's size at 75."""
+    usual = usual_size((70.0, 80.0), P)
+    for name, row in (("hippocampus", "hippocampus"), ("frontal", "cortex"), ("hindbrain", "hindbrain")):
+        half_way = usual[name] * (1 + 5 * P[f"rate.CN.{row}"][0] / 100)
+        assert half_way == pytest.approx(norm_ratio(name, 75.0) or 1 + norm_change(75.0, P)[name], rel=0.006)
+    assert norm_ratio("frontal", 75.0) == pytest.approx(87.7 / 102.4)
+    assert norm_ratio("hippocampus", 75.0) == pytest.approx((3831 + 3576) / (4130 + 3868))
+    assert norm_ratio("hindbrain", 75.0) is None
+
+
+def test_patients_start_beyond_the_norm():
     rng = np.random.default_rng(0)
-    at = {d: [draw_state(Plan(Participant("x", "F", 75.0, d), (75.0,)), P, rng) for _ in range(300)]
-          for d in ("CN", "LMCI", "AD")}
-    norm = norm_change(75.0, P)
-    assert all(state["hippocampus"] == pytest.approx(norm["hippocampus"]) for state in at["CN"])
-    ventricles = np.log([1 + s["lateral_ventricle"] for s in at["CN"]])
-    assert ventricles.mean() == pytest.approx(np.log(1 + norm["lateral_ventricle"]), abs=4 * 0.4 / np.sqrt(300))
-    assert ventricles.std() == pytest.approx(P["spread.lateral_ventricle"], rel=0.15)
+    states = {d: [draw_state(Plan(Participant("x", "F", 75.0, d), (75.0, 79.0)), P, rng) for _ in range(300)]
+              for d in ("CN", "LMCI", "AD")}
+    usual = usual_size((75.0, 79.0), P)
+    assert all(1 + state["hippocampus"] == pytest.approx(usual["hippocampus"]) for state in states["CN"])
+    ventricles = np.log([1 + s["lateral_ventricle"] for s in states["CN"]])
+    sd = P["spread.lateral_ventricle"]
+    assert ventricles.mean() == pytest.approx(np.log(usual["lateral_ventricle"]), abs=4 * sd / np.sqrt(300))
+    assert ventricles.std() == pytest.approx(sd, rel=0.15)
     excess = P["rate.AD.hippocampus"][0] - P["rate.CN.hippocampus"][0]
-    lost = [(1 + s["hippocampus"]) / (1 + norm["hippocampus"]) - 1 for s in at["AD"]]
+    lost = [(1 + s["hippocampus"]) / usual["hippocampus"] - 1 for s in states["AD"]]
     low, high = P["history.AD"]
     assert min(lost) >= excess * high / 100 and max(lost) <= excess * low / 100
-    assert np.mean(lost) < np.mean([s["hippocampus"] for s in at["LMCI"]]) - norm["hippocampus"]
+    assert np.mean([s["hippocampus"] for s in states["AD"]]) < np.mean([s["hippocampus"] for s in states["LMCI"]])
 
 
 # the course
@@ -231,8 +243,8 @@ def test_the_stored_truth_is_enough_to_age_the_baseline_again(stored, person):
 def test_who_does_not_convert_has_one_velocity(person, tmp_path):
     plan = Plan(Participant("p3", "M", 66.0, "CN"), (66.0, 68.0))
     course = follow(plan, person[0], parameters=P, seed=SEED)
-    blank = [Volume(torch.zeros(1, *person[0].maps.shape), person[0].maps.affine)] * 2
-    records.write_person(tmp_path, course, images=blank, labels=blank, brain=brain_of(person[0]))
+    blank = [Volume(torch.zeros(1, *person[0].maps.shape), person[0].maps.affine) for _ in range(4)]
+    records.write_person(tmp_path, course, images=blank[:2], labels=blank[2:], brain=brain_of(person[0]))
     _, truth = records.read_person(tmp_path, id="p3", sex="M", label_names={}, shelf=Shelf())
     assert truth.onset is None and truth.acceleration == 0
     with pytest.raises(KeyError):
@@ -244,8 +256,3 @@ def test_who_does_not_convert_has_one_velocity(person, tmp_path):
 def test_an_unknown_profile_is_refused():
     with pytest.raises(NbkitError, match="Did you mean 'laptop'"):
         grid_for("labtop", P)
-
-
-def test_draws_of_a_person_need_no_neighbours():
-    first = numpy_generator(SEED, "p1", "rates", 0).standard_normal()
-    assert first != numpy_generator(SEED, "p1", "rates", 1).standard_normal()

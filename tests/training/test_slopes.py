@@ -199,7 +199,7 @@ def test_a_prior_survives_its_tensors():
 
 def test_draws_have_the_asked_correlation():
     loadings = torch.tensor([[0.8, 0.6, 0.0], [0.0, 0.5, 0.3]], dtype=torch.float64)
-    drawn = torch.stack([correlated(loadings, torch_generator(0, i)) for i in range(20_000)])
+    drawn = correlated(loadings, 20_000, generator=torch_generator(0))
     wanted = loadings.T @ loadings
     wanted.fill_diagonal_(1.0)
     # standard error of a correlation of 20 000 draws is at most 0.0071 (0.01 for a variance): four of them
@@ -211,8 +211,7 @@ def test_draws_have_the_variance_of_the_posterior(estimator):
     data, groups, _ = people(30, seed=7)
     prior = estimate_prior(lines_of(data), groups, factors=4)
     found = posterior(fit_line(*data[0]), prior, "CN", estimator=estimator)
-    generator = torch_generator(1)
-    ahead = torch.stack([line_at(found.line, *found.draw(generator), age=80.0) for _ in range(4000)])
+    ahead = line_at(found.line, *found.draw(4000, generator=torch_generator(1)), age=80.0)
     np.testing.assert_allclose(ahead.var(dim=0) / found.variance_at(80.0), 1.0, atol=4 * (2 / 4000) ** 0.5 * 1.2)
     assert float((ahead.mean(dim=0) - found.at(80.0)).abs().max()) < 4 * float((ahead.var(dim=0) / 4000).sqrt().max())
 
@@ -233,8 +232,8 @@ def test_intervals_cover_the_truth_at_their_nominal_rate(estimator, seen):
         age = ages[seen - 1] + 5
         ahead = level + (age - ages[0]) * slope
         element = (found.at(age) - ahead)[0].abs() < 1.645 * found.variance_at(age)[0].sqrt()
-        generator = torch_generator(2, len(inside["region"]))
-        drawn = torch.stack([line_at(found.line, *found.draw(generator), age=age) for _ in range(100)])
+        lines = found.draw(100, generator=torch_generator(2, len(inside["region"])))
+        drawn = line_at(found.line, *lines, age=age)
         region = ((found.at(age) - ahead) @ pattern).abs() < 1.645 * (drawn @ pattern).std()
         inside["element"].append(bool(element))
         inside["region"].append(bool(region))
@@ -247,6 +246,5 @@ def test_draws_of_independent_elements_would_be_far_too_sure_of_a_region():
     data, groups, _ = people(300, seed=9)
     prior = estimate_prior(lines_of(data), groups, factors=8)
     found = posterior(fit_line(data[0][0][:1], data[0][1][:1]), prior, "CN", estimator="bayes")
-    pattern, generator = torch.sign(prior.slope_loadings[0]), torch_generator(3)
-    drawn = torch.stack([found.draw(generator)[1] for _ in range(400)])
+    pattern, (_, drawn) = torch.sign(prior.slope_loadings[0]), found.draw(400, generator=torch_generator(3))
     assert float((drawn @ pattern).std()) > 3 * float(drawn.var(dim=0).sum().sqrt())
