@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbkit.cohorts import ageing_phantom, ixi_ageing, ms_phantom, open_ms, own_bids, own_csv
+from nbkit.cohorts import ageing_phantom, ixi_ageing, ms_phantom, open_ms, own_ageing, own_bids, own_csv
 from nbkit.core.checks import NbkitError, closest, known
 from nbkit.core.protocols import Cohort
 from nbkit.data.manifest import list_manifests, load_manifest
@@ -80,8 +80,15 @@ def cohort_name(level: str | Path, *, task: str = "flair") -> str:
 def cohort_for(
     level: str | Path, *, task: str = "flair", profile: str = "laptop", seed: int = 7, n_jobs: int = 1
 ) -> Cohort:
-    """Open the cohort that COHORT means for a task; see :func:`cohort_name` and :func:`open_cohort`."""
-    return open_cohort(cohort_name(level, task=task), profile=profile, seed=seed, n_jobs=n_jobs)
+    """Open the cohort that COHORT means for a task; see :func:`cohort_name` and :func:`open_cohort`.
+
+    Own scans come as they are, for "ageing" preprocessed (:func:`nbkit.cohorts.own_ageing.on_template`).
+    """
+    name = cohort_name(level, task=task)
+    cohort = open_cohort(name, profile=profile, seed=seed, n_jobs=n_jobs)
+    if task == "ageing" and name not in NAMES:
+        return own_ageing.on_template(cohort, Path(name).expanduser(), profile, n_jobs=n_jobs)
+    return cohort
 
 
 def list_cohorts() -> list[CohortInfo]:

@@ -65,7 +65,7 @@ class Config(Settings):
     change_step, change_stiffness : float
         Of registering a template to itself at another age. The steps made for two people, of one and a half voxels,
         shake a template whose true change is a tenth of a voxel; with these, the field of two equal templates is zero
-        and that of nearly equal ones nearly so. Our choice, fixed on balls whose change is known.
+        and that of nearly equal ones nearly so. Our choice, fixed where the change is known (balls, moved templates).
     margin_years : float
         How far outside the ages of its training visits a template may be asked for. Our choice.
     device : str
@@ -80,7 +80,7 @@ class Config(Settings):
     levels_mm: tuple[float, ...] = (8.0, 4.0, 2.0)
     iterations: tuple[int, ...] = (30, 40, 20)
     velocity_mm: float = 2.0
-    change_step: float = 0.1
+    change_step: float = 0.2
     change_stiffness: float = 0.1
     margin_years: float = 2.0
     device: str = "auto"
@@ -316,7 +316,8 @@ class InBrainSyn:
         matrix = self._recent.get(("matrix", *key), lambda: self._matrix(image, group, start))
         if self.config.transport == "direct":
             return self._direct(image, group, ages, matrix).cpu()
-        along = self._recent.get(("way", *key, self.config.between_people()), lambda: self._way(image, group, start, matrix))
+        way = ("way", *key, self.config.between_people())
+        along = self._recent.get(way, lambda: self._way(image, group, start, matrix))
         change = self._of_template(group, start, ages)
         change = _seen_through(change, matrix, grid=self._template(group, start).affine, image=image)
         variant, sign = ("half", -1) if self.config.transport == "wrong" else (self.config.transport, 1)

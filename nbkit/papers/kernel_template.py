@@ -183,7 +183,7 @@ class KernelTemplate:
             met = _each(lambda scan: self._meet(mean, [scan]), chosen, mean.device)
             velocity, brought = (sum(part) / len(chosen) for part in zip(*met))
             flow = expv(Velocity(velocity), affine=self.frame.matrix)
-            mean = warp(_cut(brought), flow, affine=self.frame.matrix)
+            mean = _cut(warp(_with_support(_cut(brought)), flow, affine=self.frame.matrix))
         return mean
 
     def _collect(
@@ -242,7 +242,7 @@ class KernelTemplate:
         here = torch.einsum("nk,kcxyz->ncxyz", row, self.path)
         if self.config.variant != "intensity":
             flow = Displacement(expv(Velocity(here), affine=self.frame.matrix))
-            here = warp(self.image, flow, affine=self.frame.matrix)
+            here = _cut(warp(_with_support(self.image), flow, affine=self.frame.matrix))
         return self.frame.volume(here, f"{self.config.variant} kernel template of age {age:g}")
 
     def save(self, path: Path) -> None:
@@ -283,6 +283,9 @@ def _with_support(image: torch.Tensor) -> torch.Tensor:
 
 
 def _cut(mean: torch.Tensor) -> torch.Tensor:
-    """Averaged image and support (B, 2, X, Y, Z) as the image, 0 where most of the averaged have background."""
+    """Image and support (B, 2, X, Y, Z), averaged or warped, as the image of what has support; 0 where most have none.
+
+    Without the division the rim would darken: background is no intensity.
+    """
     image, support = mean.split(1, dim=1)
-    return image * (support >= 0.5)
+    return image / support.clamp(min=0.5) * (support >= 0.5)

@@ -218,11 +218,9 @@ def _topology(futures: Futures | None, baseline: Scan, count: int) -> list[dict[
     """Per age the share of folded brain voxels and the smallest Jacobian determinant."""
     if futures is None:
         return [{"folds": np.nan, "smallest_jacobian": np.nan}] * count
-    mask = baseline.mask("brain").data[None]
-    measures = (m(futures.displacements, affine=futures.affine, mask=mask) for m in (folding_fraction, smallest_jacobian))
-    return [
-        {"folds": float(share), "smallest_jacobian": float(least)} for share, least in zip(*measures, strict=True)
-    ]
+    where = {"affine": futures.affine, "mask": baseline.mask("brain").data[None]}
+    shares, least = (measure(futures.displacements, **where) for measure in (folding_fraction, smallest_jacobian))
+    return [{"folds": float(s), "smallest_jacobian": float(j)} for s, j in zip(shares, least, strict=True)]
 
 
 def _growth(start: Mapping[str, float], later: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:

@@ -223,7 +223,7 @@ def _draw_course(plan: Plan, parameters: Parameters, seed: int, draw: int) -> tu
 
 
 def labels_of(regions: Regions) -> Volume:
-    """The region that fills most of each voxel inside the skull, as uint8 codes: its place in the names plus 1; 0 outside."""
+    """Code of the region that fills most of each voxel inside the skull, uint8: its place in the names plus 1."""
     winner = regions.maps.data.argmax(dim=0) + 1
     inside = regions.maps.data.sum(dim=0) > 0.5
     return Volume(torch.where(inside, winner, 0).to(torch.uint8), regions.maps.affine, ("largest region",))

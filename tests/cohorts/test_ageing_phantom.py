@@ -140,7 +140,7 @@ def test_no_voxel_folds_and_velocity_and_times_say_it_all(cohort):
 def test_patients_lose_more_than_controls(cohort):
     def yearly(subject):
         truth = cohort.truth[subject.id]
-        first, last = (sum(v[f"hippocampus_{s}"] for s in ("left", "right")) for v in (truth.volumes[0], truth.volumes[-1]))
+        first, last = (sum(truth.volumes[k][f"hippocampus_{s}"] for s in ("left", "right")) for k in (0, -1))
         return np.log(last / first) / (truth.ages[-1] - truth.ages[0])
 
     rates = {d: np.mean([yearly(s) for s in cohort if s.diagnosis == d]) for d in ("CN", "AD")}

@@ -50,7 +50,7 @@ def test_borders_reflect():
 
 
 def test_a_residual_block_adds_to_its_input():
-    block, x, c = FiLMResidual(3, condition=2), torch.randn(2, 3, 4, 4, 4), torch.randn(2, 2)
+    block, x, c = FiLMResidual(3, condition=2).eval(), torch.randn(2, 3, 4, 4, 4), torch.randn(2, 2)
     torch.testing.assert_close(block(x, c), x + block.second(block.first(x, c), c))
     block.second.film.dense.bias.data[:3] = -1
     torch.testing.assert_close(block(x, c), x)

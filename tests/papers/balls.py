@@ -20,11 +20,18 @@ def radius(age: float) -> float:
     return 20 - 0.25 * (age - 60)
 
 
-def ball(mm: float) -> torch.Tensor:
-    """A dark ball of a radius (mm) in a bright sphere, both with a texture that stretches along, on background 0."""
+def _distance() -> tuple[np.ndarray, np.ndarray]:
     axes = [AFFINE[0, 0] * np.arange(n) + AFFINE[0, 3] for n in SHAPE]
     world = np.stack(np.meshgrid(*axes, indexing="ij"))
-    r = np.sqrt(np.square(world).sum(axis=0))
+    return world, np.sqrt(np.square(world).sum(axis=0))
+
+
+INNER = torch.from_numpy(_distance()[1] < 25)
+
+
+def ball(mm: float) -> torch.Tensor:
+    """A dark ball of a radius (mm) in a bright sphere, both with a texture that stretches along, on background 0."""
+    world, r = _distance()
     # where the ball's edge is at 20 mm, this place would lie at the distance:
     source = np.interp(r, [0, mm, SHEET_MM], [0, 20, SHEET_MM])
     texture = sum(np.cos(w * source / r / 2.5 + phase) for w, phase in zip(world, (0.3, 1.1, 2.0))) / 3
@@ -33,9 +40,9 @@ def ball(mm: float) -> torch.Tensor:
 
 
 def measured(image: Volume) -> float:
-    """Radius in mm of the dark ball, from its volume."""
+    """Radius in mm of the dark ball, from its volume within 25 mm of the centre."""
     share = (0.85 - image.data[0] / BRIGHT) / 0.5
-    return float((share[ball(20.0) > 0].sum() * 27 / (4 / 3 * np.pi)) ** (1 / 3))
+    return float((share[INNER].sum() * 27 / (4 / 3 * np.pi)) ** (1 / 3))
 
 
 def scan(person: str, session: str, age: float, *, factor: float = 1.0) -> Scan:

@@ -24,7 +24,7 @@ from tests.geometry.fields import CENTRE, GENERATOR, INSIDE, OTHER, linear_field
 from tests.geometry.frames import FRAMES, SHAPE
 from tests.papers.ageing_balls import AFFINE, RATES, BallTemplate, cohort, distance, people, person
 
-SETTINGS = Config(levels_mm=(8.0, 4.0), iterations=(12, 10), velocity_mm=4.0, align="similarity")
+SETTINGS = Config(levels_mm=(8.0, 4.0), iterations=(25, 20), velocity_mm=4.0, align="similarity")
 SHIFT = np.array([1.3, -0.4, 2.1])
 
 

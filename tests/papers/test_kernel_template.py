@@ -15,7 +15,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import TemplateModel
 from nbkit.core.volume import Volume
 from nbkit.papers.kernel_template import Config, KernelTemplate, kernel_weights, trajectory_weights
-from tests.papers.balls import AFFINE, SHAPE, ball, group, measured, radius, scan
+from tests.papers.balls import AFFINE, INNER, SHAPE, ball, group, measured, radius, scan
 
 AT = torch.linspace(55, 90, 15, dtype=torch.float64)
 SMALL = {"bandwidth_years": 4.0, "levels_mm": (6.0, 3.0), "iterations": (30, 15), "velocity_mm": 6.0,
@@ -57,7 +57,7 @@ def test_the_longitudinal_path_follows_each_person_and_ignores_who_was_scanned_w
     values = torch.tensor([2 * a + offset for visits, offset in zip(ages, (0, -40, -80)) for a in visits]).double()
     follow = trajectory_weights(ages, AT, config=Config(variant="longitudinal")) @ values
     torch.testing.assert_close(follow.diff(), torch.full((14,), 2.5 * 2).double())
-    shares = torch.tensor([1 / 9] * 3 + [1 / 6] * 4).double()
+    shares = torch.tensor([1 / 9] * 3 + [1 / 6] * 4, dtype=torch.float64)
     level = torch.from_numpy(np.interp([a for visits in ages for a in visits], AT, follow))
     assert (shares @ (values - level)).item() == pytest.approx(0, abs=1e-9)
     compare = trajectory_weights(ages, AT, config=Config(variant="shape")) @ values
@@ -82,27 +82,24 @@ def models() -> dict[str, KernelTemplate]:
     return {v: KernelTemplate(Config(variant=v, **SMALL)).fit(scans) for v in ("intensity", "shape", "longitudinal")}
 
 
-@pytest.mark.parametrize(("variant", "tolerance_mm"), [("shape", 1.2), ("longitudinal", 0.6)])
-def test_the_radius_is_found_at_each_age(models, variant, tolerance_mm):
-    """What is allowed is what the variant cannot know: "shape" sees one or two people per kernel, 8 % apart."""
+@pytest.mark.parametrize("variant", ["intensity", "shape", "longitudinal"])
+def test_the_radius_is_found_at_each_age_and_beats_the_mean_of_all(models, variant):
+    """Half a millimetre is a sixth of a voxel; the mean of all ages misses the youngest and oldest by over two."""
+    blind = measured(Volume(torch.stack([s.image("T1w").data for s in group()]).mean(0), AFFINE))
     for age in (62, 68, 74, 80, 84):
-        assert measured(models[variant].template(age)) == pytest.approx(radius(age), abs=tolerance_mm)
+        truth = measured(Volume(ball(radius(age)), AFFINE))
+        assert measured(models[variant].template(age)) == pytest.approx(truth, abs=0.5)
+        assert age in (68, 74, 80) or abs(blind - truth) > 2
 
 
-def test_knowing_the_age_beats_not_knowing_it(models):
-    blind = Volume(torch.stack([s.image("T1w").data for s in group()]).mean(0), AFFINE)
-    for age in (62, 84):
-        truth = ball(radius(age))
-        gaps = {v: float((m.template(age).data[0] - truth).abs().mean()) for v, m in models.items()}
-        missed = float((blind.data[0] - truth).abs().mean())
-        assert max(gaps.values()) < missed
-        assert gaps["longitudinal"] < 0.5 * missed
-
-
-def test_shapes_stay_sharp_and_mean_images_do_not(models):
-    sharp = {v: float(m.template(72).data[0].diff(dim=0).square().mean()) for v, m in models.items()}
-    truth = float(ball(radius(72)).diff(dim=0).square().mean())
-    assert sharp["intensity"] < sharp["shape"] and sharp["longitudinal"] > 0.85 * truth
+def test_the_rim_keeps_its_brightness(models):
+    """Means over people whose background begins elsewhere, and warps, must not mix background in."""
+    edge = (ball(17.0) > 0) & ~INNER
+    for model in models.values():
+        image = model.template(74).data[0]
+        inside = edge & (image > 0)
+        assert inside.sum() > 0.9 * edge.sum()
+        assert float(image[inside].quantile(0.02)) > 0.6 * 240
 
 
 def test_it_is_a_template_model_in_the_unit_and_on_the_grid_of_the_scans(models):
@@ -110,7 +107,7 @@ def test_it_is_a_template_model_in_the_unit_and_on_the_grid_of_the_scans(models)
         template = model.template(70.0)
         assert isinstance(model, TemplateModel) and template.data.shape == (1, *SHAPE)
         template.check_grid(group(1)[0].image("T1w"), "test")
-        assert float(template.data.max()) == pytest.approx(240, rel=0.05)
+        assert float(template.data.quantile(0.99)) == pytest.approx(240, rel=0.1)
         assert (template.data[0, 0] == 0).all()
 
 
@@ -163,4 +160,5 @@ def test_bad_groups_and_settings_are_refused():
 
 def test_one_age_is_enough_for_a_shape():
     model = KernelTemplate(Config(variant="shape", **SMALL)).fit([scan("p", "1", 70.0), scan("q", "1", 70.0)])
-    assert measured(model.template(70.0)) == pytest.approx(radius(70), abs=0.3)
+    truth = measured(Volume(ball(radius(70)), AFFINE))
+    assert measured(model.template(70.0)) == pytest.approx(truth, abs=0.3)

@@ -17,10 +17,10 @@ from nbkit.core.volume import Volume
 from nbkit.papers.mrextrap import Config, MRExtrap
 
 SHAPE, AFFINE = (14, 13, 15), np.diag([4.0, 4.0, 4.0, 1.0])
-RATE = {"CN": 0.1, "AD": 0.4}
+RATE = {"CN": 0.05, "AD": 0.15}
 """Voxels of radius lost per year."""
-SMALL = {"widths": (8, 8), "res_blocks": 1, "groups": 4, "epochs": 30, "adversarial_from": 25, "scans_per_epoch": 6,
-         "batch": 2, "learning_rate": 5e-3, "schedule": "linear", "critic_widths": (4, 8), "slices": 3,
+SMALL = {"widths": (8, 8), "res_blocks": 1, "groups": 4, "epochs": 60, "adversarial_from": 50, "scans_per_epoch": 6,
+         "batch": 1, "learning_rate": 5e-3, "schedule": "linear", "critic_widths": (4, 8), "slices": 3,
          "estimator": "bayes", "perceptual": "random", "half": False, "device": "cpu"}
 
 
@@ -77,7 +77,7 @@ def test_it_is_a_trajectory_model_that_learned_its_images(model, cohort):
     assert isinstance(model, TrajectoryModel)
     baseline = cohort.subjects[0].baseline
     error = (model.reconstruct(baseline).data - baseline.image("T1w").data).abs().mean()
-    assert float(error) < 0.25 * float(baseline.image("T1w").data.mean())
+    assert float(error) < 0.35 * float(baseline.image("T1w").data.mean())
     assert model.history["loss"][-1] < 0.5 * model.history["loss"][0]
 
 
@@ -86,7 +86,7 @@ def test_forecasts_beat_no_change(model, newcomers, estimator, seen):
     copies = {s.id: s.scans[seen - 1].image("T1w") for s in newcomers}
     for anchored in (False, True):
         told = model.estimating(estimator, anchored=anchored)
-        assert volume_error(forecasts(told, newcomers, seen), newcomers) < 0.6 * volume_error(copies, newcomers)
+        assert volume_error(forecasts(told, newcomers, seen), newcomers) < 0.5 * volume_error(copies, newcomers)
 
 
 def test_two_scans_are_met_by_their_line(model, newcomers):

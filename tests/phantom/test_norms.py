@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from joblib import Parallel, delayed
+from scipy import stats
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort, Scan, Subject
@@ -49,10 +50,15 @@ def as_cohort(plans: list[Plan], volumes: list[list[dict[str, float]]], diagnosi
 
 
 @pytest.fixture(scope="module")
-def summary():
+def bands():
     plans = [plan_of(k) for k in range(PEOPLE)]
     volumes = Parallel(n_jobs=2, prefer="threads")(delayed(volumes_of)(plan) for plan in plans)
-    return band_summary(control_bands(as_cohort(plans, volumes))).set_index("structure")
+    return control_bands(as_cohort(plans, volumes))
+
+
+@pytest.fixture(scope="module")
+def summary(bands):
+    return band_summary(bands).set_index("structure")
 
 
 @pytest.mark.slow
@@ -64,15 +70,27 @@ def test_controls_run_inside_the_bands(summary, structure):
 
 
 @pytest.mark.slow
-def test_slopes_are_those_of_norms_and_rates(summary):
-    """Between people as in the norms; within people as the mean rates, which are steeper."""
-    rates = {"hippocampus_right": -1.4, "hippocampus_left": -1.4, "temporal_right": -0.6, "frontal_right": -0.45,
-             "white_matter": -0.3, "lateral_ventricle": 3.5}
-    for structure, rate in rates.items():
-        row = summary.loc[structure]
-        assert np.sign(row["slope_between"]) == np.sign(row["slope_within"]) == np.sign(row["norm_slope"])
-        # four standard errors of the mean of 28 rates, whose spread is about their mean
-        assert row["slope_within"] == pytest.approx(rate, abs=4 * abs(rate) / np.sqrt(PEOPLE))
+@pytest.mark.parametrize("structure", NORMS.groups("band"))
+def test_people_of_different_ages_differ_as_the_norms_do(bands, structure):
+    """A line through what people are over the norm of their age is level, within three standard errors."""
+    rows = bands[bands["structure"] == structure]
+    own = rows.assign(over=np.log(rows["mm3"] / rows["median"])).groupby("subject")[["age", "over"]].mean()
+    line = stats.linregress(own["age"], own["over"])
+    assert abs(line.slope) < 3 * line.stderr
+    assert abs(own["over"].mean()) < 3 * own["over"].std() / np.sqrt(PEOPLE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("structure", "row"), [
+    ("hippocampus_right", "hippocampus"), ("hippocampus_left", "hippocampus"), ("temporal_right", "temporal"),
+    ("frontal_right", "cortex"), ("white_matter", "white_matter"), ("lateral_ventricle", "lateral_ventricle"),
+])
+def test_people_change_at_the_rates_of_controls(bands, structure, row):
+    """Steeper than the norms fall; three standard errors of the mean of 28 people with the spread of the table."""
+    rows = bands[bands["structure"] == structure]
+    slopes = [100 * np.polyfit(one["age"], np.log(one["mm3"]), 1)[0] for _, one in rows.groupby("subject")]
+    mean, sd = ageing_parameters()[f"rate.CN.{row}"]
+    assert abs(np.mean(slopes) - mean) < 3 * sd / np.sqrt(PEOPLE)
 
 
 # the table and the arithmetic

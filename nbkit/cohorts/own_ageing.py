@@ -1,0 +1,91 @@
+"""Your own longitudinal T1w scans on the grid of the simulated cohorts: preprocessed, aligned, interpolated once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from nbkit.core.checks import require
+from nbkit.core.files import Cache
+from nbkit.core.protocols import Cohort, Scan, Subject
+from nbkit.data.check import read_own
+from nbkit.data.own_scans import MASK
+from nbkit.data.preprocess import Config, Source, prepare_files
+from nbkit.phantom.anatomy import load_template
+from nbkit.phantom.atlas import template_reference
+from nbkit.phantom.longitudinal import ageing_parameters, grid_for
+from nbkit.phantom.parameters import load_parameters
+
+CONTRAST, BRAIN = "T1w", f"{MASK}brain"
+
+
+def on_template(
+    cohort: Cohort, path: Path | str, profile: str, *, n_jobs: int = 1, cache: Cache | None = None,
+    progress: bool = True,
+) -> Cohort:
+    """The cohort of a BIDS folder or a CSV with every T1w scan prepared as the open ageing cohort is.
+
+    Brain by the mask of the session where there is one, else found; N4; white-matter peak at 1; rigidly laid on the
+    MNI grid of the profile, because an affine would change volumes in mm³. Each visit is aligned by itself. What is
+    made stays in the user's own cache, never in results. Visits without T1w or without an age are left out.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        As :func:`nbkit.cohorts.own_bids.build` or :func:`nbkit.cohorts.own_csv.build` gave it.
+    path : path
+        What it was read from.
+    profile : {"smoke", "laptop", "paper"}
+        Grids of 4, 3 and 1.5 mm.
+
+    Raises
+    ------
+    NbkitError
+        If nobody has a T1w scan with an age; by file, whatever preprocessing refuses.
+    """
+    parameters = ageing_parameters()
+    shape, affine = grid_for(profile, parameters)
+    files = _files(read_own(path).table)
+    visits = [scan for subject in cohort for scan in subject.scans if _usable(scan, files)]
+    require(
+        bool(visits), f"{cohort.name}: scans", expected="T1w images of visits with an age", found="none",
+        remedy="Add T1w images and ages; other contrasts do not help a model of ageing.",
+    )
+    sources = [Source(s.subject, s.session, *files[s.subject, s.session]) for s in visits]
+    prepared = prepare_files(
+        sources, template_reference(load_template(load_parameters())), shape=shape, affine=affine,
+        config=Config(alignment="rigid"), cache=cache, n_jobs=n_jobs, progress=progress,
+    )
+    made = {(s.subject, s.session): s for s in prepared}
+    subjects = tuple(filter(None, (_subject(subject, made) for subject in cohort)))
+    grid = {"shape": list(shape), "spacing_mm": [abs(float(affine[i, i])) for i in range(3)]}
+    return replace(cohort, subjects=subjects, provenance={
+        **cohort.provenance, "kind": "own scans, preprocessed", "grid": grid, "scans": len(visits),
+        "intensity": "1 = white-matter peak of the scan, 0 outside the brain", "alignment": "each visit by itself, rigid",
+    })
+
+
+def _files(table: pd.DataFrame) -> dict[tuple[str, str], tuple[Path, Path | None]]:
+    """T1w file and brain mask, if any, by subject and session."""
+    by_contrast = {
+        name: {(r.subject, r.session): Path(r.file) for r in rows.itertuples()}
+        for name, rows in table.groupby("contrast")
+    }
+    masks = by_contrast.get(BRAIN, {})
+    return {visit: (file, masks.get(visit)) for visit, file in by_contrast.get(CONTRAST, {}).items()}
+
+
+def _usable(scan: Scan, files: Mapping[tuple[str, str], object]) -> bool:
+    return scan.age is not None and (scan.subject, scan.session) in files
+
+
+def _subject(subject: Subject, made: Mapping[tuple[str, str], Scan]) -> Subject | None:
+    """The subject with prepared scans; None when there is none."""
+    scans = tuple(
+        replace(scan, images=made[scan.subject, scan.session].images, masks=made[scan.subject, scan.session].masks)
+        for scan in subject.scans if (scan.subject, scan.session) in made
+    )
+    return replace(subject, scans=scans) if scans else None

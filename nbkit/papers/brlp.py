@@ -1,0 +1,459 @@
+"""BrLP: brains at other ages by diffusion in the latent space of an autoencoder, told where volumes are heading.
+
+Puglisi, Alexander and Ravì, "Brain Latent Progression" (MICCAI 2024), settings from the authors' public code. Four parts:
+an autoencoder, handed in trained; a denoiser of its latents that knows age, sex, diagnosis and regional volumes; a
+ControlNet that shows it the person's starting latent; a model of how the volumes will go. Latents drawn from several
+noises are averaged (latent average stabilisation), and their spread tells how sure a forecast is.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+import torch
+
+from nbkit.core.checks import known, require
+from nbkit.core.config import Settings
+from nbkit.core.device import autocast, fast_half, pick_device
+from nbkit.core.protocols import Cohort, Scan, Subject
+from nbkit.core.seeds import torch_generator
+from nbkit.core.volume import Volume
+from nbkit.data.splits import subject_hash
+from nbkit.metrics.regions import by_structure, regional_volumes
+from nbkit.nets.autoencoder import Autoencoder, LatentSpace
+from nbkit.nets.latent_diffusion import NOISE_STEPS, PREDICTIONS, LatentDiffusion
+from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
+from nbkit.training.loop import StripRule, train
+from nbkit.training.progression import Progression, fit_progression
+from nbkit.training.steps import PlainStep
+
+GROUPS: Mapping[str, str] = {"CN": "CN", "SMC": "CN", "EMCI": "MCI", "MCI": "MCI", "LMCI": "MCI", "AD": "AD"}
+"""The published diagnosis that each of ours counts as."""
+CODES: Mapping[str, float] = {"CN": 0.0, "MCI": 0.5, "AD": 1.0}
+SEXES: Mapping[str, float] = {"F": 0.0, "M": 1.0, "unknown": 0.5}
+"""Not stated."""
+CORTEX = ("frontal", "parietal", "temporal", "occipital", "limbic")
+SCHEDULES = ("constant", "linear")
+
+
+class Segmenter(Protocol):
+    """Measures regions where scans carry no labels."""
+
+    def volumes(self, image: Volume, *, mask: Volume) -> Mapping[str, float]:
+        """mm³ by region."""
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """Settings; defaults as published where stated.
+
+    Attributes
+    ----------
+    contrast : str
+    regions : tuple of str
+        Structures whose volumes the denoiser is told; "cortex" is the sum of the lobes and the limbic cortex.
+    widths, attention, res_blocks, groups, embedding
+        Of the denoiser and its ControlNet (:class:`nbkit.nets.latent_diffusion.LatentDiffusion`).
+    betas : tuple of float
+    prediction : str
+        Published: "epsilon". Small profiles use "v_prediction", whose error does not grow with the noise: a denoiser
+        of few steps that predicts noise multiplies its error by a hundred where the noise is strongest.
+    diffusion_steps, control_steps : int
+        Updates; published: 5 epochs of 11 730 scans in batches of 16. That of the ControlNet is not stated apart.
+    batch : int
+    learning_rate : float
+        Of AdamW. Small profiles take few steps, hence their larger rate.
+    schedule : {"constant", "linear"}
+        Published: constant. Small profiles let the rate fall to zero.
+    samples : int
+        Latents averaged per forecast (m); 64 in the published tables.
+    ddim_steps : int
+    margin : float
+        Years beyond the ages of the training scans up to which forecasts are made; our choice.
+    half : bool or None
+        bfloat16 autocast; None: where this machine is faster with it.
+    """
+
+    contrast: str = "T1w"
+    regions: tuple[str, ...] = ("cortex", "hippocampus", "amygdala", "white_matter", "lateral_ventricle")
+    widths: tuple[int, ...] = (256, 512, 768)
+    attention: tuple[bool, ...] = (False, True, True)
+    res_blocks: int = 2
+    groups: int = 32
+    embedding: int = 256
+    betas: tuple[float, float] = (0.0015, 0.0205)
+    prediction: str = "epsilon"
+    diffusion_steps: int = 3_666
+    control_steps: int = 3_666
+    batch: int = 16
+    learning_rate: float = 2.5e-5
+    schedule: str = "constant"
+    samples: int = 64
+    ddim_steps: int = 25
+    margin: float = 10.0
+    half: bool | None = None
+    device: str = "auto"
+    seed: int = 7
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "widths": (8, 8, 8), "attention": (False, False, True), "res_blocks": 1, "groups": 4, "embedding": 8,
+            "prediction": "v_prediction", "diffusion_steps": 30, "control_steps": 30, "batch": 2,
+            "learning_rate": 2e-3, "schedule": "linear", "samples": 2, "ddim_steps": 4,
+        },
+        "laptop": {
+            "widths": (32, 64, 64), "attention": (False, True, True), "res_blocks": 1, "groups": 8, "embedding": 32,
+            "prediction": "v_prediction", "diffusion_steps": 1_000, "control_steps": 1_000, "batch": 4,
+            "learning_rate": 1e-3, "schedule": "linear", "samples": 4, "ddim_steps": 10,
+        },
+    }
+
+    def __post_init__(self) -> None:
+        known(self.schedule, SCHEDULES, "Config: schedule")
+        known(self.prediction, PREDICTIONS, "Config: prediction")
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """One age of a person's future with the spread of the samples it was averaged from.
+
+    Parameters
+    ----------
+    age : float
+    image, sd : Volume
+        The average latent decoded, and the standard deviation of every voxel over the decoded samples.
+    measured : mapping of str to float
+        What the caller's measure reads from `image` (e.g. mm³ by region).
+    draws : mapping of str to numpy.ndarray
+        The same from each sample, (samples,).
+    """
+
+    age: float
+    image: Volume
+    sd: Volume
+    measured: Mapping[str, float]
+    draws: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class _Examples:
+    """Training scans: latents (N, C, x, y, z), contexts (N, K), ages (N,) and pairs of a scan and a later one."""
+
+    latents: torch.Tensor
+    contexts: torch.Tensor
+    ages: torch.Tensor
+    pairs: tuple[tuple[int, int], ...]
+
+
+class BrLP:
+    """A :class:`~nbkit.core.protocols.TrajectoryModel` that draws latents under control.
+
+    Parameters
+    ----------
+    config : Config, optional
+    space : LatentSpace
+        A trained autoencoder; saved with the model.
+    segmenter : Segmenter, optional
+        Measures the volumes of every scan, in training and later; by default the labels of the scans are counted.
+    """
+
+    def __init__(
+        self, config: Config | None = None, *, space: LatentSpace | None = None, segmenter: Segmenter | None = None
+    ) -> None:
+        self.config = config or Config()
+        self.device = pick_device(self.config.device)
+        self.space, self.segmenter = space, segmenter
+        self.net: LatentDiffusion | None = None
+        self.progression: Progression | None = None
+        self.ranges = np.empty((0, 2))
+        self.ages = (float("nan"), float("nan"))
+        self.sexes: dict[str, str] = {}
+        self.trained_on = ""
+        self.history: dict[str, Any] = {}
+
+    def fit(self, cohort: Cohort) -> Self:
+        """Learn the courses of volumes, then the denoiser from all scans, then its ControlNet from pairs of scans.
+
+        Raises
+        ------
+        NbkitError
+            Without a trained autoencoder; if a scan has no age, no labels (and there is no segmenter), lacks a region
+            or lies on another grid; if nobody was scanned twice.
+        """
+        space = self._space()
+        volumes = [np.array([self.volumes(scan) for scan in subject.scans]) for subject in cohort]
+        years = [[_age(scan) for scan in subject.scans] for subject in cohort]
+        groups = [_group(subject.diagnosis) for subject in cohort]
+        self.progression = fit_progression(years, volumes, groups, regions=self.config.regions)
+        together = np.concatenate(volumes)
+        self.ranges = np.stack([together.min(axis=0), together.max(axis=0)], axis=1)
+        self.ages = (min(map(min, years)), max(map(max, years)))
+        examples = self._examples(cohort, volumes)
+        self.net = self._build(space).to(self.device)
+        self.history = {"diffusion": self._learn("diffusion", examples, self.config.diffusion_steps)}
+        self.net.start_control()
+        self.net.unet.requires_grad_(False)
+        self.history["control"] = self._learn("control", examples, self.config.control_steps)
+        self.net.unet.requires_grad_(True)
+        self.trained_on = subject_hash(cohort.ids)
+        return self
+
+    def volumes(self, scan: Scan) -> np.ndarray:
+        """mm³ of each of Config.regions, from the segmenter or, without one, from the scan's labels."""
+        where = f"{scan.subject}/{scan.session}"
+        if self.segmenter is not None:
+            found = self.segmenter.volumes(scan.image(self.config.contrast), mask=scan.mask("brain"))
+        else:
+            require(
+                scan.labels is not None, f"{where}: labels", expected="a label map, or a segmenter", found="neither",
+                remedy="Hand a trained segmenter to BrLP(segmenter=...), or use scans with labels.",
+            )
+            found = regional_volumes(scan.labels, scan.label_names)
+        sums = by_structure(found)
+        parts = [CORTEX if name == "cortex" else (name,) for name in self.config.regions]
+        return np.array([sum(sums[known(p, sums, f"{where}: region")] for p in names) for names in parts])
+
+    def telling(self, cohort: Cohort) -> Self:
+        """The same trained model, told the sexes of these subjects, which scans do not carry; others stay unknown."""
+        twin = copy.copy(self)
+        twin.sexes = {subject.id: subject.sex for subject in cohort if subject.sex is not None}
+        return twin
+
+    def sampling(self, **changes: Any) -> Self:
+        """The same trained model with other settings of prediction, e.g. ``samples=1``, ``ddim_steps=50``."""
+        for name in changes:
+            known(name, ("samples", "ddim_steps", "margin"), "BrLP.sampling")
+        twin = copy.copy(self)
+        twin.config = self.config.changed(**changes)
+        return twin
+
+    def expected_volumes(self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str) -> np.ndarray:
+        """mm³ (n, R) of Config.regions at `ages`, that the denoiser is told of."""
+        model, seen = self._fitted(), np.array([self.volumes(scan) for scan in history])
+        return model.predict(_group(diagnosis), seen_ages=[_age(s) for s in history], seen=seen, ages=ages)
+
+    def predict(self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str) -> list[Volume]:
+        """One image per age (years), given the scans seen so far: the average of the samples decoded.
+
+        The starting latent is that of the last scan not after the age asked for. Of pairs in which the second scan is
+        the earlier one the ControlNet has seen none: ages before the first scan are guesses.
+        """
+        latents = self._draw(history, ages, diagnosis)
+        return [self._decode(z.mean(dim=0), history, age) for z, age in zip(latents, ages, strict=True)]
+
+    def predict_with_uncertainty(
+        self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str, *,
+        measure: Callable[[Volume], Mapping[str, float]] = lambda image: {},
+    ) -> list[Forecast]:
+        """Images with the spread of the samples they are averaged from, and of what `measure` reads from them.
+
+        ``measure(image) -> {name: value}`` gives e.g. a segmenter's volumes in mm³. The spread is that of one sample,
+        due to its noise alone: neither the volumes told nor the weights vary.
+        """
+        require(
+            self.config.samples > 1, "BrLP: Config.samples", expected="at least 2 for a spread",
+            found=self.config.samples, remedy="Raise Config.samples, or use sampling(samples=...).",
+        )
+        latents = self._draw(history, ages, diagnosis)
+        return [self._forecast(z, history, age, measure) for z, age in zip(latents, ages, strict=True)]
+
+    def save(self, path: Path) -> None:
+        """Write weights, autoencoder, settings and every constant learned into the folder `path`."""
+        progression, space = self._fitted(), self._space()
+        tensors = _tensors(self.net, space) | {"latent_scale": torch.tensor([space.scale], dtype=torch.float64)}
+        constants = {
+            **space.constants(), "autoencoder": _architecture(space.net), "ages": list(self.ages),
+            "ranges": self.ranges.tolist(), "progression": progression.constants(),
+            "segmented": self.segmenter is not None,
+        }
+        save_checkpoint(
+            path, tensors, system="BrLP", config=self.config.as_dict(), constants=constants,
+            training_subjects=self.trained_on,
+        )
+
+    @classmethod
+    def load(cls, path: Path, *, segmenter: Segmenter | None = None) -> Self:
+        """Read what :meth:`save` wrote; missing, unexpected or inconsistent parts are refused by name.
+
+        A model trained with a segmenter's volumes needs one again, and one trained without refuses it.
+        """
+        tensors, record = load_checkpoint(path, system="BrLP")
+        constants = record["constants"]
+        for name in ("autoencoder", "ages", "ranges", "progression", "segmented"):
+            known(name, constants, f"{path}: constants")
+        require(
+            constants["segmented"] == (segmenter is not None), f"{path}: segmenter",
+            expected="one, as in training" if constants["segmented"] else "none, as in training",
+            found="none" if segmenter is None else "one",
+            remedy="Volumes must be measured as in training: BrLP.load(path, segmenter=...) or without.",
+        )
+        space = LatentSpace.from_constants(Autoencoder(**constants["autoencoder"]), constants, where=str(path))
+        model = cls(Config.from_dict(record["config"]), space=space, segmenter=segmenter)
+        model.net = model._build(space)
+        check_tensors(tensors, _tensors(model.net, space) | {"latent_scale": torch.empty(1)}, str(path))
+        require(
+            float(tensors["latent_scale"]) == space.scale, f"{path}: latent_scale",
+            expected=f"{float(tensors['latent_scale'])!r}, as beside the weights", found=repr(space.scale),
+            remedy="model.json belongs to other weights: save the model again.",
+        )
+        for prefix, net in (("net.", model.net), ("space.", space.net)):
+            net.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+            net.to(model.device)
+        model.progression = Progression.from_constants(constants["progression"], where=str(path))
+        model.ranges, model.ages = np.array(constants["ranges"]), tuple(constants["ages"])
+        model.trained_on = record["training_subjects"]
+        return model
+
+    def _space(self) -> LatentSpace:
+        require(
+            self.space is not None, "BrLP: space", expected="a trained autoencoder", found="none",
+            remedy="Give BrLP(config, space=...) the LatentSpace of a fitted MRExtrap.",
+        )
+        return self.space
+
+    def _fitted(self) -> Progression:
+        require(
+            self.progression is not None, "BrLP", expected="a fitted model", found="an unfitted one",
+            remedy="Call fit(cohort) or BrLP.load(path) first.",
+        )
+        return self.progression
+
+    def _build(self, space: LatentSpace) -> LatentDiffusion:
+        c = self.config
+        return LatentDiffusion(
+            space.latent_shape[0], covariates=3 + len(c.regions), widths=c.widths, attention=c.attention,
+            res_blocks=c.res_blocks, groups=c.groups, embedding=c.embedding, betas=c.betas, prediction=c.prediction,
+            seed=c.seed,
+        )
+
+    def _context(self, age: float, sex: str | None, diagnosis: str, volumes: np.ndarray) -> torch.Tensor:
+        low, high = self.ranges.T
+        told = SEXES[known(sex or "unknown", SEXES, "BrLP: sex")]
+        shares = (volumes - low) / np.maximum(high - low, 1e-9)
+        return torch.tensor([age / 100, told, CODES[_group(diagnosis)], *shares], dtype=torch.float32)
+
+    def _examples(self, cohort: Cohort, volumes: Sequence[np.ndarray]) -> _Examples:
+        visits: list[tuple[Subject, Scan, np.ndarray]] = [
+            (p, scan, row) for p, rows in zip(cohort, volumes, strict=True) for scan, row in zip(p.scans, rows, strict=True)
+        ]
+        contexts = [self._context(_age(s), p.sex, s.diagnosis or p.diagnosis, row) for p, s, row in visits]
+        latents = [self.space.encode(scan.image(self.config.contrast)) for _, scan, _ in visits]
+        pairs = tuple(
+            (i, j) for i, (a, first, _) in enumerate(visits) for j, (b, second, _) in enumerate(visits)
+            if a is b and _age(first) < _age(second)
+        )
+        ages = torch.tensor([_age(scan) for _, scan, _ in visits])
+        return _Examples(torch.stack(latents), torch.stack(contexts), ages, pairs)
+
+    def _learn(self, stage: str, examples: _Examples, steps: int) -> dict[str, Any]:
+        c, net = self.config, self.net.control if stage == "control" else self.net.unet
+        optimiser = torch.optim.AdamW(net.parameters(), lr=c.learning_rate)
+        step = PlainStep(
+            self.net, optimiser, loss=lambda net, batch: {"total": net.loss(*batch[:4], start=batch[4])},
+            device=self.device, half=fast_half(self.device) if c.half is None else c.half,
+        )
+
+        def begin(number: int) -> None:
+            left = 1 - (number - 1) / steps if c.schedule == "linear" else 1.0
+            optimiser.param_groups[0]["lr"] = c.learning_rate * left
+
+        def batches(number: int) -> Iterable[tuple[torch.Tensor | None, ...]]:
+            yield tuple(x if x is None else x.to(self.device) for x in self._batch(stage, examples, number))
+
+        history = train(step, batches, epochs=steps, rule=StripRule(), begin=begin, label=f"BrLP {stage}")
+        return history.as_dict()
+
+    def _batch(self, stage: str, examples: _Examples, number: int) -> tuple[torch.Tensor | None, ...]:
+        """Latents, noise, noise steps, contexts and, for the ControlNet, starting latents with their map of age."""
+        rng, count = torch_generator(self.config.seed, stage, number), self.config.batch
+        if stage == "control":
+            picked = torch.tensor(examples.pairs)[torch.randint(len(examples.pairs), (count,), generator=rng)]
+            first, second = picked.T
+            start = _with_map(examples.latents[first], examples.ages[first])
+        else:
+            second, start = torch.randint(len(examples.latents), (count,), generator=rng), None
+        z = examples.latents[second]
+        noise, t = torch.randn(z.shape, generator=rng), torch.randint(NOISE_STEPS, (count,), generator=rng)
+        return z, noise, t, examples.contexts[second], start
+
+    def _draw(self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str) -> torch.Tensor:
+        """Samples (n, m, C, x, y, z) on the CPU; each depends on the seed, person, age and its number alone."""
+        require(len(history) > 0, "BrLP: history", expected="at least one scan", found="none", remedy="Give one.")
+        c, seen, space = self.config, sorted(history, key=_age), self._space()
+        volumes = self.expected_volumes(seen, [self._checked(age) for age in ages], diagnosis)
+        sex = self.sexes.get(seen[0].subject)
+        contexts = torch.stack([self._context(a, sex, diagnosis, v) for a, v in zip(ages, volumes, strict=True)])
+        latents = {i: space.encode(scan.image(c.contrast)) for i, scan in enumerate(seen)}
+        nearest = [max((i for i, scan in enumerate(seen) if scan.age <= age), default=0) for age in ages]
+        starts = _with_map(torch.stack([latents[i] for i in nearest]), torch.tensor([_age(seen[i]) for i in nearest]))
+        noise = torch.stack([
+            torch.randn(space.latent_shape, generator=torch_generator(c.seed, "sample", seen[0].subject, float(age), k))
+            for age in ages for k in range(c.samples)
+        ])
+        rows = torch.arange(len(ages)).repeat_interleave(c.samples)
+        drawn = [self._denoise(noise[i], contexts[rows[i]], starts[rows[i]]) for i in torch.arange(len(rows)).split(c.batch)]
+        return torch.cat(drawn).unflatten(0, (len(ages), c.samples))
+
+    def _denoise(self, noise: torch.Tensor, context: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+        c = self.config
+        noise, context, start = (x.to(self.device) for x in (noise, context, start))
+        with autocast(self.device, fast_half(self.device) if c.half is None else c.half):
+            return self.net.eval().sample(noise, context, steps=c.ddim_steps, start=start).float().cpu()
+
+    def _forecast(self, latents: torch.Tensor, history: Sequence[Scan], age: float, measure: Callable) -> Forecast:
+        images = [self._decode(z, history, age) for z in latents]
+        image, found = self._decode(latents.mean(dim=0), history, age), [measure(i) for i in images]
+        sd = torch.stack([i.data for i in images]).std(dim=0)
+        draws = {name: np.array([f[name] for f in found]) for name in found[0]}
+        return Forecast(float(age), image, image.with_data(sd, "standard deviation"), measure(image), draws)
+
+    def _decode(self, z: torch.Tensor, history: Sequence[Scan], age: float) -> Volume:
+        image = self.space.decode(z, step=f"BrLP at {age:g} years")
+        masks = [scan.mask("brain").data.bool() for scan in history if "brain" in scan.masks]
+        inside = torch.stack(masks).any(dim=0) if len(masks) == len(history) else 1
+        return replace(image, data=image.data.clamp(min=0) * inside)
+
+    def _checked(self, age: float) -> float:
+        low, high = self.ages[0] - self.config.margin, self.ages[1] + self.config.margin
+        require(
+            low <= age <= high, "BrLP: ages", expected=f"ages from {low:g} to {high:g} years", found=f"{age:g}",
+            remedy="Forecasts are not made further from the training ages than Config.margin.",
+        )
+        return float(age)
+
+
+def _age(scan: Scan) -> float:
+    require(
+        scan.age is not None, f"{scan.subject}/{scan.session}: age", expected="an age in years", found="none",
+        remedy="Add the age to the table of scans, or leave this scan out.",
+    )
+    return float(scan.age)
+
+
+def _group(diagnosis: str) -> str:
+    return GROUPS[known(diagnosis, GROUPS, "BrLP: diagnosis")]
+
+
+def _with_map(latents: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
+    """Latents (B, C, x, y, z) and a map of their age / 100 as one more channel."""
+    age = (ages / 100).float().view(-1, 1, 1, 1, 1)
+    return torch.cat([latents, age.expand(-1, 1, *latents.shape[2:])], dim=1)
+
+
+def _tensors(net: LatentDiffusion, space: LatentSpace) -> dict[str, torch.Tensor]:
+    named = {f"net.{name}": value for name, value in net.state_dict().items()}
+    return named | {f"space.{name}": value for name, value in space.net.state_dict().items()}
+
+
+def _architecture(net: Autoencoder) -> dict[str, Any]:
+    """Arguments that build the autoencoder again."""
+    encoder = net.net.encoder
+    return {
+        "widths": list(encoder.channels), "res_blocks": encoder.num_res_blocks[0], "groups": encoder.norm_num_groups,
+        "latent_channels": net.latent_channels, "dimensions": encoder.spatial_dims,
+    }
