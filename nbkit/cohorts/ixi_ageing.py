@@ -138,7 +138,8 @@ def _people(path: Path, wanted: Collection[str]) -> dict[str, tuple[str, float]]
     with path.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     check_keys(("MRID", "Age", "Sex"), rows[0] if rows else (), f"{path}: column")
-    table = {row["MRID"]: (known(row["Sex"], SEXES, f"{path}: Sex of {row['MRID']}"), float(row["Age"])) for row in rows}
+    where = f"{path}: Sex of"
+    table = {row["MRID"]: (known(row["Sex"], SEXES, f"{where} {row['MRID']}"), float(row["Age"])) for row in rows}
     absent = sorted(set(wanted) - set(table))
     require(
         not absent, f"{path}", expected="age and sex of everybody", found=f"none for {', '.join(absent)}",

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
+import numpy as np
+
 from nbkit.core.checks import closest, known, require
 from nbkit.core.volume import Volume
 
@@ -126,6 +128,28 @@ class Cohort:
     def subset(self, ids: Iterable[str]) -> Cohort:
         """The cohort restricted to `ids`, in the order given."""
         return replace(self, subjects=tuple(self.subject(i) for i in ids))
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """One age of a person's future with its uncertainty.
+
+    Parameters
+    ----------
+    age : float
+    image, sd : Volume
+        What is expected, and the standard deviation of every voxel over the futures drawn.
+    measured : mapping of str to float
+        What the caller's measure reads from `image` (e.g. mm³ by region).
+    draws : mapping of str to numpy.ndarray
+        The same from each future drawn, (draws,).
+    """
+
+    age: float
+    image: Volume
+    sd: Volume
+    measured: Mapping[str, float]
+    draws: Mapping[str, np.ndarray]
 
 
 @runtime_checkable

@@ -104,7 +104,8 @@ class GroupFrame:
         require(
             np.isfinite(age) and low <= age <= high, f"{where}: age",
             expected=f"{low:.1f} to {high:.1f} years (the group's {self.youngest:.1f} to {self.oldest:.1f}, and "
-            f"{beyond:g} beyond)", found=age, remedy="Ask for an age that the group has, or fit with scans of that age.",
+            f"{beyond:g} beyond)", found=age,
+            remedy="Ask for an age that the group has, or fit with scans of that age.",
         )
         return float(age)
 

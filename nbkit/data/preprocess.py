@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import SimpleITK as sitk
@@ -53,8 +53,6 @@ class Config(Settings):
     alignment: Literal["affine", "similarity", "rigid"] = "affine"
     bias_mm: float = 6.0
     bias_iterations: tuple[int, ...] = (50, 50, 50)
-
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def __post_init__(self) -> None:
         known(self.alignment, DEGREES, "preprocess.Config: alignment")
@@ -251,8 +249,8 @@ def white_matter_peak(image: Volume, inside: Volume) -> float:
         remedy="Check that the mask belongs to the image.",
     )
     counts, edges = np.histogram(values, bins=256, range=(0, float(np.quantile(values, 0.995))))
-    smooth = ndimage.gaussian_filter1d(np.pad(counts, 16).astype(float), 4)
-    peaks, _ = signal.find_peaks(smooth, prominence=0.05 * smooth.max())
+    smooth = ndimage.gaussian_filter1d(np.pad(counts, 16).astype(float), 2)
+    peaks, _ = signal.find_peaks(smooth, prominence=0.03 * smooth.max())
     return float((edges[:-1] + edges[1:])[peaks[-1] - 16] / 2)
 
 

@@ -19,7 +19,7 @@ from nbkit.geometry.pyramid import Factor, block, block_affine, pad_to_multiple,
 from nbkit.geometry.similarity import lncc, mse
 from nbkit.geometry.warp import Displacement, warp
 
-_SQUARINGS = 3
+_SQUARINGS = 4
 """While optimising: first steps stay below half a voxel up to 8 voxels of the velocity's grid. Fixed, because a
 number taken from the largest vector of a batch would let each subject's result depend on its neighbours."""
 _MOMENTUM, _MEMORY = 0.9, 0.99
@@ -38,7 +38,8 @@ class Config(Settings):
     window : int
         Width of the cube of local correlation, in voxels of each level.
     levels_mm, iterations : tuple
-        Spacing of each level, coarse to fine (never finer than the images), and its number of steps.
+        Spacing of each level, coarse to fine, and its number of steps. The last level is never finer than the
+        images, the one before never finer than two of their voxels, and so on: no level repeats another.
     velocity_mm : float
         Finest spacing of the velocity while it is optimised.
     step : float
@@ -162,7 +163,9 @@ def register(
     check_matrix(affine, "register: affine")
     moving, fixed = _checked(moving, fixed)
     velocity, grid = None, None
-    for mm, iterations in zip(config.levels_mm, config.iterations, strict=True):
+    finest = float(np.linalg.norm(affine[:3, :3], axis=0).min())
+    for k, (mm, iterations) in enumerate(zip(config.levels_mm, config.iterations, strict=True)):
+        mm = max(mm, finest * (len(config.levels_mm) - k))
         level = _level(moving, fixed, affine, mm, config)
         velocity = _on_grid(velocity, grid, level.shape, level.velocity_affine, like=fixed)
         velocity, grid = _optimise(velocity, level, iterations, config), level.velocity_affine

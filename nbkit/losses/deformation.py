@@ -9,7 +9,7 @@ from nbkit.geometry.warp import Displacement, check_field
 
 
 def smoothness(displacement_mm: Displacement, *, affine: np.ndarray) -> torch.Tensor:
-    """Mean over the grid of ‖∇u‖², the nine squared derivatives ∂uᵢ/∂xⱼ in mm per mm, by forward differences.
+    """‖∇u‖²/9: mean over the grid of the nine squared derivatives ∂uᵢ/∂xⱼ, mm per mm, by forward differences.
 
     Parameters
     ----------
@@ -21,22 +21,22 @@ def smoothness(displacement_mm: Displacement, *, affine: np.ndarray) -> torch.Te
     Returns
     -------
     torch.Tensor
-        (B,), the same in any frame. VoxelMorph's squared "Grad" divides by the three axes, this does not.
+        (B,), the same in any frame; of voxels of 1 mm the same as VoxelMorph's squared "Grad".
     """
     check_field(displacement_mm, "smoothness: displacement_mm")
     spacing = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
     slopes = (displacement_mm.diff(dim=axis + 2) / float(mm) for axis, mm in enumerate(spacing))
-    return sum(3 * slope.square().flatten(1).mean(dim=1) for slope in slopes)
+    return sum(slope.square().flatten(1).mean(dim=1) for slope in slopes) / 3
 
 
 def magnitude(displacement_mm: Displacement) -> torch.Tensor:
-    """Mean over the grid of ‖u‖² in mm²; u is (B, 3, X, Y, Z) in mm, the result (B,)."""
+    """‖u‖²/3: mean over the grid of the three squared components, mm²; (B, 3, X, Y, Z) in mm -> (B,)."""
     check_field(displacement_mm, "magnitude: displacement_mm")
-    return 3 * displacement_mm.square().flatten(1).mean(dim=1)
+    return displacement_mm.square().flatten(1).mean(dim=1)
 
 
 class MovingAverage:
-    """Running mean ū of the displacements seen last, whose size ‖ū‖² keeps a template in the middle of its group.
+    """Running mean ū of the displacements seen last; its :func:`magnitude` keeps a template amid its group.
 
     The k-th field enters with weight 1 / min(k, `cap`); until `cap` fields were seen the mean is shrunk by k / `cap`.
     Source: the "mean stream" of Dalca et al., NeurIPS 2019, as Dey et al., ICCV 2021 (Atlas-GAN) use it.
@@ -51,7 +51,7 @@ class MovingAverage:
         self.cap, self.count, self.mean = cap, 0, None
 
     def __call__(self, displacement_mm: Displacement) -> torch.Tensor:
-        """Take in a batch u (B, 3, X, Y, Z), mm; give ‖ū‖² per voxel (mm²), the same (B,) for all its subjects.
+        """Take in a batch u (B, 3, X, Y, Z), mm; give the magnitude of ū (mm²), the same (B,) for all.
 
         The slope reaches the new fields only; those before are constants.
         """

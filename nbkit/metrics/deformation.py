@@ -1,13 +1,11 @@
-"""What a deformation does to space: folds, and growth by region. One value per field."""
+"""Whether a deformation folds space, and how far it stays from folding. One value per field."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 import torch
 
-from nbkit.core.checks import check_labels, require
+from nbkit.core.checks import require
 from nbkit.geometry.flow import jacobian_determinant
 from nbkit.geometry.warp import Displacement
 
@@ -49,41 +47,6 @@ def smallest_jacobian(
     if mask is not None:
         values = values.masked_fill(~_fitting(mask.bool(), values, "smallest_jacobian: mask"), torch.inf)
     return values.flatten(1).amin(dim=1)
-
-
-def log_jacobian_by_region(
-    displacement_mm: Displacement, labels: torch.Tensor, names: Mapping[int, str], *, affine: np.ndarray
-) -> dict[str, torch.Tensor]:
-    """Mean logarithm of the Jacobian determinant of x -> x + u(x) in each region, by name.
-
-    For a field that pulls back, as everywhere here, it is minus the local logarithmic growth; give the field of the
-    inverse to read growth.
-
-    Parameters
-    ----------
-    displacement_mm : torch.Tensor
-        u (B, 3, X, Y, Z) in mm, world components, without folds.
-    labels : torch.Tensor
-        (B, 1, X, Y, Z) whole numbers on the grid of u, with B = 1 for one map for all.
-    names : mapping of int to str
-        Codes that count.
-    affine : numpy.ndarray
-        4×4 voxel-to-world (mm).
-
-    Returns
-    -------
-    dict of str to torch.Tensor
-        (B,) float64 each; NaN where a region has no voxel.
-    """
-    check_labels(labels, "log_jacobian_by_region: labels")
-    growth = jacobian_determinant(displacement_mm.double(), affine=affine).log()[:, None]
-    labels = _fitting(labels, growth, "log_jacobian_by_region: labels")
-    return {name: _mean(growth, labels == code) for code, name in names.items()}
-
-
-def _mean(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    kept = torch.where(where, values, values.new_zeros(()))
-    return kept.sum(dim=(1, 2, 3, 4)) / where.sum(dim=(1, 2, 3, 4))
 
 
 def _fitting(mask: torch.Tensor, like: torch.Tensor, where: str) -> torch.Tensor:

@@ -36,6 +36,13 @@ class Autoencoder(nn.Module):
         Of the group normalisation; divides every width.
     dimensions : {2, 3}
 
+    Attributes
+    ----------
+    arguments : dict
+        What it was built from: ``Autoencoder(**net.arguments)`` is another of the same shape.
+    factor : int
+        Voxels along an edge of a latent cell.
+
     Raises
     ------
     NbkitError
@@ -52,6 +59,10 @@ class Autoencoder(nn.Module):
             expected=f"a divisor of every width of {tuple(widths)}", found=groups,
             remedy="Lower groups, or use widths that are multiples of it.",
         )
+        self.arguments = {
+            "widths": tuple(widths), "latent_channels": latent_channels, "res_blocks": res_blocks, "groups": groups,
+            "dimensions": dimensions,
+        }
         self.factor, self.latent_channels = 2 ** (len(widths) - 1), latent_channels
         self.net = AutoencoderKL(
             spatial_dims=dimensions, in_channels=1, out_channels=1, channels=tuple(widths),

@@ -54,8 +54,9 @@ class Config(Settings):
     window : int
         Cube of the local correlation, in voxels (9).
     adversarial, similarity, smooth, size, drift : float
-        Weights of the generator's terms: LSGAN (0.1), 1 − squared local correlation (1), ‖∇u‖² (1), ‖u‖² per mm²
-        (0.01; published in voxels of 1 mm), and ‖moving average of u‖² per mm² (1).
+        Weights of the generator's terms: (D − 1)² (0.1), 1 − squared local correlation (1), :func:`smoothness` (1),
+        :func:`magnitude` (0.01) and the magnitude of the moving average (1). The last two are per mm², published in
+        voxels of 1 mm.
     drift_memory : int
         Fields in the moving average (100).
     r1 : float
@@ -320,7 +321,8 @@ class AtlasLosses:
         c, moved, u = self.config, made["moved"], Displacement(made["displacement"])
         fake = jitter(moved, batch["draws"][2:], shift=c.shift)
         terms = {
-            "adversarial": lsgan_generator(critic(fake, batch["condition"])),
+            # the public code halves the discriminator's squares only
+            "adversarial": 2 * lsgan_generator(critic(fake, batch["condition"])),
             "similarity": 1 - lncc(moved.float(), batch["image"], window=c.window),
             "smooth": smoothness(u, affine=self.affine), "size": magnitude(u), "drift": self.drift(u),
         }

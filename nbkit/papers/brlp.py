@@ -1,8 +1,8 @@
 """BrLP: brains at other ages by diffusion in the latent space of an autoencoder, told where volumes are heading.
 
-Puglisi, Alexander and Ravì, "Brain Latent Progression" (MICCAI 2024), settings from the authors' public code. Four parts:
-an autoencoder, handed in trained; a denoiser of its latents that knows age, sex, diagnosis and regional volumes; a
-ControlNet that shows it the person's starting latent; a model of how the volumes will go. Latents drawn from several
+Puglisi, Alexander and Ravì, "Brain Latent Progression" (MICCAI 2024); settings from the authors' public code. Four
+parts: an autoencoder, handed in trained; a denoiser of its latents that knows age, sex, diagnosis and regional volumes;
+a ControlNet that shows it the person's starting latent; a model of how the volumes will go. Latents drawn from several
 noises are averaged (latent average stabilisation), and their spread tells how sure a forecast is.
 """
 
@@ -20,23 +20,20 @@ import torch
 from nbkit.core.checks import known, require
 from nbkit.core.config import Settings
 from nbkit.core.device import autocast, fast_half, pick_device
-from nbkit.core.protocols import Cohort, Scan, Subject
+from nbkit.core.protocols import Cohort, Forecast, Scan
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
+from nbkit.data.covariates import Covariates, stage
 from nbkit.data.splits import subject_hash
 from nbkit.metrics.regions import by_structure, regional_volumes
 from nbkit.nets.autoencoder import Autoencoder, LatentSpace
 from nbkit.nets.latent_diffusion import NOISE_STEPS, PREDICTIONS, LatentDiffusion
 from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
+from nbkit.training.latent_pairs import LatentPairs, with_age_map
 from nbkit.training.loop import StripRule, train
 from nbkit.training.progression import Progression, fit_progression
 from nbkit.training.steps import PlainStep
 
-GROUPS: Mapping[str, str] = {"CN": "CN", "SMC": "CN", "EMCI": "MCI", "MCI": "MCI", "LMCI": "MCI", "AD": "AD"}
-"""The published diagnosis that each of ours counts as."""
-CODES: Mapping[str, float] = {"CN": 0.0, "MCI": 0.5, "AD": 1.0}
-SEXES: Mapping[str, float] = {"F": 0.0, "M": 1.0, "unknown": 0.5}
-"""Not stated."""
 CORTEX = ("frontal", "parietal", "temporal", "occipital", "limbic")
 SCHEDULES = ("constant", "linear")
 
@@ -76,7 +73,8 @@ class Config(Settings):
     margin : float
         Years beyond the ages of the training scans up to which forecasts are made; our choice.
     half : bool or None
-        bfloat16 autocast; None: where this machine is faster with it.
+        bfloat16 autocast; None: on a GPU that is faster with it. On the CPU, where latents are small, oneDNN's bfloat16
+        gradients are now and then not finite (seen with torch 2.13).
     """
 
     contrast: str = "T1w"
@@ -107,8 +105,8 @@ class Config(Settings):
             "learning_rate": 2e-3, "schedule": "linear", "samples": 2, "ddim_steps": 4,
         },
         "laptop": {
-            "widths": (32, 64, 64), "attention": (False, True, True), "res_blocks": 1, "groups": 8, "embedding": 32,
-            "prediction": "v_prediction", "diffusion_steps": 1_000, "control_steps": 1_000, "batch": 4,
+            "widths": (16, 32, 32), "attention": (False, True, True), "res_blocks": 1, "groups": 8, "embedding": 16,
+            "prediction": "v_prediction", "diffusion_steps": 800, "control_steps": 800, "batch": 4,
             "learning_rate": 1e-3, "schedule": "linear", "samples": 4, "ddim_steps": 10,
         },
     }
@@ -116,38 +114,6 @@ class Config(Settings):
     def __post_init__(self) -> None:
         known(self.schedule, SCHEDULES, "Config: schedule")
         known(self.prediction, PREDICTIONS, "Config: prediction")
-
-
-@dataclass(frozen=True, eq=False)
-class Forecast:
-    """One age of a person's future with the spread of the samples it was averaged from.
-
-    Parameters
-    ----------
-    age : float
-    image, sd : Volume
-        The average latent decoded, and the standard deviation of every voxel over the decoded samples.
-    measured : mapping of str to float
-        What the caller's measure reads from `image` (e.g. mm³ by region).
-    draws : mapping of str to numpy.ndarray
-        The same from each sample, (samples,).
-    """
-
-    age: float
-    image: Volume
-    sd: Volume
-    measured: Mapping[str, float]
-    draws: Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True, eq=False)
-class _Examples:
-    """Training scans: latents (N, C, x, y, z), contexts (N, K), ages (N,) and pairs of a scan and a later one."""
-
-    latents: torch.Tensor
-    contexts: torch.Tensor
-    ages: torch.Tensor
-    pairs: tuple[tuple[int, int], ...]
 
 
 class BrLP:
@@ -170,7 +136,7 @@ class BrLP:
         self.space, self.segmenter = space, segmenter
         self.net: LatentDiffusion | None = None
         self.progression: Progression | None = None
-        self.ranges = np.empty((0, 2))
+        self.covariates: Covariates | None = None
         self.ages = (float("nan"), float("nan"))
         self.sexes: dict[str, str] = {}
         self.trained_on = ""
@@ -188,10 +154,9 @@ class BrLP:
         space = self._space()
         volumes = [np.array([self.volumes(scan) for scan in subject.scans]) for subject in cohort]
         years = [[_age(scan) for scan in subject.scans] for subject in cohort]
-        groups = [_group(subject.diagnosis) for subject in cohort]
+        groups = [stage(subject.diagnosis) for subject in cohort]
         self.progression = fit_progression(years, volumes, groups, regions=self.config.regions)
-        together = np.concatenate(volumes)
-        self.ranges = np.stack([together.min(axis=0), together.max(axis=0)], axis=1)
+        self.covariates = Covariates.learned(self.config.regions, np.concatenate(volumes))
         self.ages = (min(map(min, years)), max(map(max, years)))
         examples = self._examples(cohort, volumes)
         self.net = self._build(space).to(self.device)
@@ -219,7 +184,7 @@ class BrLP:
         return np.array([sum(sums[known(p, sums, f"{where}: region")] for p in names) for names in parts])
 
     def telling(self, cohort: Cohort) -> Self:
-        """The same trained model, told the sexes of these subjects, which scans do not carry; others stay unknown."""
+        """The same trained model, told the sexes of these subjects, which scans do not carry."""
         twin = copy.copy(self)
         twin.sexes = {subject.id: subject.sex for subject in cohort if subject.sex is not None}
         return twin
@@ -235,7 +200,7 @@ class BrLP:
     def expected_volumes(self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str) -> np.ndarray:
         """mm³ (n, R) of Config.regions at `ages`, that the denoiser is told of."""
         model, seen = self._fitted(), np.array([self.volumes(scan) for scan in history])
-        return model.predict(_group(diagnosis), seen_ages=[_age(s) for s in history], seen=seen, ages=ages)
+        return model.predict(stage(diagnosis), seen_ages=[_age(s) for s in history], seen=seen, ages=ages)
 
     def predict(self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str) -> list[Volume]:
         """One image per age (years), given the scans seen so far: the average of the samples decoded.
@@ -268,7 +233,7 @@ class BrLP:
         tensors = _tensors(self.net, space) | {"latent_scale": torch.tensor([space.scale], dtype=torch.float64)}
         constants = {
             **space.constants(), "autoencoder": _architecture(space.net), "ages": list(self.ages),
-            "ranges": self.ranges.tolist(), "progression": progression.constants(),
+            "covariates": self.covariates.constants(), "progression": progression.constants(),
             "segmented": self.segmenter is not None,
         }
         save_checkpoint(
@@ -280,11 +245,11 @@ class BrLP:
     def load(cls, path: Path, *, segmenter: Segmenter | None = None) -> Self:
         """Read what :meth:`save` wrote; missing, unexpected or inconsistent parts are refused by name.
 
-        A model trained with a segmenter's volumes needs one again, and one trained without refuses it.
+        A model trained with a segmenter needs one again, and one trained without refuses it.
         """
         tensors, record = load_checkpoint(path, system="BrLP")
         constants = record["constants"]
-        for name in ("autoencoder", "ages", "ranges", "progression", "segmented"):
+        for name in ("autoencoder", "ages", "covariates", "progression", "segmented"):
             known(name, constants, f"{path}: constants")
         require(
             constants["segmented"] == (segmenter is not None), f"{path}: segmenter",
@@ -305,7 +270,8 @@ class BrLP:
             net.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
             net.to(model.device)
         model.progression = Progression.from_constants(constants["progression"], where=str(path))
-        model.ranges, model.ages = np.array(constants["ranges"]), tuple(constants["ages"])
+        model.covariates = Covariates.from_constants(constants["covariates"], where=str(path))
+        model.ages = tuple(constants["ages"])
         model.trained_on = record["training_subjects"]
         return model
 
@@ -323,6 +289,10 @@ class BrLP:
         )
         return self.progression
 
+    @property
+    def _half(self) -> bool:
+        return self.device.type != "cpu" and fast_half(self.device) if self.config.half is None else self.config.half
+
     def _build(self, space: LatentSpace) -> LatentDiffusion:
         c = self.config
         return LatentDiffusion(
@@ -331,31 +301,26 @@ class BrLP:
             seed=c.seed,
         )
 
-    def _context(self, age: float, sex: str | None, diagnosis: str, volumes: np.ndarray) -> torch.Tensor:
-        low, high = self.ranges.T
-        told = SEXES[known(sex or "unknown", SEXES, "BrLP: sex")]
-        shares = (volumes - low) / np.maximum(high - low, 1e-9)
-        return torch.tensor([age / 100, told, CODES[_group(diagnosis)], *shares], dtype=torch.float32)
-
-    def _examples(self, cohort: Cohort, volumes: Sequence[np.ndarray]) -> _Examples:
-        visits: list[tuple[Subject, Scan, np.ndarray]] = [
-            (p, scan, row) for p, rows in zip(cohort, volumes, strict=True) for scan, row in zip(p.scans, rows, strict=True)
+    def _examples(self, cohort: Cohort, volumes: Sequence[np.ndarray]) -> LatentPairs:
+        visits = [
+            (person, *visit) for person, rows in zip(cohort, volumes, strict=True)
+            for visit in zip(person.scans, rows, strict=True)
         ]
-        contexts = [self._context(_age(s), p.sex, s.diagnosis or p.diagnosis, row) for p, s, row in visits]
+        contexts = [
+            self.covariates.vector(age=_age(s), sex=p.sex, diagnosis=s.diagnosis or p.diagnosis, volumes=row)
+            for p, s, row in visits
+        ]
         latents = [self.space.encode(scan.image(self.config.contrast)) for _, scan, _ in visits]
-        pairs = tuple(
-            (i, j) for i, (a, first, _) in enumerate(visits) for j, (b, second, _) in enumerate(visits)
-            if a is b and _age(first) < _age(second)
-        )
-        ages = torch.tensor([_age(scan) for _, scan, _ in visits])
-        return _Examples(torch.stack(latents), torch.stack(contexts), ages, pairs)
+        people, ages = [p.id for p, _, _ in visits], [_age(s) for _, s, _ in visits]
+        return LatentPairs.of(latents, contexts, ages=ages, people=people)
 
-    def _learn(self, stage: str, examples: _Examples, steps: int) -> dict[str, Any]:
-        c, net = self.config, self.net.control if stage == "control" else self.net.unet
-        optimiser = torch.optim.AdamW(net.parameters(), lr=c.learning_rate)
+    def _learn(self, phase: str, examples: LatentPairs, steps: int) -> dict[str, Any]:
+        c, paired = self.config, phase == "control"
+        learner = self.net.control if paired else self.net.unet
+        optimiser = torch.optim.AdamW(learner.parameters(), lr=c.learning_rate)
         step = PlainStep(
             self.net, optimiser, loss=lambda net, batch: {"total": net.loss(*batch[:4], start=batch[4])},
-            device=self.device, half=fast_half(self.device) if c.half is None else c.half,
+            device=self.device, half=self._half,
         )
 
         def begin(number: int) -> None:
@@ -363,23 +328,10 @@ class BrLP:
             optimiser.param_groups[0]["lr"] = c.learning_rate * left
 
         def batches(number: int) -> Iterable[tuple[torch.Tensor | None, ...]]:
-            yield tuple(x if x is None else x.to(self.device) for x in self._batch(stage, examples, number))
+            drawn = examples.batch(c.batch, paired=paired, noise_steps=NOISE_STEPS, seed=c.seed, number=number)
+            yield tuple(x if x is None else x.to(self.device) for x in drawn)
 
-        history = train(step, batches, epochs=steps, rule=StripRule(), begin=begin, label=f"BrLP {stage}")
-        return history.as_dict()
-
-    def _batch(self, stage: str, examples: _Examples, number: int) -> tuple[torch.Tensor | None, ...]:
-        """Latents, noise, noise steps, contexts and, for the ControlNet, starting latents with their map of age."""
-        rng, count = torch_generator(self.config.seed, stage, number), self.config.batch
-        if stage == "control":
-            picked = torch.tensor(examples.pairs)[torch.randint(len(examples.pairs), (count,), generator=rng)]
-            first, second = picked.T
-            start = _with_map(examples.latents[first], examples.ages[first])
-        else:
-            second, start = torch.randint(len(examples.latents), (count,), generator=rng), None
-        z = examples.latents[second]
-        noise, t = torch.randn(z.shape, generator=rng), torch.randint(NOISE_STEPS, (count,), generator=rng)
-        return z, noise, t, examples.contexts[second], start
+        return train(step, batches, epochs=steps, rule=StripRule(), begin=begin, label=f"BrLP {phase}").as_dict()
 
     def _draw(self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str) -> torch.Tensor:
         """Samples (n, m, C, x, y, z) on the CPU; each depends on the seed, person, age and its number alone."""
@@ -387,23 +339,28 @@ class BrLP:
         c, seen, space = self.config, sorted(history, key=_age), self._space()
         volumes = self.expected_volumes(seen, [self._checked(age) for age in ages], diagnosis)
         sex = self.sexes.get(seen[0].subject)
-        contexts = torch.stack([self._context(a, sex, diagnosis, v) for a, v in zip(ages, volumes, strict=True)])
+        contexts = torch.stack([
+            self.covariates.vector(age=age, sex=sex, diagnosis=diagnosis, volumes=row)
+            for age, row in zip(ages, volumes, strict=True)
+        ])
         latents = {i: space.encode(scan.image(c.contrast)) for i, scan in enumerate(seen)}
         nearest = [max((i for i, scan in enumerate(seen) if scan.age <= age), default=0) for age in ages]
-        starts = _with_map(torch.stack([latents[i] for i in nearest]), torch.tensor([_age(seen[i]) for i in nearest]))
+        begun = torch.tensor([_age(seen[i]) for i in nearest])
+        starts = with_age_map(torch.stack([latents[i] for i in nearest]), begun)
         noise = torch.stack([
             torch.randn(space.latent_shape, generator=torch_generator(c.seed, "sample", seen[0].subject, float(age), k))
             for age in ages for k in range(c.samples)
         ])
         rows = torch.arange(len(ages)).repeat_interleave(c.samples)
-        drawn = [self._denoise(noise[i], contexts[rows[i]], starts[rows[i]]) for i in torch.arange(len(rows)).split(c.batch)]
+        parts = torch.arange(len(rows)).split(c.batch)
+        drawn = [self._denoise(noise[i], contexts[rows[i]], starts[rows[i]]) for i in parts]
         return torch.cat(drawn).unflatten(0, (len(ages), c.samples))
 
     def _denoise(self, noise: torch.Tensor, context: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-        c = self.config
         noise, context, start = (x.to(self.device) for x in (noise, context, start))
-        with autocast(self.device, fast_half(self.device) if c.half is None else c.half):
-            return self.net.eval().sample(noise, context, steps=c.ddim_steps, start=start).float().cpu()
+        with autocast(self.device, self._half):
+            drawn = self.net.eval().sample(noise, context, steps=self.config.ddim_steps, start=start)
+        return drawn.float().cpu()
 
     def _forecast(self, latents: torch.Tensor, history: Sequence[Scan], age: float, measure: Callable) -> Forecast:
         images = [self._decode(z, history, age) for z in latents]
@@ -433,16 +390,6 @@ def _age(scan: Scan) -> float:
         remedy="Add the age to the table of scans, or leave this scan out.",
     )
     return float(scan.age)
-
-
-def _group(diagnosis: str) -> str:
-    return GROUPS[known(diagnosis, GROUPS, "BrLP: diagnosis")]
-
-
-def _with_map(latents: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
-    """Latents (B, C, x, y, z) and a map of their age / 100 as one more channel."""
-    age = (ages / 100).float().view(-1, 1, 1, 1, 1)
-    return torch.cat([latents, age.expand(-1, 1, *latents.shape[2:])], dim=1)
 
 
 def _tensors(net: LatentDiffusion, space: LatentSpace) -> dict[str, torch.Tensor]:

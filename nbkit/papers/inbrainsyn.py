@@ -36,7 +36,7 @@ from nbkit.training.checkpoint import load_checkpoint, save_checkpoint
 GROUPS = ("HC", "AD")
 TRANSPORTS = ("half", "full", "none", "wrong", "direct")
 ALIGNMENTS = ("none", *DEGREES)
-_KEPT = 24
+_KEPT = 32
 """Results kept for the next question about the same person or the same ages."""
 
 
@@ -86,7 +86,7 @@ class Config(Settings):
     device: str = "auto"
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"levels_mm": (8.0, 4.0), "iterations": (10, 10), "velocity_mm": 4.0},
+        "smoke": {"levels_mm": (8.0, 4.0), "iterations": (10, 10), "velocity_mm": 4.0, "change_step": 0.1},
         "laptop": {"levels_mm": (6.0, 3.0), "iterations": (25, 20), "velocity_mm": 3.0},
     }
 
@@ -235,6 +235,16 @@ class InBrainSyn:
         """Images at `ages` from the last scan of `history`, on the course that `diagnosis` follows for good."""
         return self.futures(history[-1], ages, diagnosis).images()
 
+    def way(self, scan: Scan, group: str = "HC") -> Volume:
+        """Velocity (3, X, Y, Z), mm, of the way from the group's template at the age of the scan to the scan.
+
+        The template was laid on the scan affinely before; the field is on the grid of the scan and pulls back.
+        """
+        self._check(scan, (), known(group, GROUPS, "InBrainSyn.way: group"))
+        image, matrix = self._laid(scan, group, scan.age)
+        velocity = self._along(image, group, scan.age, matrix)[0].cpu()
+        return Volume(velocity, image.affine, (f"from the {group} template",))
+
     def save(self, path: Path) -> None:
         """Write settings and, in a folder each, the templates into the folder `path`."""
         kinds = {group: type(model).__name__ for group, model in self.templates.items()}
@@ -311,17 +321,25 @@ class InBrainSyn:
 
     def _change(self, scan: Scan, group: str, start: float, ages: tuple[float, ...]) -> Velocity:
         """Velocities (A, 3, X, Y, Z) on the grid of the scan, from the group's change between `start` and each age."""
-        image = self._on_device(scan.image(self.config.contrast))
-        key = (id(self.templates[group]), start, fingerprint(image), self.config.align)
-        matrix = self._recent.get(("matrix", *key), lambda: self._matrix(image, group, start))
+        image, matrix = self._laid(scan, group, start)
         if self.config.transport == "direct":
             return self._direct(image, group, ages, matrix).cpu()
-        way = ("way", *key, self.config.between_people())
-        along = self._recent.get(way, lambda: self._way(image, group, start, matrix))
+        along = self._along(image, group, start, matrix)
         change = self._of_template(group, start, ages)
         change = _seen_through(change, matrix, grid=self._template(group, start).affine, image=image)
         variant, sign = ("half", -1) if self.config.transport == "wrong" else (self.config.transport, 1)
         return transport(change, Velocity(sign * along), affine=image.affine, variant=variant).cpu()
+
+    def _laid(self, scan: Scan, group: str, start: float) -> tuple[Volume, np.ndarray]:
+        """The image of the scan, and the matrix that lays the template of `start` on it."""
+        image = self._on_device(scan.image(self.config.contrast))
+        key = ("matrix", id(self.templates[group]), start, fingerprint(image), self.config.align)
+        return image, self._recent.get(key, lambda: self._matrix(image, group, start))
+
+    def _along(self, image: Volume, group: str, start: float, matrix: np.ndarray) -> Velocity:
+        config = self.config.between_people()
+        key = ("way", id(self.templates[group]), start, fingerprint(image), self.config.align, config)
+        return self._recent.get(key, lambda: self._way(image, group, start, matrix))
 
     def _of_template(self, group: str, start: float, ages: tuple[float, ...]) -> Velocity:
         """Change of the template from `start` to each age, (A, 3, X, Y, Z) on the grid of the template."""
@@ -352,7 +370,8 @@ class InBrainSyn:
         return _register(image.data[None].float(), torch.stack(placed), image.affine, self.config.between_people())
 
     def _template(self, group: str, age: float) -> Volume:
-        template = self.templates[group].template(age)
+        model = self.templates[group]
+        template = self._recent.get(("image", id(model), age), lambda: model.template(age))
         return self._on_device(template.with_data(template.data.float()))
 
     def _on_device(self, volume: Volume) -> Volume:

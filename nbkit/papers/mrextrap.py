@@ -19,7 +19,7 @@ import torch
 from nbkit.core.checks import known, require
 from nbkit.core.config import Settings
 from nbkit.core.device import fast_half, pick_device
-from nbkit.core.protocols import Cohort, Scan
+from nbkit.core.protocols import Cohort, Forecast, Scan
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
 from nbkit.data.splits import subject_hash
@@ -117,28 +117,6 @@ class Config(Settings):
     def __post_init__(self) -> None:
         known(self.estimator, ESTIMATORS, "Config: estimator")
         known(self.schedule, SCHEDULES, "Config: schedule")
-
-
-@dataclass(frozen=True, eq=False)
-class Forecast:
-    """One age of a person's future with its uncertainty.
-
-    Parameters
-    ----------
-    age : float
-    image, sd : Volume
-        The expected line decoded, and the standard deviation of every voxel over lines that the scans allow.
-    measured : mapping of str to float
-        What the caller's measure reads from `image` (e.g. mm³ by region).
-    draws : mapping of str to numpy.ndarray
-        The same from each drawn line, (draws,).
-    """
-
-    age: float
-    image: Volume
-    sd: Volume
-    measured: Mapping[str, float]
-    draws: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -375,9 +353,14 @@ def build_autoencoder(config: Config) -> Autoencoder:
 
 
 def _peak(scans: Sequence[Scan], contrast: str) -> float:
-    """Median over scans of the 99.5th percentile of intensity where there is any."""
-    images = (scan.image(contrast).numpy() for scan in scans)
-    return float(np.median([np.percentile(image[image > 0], 99.5) for image in images]))
+    """Median over scans, all on one grid, of the 99.5th percentile of intensity where there is any."""
+    first, tops = scans[0].image(contrast), []
+    for scan in scans:
+        image = scan.image(contrast)
+        first.check_grid(image, f"{scan.subject}/{scan.session}: {contrast}, against the first scan")
+        values = image.numpy()
+        tops.append(np.percentile(values[values > 0], 99.5))
+    return float(np.median(tops))
 
 
 def _age(scan: Scan) -> float:

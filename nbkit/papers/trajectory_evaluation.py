@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -17,7 +18,9 @@ import torch
 from tqdm.auto import tqdm
 
 from nbkit.core.checks import known, require
+from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject, TrajectoryModel
+from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
 from nbkit.geometry.futures import Futures
 from nbkit.metrics.deformation import folding_fraction, smallest_jacobian
@@ -117,6 +120,37 @@ def score_trajectories(
     return Scores(pd.DataFrame(visits), pd.DataFrame(regions))
 
 
+def scored_trajectories(
+    models: Mapping[str, TrajectoryModel], cohort: Cohort, *, key: Any, cache: Cache | None = None, **options: Any
+) -> Scores:
+    """:func:`score_trajectories`, read from the cache when the same models met the same people before.
+
+    Parameters
+    ----------
+    key : JSON-able
+        What the models depend on besides their own settings and training people (settings of their templates).
+    options
+        As for :func:`score_trajectories`.
+    """
+    record = {
+        "models": {n: [type(m).__name__, m.config.as_dict(), getattr(m, "trained_on", "")] for n, m in models.items()},
+        "cohort": cohort.name, "data": cohort.provenance.get("data_hash"), "people": list(cohort.ids), "key": key,
+        "courses": {s: str(c) for s, c in (options.get("courses") or {}).items()},
+        "source": module_digest(__name__, *sorted({type(m).__module__ for m in models.values()})),
+    }
+
+    def make(folder: Path) -> None:
+        for name, table in score_trajectories(models, cohort, **options)._asdict().items():
+            table.to_csv(folder / f"{name}.csv", index=False)
+
+    return (cache or Cache()).get("scores", record, make, _read)
+
+
+def _read(folder: Path) -> Scores:
+    files, text = [folder / f"{name}.csv" for name in Scores._fields], {"subject": str, "session": str}
+    return Scores(*(pd.read_csv(f, dtype=text) if f.stat().st_size > 1 else pd.DataFrame() for f in files))
+
+
 def per_subject(table: pd.DataFrame, column: str, **where: object) -> dict[str, float]:
     """Subject -> mean of a column over the rows in which the columns of `where` have these values; ready to record.
 
@@ -148,6 +182,18 @@ def yearly_change(futures: Futures) -> dict[str, float]:
     years = curve["age"] - futures.scan.age
     slopes = (years * curve["change_pct"]).groupby(curve["structure"], sort=False).sum()
     return (slopes / years.pow(2).groupby(curve["structure"], sort=False).sum()).to_dict()
+
+
+def rate_between(curve: pd.DataFrame, start: float, stop: float) -> float:
+    """Mean change per year (% of the volume at the scan) between two ages of one structure's :func:`volume_curve`."""
+    change = np.interp([start, stop], curve["age"], curve["change_pct"])
+    return float(np.diff(change)[0] / (stop - start))
+
+
+def folded_share(futures: Futures) -> float:
+    """Largest share of folded brain voxels over the ages of `futures`."""
+    mask = futures.scan.mask("brain").data[None]
+    return float(folding_fraction(futures.displacements, affine=futures.affine, mask=mask).max())
 
 
 def bend_age(ages: Sequence[float], values: Sequence[float]) -> float:

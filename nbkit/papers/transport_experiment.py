@@ -66,6 +66,25 @@ def transport_experiment(
     return pd.DataFrame(rows)
 
 
+def transported_maps(change: Volume, along: Volume, *, years: float = 1.0) -> dict[str, tuple[Volume, Volume]]:
+    """Displacement (3, X, Y, Z; mm, pulling back) and ln Jacobian of the truth and of every variant, for a picture.
+
+    Parameters are those of :func:`transport_experiment`; what pulls back over `years` makes the later image.
+    """
+    change.check_grid(along, "transported_maps: change and along")
+    affine = change.affine
+    u, v = (Velocity(volume.data[None].double()) for volume in (change, along))
+    later = {"truth": Velocity(years * pulled_back(u, v, affine=affine))}
+    grown = {"truth": _growth_of(Velocity(-later["truth"]), affine)[1]}
+    fields = {"truth": expv(later["truth"], affine=affine)}
+    for variant in VARIANTS:
+        fields[variant] = _found(Velocity(years * u), v, variant, affine)[0]
+        grown[variant] = _found(Velocity(-years * u), v, variant, affine)[1]
+    return {
+        name: (Volume(fields[name][0].float(), affine), Volume(grown[name].log().float(), affine)) for name in fields
+    }
+
+
 def pulled_back(change: Velocity, along: Velocity, *, affine: np.ndarray) -> Velocity:
     """The change as the person shows it: (Dψ)⁻¹ · u(ψ(x)) with ψ = exp(along), (B, 3, X, Y, Z).
 

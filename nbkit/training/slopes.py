@@ -116,18 +116,18 @@ def estimate_prior(lines: Sequence[Line], groups: Sequence[str], *, factors: int
     Raises
     ------
     NbkitError
-        If fewer than two people have two ages, or nobody three scans.
+        If no group has two people with two ages, or nobody has three scans.
     """
     pairs = [(line, group) for line, group in zip(lines, groups, strict=True) if line.spread > 0]
     freedom = sum(max(line.count - 2, 0) for line, _ in pairs)
+    people = {g: [line for line, other in pairs if other == g] for g in sorted({g for _, g in pairs})}
     require(
-        len(pairs) >= 2 and freedom > 0, "estimate_prior: lines",
-        expected="two people scanned at two ages or more, one of them three times",
-        found=f"{len(pairs)} with two ages, {freedom} scans beyond the second",
+        len(pairs) > len(people) and freedom > 0, "estimate_prior: lines",
+        expected="two people of one group scanned at two ages or more, and somebody three times",
+        found=f"{len(pairs)} people with two ages in {len(people)} groups, {freedom} scans beyond the second",
         remedy="Train on more people with follow-up scans.",
     )
     noise = _floored(sum(line.residuals.square().sum(dim=0) for line, _ in pairs) / freedom)
-    people = {g: [line for line, other in pairs if other == g] for g in sorted({g for _, g in pairs})}
     pooled, ratios = _between(people, noise)
     means = {g: _population(people[g], pooled * ratios[g], noise) for g in people}
     deviations = [(line, (line.slope - means[g][0]) / ratios[g] ** 0.5) for g in people for line in people[g]]
@@ -154,7 +154,7 @@ def _between(people: Mapping[str, Sequence[Line]], noise: torch.Tensor) -> tuple
         apart = slopes - (rows * slopes).sum(dim=0) / rows.sum()
         excess[group] = (rows * apart.square()).sum(dim=0) - (len(lines) - 1) * noise
         weight[group] = float(spreads.sum() - spreads.square().sum() / spreads.sum())
-    raw = sum(excess.values()) / max(sum(weight.values()), 1e-12)
+    raw = sum(excess.values()) / sum(weight.values())
     total = float(raw.clamp(min=0).sum())
     ratios = {
         g: max(float(excess[g].sum()) / weight[g] / total, _LEAST_SPREAD) if len(people[g]) > 2 and total > 0 else 1.0
@@ -192,7 +192,7 @@ def _slope_loadings(
 
 
 def _principal(rows: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Leading unit vectors (r, ...) of rows (n, ...) and their share of the sum of squares, by the small Gram matrix."""
+    """Leading unit vectors (r, ...) of rows (n, ...) and their shares of the sum of squares, by the Gram matrix."""
     flat = rows.flatten(1).double()
     values, vectors = torch.linalg.eigh(flat @ flat.T)
     keep = values.flip(0)[:count] > 1e-12 * values.clamp(min=0).sum().clamp(min=1e-300)

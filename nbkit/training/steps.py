@@ -152,8 +152,8 @@ def _descend(optimiser: torch.optim.Optimizer, total: torch.Tensor, clip: float 
 
 
 def check_terms(terms: Terms, step: int) -> None:
-    """Stop the run at the first loss term that is not finite."""
-    for name, value in terms.items():
+    """Stop the run at the first loss term that is not finite; the total comes last, it only shows the others."""
+    for name, value in sorted(terms.items(), key=lambda term: term[0].endswith("total")):
         if not bool(torch.isfinite(value)):
             raise NonFiniteLoss(
                 f"training step {step}: loss term {name!r}", expected="a finite value",

@@ -1,6 +1,6 @@
 """Registration beside ANTs, on affinely aligned, skull-stripped pairs of real brains at 2 mm (IXI, CC BY-SA 3.0).
 
-Reads the scans from NBKIT_MIRROR. ANTs' own affine stages start from the same aligned pair.
+Reads the scans from NBKIT_MIRROR. ANTs' deformable stages start from the same aligned pair, at the identity.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ ants = pytest.importorskip("ants", reason="the peer is not installed: pip instal
 IXI = Path(MIRROR) / "nichart_ixi" / "sample_datasets" / "demo_dataset_IXI"
 PAIRS = [("IXI132-HH-1415", "IXI174-HH-1571"), ("IXI211-HH-1568", "IXI213-HH-1642")]
 SHARE_OF_TIME = 6
+PEERS = {
+    "SyN": {},
+    "SyN CC": {"syn_metric": "CC", "syn_sampling": 4, "reg_iterations": (40, 20, 10)},
+}
+"""Settings over the defaults: mutual information that stops at half resolution; cross-correlation in a radius of 4."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def ours(pair: Pair) -> torch.Tensor:
     return register(pair.moving.data[None], pair.fixed.data[None], affine=pair.fixed.affine).displacement
 
 
-def by_ants(kind: str, folder: Path) -> Callable[[Pair], dict]:
+def by_ants(settings: dict, folder: Path) -> Callable[[Pair], dict]:
     """A registration of ANTs; writing and reading its inputs is not timed (see :func:`timed`)."""
 
     def run(pair: Pair) -> dict:
@@ -85,7 +90,7 @@ def by_ants(kind: str, folder: Path) -> Callable[[Pair], dict]:
             for name, volume in (("fixed", pair.fixed), ("moving", pair.moving))
         )
         start = time.perf_counter()
-        made = ants.registration(fixed, moving, type_of_transform=kind, random_seed=0)
+        made = ants.registration(fixed, moving, type_of_transform="SyNOnly", random_seed=0, **settings)
         return {**made, "seconds": time.perf_counter() - start, "fixed": fixed}
 
     return run
@@ -108,9 +113,9 @@ def measure(pair: Pair, folder: Path) -> dict[str, tuple[float, float]]:
         "affine": (0.0, pair.dice(pair.moving_labels.data[None])),
         "nbkit": (seconds, pair.dice(moved.round().int())),
     }
-    for kind in ("SyN", "SyNCC"):
-        made = by_ants(kind, folder)(pair)
-        scores[f"ANTs {kind}"] = (made["seconds"], dice_of_ants(made, pair))
+    for name, settings in PEERS.items():
+        made = by_ants(settings, folder)(pair)
+        scores[f"ANTs {name}"] = (made["seconds"], dice_of_ants(made, pair))
     return scores
 
 
@@ -122,5 +127,5 @@ def test_as_good_as_syn_with_cross_correlation_in_a_sixth_of_its_time(pairs, tmp
         for who, (seconds, dice) in mean.items():
             beside = f"  nbkit / {who} = {mean['nbkit'][0] / seconds:.2f}" if who.startswith("ANTs") else ""
             print(f"\n{len(rows)} IXI pairs at 2 mm  {who:<12} {seconds:7.2f} s  Dice {dice:.3f}{beside}", end="")
-    assert mean["nbkit"][1] >= mean["ANTs SyNCC"][1]
-    assert mean["nbkit"][0] <= mean["ANTs SyNCC"][0] / SHARE_OF_TIME
+    assert mean["nbkit"][1] >= mean["ANTs SyN CC"][1]
+    assert mean["nbkit"][0] <= mean["ANTs SyN CC"][0] / SHARE_OF_TIME

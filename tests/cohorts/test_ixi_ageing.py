@@ -61,7 +61,8 @@ def person():
 
 def publish(folder, person, names) -> Manifest:
     rows = ["MRID,Age,Sex", *(f"{name},{AGES[name][0]},{AGES[name][1]}" for name in names)]
-    tables = {PEOPLE: "\n".join(rows), ATLAS: "Index,Code,Name\n" + "\n".join(f"{c},M,{n}" for n, c in atlas_rows().items())}
+    atlas = ["Index,Code,Name", *(f"{code},M,{name}" for name, code in atlas_rows().items())]
+    tables = {PEOPLE: "\n".join(rows), ATLAS: "\n".join(atlas)}
     for path, text in tables.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
@@ -106,7 +107,8 @@ def test_a_real_baseline_is_followed_by_simulated_visits(made):
         assert names[1] == "lateral_ventricle_left" and names[len(names)] == "csf_right"
         for scan in subject.scans:
             image, inside = scan.image("T1w"), scan.mask("brain").data
-            assert image.data.dtype == torch.float32 and not image.data[~inside].any() and (image.data[inside] > 0).all()
+            assert image.data.dtype == torch.float32
+            assert not image.data[~inside].any() and (image.data[inside] > 0).all()
             assert torch.equal(scan.labels.data > 0, inside)
             image.check_grid(scan.labels, "test")
 

@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
-from nbkit.geometry.warp import grid_positions, resample, to_voxels, warp
+from nbkit.geometry.flow import compose
+from nbkit.geometry.warp import doubled, grid_positions, resample, to_voxels, warp
 from tests.geometry.frames import FRAMES, SHAPE
 
 frames = pytest.mark.parametrize("affine", FRAMES.values(), ids=FRAMES)
@@ -78,6 +79,25 @@ def test_one_displacement_moves_a_batch():
     affine = FRAMES["LPS"]
     each = torch.cat([warp(i[None], field, affine=affine) for i in image])
     assert torch.equal(warp(image, field, affine=affine), each)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("threads", [2, 3, 11])
+def test_slabs_for_threads_change_nothing(batch, threads, monkeypatch):
+    """Of 13 × 11 × 12 places, 2, 3 or 11 equal parts: batches smaller than the threads are cut up."""
+    image, field = noise(1, 2, *SHAPE), noise(batch, 3, 13, 11, 12, seed=1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    whole = warp(image, field, affine=FRAMES["oblique"])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert torch.equal(warp(image, field, affine=FRAMES["oblique"]), whole)
+
+
+@frames
+def test_doubling_is_composing_with_itself(affine):
+    field = 0.3 * noise(1, 3, *SHAPE)
+    twice = compose(field, field, affine=affine)
+    again = compose(twice, twice, affine=affine)
+    assert torch.allclose(doubled(field, 2, affine=affine), again, atol=1e-10)
 
 
 def test_gradients_reach_image_and_field():

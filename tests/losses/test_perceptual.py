@@ -137,7 +137,7 @@ def test_lpips_needs_slices_of_some_size(tmp_path):
 
 @pytest.mark.parametrize(("change", "words"), [
     ({"net.slice3.6.bias": None}, r"net\.slice3\.6\.bias.*no such tensor"),
-    ({"lin4.model.1.weight": torch.zeros(1, 9, 1, 1)}, r"lin4\.model\.1\.weight \(1, 256, 1, 1\), found \(1, 9, 1, 1\)"),
+    ({"lin4.model.1.weight": torch.zeros(1, 9, 1, 1)}, r"lin4\.model\.1\.weight \(1, 256, 1, 1\), found \(1, 9"),
 ])
 def test_lpips_weights_that_lack_a_part(tmp_path, change, words):
     state = {k: v for k, v in (lpips_state() | change).items() if v is not None}

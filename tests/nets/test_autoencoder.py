@@ -62,6 +62,11 @@ def test_slices_in_two_dimensions():
     assert (reconstruction.shape, mean.shape, sd.shape) == ((2, 1, 10, 9), (2, 4, 3, 3), (2, 4, 3, 3))
 
 
+def test_another_of_the_same_shape():
+    net = small(dimensions=2, latent_channels=3)
+    Autoencoder(**net.arguments).load_state_dict(net.state_dict())
+
+
 def test_groups_must_divide_widths():
     with pytest.raises(NbkitError, match=r"a divisor of every width of \(6, 8\), found 4"):
         Autoencoder((6, 8), groups=4)

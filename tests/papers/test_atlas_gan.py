@@ -13,13 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import TemplateModel
-from nbkit.geometry.warp import warp
 from nbkit.papers.atlas_gan import AtlasGAN, AtlasGenerator, AtlasLosses, Config, jitter
 from nbkit.training.steps import NonFiniteLoss
 from tests.papers.balls import SHAPE, ball, group, measured, radius
 
 SMALL = {"width": 8, "blocks": 1, "critic_widths": (8, 16), "critic_features": 8, "half": False, "device": "cpu"}
-LEARNING = SMALL | {"epochs": 8, "steps_per_epoch": 25, "generator_rate": 3e-3, "critic_rate": 2e-3}
+LEARNING = SMALL | {"epochs": 8, "steps_per_epoch": 30, "generator_rate": 1e-3, "critic_rate": 1e-3}
 SHORT = SMALL | {"epochs": 1, "steps_per_epoch": 3}
 
 
@@ -58,9 +57,8 @@ def test_it_is_a_template_model_in_the_unit_and_on_the_grid_of_the_scans(learned
     template = learned.template(70.0)
     assert isinstance(learned, TemplateModel) and template.data.shape == (1, *SHAPE)
     template.check_grid(group(1)[0].image("T1w"), "test")
-    inside = template.data[0][ball(1.0) > 0]
-    assert float(inside.quantile(0.9)) == pytest.approx(240, rel=0.1)
-    assert (template.data[0][ball(1.0) == 0] == 0).all() and float(inside.min()) >= 0
+    assert float(template.data[0][ball(17.0) > 0].quantile(0.99)) == pytest.approx(240, rel=0.1)
+    assert (template.data[0][ball(17.0) == 0] == 0).all() and float(template.data.min()) >= 0
 
 
 def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(short):
@@ -131,7 +129,7 @@ def test_published_settings():
 def test_jitter_is_a_flip_and_a_translation(draws):
     image = torch.zeros(1, 2, 20, 20, 20)
     image[:, :, 5:15, 6:14, 7:13] = torch.rand(1, 2, 10, 8, 6, generator=torch.Generator().manual_seed(1))
-    moved = jitter(image, torch.tensor(draws).view(2, 1, 3), shift=0.1)
+    moved = jitter(image, torch.tensor(draws, dtype=torch.float64).view(2, 1, 3), shift=0.1)
     assert moved.shape == image.shape
     torch.testing.assert_close(moved.flatten().sort().values, image.flatten().sort().values)
     steps = [round(d * 2) for d in draws[3:]]
@@ -173,7 +171,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_name(short, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_is_named():
-    with pytest.raises(NonFiniteLoss, match="training step [0-9]+: loss term 'critic_"):
+    with pytest.raises(NonFiniteLoss, match="training step [0-9]+: loss term 'adversarial'"):
         AtlasGAN(Config(**SMALL | {"epochs": 1, "steps_per_epoch": 9, "critic_rate": 1e30})).fit(group(2))
 
 

@@ -219,8 +219,16 @@ def test_training_needs_ages_and_follow_up(cohort):
     with pytest.raises(NbkitError, match="CN0/65: age"):
         MRExtrap(Config(**SMALL)).fit(replace(cohort, subjects=(ageless,)))
     once = replace(cohort, subjects=tuple(replace(s, scans=s.scans[:1]) for s in cohort))
-    with pytest.raises(NbkitError, match="two people scanned at two ages"):
+    with pytest.raises(NbkitError, match="two people of one group scanned at two ages"):
         MRExtrap(Config(**SMALL | {"epochs": 1})).fit(once)
+
+
+def test_training_scans_lie_on_one_grid(cohort):
+    last = cohort.subjects[-1]
+    moved = replace(last.baseline, images={"T1w": Volume(last.baseline.image("T1w").data, AFFINE + np.eye(4))})
+    people = (*cohort.subjects[:-1], replace(last, scans=(moved, *last.scans[1:])))
+    with pytest.raises(NbkitError, match="AD5/65: T1w, against the first scan: expected the same affine"):
+        MRExtrap(Config(**SMALL)).fit(replace(cohort, subjects=people))
 
 
 def test_settings():

@@ -60,7 +60,8 @@ def test_one_scan_follows_its_diagnosis(model):
 
 def test_people_count_by_the_spread_of_their_ages():
     """Spreads 0.5 and 8: the second person's slope of -4 counts sixteen times as much as the first's of -1."""
-    people = (subject("a", "CN", (60.0, 61.0), -1.0), subject("b", "CN", (60.0, 64.0), -4.0), subject("c", "CN", (60.0,)))
+    seen = {"a": ((60.0, 61.0), -1.0), "b": ((60.0, 64.0), -4.0), "c": ((60.0,), -9.0)}
+    people = tuple(subject(name, "CN", *how) for name, how in seen.items())
     slope = PixelRegression().fit(Cohort("two", people, "embedded")).slopes["CN"]
     torch.testing.assert_close(slope, torch.full_like(slope, (0.5 * -1 + 8 * -4) / 8.5), rtol=1e-4, atol=1e-4)
 

@@ -11,13 +11,15 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from nbkit.core.checks import NbkitError
+from nbkit.core.files import Cache
 from nbkit.core.protocols import TrajectoryModel
 from nbkit.geometry.futures import Futures
 from nbkit.geometry.warp import Displacement, grid_positions
 from nbkit.papers.inbrainsyn import Config, InBrainSyn
 from nbkit.papers.trajectory_controls import NoChange
 from nbkit.papers.trajectory_evaluation import (
-    PEAK_QUANTILE, bend_age, per_subject, score_trajectories, volume_curve, yearly_change,
+    PEAK_QUANTILE, bend_age, folded_share, per_subject, rate_between, score_trajectories, scored_trajectories,
+    volume_curve, yearly_change,
 )
 from tests.papers.ageing_balls import AFFINE, RATES, SHAPE, START, BallTemplate, cohort, people, person
 
@@ -166,6 +168,38 @@ def test_curves_and_rates_of_a_known_shrinkage():
     years = np.array([2.0, -2, 1])
     by_hand = (years * [curve.set_index("age")["change_pct"][62 + y] for y in years]).sum() / np.square(years).sum()
     assert yearly_change(futures)["white_matter"] == pytest.approx(by_hand)
+
+
+def test_rates_between_two_ages_and_the_largest_folded_share():
+    curve = pd.DataFrame({"age": [60.0, 62.0, 66.0], "change_pct": [0.0, 4.0, 24.0]})
+    assert rate_between(curve, 60, 62) == pytest.approx(2)
+    assert rate_between(curve, 62, 66) == pytest.approx(5)
+    assert rate_between(curve, 61, 64) == pytest.approx((14 - 2) / 3)
+    places = grid_positions(SHAPE, AFFINE)
+    mirrored = torch.cat([torch.zeros_like(places), -2 * places])
+    assert folded_share(Futures(BALL.baseline, (63.0, 64.0), Displacement(mirrored))) == 1
+    assert folded_share(NoChange().futures(BALL.baseline, [63.0, 64.0])) == 0
+
+
+def test_scores_are_made_once_and_read_back_equal(tmp_path):
+    asked = []
+
+    class Counted(NoChange):
+        def futures(self, scan, ages, course=None):
+            asked.append(scan.subject)
+            return super().futures(scan, ages, course)
+
+    people_ = cohort([replace(BALL, id="007")])
+    first, again = (
+        scored_trajectories({"none": Counted()}, people_, key=1, cache=Cache(tmp_path), progress=False)
+        for _ in range(2)
+    )
+    assert len(asked) == 1
+    for made, read in zip(first, again, strict=True):
+        pd.testing.assert_frame_equal(made, read)
+    assert set(again.visits["subject"]) == {"007"}
+    scored_trajectories({"none": Counted()}, people_, key=2, cache=Cache(tmp_path), progress=False)
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize("turn", [66.3, 70.0, 74.71])

@@ -10,7 +10,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.geometry.flow import Velocity, expv
 from nbkit.geometry.transport import conjugate
-from nbkit.papers.transport_experiment import VARIANTS, pulled_back, transport_experiment
+from nbkit.papers.transport_experiment import VARIANTS, pulled_back, transport_experiment, transported_maps
 from tests.geometry.fields import GENERATOR, INSIDE, linear_field, swirl
 from tests.geometry.frames import FRAMES, SHAPE
 
@@ -78,3 +78,17 @@ def test_on_curved_fields_variants_rank_as_derived():
         assert error["none"] < error["wrong"]
     with pytest.raises(NbkitError, match="transport_experiment: change and labels"):
         transport_experiment(Volume(change[0], affine), Volume(along[0], affine), labels=Volume(labels), names={1: "a"})
+
+
+def test_maps_for_pictures_hold_what_the_table_compares():
+    """Displacements pull back, growth is that of the way forward: in a linear change both are known."""
+    affine = FRAMES["oblique"]
+    along = torch.as_tensor(SHIFT).view(3, 1, 1, 1).expand(3, *SHAPE)
+    change = linear_field(1e-3 * GENERATOR, affine)
+    maps = transported_maps(Volume(change[0], affine), Volume(along, affine), years=2.0)
+    assert list(maps) == ["truth", *VARIANTS]
+    for name, share in {"truth": 1, "full": 1, "conjugation": 1, "half": 0.5, "none": 0, "wrong": -0.5}.items():
+        field, growth = maps[name]
+        exact = 2 * (change + 1e-3 * share * torch.as_tensor(GENERATOR @ SHIFT).view(1, 3, 1, 1, 1))
+        assert torch.allclose(field.data[None].double()[INSIDE], exact[INSIDE], atol=3e-3 * float(exact.abs().max()))
+        assert torch.allclose(growth.data[INSIDE[1:]], torch.tensor(-2e-3 * np.trace(GENERATOR)).float(), atol=2e-6)

@@ -122,8 +122,9 @@ def test_a_toy_generator_learns_the_mean_of_the_real():
     """Least squares GAN on one number: fakes end where real numbers are."""
     torch.manual_seed(0)
     generator, critic = nn.Linear(1, 1), nn.Sequential(nn.Linear(1, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))
+    optimisers = tuple(torch.optim.Adam(n.parameters(), lr=r) for n, r in ((generator, 0.01), (critic, 0.02)))
     step = AdversarialStep(
-        generator, critic, tuple(torch.optim.Adam(n.parameters(), lr=r) for n, r in ((generator, 0.01), (critic, 0.02))),
+        generator, critic, optimisers,
         generate=lambda net, real: {"x": net(torch.randn_like(real))},
         generator_loss=lambda d, real, made: {"total": (d(made["x"]) - 1) ** 2},
         discriminator_loss=lambda d, real, made: {"total": (d(real) - 1) ** 2 + d(made["x"]) ** 2},

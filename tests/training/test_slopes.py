@@ -127,7 +127,8 @@ def people(
         mix = np.sqrt(shared) * rng.standard_normal() * pattern + np.sqrt(1 - shared) * rng.standard_normal(elements)
         slope = {"CN": -1.0, "AD": -3.0}[group] + {"CN": 0.5, "AD": 1.0}[group] * mix
         ages = 60 + 20 * rng.random() + np.arange(rng.integers(*visits)) * rng.uniform(0.8, 1.2)
-        noise = 0.6 * rng.standard_normal((len(ages), 1)) * disturbance + 0.8 * rng.standard_normal((len(ages), elements))
+        noise = 0.6 * rng.standard_normal((len(ages), 1)) * disturbance
+        noise = noise + 0.8 * rng.standard_normal((len(ages), elements))
         line = rng.normal(size=elements) + (ages - 70)[:, None] * slope
         data.append((ages.tolist(), torch.from_numpy(line + 0.2 * noise)))
         names.append(group)
@@ -183,8 +184,21 @@ def test_identical_people_leave_a_small_variance_not_a_negative_one():
 @pytest.mark.parametrize("visits", [(1, 2), (2, 3)])
 def test_too_few_scans_for_a_prior(visits):
     data, groups, _ = people(10, seed=5, visits=visits)
-    with pytest.raises(NbkitError, match="two people scanned at two ages or more, one of them three times"):
+    with pytest.raises(NbkitError, match="two people of one group scanned at two ages or more, and somebody three times"):
         estimate_prior(lines_of(data), groups, factors=4)
+
+
+def test_one_person_per_group_says_nothing_of_people():
+    data, _, _ = people(2, seed=5)
+    with pytest.raises(NbkitError, match="found 2 people with two ages in 2 groups"):
+        estimate_prior(lines_of(data), ["CN", "AD"], factors=4)
+
+
+def test_a_group_of_one_borrows_the_spread_of_the_others():
+    data, _, _ = people(41, seed=6, groups=("CN",))
+    prior = estimate_prior(lines_of(data), ["CN"] * 40 + ["AD"], factors=4)
+    # what is known of its population is one slope, as far from it as people are from theirs
+    assert bool((prior.variances["AD"] > 1.5 * prior.variances["CN"]).all())
 
 
 def test_a_prior_survives_its_tensors():
