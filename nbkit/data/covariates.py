@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -16,10 +16,19 @@ STAGES: Mapping[str, str] = {"CN": "CN", "SMC": "CN", "EMCI": "MCI", "MCI": "MCI
 STAGE_CODES: Mapping[str, float] = {"CN": 0.0, "MCI": 0.5, "AD": 1.0}
 SEX_CODES: Mapping[str, float] = {"F": 0.0, "M": 1.0, "unknown": 0.5}
 
+CORTEX = ("frontal", "parietal", "temporal", "occipital", "limbic")
+"""The structures that "cortex" is the sum of."""
+
 
 def stage(diagnosis: str) -> str:
     """CN, MCI or AD for any diagnosis; an unknown one is refused with the nearest valid name."""
     return STAGES[known(diagnosis, STAGES, "stage: diagnosis")]
+
+
+def chosen_volumes(volumes: Mapping[str, float], regions: Sequence[str], *, where: str) -> np.ndarray:
+    """mm³ (R,) of `regions`, each a structure of `volumes` or "cortex"; one that is missing is refused by name."""
+    parts = [CORTEX if name == "cortex" else (name,) for name in regions]
+    return np.array([sum(volumes[known(part, volumes, f"{where}: region")] for part in names) for names in parts])
 
 
 @dataclass(frozen=True, eq=False)

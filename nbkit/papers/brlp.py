@@ -17,13 +17,13 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 import torch
 
-from nbkit.core.checks import known, require
+from nbkit.core.checks import check_keys, known, require
 from nbkit.core.config import Settings
 from nbkit.core.device import autocast, fast_half, pick_device
 from nbkit.core.protocols import Cohort, Forecast, Scan
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
-from nbkit.data.covariates import Covariates, stage
+from nbkit.data.covariates import Covariates, chosen_volumes, stage
 from nbkit.data.splits import subject_hash
 from nbkit.metrics.regions import by_structure, regional_volumes
 from nbkit.nets.autoencoder import Autoencoder, LatentSpace
@@ -34,7 +34,6 @@ from nbkit.training.loop import StripRule, train
 from nbkit.training.progression import Progression, fit_progression
 from nbkit.training.steps import PlainStep
 
-CORTEX = ("frontal", "parietal", "temporal", "occipital", "limbic")
 SCHEDULES = ("constant", "linear")
 
 
@@ -60,16 +59,12 @@ class Config(Settings):
     prediction : str
         Published: "epsilon". Small profiles use "v_prediction", whose error does not grow with the noise: a denoiser
         of few steps that predicts noise multiplies its error by a hundred where the noise is strongest.
-    diffusion_steps, control_steps : int
+    diffusion_steps, control_steps, batch : int
         Updates; published: 5 epochs of 11 730 scans in batches of 16. That of the ControlNet is not stated apart.
-    batch : int
-    learning_rate : float
-        Of AdamW. Small profiles take few steps, hence their larger rate.
-    schedule : {"constant", "linear"}
-        Published: constant. Small profiles let the rate fall to zero.
-    samples : int
-        Latents averaged per forecast (m); 64 in the published tables.
-    ddim_steps : int
+    learning_rate, schedule : float, {"constant", "linear"}
+        Of AdamW; published: constant. Small profiles take few steps, at a larger rate that falls to zero.
+    samples, ddim_steps : int
+        Latents averaged per forecast (m), 64 in the published tables, and denoising steps of each.
     margin : float
         Years beyond the ages of the training scans up to which forecasts are made; our choice.
     half : bool or None
@@ -106,7 +101,7 @@ class Config(Settings):
         },
         "laptop": {
             "widths": (16, 32, 32), "attention": (False, True, True), "res_blocks": 1, "groups": 8, "embedding": 16,
-            "prediction": "v_prediction", "diffusion_steps": 800, "control_steps": 800, "batch": 4,
+            "prediction": "v_prediction", "diffusion_steps": 500, "control_steps": 500, "batch": 4,
             "learning_rate": 1e-3, "schedule": "linear", "samples": 4, "ddim_steps": 10,
         },
     }
@@ -145,6 +140,8 @@ class BrLP:
     def fit(self, cohort: Cohort) -> Self:
         """Learn the courses of volumes, then the denoiser from all scans, then its ControlNet from pairs of scans.
 
+        Courses go by the diagnosis at baseline, which is known when a forecast is made; published: by the last one.
+
         Raises
         ------
         NbkitError
@@ -179,9 +176,7 @@ class BrLP:
                 remedy="Hand a trained segmenter to BrLP(segmenter=...), or use scans with labels.",
             )
             found = regional_volumes(scan.labels, scan.label_names)
-        sums = by_structure(found)
-        parts = [CORTEX if name == "cortex" else (name,) for name in self.config.regions]
-        return np.array([sum(sums[known(p, sums, f"{where}: region")] for p in names) for names in parts])
+        return chosen_volumes(by_structure(found), self.config.regions, where=where)
 
     def telling(self, cohort: Cohort) -> Self:
         """The same trained model, told the sexes of these subjects, which scans do not carry."""
@@ -191,8 +186,7 @@ class BrLP:
 
     def sampling(self, **changes: Any) -> Self:
         """The same trained model with other settings of prediction, e.g. ``samples=1``, ``ddim_steps=50``."""
-        for name in changes:
-            known(name, ("samples", "ddim_steps", "margin"), "BrLP.sampling")
+        check_keys(changes, ("samples", "ddim_steps", "margin"), "BrLP.sampling")
         twin = copy.copy(self)
         twin.config = self.config.changed(**changes)
         return twin
@@ -205,8 +199,7 @@ class BrLP:
     def predict(self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str) -> list[Volume]:
         """One image per age (years), given the scans seen so far: the average of the samples decoded.
 
-        The starting latent is that of the last scan not after the age asked for. Of pairs in which the second scan is
-        the earlier one the ControlNet has seen none: ages before the first scan are guesses.
+        Starts from the last scan not after the age. Ages before the first scan are guesses: training goes forward.
         """
         latents = self._draw(history, ages, diagnosis)
         return [self._decode(z.mean(dim=0), history, age) for z, age in zip(latents, ages, strict=True)]
@@ -336,6 +329,7 @@ class BrLP:
     def _draw(self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str) -> torch.Tensor:
         """Samples (n, m, C, x, y, z) on the CPU; each depends on the seed, person, age and its number alone."""
         require(len(history) > 0, "BrLP: history", expected="at least one scan", found="none", remedy="Give one.")
+        self._fitted()
         c, seen, space = self.config, sorted(history, key=_age), self._space()
         volumes = self.expected_volumes(seen, [self._checked(age) for age in ages], diagnosis)
         sex = self.sexes.get(seen[0].subject)

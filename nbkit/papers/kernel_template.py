@@ -73,7 +73,7 @@ class Config(Settings):
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
             "visits": 2, "mean_persons": 4, "mean_rounds": 1, "levels_mm": (16.0, 8.0), "iterations": (10, 8),
-            "velocity_mm": 8.0,
+            "velocity_mm": 8.0, "beyond_years": 40.0,
         },
         "laptop": {
             "visits": 2, "mean_persons": 8, "mean_rounds": 2, "levels_mm": (12.0, 6.0, 3.0),

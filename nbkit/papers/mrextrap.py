@@ -108,8 +108,8 @@ class Config(Settings):
             "batch": 1, "learning_rate": 2e-3, "schedule": "linear", "critic_widths": (4, 8), "slices": 2,
         },
         "laptop": {
-            "widths": (16, 32, 32), "res_blocks": 1, "groups": 8, "epochs": 23, "adversarial_from": 10,
-            "scans_per_epoch": 14, "batch": 1, "learning_rate": 1e-3, "schedule": "linear",
+            "widths": (16, 16, 32), "res_blocks": 1, "groups": 8, "epochs": 23, "adversarial_from": 10,
+            "scans_per_epoch": 20, "batch": 1, "learning_rate": 1e-3, "schedule": "linear",
             "critic_widths": (8, 16, 32), "slices": 6,
         },
     }

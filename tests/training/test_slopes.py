@@ -184,7 +184,7 @@ def test_identical_people_leave_a_small_variance_not_a_negative_one():
 @pytest.mark.parametrize("visits", [(1, 2), (2, 3)])
 def test_too_few_scans_for_a_prior(visits):
     data, groups, _ = people(10, seed=5, visits=visits)
-    with pytest.raises(NbkitError, match="two people of one group scanned at two ages or more, and somebody three times"):
+    with pytest.raises(NbkitError, match="two people of one group scanned at two ages or more, and somebody three"):
         estimate_prior(lines_of(data), groups, factors=4)
 
 
