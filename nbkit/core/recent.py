@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -16,33 +17,45 @@ class Recent:
     Parameters
     ----------
     capacity : int
-        How many are kept; the one used longest ago goes first.
+        How many are kept; the one used longest ago goes first. Threads may share it; two that ask for the same at
+        the same time may both make it.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._kept
+
+    def __reduce__(self):
+        return Recent, (self._capacity,)
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def keep(self, key: Hashable, value: Any) -> Any:
         """Keep `value` under `key`, and return it."""
-        self._kept[key] = value
-        self._kept.move_to_end(key)
-        while len(self._kept) > self._capacity:
-            self._kept.popitem(last=False)
+        with self._lock:
+            self._kept[key] = value
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._capacity:
+                self._kept.popitem(last=False)
         return value
+
+    def peek(self, key: Hashable) -> Any | None:
+        """The value under `key`, or None."""
+        with self._lock:
+            return self._kept.get(key)
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """The value under `key`, made first if it is not there."""
-        if key not in self._kept:
-            return self.keep(key, make())
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        return self.keep(key, make())
 
 
 def fingerprint(volume: Volume) -> str:

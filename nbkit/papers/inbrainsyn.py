@@ -347,7 +347,8 @@ class InBrainSyn:
         first = self._template(group, start)
         found = {start: first.data.new_zeros(1, 3, *first.shape)}
         keys = {age: (id(self.templates[group]), start, age, self.config.between_ages()) for age in ages}
-        found |= {age: self._recent.get(key, None) for age, key in keys.items() if key in self._recent}
+        kept = {age: self._recent.peek(key) for age, key in keys.items()}
+        found |= {age: velocity for age, velocity in kept.items() if velocity is not None}
         new = [age for age in keys if age not in found]
         if new:
             later = torch.stack([self._template(group, age).data for age in new])

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 import torch
+from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from nbkit.core.checks import known, require
+from nbkit.core.device import one_thread
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject, TrajectoryModel
 from nbkit.core.source import module_digest
@@ -71,7 +73,7 @@ class _Forecast:
 def score_trajectories(
     models: Mapping[str, TrajectoryModel], cohort: Cohort, *, courses: Mapping[str, Any] | None = None,
     true_volumes: Mapping[str, Sequence[Mapping[str, float]]] | None = None, segmenter: Segmenter | None = None,
-    contrast: str = "T1w", progress: bool = True,
+    contrast: str = "T1w", n_jobs: int = 1, progress: bool = True,
 ) -> Scores:
     """Predict every later visit of every subject from the first, with every model, and score it.
 
@@ -92,6 +94,8 @@ def score_trajectories(
     segmenter : Segmenter, optional
         For models that give images only; without one these have no Dice and no volumes.
     contrast : str
+    n_jobs : int
+        Subjects at a time, as threads of one torch thread each: the digits do not depend on it.
     progress : bool
         Show a progress bar.
 
@@ -100,14 +104,29 @@ def score_trajectories(
     NbkitError
         For a subject with one visit, or a prediction on another grid.
     """
-    visits, regions = [], []
-    for subject in tqdm(cohort, desc="scoring", unit="subject", disable=not progress):
+    for subject in cohort:
         require(
             len(subject.scans) > 1, f"score_trajectories: {subject.id}", expected="two visits or more", found="one",
             remedy="Leave the subject out of the test set.",
         )
-        truth = _true_volumes(subject, true_volumes)
-        course = (courses or {}).get(subject.id, subject.diagnosis)
+    jobs = (
+        delayed(_scored)(
+            subject, models, (courses or {}).get(subject.id, subject.diagnosis),
+            _true_volumes(subject, true_volumes), segmenter, contrast,
+        ) for subject in cohort
+    )
+    done = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(jobs)
+    tables = list(tqdm(done, total=len(cohort), desc="scoring", unit="subject", disable=not progress))
+    return Scores(*(pd.DataFrame([row for table in tables for row in table[k]]) for k in (0, 1)))
+
+
+def _scored(
+    subject: Subject, models: Mapping[str, TrajectoryModel], course: Any, truth: Sequence[Mapping[str, float]],
+    segmenter: Segmenter | None, contrast: str,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of one subject for both tables."""
+    visits, regions = [], []
+    with one_thread():
         for name, model in models.items():
             forecast = _forecast(model, subject, course, segmenter, contrast)
             for k, scan in enumerate(subject.scans[1:]):
@@ -117,7 +136,7 @@ def score_trajectories(
                 scores = _image_scores(subject, scan, forecast.images[k], contrast)
                 dice = float(np.nanmean([r["dice"] for r in table])) if table else np.nan
                 visits.append(where | scores | {"dice": dice} | forecast.topology[k] | {"seconds": forecast.seconds})
-    return Scores(pd.DataFrame(visits), pd.DataFrame(regions))
+    return visits, regions
 
 
 def scored_trajectories(
