@@ -21,6 +21,8 @@ PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 NBKIT := $(PY) -m nbkit.cli
 LOCK  := --constraint requirements.lock
+# declares numpy < 2.4 and runs with 2.4: installed for `make bench` only, past the resolver
+PEERS := antspyx==0.6.3 webcolors==25.10.0
 PIP   := $(if $(UV),"$(UV)" pip install --python $(PY),$(PY) -m pip install --disable-pip-version-check)
 
 .DEFAULT_GOAL := help
@@ -55,6 +57,7 @@ doctor: $(STAMP)  ## what is installed, what is missing, and how to fix it
 
 bench: $(STAMP)  ## speed beside peers, timed in one run
 	$(PIP) --quiet $(LOCK) --editable ".[test,bench]"
+	$(PIP) --quiet --no-deps $(PEERS)
 	$(PY) -m pytest tests/benchmarks
 
 clean:  ## remove the environment and test leftovers; results and downloads stay

@@ -17,9 +17,12 @@ from tests.sources import ROOT, sources
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-# run by people and by the runner's kernels, or found by tqdm; never imported here
-TOOLS = {"ipykernel", "ipywidgets", "jupyterlab"}
-IMPORT_NAMES = {"scikit-learn": "sklearn", "scikit-image": "skimage", "pyyaml": "yaml", "ipython": "IPython"}
+# run by people and by the runner's kernels, or found by MONAI; never imported here
+TOOLS = {"einops", "ipykernel", "jupyterlab"}
+IMPORT_NAMES = {
+    "scikit-learn": "sklearn", "scikit-image": "skimage", "pyyaml": "yaml", "ipython": "IPython", "pillow": "PIL",
+    "simpleitk": "SimpleITK",
+}
 # torch names its own CUDA packages, and only where there is a CUDA build
 CUDA = re.compile(r"(nvidia|triton|cuda)")
 

@@ -64,7 +64,8 @@ def on_template(
     grid = {"shape": list(shape), "spacing_mm": [abs(float(affine[i, i])) for i in range(3)]}
     return replace(cohort, subjects=subjects, provenance={
         **cohort.provenance, "kind": "own scans, preprocessed", "grid": grid, "scans": len(visits),
-        "intensity": "1 = white-matter peak of the scan, 0 outside the brain", "alignment": "each visit by itself, rigid",
+        "intensity": "1 = white-matter peak of the scan, 0 outside the brain",
+        "alignment": "each visit by itself, rigid",
     })
 
 

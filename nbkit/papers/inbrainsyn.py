@@ -67,8 +67,7 @@ class Config(Settings):
         shake a template whose true change is a tenth of a voxel; with these, the field of two equal templates is zero
         and that of nearly equal ones nearly so. Our choice, fixed where the change is known (balls, moved templates).
     margin_years : float
-        How far outside the ages of its training visits a template may be asked for. Our choice; the handful of people
-        of a smoke run covers no range, so there it is as good as unlimited.
+        How far outside the ages of its training visits a template may be asked for. Our choice.
     device : str
         Where registration runs.
     """
@@ -87,7 +86,8 @@ class Config(Settings):
     device: str = "auto"
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"levels_mm": (8.0, 4.0), "iterations": (10, 10), "velocity_mm": 4.0, "change_step": 0.1, "margin_years": 40.0},
+        "smoke": {"levels_mm": (8.0, 4.0), "iterations": (10, 10), "velocity_mm": 4.0, "margin_years": 40.0,
+                  "change_step": 0.1},
         "laptop": {"levels_mm": (6.0, 3.0), "iterations": (25, 20), "velocity_mm": 3.0},
     }
 

@@ -7,7 +7,7 @@ carries its labels along; what only paints images is segmented by a model handed
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -15,11 +15,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from nbkit.core.checks import known, require
-from nbkit.core.device import one_thread
+from nbkit.core.device import side_by_side
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject, TrajectoryModel
 from nbkit.core.source import module_digest
@@ -73,9 +72,9 @@ class _Forecast:
 def score_trajectories(
     models: Mapping[str, TrajectoryModel], cohort: Cohort, *, courses: Mapping[str, Any] | None = None,
     true_volumes: Mapping[str, Sequence[Mapping[str, float]]] | None = None, segmenter: Segmenter | None = None,
-    contrast: str = "T1w", n_jobs: int = 1, progress: bool = True,
+    contrast: str = "T1w", progress: bool = True,
 ) -> Scores:
-    """Predict every later visit of every subject from the first, with every model, and score it.
+    """Predict every later visit of every subject from the first, with every model, and score it; subjects side by side.
 
     The brain is the union of the true masks at baseline and at the visit, the same for all models. A predicted
     volume is the true volume at baseline times the growth that the model predicts, so that neither partial volume
@@ -94,8 +93,6 @@ def score_trajectories(
     segmenter : Segmenter, optional
         For models that give images only; without one these have no Dice and no volumes.
     contrast : str
-    n_jobs : int
-        Subjects at a time, as threads of one torch thread each: the digits do not depend on it.
     progress : bool
         Show a progress bar.
 
@@ -109,33 +106,32 @@ def score_trajectories(
             len(subject.scans) > 1, f"score_trajectories: {subject.id}", expected="two visits or more", found="one",
             remedy="Leave the subject out of the test set.",
         )
-    jobs = (
-        delayed(_scored)(
-            subject, models, (courses or {}).get(subject.id, subject.diagnosis),
-            _true_volumes(subject, true_volumes), segmenter, contrast,
-        ) for subject in cohort
-    )
-    done = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(jobs)
-    tables = list(tqdm(done, total=len(cohort), desc="scoring", unit="subject", disable=not progress))
+    with tqdm(total=len(cohort), desc="scoring", unit="subject", disable=not progress) as bar:
+        tables = side_by_side(
+            lambda subject: _scored(
+                subject, models, (courses or {}).get(subject.id, subject.diagnosis),
+                _true_volumes(subject, true_volumes), segmenter, contrast, bar.update,
+            ), cohort,
+        )
     return Scores(*(pd.DataFrame([row for table in tables for row in table[k]]) for k in (0, 1)))
 
 
 def _scored(
     subject: Subject, models: Mapping[str, TrajectoryModel], course: Any, truth: Sequence[Mapping[str, float]],
-    segmenter: Segmenter | None, contrast: str,
+    segmenter: Segmenter | None, contrast: str, done: Callable[[], object],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of one subject for both tables."""
     visits, regions = [], []
-    with one_thread():
-        for name, model in models.items():
-            forecast = _forecast(model, subject, course, segmenter, contrast)
-            for k, scan in enumerate(subject.scans[1:]):
-                where = _place(subject, scan, name)
-                table = _region_rows(forecast, k, scan, truth)
-                regions += [where | row for row in table]
-                scores = _image_scores(subject, scan, forecast.images[k], contrast)
-                dice = float(np.nanmean([r["dice"] for r in table])) if table else np.nan
-                visits.append(where | scores | {"dice": dice} | forecast.topology[k] | {"seconds": forecast.seconds})
+    for name, model in models.items():
+        forecast = _forecast(model, subject, course, segmenter, contrast)
+        for k, scan in enumerate(subject.scans[1:]):
+            where = _place(subject, scan, name)
+            table = _region_rows(forecast, k, scan, truth)
+            regions += [where | row for row in table]
+            scores = _image_scores(subject, scan, forecast.images[k], contrast)
+            dice = float(np.nanmean([r["dice"] for r in table])) if table else np.nan
+            visits.append(where | scores | {"dice": dice} | forecast.topology[k] | {"seconds": forecast.seconds})
+    done()
     return visits, regions
 
 

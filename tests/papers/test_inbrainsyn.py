@@ -326,7 +326,8 @@ def test_defaults_are_published_and_profiles_only_change_sizes():
     assert Config.for_profile("paper") == Config()
     for profile in ("smoke", "laptop"):
         small = Config.for_profile(profile)
-        sizes = {k: getattr(small, k) for k in ("levels_mm", "iterations", "velocity_mm", "change_step")}
+        names = ("levels_mm", "iterations", "velocity_mm", "change_step", "margin_years")
+        sizes = {k: getattr(small, k) for k in names}
         assert Config().changed(**sizes) == small
 
 
