@@ -61,7 +61,7 @@ class Config(Settings):
         aligned beforehand; ours keep their size, and it is the template that is moved.
     levels_mm, iterations, velocity_mm
         Of all registrations (:class:`nbkit.geometry.registration.Config`), in place of a trained network. The published
-        velocity has half the resolution of 1 mm images: 2 mm; it is never finer than the image.
+        velocity has half the resolution of 1 mm images: 2 mm; every profile keeps that ratio.
     change_step, change_stiffness : float
         Of registering a template to itself at another age. The steps made for two people, of one and a half voxels,
         shake a template whose true change is a tenth of a voxel; with these, the field of two equal templates is zero
@@ -86,9 +86,9 @@ class Config(Settings):
     device: str = "auto"
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"levels_mm": (8.0, 4.0), "iterations": (10, 10), "velocity_mm": 4.0, "margin_years": 40.0,
+        "smoke": {"levels_mm": (8.0, 4.0), "iterations": (10, 10), "velocity_mm": 8.0, "margin_years": 40.0,
                   "change_step": 0.1},
-        "laptop": {"levels_mm": (6.0, 3.0), "iterations": (25, 20), "velocity_mm": 3.0},
+        "laptop": {"levels_mm": (6.0, 3.0), "iterations": (25, 20), "velocity_mm": 6.0},
     }
 
     def __post_init__(self) -> None:

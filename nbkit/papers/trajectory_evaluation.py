@@ -199,6 +199,29 @@ def yearly_change(futures: Futures) -> dict[str, float]:
     return (slopes / years.pow(2).groupby(curve["structure"], sort=False).sum()).to_dict()
 
 
+def futures_of(
+    model: Any, scans: Sequence[Scan], courses: Mapping[str, Callable[[Scan], Any]], *, years: Sequence[float]
+) -> dict[str, dict[str, Futures]]:
+    """Futures of each scan under each course, people side by side: subject -> name of the course -> futures.
+
+    Parameters
+    ----------
+    model
+        With ``futures(scan, ages, course)``.
+    scans : sequence of Scan
+    courses : mapping of str to callable
+        By name, what the model is told about a scan: ``lambda scan: "AD"``.
+    years : sequence of float
+        After each scan.
+    """
+    made = side_by_side(
+        lambda scan: {
+            name: model.futures(scan, [scan.age + k for k in years], course(scan)) for name, course in courses.items()
+        }, scans,
+    )
+    return {scan.subject: futures for scan, futures in zip(scans, made, strict=True)}
+
+
 def rate_between(curve: pd.DataFrame, start: float, stop: float) -> float:
     """Mean change per year (% of the volume at the scan) between two ages of one structure's :func:`volume_curve`."""
     change = np.interp([start, stop], curve["age"], curve["change_pct"])
