@@ -18,7 +18,7 @@ from nbkit.geometry.warp import Displacement, grid_positions
 from nbkit.papers.inbrainsyn import Config, InBrainSyn
 from nbkit.papers.trajectory_controls import NoChange
 from nbkit.papers.trajectory_evaluation import (
-    PEAK_QUANTILE, bend_age, folded_share, per_subject, rate_between, score_trajectories, scored_trajectories,
+    PEAK_QUANTILE, bend_age, folded_share, futures_of, per_subject, rate_between, score_trajectories, scored_trajectories,
     volume_curve, yearly_change,
 )
 from tests.papers.ageing_balls import AFFINE, RATES, SHAPE, START, BallTemplate, cohort, people, person
@@ -241,3 +241,13 @@ def test_inbrainsyn_beats_its_controls_on_balls():
     ours, none = (per_subject(regions, "size", model=m) for m in ("ours", "none"))
     assert all(ours[s] < 0.7 * none[s] for s in test.ids)
     assert not scores.visits["folds"].any()
+
+
+def test_futures_of_several_people_are_those_of_each():
+    scans = [BALL.baseline, person("q", "AD", ages=AGES, size=0.8, centre=(0, 0, 0)).baseline]
+    model, years = Stretch(RATES["AD"]), (1.0, 2.0)
+    both = futures_of(model, scans, {"own": lambda scan: "AD"}, years=years)
+    assert list(both) == ["p", "q"]
+    for scan in scans:
+        alone = model.futures(scan, [scan.age + k for k in years], "AD")
+        assert torch.equal(both[scan.subject]["own"].displacements, alone.displacements)
