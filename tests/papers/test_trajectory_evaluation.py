@@ -18,8 +18,8 @@ from nbkit.geometry.warp import Displacement, grid_positions
 from nbkit.papers.inbrainsyn import Config, InBrainSyn
 from nbkit.papers.trajectory_controls import NoChange
 from nbkit.papers.trajectory_evaluation import (
-    PEAK_QUANTILE, bend_age, folded_share, futures_of, per_subject, rate_between, score_trajectories, scored_trajectories,
-    volume_curve, yearly_change,
+    PEAK_QUANTILE, bend_age, folded_share, futures_of, per_subject, rate_between, score_trajectories,
+    scored_trajectories, volume_curve, yearly_change,
 )
 from tests.papers.ageing_balls import AFFINE, RATES, SHAPE, START, BallTemplate, cohort, people, person
 
