@@ -47,7 +47,15 @@ def test_what_is_no_cohort_is_refused(call, message):
 
 def test_a_folder_is_read_as_bids(tmp_path, monkeypatch):
     monkeypatch.setattr(cohorts.own_bids, "build", lambda path, profile: (path, profile))
-    assert cohorts.cohort_for(tmp_path, task="ageing", profile="smoke") == (tmp_path, "smoke")
+    assert cohorts.cohort_for(tmp_path, profile="smoke") == (tmp_path, "smoke")
+
+
+def test_own_scans_are_preprocessed_for_ageing_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(cohorts.own_bids, "build", lambda path, profile: "read")
+    monkeypatch.setattr(
+        cohorts.own_ageing, "on_template", lambda cohort, path, profile, n_jobs: (cohort, path, profile, n_jobs))
+    given = cohorts.cohort_for(tmp_path, task="ageing", profile="smoke", n_jobs=2)
+    assert given == ("read", tmp_path, "smoke", 2)
 
 
 def test_own_scans_come_through_the_same_door(tmp_path):
