@@ -121,7 +121,9 @@ def test_exit_codes_have_words(code, words):
 
 def start(books: list[Path], out: Path) -> subprocess.Popen:
     """A run in a process of its own, returned when its notebook has recorded its number."""
+    # a test run in the background of a shell inherits SIGINT ignored; somebody at a terminal does not
     code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "import sys; from pathlib import Path; from nbkit.runner.execute import reproduce; "
         f"sys.exit(reproduce([Path(p) for p in {[str(b) for b in books]!r}], out_dir={str(out)!r}, "
         "profile='smoke').exit_code)"
