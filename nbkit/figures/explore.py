@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from nbkit.core.checks import require
 from nbkit.core.volume import Volume
+from nbkit.figures.mosaics import bare_axes
 from nbkit.figures.slices import canonical
 from nbkit.figures.style import CYCLE, FULL_MM, Picture, look, new_figure
 
@@ -103,7 +104,7 @@ def explorer_picture(
             if image is None:
                 continue
             place = (1.0 + i * (tile + 1.0), height - (row + 1) * (tile * 1.2 + TOP_MM), tile, tile * 1.2)
-            axes = _axes(figure, place)
+            axes = bare_axes(figure, place)
             values, size = _cut(image, plane, level_mm)
             extent = (0, size[0], 0, size[1])
             axes.imshow(values.T, cmap=cmap, vmin=limits[0], vmax=limits[1], origin="lower", extent=extent)
@@ -122,15 +123,6 @@ def _cut(image: Volume, plane: str, level_mm: float) -> tuple[np.ndarray, tuple[
     values = upright.data[0].float().select(axis, at).numpy()
     rest = [upright.spacing[a] for a in range(3) if a != axis]
     return values, (values.shape[0] * rest[0], values.shape[1] * rest[1])
-
-
-def _axes(figure: Picture, place_mm: tuple[float, float, float, float]) -> Axes:
-    width, height = figure.get_size_inches() * 25.4
-    x, y, w, h = place_mm
-    axes = figure.add_axes((x / width, y / height, w / width, h / height))
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    return axes
 
 
 def _letters(axes: Axes, *, dark: bool) -> None:

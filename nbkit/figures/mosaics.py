@@ -106,7 +106,7 @@ def panel(rows: Sequence[Row], *, width_mm: float = FULL_MM) -> Picture:
         top, plane = top - head - height, None
         for i, tile in enumerate(row.tiles):
             if tile is not None:
-                axes = _axes(figure, (grid.x(i), top, grid.cell, height))
+                axes = bare_axes(figure, (grid.x(i), top, grid.cell, height))
                 _draw(axes, tile, row.size_mm)
                 axes.set_title(names[i], pad=2.5)
                 if tile.view.plane != plane:
@@ -118,7 +118,8 @@ def panel(rows: Sequence[Row], *, width_mm: float = FULL_MM) -> Picture:
     return figure
 
 
-def _axes(figure: Picture, place_mm: Box) -> Axes:
+def bare_axes(figure: Picture, place_mm: Box) -> Axes:
+    """Axes without ticks or frame at (left, bottom, width, height) in mm."""
     width, height = figure.get_size_inches() * 25.4
     x, y, w, h = place_mm
     axes = figure.add_axes((x / width, y / height, w / width, h / height))
@@ -190,7 +191,7 @@ def _margins(figure: Picture, row: Row, grid: _Layout, span_mm: tuple[float, flo
 
 
 def _colour_bar(figure: Picture, scale: Scale, place_mm: Box) -> None:
-    axes = _axes(figure, place_mm)
+    axes = bare_axes(figure, place_mm)
     norm = Normalize(scale.low, scale.high)
     extend = "both" if scale.low < 0 else "max"
     bar = figure.colorbar(ScalarMappable(norm, scale.cmap), cax=axes, extend=extend, extendfrac=0.04)
