@@ -19,6 +19,8 @@ from nbkit.figures.slices import Box, Scale, View
 from nbkit.figures.style import FULL_MM, LESION, Picture, look, new_figure, wrapped
 
 GAP_MM, BAR_MM, LINE_MM = 1.0, 15.0, 3.9
+BAR_PT, BAR_SHARE, BAR_LINE_MM = 7.0, 0.88, 3.0
+"""Letters of a colour bar's label, share of the row's height that the bar has, room for each further line."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,15 @@ class _Layout:
 def _layout(rows: Sequence[Row], width_mm: float) -> _Layout:
     columns = max(len(r.tiles) for r in rows)
     left = max(LINE_MM * (r.label.count("\n") + 1) + 1.5 if r.label else 0.5 for r in rows)
-    right = BAR_MM if any(r.bar and len(r.tiles) == columns and r.tiles[-1] for r in rows) else 0.5
-    return _Layout(left, (width_mm - left - right - GAP_MM * (columns - 1)) / columns, columns, width_mm)
+    barred = [r for r in rows if r.bar and len(r.tiles) == columns and r.tiles[-1]]
+    right = BAR_MM if barred else 0.5
+    cell = (width_mm - left - right - GAP_MM * (columns - 1)) / columns
+    more = max((_bar_label(r, cell * r.size_mm[1] / r.size_mm[0]).count("\n") for r in barred), default=0)
+    return _Layout(left, cell - more * BAR_LINE_MM / columns, columns, width_mm)
+
+
+def _bar_label(row: Row, tall_mm: float) -> str:
+    return wrapped(row.bar.label, BAR_SHARE * tall_mm, size_pt=BAR_PT)
 
 
 @look()
@@ -187,15 +196,16 @@ def _margins(figure: Picture, row: Row, grid: _Layout, span_mm: tuple[float, flo
         figure.text(*at, row.label, rotation=90, ha="right", va="center", ma="center", linespacing=1.15)
     if row.bar:
         after = grid.x(max(i for i, t in enumerate(row.tiles) if t is not None) + 1)
-        _colour_bar(figure, row.bar, (after + 1.0, bottom + 0.06 * tall, 2.4, 0.88 * tall))
+        place = (after + 1.0, bottom + (1 - BAR_SHARE) / 2 * tall, 2.4, BAR_SHARE * tall)
+        _colour_bar(figure, row.bar, place, _bar_label(row, tall))
 
 
-def _colour_bar(figure: Picture, scale: Scale, place_mm: Box) -> None:
+def _colour_bar(figure: Picture, scale: Scale, place_mm: Box, label: str) -> None:
     axes = bare_axes(figure, place_mm)
     norm = Normalize(scale.low, scale.high)
     extend = "both" if scale.low < 0 else "max"
     bar = figure.colorbar(ScalarMappable(norm, scale.cmap), cax=axes, extend=extend, extendfrac=0.04)
-    bar.set_label(wrapped(scale.label, place_mm[3], size_pt=7.0), labelpad=2, fontsize=7.0)
+    bar.set_label(label, labelpad=2, fontsize=BAR_PT)
     bar.outline.set_visible(False)
     bar.ax.locator_params(nbins=4)
     bar.ax.tick_params(labelsize=6.5, length=2, pad=1.5)

@@ -77,6 +77,17 @@ def test_anisotropic_voxels_are_drawn_in_mm():
     assert np.isclose(box.width * width, box.height * height)
 
 
+def test_a_colour_bar_label_of_several_lines_stays_in_the_figure(scan):
+    view = view_at(scan.mask("brain"), 0)
+    labelled = Tile(scan.images["FLAIR"], view, Scale(0, 1000, label="intensity over that of white matter"))
+    plain = Tile(scan.images["FLAIR"], view, Scale(0, 1000))
+    figure = panel([Row((*[plain] * 7, labelled))])
+    figure.canvas.draw()
+    label = figure.axes[-1].yaxis.label
+    assert "\n" in label.get_text()
+    assert label.get_window_extent().x1 <= figure.bbox.x1
+
+
 def test_a_labelled_row_has_a_colour_bar_and_a_plain_one_has_none(scan):
     view, image = view_of(scan.mask("brain")), scan.images["FLAIR"]
     plain, labelled = Tile(image, view, Scale(0, 1)), Tile(image, view, Scale(0, 1, "inferno", "|d| (a.u.)"))
