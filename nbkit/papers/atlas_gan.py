@@ -112,7 +112,7 @@ class Config(Settings):
             "generator_rate": 2e-3, "critic_rate": 2e-3, "beyond_years": 40.0,
         },
         "laptop": {
-            "width": 16, "blocks": 2, "critic_widths": (16, 32, 64), "critic_features": 32, "epochs": 6,
+            "width": 16, "blocks": 2, "critic_widths": (16, 32, 64), "critic_features": 32, "epochs": 4,
             "steps_per_epoch": 40, "generator_rate": 1e-3, "critic_rate": 1e-3,
         },
     }
