@@ -20,18 +20,25 @@ for _name, _folder in {"HOME": "home", "NBKIT_CACHE": "cache", "NBKIT_DATA": "da
 for _name in [n for n in os.environ if n.startswith("XDG_")]:
     del os.environ[_name]
 os.environ.update(DEVICE="cpu", MPLBACKEND="Agg")
+# workers side by side (`make test`) share the cores; alone, torch has them all
+if _workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    _threads = str(max(1, (os.cpu_count() or 1) // _workers))
+    os.environ.update(OMP_NUM_THREADS=_threads, MKL_NUM_THREADS=_threads)
 
 settings.register_profile("nbkit", deadline=None, derandomize=True, database=None)
 settings.load_profile("nbkit")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first, so that a slip shows within seconds."""
+    """Fast tests first, so that a slip shows within seconds; one of several workers begins with the longest file."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.path.name != "test_smoke.py")
 
 
-def pytest_unconfigure() -> None:
-    """Leave nothing behind."""
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    """Leave nothing behind; a worker has time for this only as long as its session lasts."""
     shutil.rmtree(SANDBOX, ignore_errors=True)
 
 

@@ -37,7 +37,7 @@ PEERS = {
     "SyNCC": {"type_of_transform": "SyNCC"},
 }
 """Mutual information that stops at half resolution, as by default; cross-correlation in a radius of 4 with the default
-iterations to full resolution; ANTs' own recipe for cross-correlation, up to 2100 iterations a level and an affine first.
+iterations to full resolution; the recipe ANTs has for it, up to 2100 iterations a level, an affine first.
 """
 
 
