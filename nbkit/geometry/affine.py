@@ -186,7 +186,7 @@ def _minimise(energy: Callable[[torch.Tensor], torch.Tensor], start: torch.Tenso
     """All parameters, the first `free` of them at a minimum of `energy`."""
     parameters = start[:free].clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
-        [parameters], max_iter=_STEPS, tolerance_grad=1e-7, tolerance_change=1e-7, line_search_fn="strong_wolfe"
+        [parameters], max_iter=_STEPS, tolerance_grad=1e-7, tolerance_change=1e-9, line_search_fn="strong_wolfe"
     )
 
     def closure() -> torch.Tensor:
