@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,8 +46,7 @@ def on_template(
     NbkitError
         If nobody has a T1w scan with an age; by file, whatever preprocessing refuses.
     """
-    parameters = ageing_parameters()
-    shape, affine = grid_for(profile, parameters)
+    shape, affine = grid_for(profile, ageing_parameters())
     files = _files(read_own(path).table)
     visits = [scan for subject in cohort for scan in subject.scans if _usable(scan, files)]
     require(
@@ -55,10 +54,7 @@ def on_template(
         remedy="Add T1w images and ages; other contrasts do not help a model of ageing.",
     )
     sources = [Source(s.subject, s.session, *files[s.subject, s.session]) for s in visits]
-    prepared = prepare_files(
-        sources, template_reference(load_template(load_parameters())), shape=shape, affine=affine,
-        config=Config(alignment="rigid"), cache=cache, n_jobs=n_jobs, progress=progress,
-    )
+    prepared = _prepared(sources, profile, cache=cache, n_jobs=n_jobs, progress=progress)
     made = {(s.subject, s.session): s for s in prepared}
     subjects = tuple(filter(None, (_subject(subject, made) for subject in cohort)))
     grid = {"shape": list(shape), "spacing_mm": [abs(float(affine[i, i])) for i in range(3)]}
@@ -67,6 +63,48 @@ def on_template(
         "intensity": "1 = white-matter peak of the scan, 0 outside the brain",
         "alignment": "each visit by itself, rigid",
     })
+
+
+def one_scan(
+    path: Path | str, age: float | None, profile: str, *, cache: Cache | None = None, progress: bool = True
+) -> Scan | None:
+    """One T1w file of your own, prepared as by :func:`on_template`; None when neither a path nor an age is given.
+
+    Parameters
+    ----------
+    path : path or ""
+        NIfTI, the head on or stripped, any orientation.
+    age : float or None
+        At the scan, years.
+    profile : {"smoke", "laptop", "paper"}
+
+    Raises
+    ------
+    NbkitError
+        For one of the two without the other, an impossible age, or whatever preprocessing refuses.
+    """
+    if not str(path) and age is None:
+        return None
+    number = isinstance(age, int | float) and 1.2 < age <= 120
+    require(
+        bool(str(path)) and number, f"one_scan: {Path(path).name or '(no file)'}, age {age!r}",
+        expected="a T1w file and the age at the scan in years, above 1.2 and up to 120",
+        found="no file" if not str(path) else f"the age {age!r}",
+        remedy="Set own_scan and own_age together, or neither.",
+    )
+    source = Source("own", "1", Path(path).expanduser())
+    (scan,) = _prepared([source], profile, cache=cache, n_jobs=1, progress=progress)
+    return replace(scan, age=float(age))
+
+
+def _prepared(
+    sources: Sequence[Source], profile: str, *, cache: Cache | None, n_jobs: int, progress: bool
+) -> Sequence[Scan]:
+    shape, affine = grid_for(profile, ageing_parameters())
+    return prepare_files(
+        sources, template_reference(load_template(load_parameters())), shape=shape, affine=affine,
+        config=Config(alignment="rigid"), cache=cache, n_jobs=n_jobs, progress=progress,
+    )
 
 
 def _files(table: pd.DataFrame) -> dict[tuple[str, str], tuple[Path, Path | None]]:

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from nbkit.core.checks import require
 from nbkit.core.volume import Volume
 from nbkit.figures.mosaics import bare_axes
+from nbkit.figures.names import MODELS
 from nbkit.figures.slices import canonical
-from nbkit.figures.style import CYCLE, FULL_MM, Picture, look, new_figure
+from nbkit.figures.style import FULL_MM, Picture, look, marks, new_figure
 
 TILE_MM, TOP_MM, CURVE_MM = 34.0, 5.0, 58.0
 INK, SHADE = "#111111", "#F0F0F0"
@@ -39,7 +40,7 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One image and what it is compared with below it (None: nothing)."""
+    """One image, and its change since baseline below it (None: nothing)."""
 
     title: str
     image: Volume
@@ -61,6 +62,8 @@ class Chart:
         Marked by a line.
     trained : (float, float)
         Ages a system has learned from; outside them the chart is shaded.
+    reach : (float, float), optional
+        Ages that the chart shows at least.
     """
 
     label: str
@@ -68,6 +71,7 @@ class Chart:
     age: float
     trained: tuple[float, float]
     points: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
+    reach: tuple[float, float] | None = None
 
 
 @look()
@@ -98,20 +102,40 @@ def explorer_picture(
     tile = min(TILE_MM, (width_mm - CURVE_MM - 16.0) / len(columns))
     height = 2 * (tile * 1.2 + TOP_MM) + 4.0
     figure = new_figure(width_mm, height, layout=None)
+    # one axes in mm for all images: an axes each would take most of the time that a slider has
+    sheet = bare_axes(figure, (0.0, 0.0, width_mm, height))
+    sheet.set(xlim=(0.0, width_mm), ylim=(0.0, height))
     for i, column in enumerate(columns):
-        rows = ((column.title, column.image, "gray", (0.0, top)), ("change", column.change, "RdBu_r", (-swing, swing)))
-        for row, (title, image, cmap, limits) in enumerate(rows):
-            if image is None:
-                continue
-            place = (1.0 + i * (tile + 1.0), height - (row + 1) * (tile * 1.2 + TOP_MM), tile, tile * 1.2)
-            axes = bare_axes(figure, place)
-            values, size = _cut(image, plane, level_mm)
-            extent = (0, size[0], 0, size[1])
-            axes.imshow(values.T, cmap=cmap, vmin=limits[0], vmax=limits[1], origin="lower", extent=extent)
-            axes.set_title(title if row == 0 else f"− baseline (±{swing:.2g})", fontsize=7.0, pad=2.0)
-            _letters(axes, dark=row == 0)
+        left = 1.0 + i * (tile + 1.0)
+        for row, (title, image, look_of) in enumerate(_rows(column, top, swing)):
+            if image is not None:
+                bottom = height - (row + 1) * (tile * 1.2 + TOP_MM)
+                _tile(sheet, (left, bottom, tile, tile * 1.2), _cut(image, plane, level_mm), title, **look_of)
+                _letters(sheet, (left, bottom, tile, tile * 1.2), dark=row == 0)
+    sheet.set(aspect="auto")
     _chart(figure, chart, (width_mm - CURVE_MM + 8.0, 11.0, CURVE_MM - 10.0, height - 24.0))
     return figure
+
+
+def _rows(column: Column, top: float, swing: float) -> tuple[tuple[str, Volume | None, dict], ...]:
+    """Title, image and colours of both rows of a column."""
+    return (
+        (column.title, column.image, {"cmap": "gray", "vmin": 0.0, "vmax": top}),
+        (f"change (±{swing:.2g})", column.change, {"cmap": "RdBu_r", "vmin": -swing, "vmax": swing}),
+    )
+
+
+def _tile(
+    sheet: Axes, place: tuple[float, float, float, float], cut: tuple[np.ndarray, tuple[float, float]], title: str,
+    **colours: object,
+) -> None:
+    """One image, as large as its place (mm) allows, under its title."""
+    (x, y, w, h), (values, size) = place, cut
+    scale = min(w / size[0], h / size[1])
+    x0, y0 = x + (w - scale * size[0]) / 2, y + (h - scale * size[1]) / 2
+    extent = (x0, x0 + scale * size[0], y0, y0 + scale * size[1])
+    sheet.imshow(values.T, origin="lower", extent=extent, **colours)
+    sheet.text(x + w / 2, y + h + 0.8, title, ha="center", va="bottom", fontsize=7.0)
 
 
 def _cut(image: Volume, plane: str, level_mm: float) -> tuple[np.ndarray, tuple[float, float]]:
@@ -125,11 +149,11 @@ def _cut(image: Volume, plane: str, level_mm: float) -> tuple[np.ndarray, tuple[
     return values, (values.shape[0] * rest[0], values.shape[1] * rest[1])
 
 
-def _letters(axes: Axes, *, dark: bool) -> None:
-    colour = "white" if dark else INK
-    for x, letter in ((0.03, "L"), (0.97, "R")):
-        axes.text(x, 0.97, letter, transform=axes.transAxes, ha="left" if x < 0.5 else "right", va="top",
-                  fontsize=6.5, color=colour)
+def _letters(sheet: Axes, place: tuple[float, float, float, float], *, dark: bool) -> None:
+    (x, y, w, h), colour = place, "white" if dark else INK
+    for share, letter in ((0.03, "L"), (0.97, "R")):
+        sheet.text(x + share * w, y + 0.97 * h, letter, ha="left" if share < 0.5 else "right", va="top",
+                   fontsize=6.5, color=colour)
 
 
 def _chart(figure: Picture, chart: Chart, place_mm: tuple[float, float, float, float]) -> None:
@@ -137,11 +161,13 @@ def _chart(figure: Picture, chart: Chart, place_mm: tuple[float, float, float, f
     x, y, w, h = place_mm
     axes = figure.add_axes((x / width, y / height, w / width, h / height))
     ages = [a for curve in chart.curves for a in curve.ages] + [a for at, _ in chart.points.values() for a in at]
-    low, high = min([*ages, chart.age]) - 1, max([*ages, chart.age]) + 1
+    ages += [chart.age, *(chart.reach or ())]
+    low, high = min(ages) - 1, max(ages) + 1
     for start, stop in ((low, chart.trained[0]), (chart.trained[1], high)):
         if stop > start:
             axes.axvspan(start, stop, color=SHADE, zorder=0)
-    for curve, (colour, _) in zip(chart.curves, CYCLE, strict=False):
+    looks = marks([curve.name for curve in chart.curves], {mark.title: mark for mark in MODELS.values()})
+    for curve, colour in ((curve, looks[curve.name].colour) for curve in chart.curves):
         values, spread = np.asarray(curve.values, float), np.asarray(curve.spread, float)
         axes.plot(curve.ages, values, color=colour, label=curve.name, zorder=3)
         if spread.size:

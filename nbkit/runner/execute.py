@@ -218,8 +218,8 @@ def _environment(scratch: Path) -> dict[str, str]:
 
 def _places(notebook: Path, out_dir: Path, values: Mapping[str, Any]) -> dict[str, str]:
     """Absolute paths of this machine, the innermost first, with what stands for them in a results folder."""
-    cohort = str(values.get("cohort", ""))
-    own = {cohort: Path(cohort).name} if Path(cohort).is_absolute() else {}
+    given = sorted((v for v in values.values() if isinstance(v, str) and Path(v).is_absolute()), key=len, reverse=True)
+    own = {path: Path(path).name for path in given if path != str(out_dir)}
     return own | {
         str(out_dir): out_dir.name, str(notebook.parent): ".", str(ROOT): "..", sys.prefix: "<env>",
         str(Path.home()) + os.sep: "~" + os.sep,

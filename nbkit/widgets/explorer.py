@@ -1,50 +1,32 @@
 """A person, a system, a course and an age: the predicted brain, its change, and a volume over age.
 
 Everything is handed in: scans, and callables that predict. The picture is a pure function of the state
-(:meth:`Explorer.render`), so a headless run shows the same as the slider.
+(:meth:`Explorer.render`), so a headless run shows the same as the slider of :mod:`nbkit.widgets.panel`.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import tempfile
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
-import ipywidgets
 import numpy as np
 
-from nbkit.core.checks import known, require
+from nbkit.core.checks import NbkitError, known, require
+from nbkit.core.outlook import Outlook
+from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
 from nbkit.figures.explore import Chart, Column, Curve, explorer_picture
 from nbkit.figures.style import Picture
 
 ALONE = "nobody"
 KEPT = 64
-PIXELS_PER_INCH = 110
-
-
-@dataclass(frozen=True, eq=False)
-class Outlook:
-    """What a system says of one person at one age.
-
-    Parameters
-    ----------
-    image : Volume
-    volumes : mapping of str to float
-        By structure, mm³.
-    spread : mapping of str to float
-        Standard deviation of those volumes, mm³; empty when the system gives none.
-    """
-
-    image: Volume
-    volumes: Mapping[str, float]
-    spread: Mapping[str, float] = field(default_factory=dict)
+PLANES = {"axial": 8.0, "coronal": -14.0}
+"""World coordinate of the cut in mm: through the ventricles, and through the hippocampi."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +53,22 @@ class Person:
     later: Mapping[float, Mapping[str, float]] = field(default_factory=dict)
     truth: Mapping[float, Volume] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls, scans: Sequence[Scan], volumes: Sequence[Mapping[str, float]], *, seen: int, contrast: str = "T1w"
+    ) -> Self:
+        """From scans by age with their volumes (mm³ by structure); systems may see the first `seen` of them."""
+        require(
+            0 < seen <= len(scans) == len(volumes), "Person.of: scans, volumes, seen",
+            expected="volumes for every scan, and one scan or more that may be seen",
+            found=f"{len(scans)} scans, {len(volumes)} volumes, {seen} seen", remedy="Pass one mapping for each scan.",
+        )
+        ages = [float(scan.age) for scan in scans]
+        by_age = list(zip(ages, volumes, strict=True))
+        truth = {age: scan.image(contrast) for age, scan in zip(ages[seen:], scans[seen:], strict=True)}
+        last = scans[seen - 1]
+        return cls(last.subject, last.image(contrast), ages[seen - 1], dict(by_age[:seen]), dict(by_age[seen:]), truth)
+
 
 Predictor = Callable[[Person, float, str], Outlook]
 
@@ -95,7 +93,8 @@ class Explorer:
     ----------
     people : sequence of Person
     systems : mapping of str to callable
-        ``predict(person, age, course) -> Outlook``.
+        ``predict(person, age, course) -> Outlook``; what a system cannot answer (a course that it does not know, an
+        age far from its training) it refuses with an NbkitError, and the picture does without it.
     courses : sequence of str
         Diagnosis paths that systems know, e.g. "HC", "AD".
     structures : sequence of str
@@ -133,11 +132,20 @@ class Explorer:
     def start(self) -> State:
         """The first person under the first system, half-way to the horizon."""
         person = next(iter(self.people.values()))
-        age = person.age + self.step * round(self.horizon / 2 / self.step)
-        return State(person.id, next(iter(self.systems)), self.courses[0], age, self.structures[0])
+        return State(person.id, next(iter(self.systems)), self.courses[0], self.halfway(person.id), self.structures[0])
+
+    def halfway(self, person: str) -> float:
+        """The place of the slider half-way to the horizon (age in years)."""
+        return self.people[person].age + self.step * round(self.horizon / 2 / self.step)
 
     def outlook(self, state: State) -> Outlook:
-        """The prediction of a state, from memory when it was made before."""
+        """The prediction of a state, from memory when it was made before.
+
+        Raises
+        ------
+        NbkitError
+            If the system refuses.
+        """
         self._check(state)
         key = (state.person, state.system, state.course, round(state.age, 3))
         if key not in self._outlooks:
@@ -147,160 +155,133 @@ class Explorer:
             self._outlooks.popitem(last=False)
         return self._outlooks[key]
 
-    def curve(self, state: State, *, points: int = 5) -> Curve:
+    def refusal(self, state: State) -> str:
+        """Why the system of a state has no answer; empty when it has one."""
+        try:
+            self.outlook(state)
+        except NbkitError as error:
+            return f"{state.system} has no answer here: it expects {error.expected}, not {error.found}"
+        return ""
+
+    def curve(self, state: State) -> Curve:
         """The volume of the state's structure (mL) from baseline to the horizon; made once per person and system."""
-        key = (state.person, state.system, state.course)
+        key, name, person = (state.person, state.system, state.course), state.structure, self.people[state.person]
         if key not in self._curves:
-            person = self.people[state.person]
-            ages = person.age + np.linspace(0.0, self.horizon, points)[1:]
-            made = [(float(a), self.systems[state.system](person, float(a), state.course)) for a in ages]
-            light = [(a, replace(o, image=person.baseline)) for a, o in made]
-            self._curves[key] = light
-        person, name = self.people[state.person], state.structure
-        ages, outlooks = zip(*self._curves[key], strict=True)
-        begin = [person.seen[a][name] for a in (max(person.seen),)] if person.seen else []
-        values = [*begin, *(o.volumes[name] for o in outlooks)]
-        spread = [*[0.0] * len(begin), *(o.spread.get(name, 0.0) for o in outlooks)]
-        spread = spread if any(spread) else []
-        return Curve(state.system, [*[person.age] * len(begin), *ages], _ml(values), _ml(spread))
+            self._curves[key] = list(self._along(state))
+        begin = [(person.age, person.seen[max(person.seen)][name], 0.0)] if person.seen else []
+        rows = begin + [(a, o.volumes[name], o.spread.get(name, 0.0)) for a, o in self._curves[key]]
+        ages, values, spread = ([row[k] for row in rows] for k in range(3))
+        return Curve(state.system, ages, _ml(values), _ml(spread) if any(spread) else [])
+
+    def _along(self, state: State):
+        """Ages and outlooks, without images, at twenty places of the slider at most, as far as the system goes."""
+        person, places = self.people[state.person], round(self.horizon / self.step)
+        for k in np.unique(np.linspace(1, places, min(places, 20)).round().astype(int)):
+            age = person.age + self.step * int(k)
+            try:
+                made = self.systems[state.system](person, age, state.course)
+            except NbkitError:
+                continue
+            yield age, replace(made, image=person.baseline)
 
     def render(self, state: State) -> Picture:
-        """The picture of a state.
+        """The picture of a state; a system that refuses is left out of it, :meth:`readout` says why.
+
+        Changes are set against the system's own image at baseline, so that the blur of a decoder is no change.
 
         Raises
         ------
         NbkitError
             For a person, system, course or structure that is not there, with the nearest name.
         """
-        person, own = self.people[self._check(state).person], self.outlook(state)
-        columns = [
-            Column(f"baseline, {person.age:.1f} y", person.baseline),
-            Column(f"{state.system}, {state.age:.1f} y", own.image, _minus(own.image, person.baseline)),
-        ]
-        curves = [self.curve(state)]
-        if state.beside != ALONE:
-            second = replace(state, system=state.beside)
-            image = self.outlook(second).image
-            columns.append(Column(f"{state.beside}, {state.age:.1f} y", image, _minus(image, person.baseline)))
-            curves.append(self.curve(second))
+        person, columns, curves = self.people[self._check(state).person], [], []
+        columns.append(Column(f"baseline, {person.age:.1f} y", person.baseline))
+        for asked in self._asked(state):
+            if not self.refusal(asked):
+                image, before = self.outlook(asked).image, self._before(asked)
+                columns.append(Column(f"{asked.system}, {asked.age:.1f} y", image, _minus(image, before)))
+            curve = self.curve(asked)
+            curves += [curve] if len(curve.ages) > 1 else []
         if person.truth:
             age = min(person.truth, key=lambda a: abs(a - state.age))
             image = person.truth[age]
             columns.append(Column(f"true scan, {age:.1f} y", image, _minus(image, person.baseline)))
-        points = {"seen": person.seen, "later": person.later}
-        chart = Chart(
-            f"{state.structure.replace('_', ' ')} (mL)", curves, state.age, self.trained,
-            {n: (list(v), _ml([x[state.structure] for x in v.values()])) for n, v in points.items() if v},
-        )
         top = float(person.baseline.data.float().max()) * 0.95
-        level = {"axial": 8.0, "coronal": -14.0}[state.plane]
         return explorer_picture(
-            columns, chart, level_mm=level, plane=state.plane, top=top, swing=round(top / 4, 2),
+            columns, self._chart(state, curves), level_mm=PLANES[state.plane], plane=state.plane, top=top,
+            swing=round(top / 4, 2),
         )
 
     def readout(self, state: State) -> str:
         """The state in words: age, volume with its spread and change, and whether the age was learned from."""
-        person, own, name = self.people[state.person], self.outlook(state), state.structure
-        now = own.volumes[name] / 1000
-        spread = own.spread.get(name)
-        text = f"{state.age:.1f} years: {name.replace('_', ' ')} {now:.2f}"
-        text += f" ± {1.96 * spread / 1000:.2f} mL" if spread else " mL"
-        if person.seen:
-            before = person.seen[max(person.seen)][name] / 1000
-            text += f" ({(now / before - 1) * 100:+.1f} % since baseline)".replace("-", "−")
         low, high = self.trained
-        inside = low <= state.age <= high
-        return text if inside else f"{text}; outside the ages learned from ({low:.0f} to {high:.0f})"
+        said = [self._said(asked) for asked in self._asked(state)]
+        if not low <= state.age <= high:
+            said.append(f"outside the ages learned from ({low:.0f} to {high:.0f})")
+        return "; ".join(said)
 
     def files(self, state: State) -> dict[str, bytes]:
         """What a download holds: the predicted image as NIfTI, and how it came about as JSON."""
+        own, stem = self.outlook(state), f"{state.person}_{state.system}_{state.course}_age{state.age:.1f}"
+        stem = "".join(c if c.isascii() and c.isalnum() or c in "-_" else "-" for c in stem)
+        about = asdict(state) | {"volumes_mm3": dict(own.volumes), "sd_mm3": dict(own.spread),
+                                 "history": list(own.image.history), "trained_ages": list(self.trained)}
+        return {
+            f"{stem}.nii.gz": self.nifti(own.image, f"{stem}.nii.gz"),
+            f"{stem}.json": json.dumps(about, indent=1).encode(),
+        }
+
+    def nifti(self, image: Volume, name: str = "image.nii.gz") -> bytes:
+        """An image as the bytes of a NIfTI file of this name."""
         require(
             self.save is not None, "Explorer.files", expected="a way to write NIfTI files", found="none",
             remedy="Pass save=nbkit.data.nifti.save_image to the Explorer.",
         )
-        own, stem = self.outlook(state), f"{state.person}_{state.system}_{state.course}_age{state.age:.1f}"
-        stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).replace(".", "p")
-        about = asdict(state) | {"volumes_mm3": dict(own.volumes), "sd_mm3": dict(own.spread),
-                                 "history": list(own.image.history), "trained_ages": list(self.trained)}
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"{stem}.nii.gz"
-            self.save(path, own.image)
-            image = path.read_bytes()
-        return {path.name: image, f"{stem}.json": json.dumps(about, indent=1).encode()}
+            path = Path(folder) / name
+            self.save(path, image)
+            return path.read_bytes()
 
-    def widget(self, start: State | None = None) -> ipywidgets.Widget:
-        """The controls over the picture; every control is reached with Tab and moved with the arrow keys."""
-        return _Panel(self, self._check(start or self.start)).box
+    def _before(self, state: State) -> Volume:
+        """What the system makes of baseline itself; the scan, where it refuses."""
+        person = self.people[state.person]
+        now = replace(state, age=person.age)
+        return person.baseline if self.refusal(now) else self.outlook(now).image
+
+    def _asked(self, state: State) -> list[State]:
+        """The state under its system, and under the one beside it."""
+        return [state] + ([replace(state, system=state.beside)] if state.beside != ALONE else [])
+
+    def _chart(self, state: State, curves: Sequence[Curve]) -> Chart:
+        person = self.people[state.person]
+        points = {"seen": person.seen, "later": person.later}
+        return Chart(
+            f"{state.structure.replace('_', ' ')} (mL)", curves, state.age, self.trained,
+            {n: (list(v), _ml([x[state.structure] for x in v.values()])) for n, v in points.items() if v},
+            (person.age, person.age + self.horizon),
+        )
+
+    def _said(self, state: State) -> str:
+        refusal = self.refusal(state)
+        if refusal:
+            return refusal
+        person, own, name = self.people[state.person], self.outlook(state), state.structure
+        now, spread = own.volumes[name] / 1000, own.spread.get(name)
+        text = f"{state.system}, {state.age:.1f} years: {name.replace('_', ' ')} {now:.2f}"
+        text += f" ± {1.96 * spread / 1000:.2f} mL" if spread else " mL"
+        if person.seen:
+            before = person.seen[max(person.seen)][name] / 1000
+            text += f" ({(now / before - 1) * 100:+.1f} % since baseline)".replace("-", "−")
+        return text
 
     def _check(self, state: State) -> State:
         for name, value, valid in (
             ("person", state.person, self.people), ("system", state.system, self.systems),
             ("course", state.course, self.courses), ("structure", state.structure, self.structures),
-            ("beside", state.beside, [ALONE, *self.systems]), ("plane", state.plane, ("axial", "coronal")),
+            ("beside", state.beside, [ALONE, *self.systems]), ("plane", state.plane, PLANES),
         ):
             known(value, valid, f"Explorer: {name}")
         return state
-
-
-class _Panel:
-    """Controls, and the picture that follows them."""
-
-    def __init__(self, explorer: Explorer, start: State) -> None:
-        self.explorer = explorer
-        choices = {
-            "person": list(explorer.people), "system": list(explorer.systems), "beside": [ALONE, *explorer.systems],
-            "course": list(explorer.courses), "structure": list(explorer.structures), "plane": ["axial", "coronal"],
-        }
-        self.controls: dict[str, ipywidgets.ValueWidget] = {
-            name: ipywidgets.Dropdown(options=options, value=getattr(start, name), description=name)
-            for name, options in choices.items()
-        }
-        person = explorer.people[start.person]
-        self.controls["age"] = ipywidgets.FloatSlider(
-            value=start.age, min=person.age, max=person.age + explorer.horizon, step=explorer.step,
-            description="age (years)", readout_format=".1f", continuous_update=True,
-            layout=ipywidgets.Layout(width="95%"),
-        )
-        self.picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="100%", max_width="900px"))
-        self.words = ipywidgets.HTML()
-        self.links = ipywidgets.HTML()
-        self.button = ipywidgets.Button(description="Download", disabled=explorer.save is None)
-        self.button.on_click(self._offer)
-        self.controls["person"].observe(self._new_person, "value")
-        for control in self.controls.values():
-            control.observe(self._show, "value")
-        menus = [self.controls[n] for n in choices]
-        rows = [ipywidgets.HBox(menus[i:i + 3]) for i in (0, 3)]
-        foot = ipywidgets.HBox([self.button, self.links])
-        self.box = ipywidgets.VBox([*rows, self.controls["age"], self.words, self.picture, foot])
-        self._show()
-
-    @property
-    def state(self) -> State:
-        return State(**{name: control.value for name, control in self.controls.items()})
-
-    def _new_person(self, change: Mapping[str, str]) -> None:
-        slider, age = self.controls["age"], self.explorer.people[change["new"]].age
-        with slider.hold_trait_notifications():
-            slider.min, slider.max = min(age, slider.min), age + self.explorer.horizon
-            slider.value = age + self.explorer.step * round(self.explorer.horizon / 2 / self.explorer.step)
-            slider.min = age
-
-    def _show(self, _change: object = None) -> None:
-        began, state = time.perf_counter(), self.state
-        buffer = io.BytesIO()
-        self.explorer.render(state).savefig(buffer, format="png", dpi=PIXELS_PER_INCH)
-        self.picture.value = buffer.getvalue()
-        self.links.value = ""
-        took = (time.perf_counter() - began) * 1000
-        self.words.value = f"<span role='status'>{self.explorer.readout(state)} <small>({took:.0f} ms)</small></span>"
-
-    def _offer(self, _button: object) -> None:
-        kinds = {".gz": "application/gzip", ".json": "application/json"}
-        self.links.value = " ".join(
-            f'<a download="{name}" href="data:{kinds[Path(name).suffix]};base64,{base64.b64encode(data).decode()}">'
-            f"{name}</a>" for name, data in self.explorer.files(self.state).items()
-        )
 
 
 def _minus(image: Volume, baseline: Volume) -> Volume:

@@ -61,3 +61,17 @@ def test_a_table_without_t1w_is_refused(table, tmp_path):
     frame[frame["contrast"] == "FLAIR"].to_csv(only, index=False)
     with pytest.raises(NbkitError, match="T1w images of visits with an age"):
         own_ageing.on_template(own_csv.build(only, "smoke"), only, "smoke", cache=Cache(tmp_path), progress=False)
+
+
+def test_one_scan_is_prepared_as_a_cohort_is(table, tmp_path):
+    scan = own_ageing.one_scan(table.with_name("t1.nii.gz"), 70.5, "smoke", cache=Cache(tmp_path), progress=False)
+    shape, affine = grid_for("smoke", ageing_parameters())
+    assert (scan.subject, scan.age, scan.image("T1w").shape) == ("own", 70.5, tuple(shape))
+    assert np.allclose(scan.image("T1w").affine, affine) and scan.mask("brain").data.any()
+
+
+@pytest.mark.parametrize(("path", "age"), [("", 70.5), ("t1.nii.gz", None), ("t1.nii.gz", 0.705), ("", "old")])
+def test_a_scan_needs_an_age_and_an_age_a_scan(path, age):
+    assert own_ageing.one_scan("", None, "smoke") is None
+    with pytest.raises(NbkitError, match="own_scan and own_age together"):
+        own_ageing.one_scan(path, age, "smoke")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -33,7 +35,8 @@ def test_the_cut_is_where_the_caller_says(codes):
     figure = explorer_picture([Column("a", image)], CHART, level_mm=6.0, top=1.0, swing=1.0)
     shown = figure.axes[0].images[0]
     assert set(np.asarray(shown.get_array()).ravel()) == {6.0}
-    assert tuple(shown.get_extent()) == (0, 40, 0, 30)
+    left, right, bottom, top = shown.get_extent()
+    assert (right - left) / (top - bottom) == pytest.approx(40 / 30), "no stretching"
     coronal = explorer_picture([Column("a", image)], CHART, level_mm=0.0, plane="coronal", top=1.0, swing=1.0)
     np.testing.assert_allclose(np.asarray(coronal.axes[0].images[0].get_array())[:, 0], -10 + 2.0 * np.arange(12))
 
@@ -46,7 +49,17 @@ def test_words_stay_inside_the_figure():
     figure.draw(renderer)
     for axes in figure.axes:
         box = axes.get_tightbbox(renderer)
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1
+        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1
+    titles = [text.get_window_extent(renderer) for text in figure.axes[0].texts if text.get_text().endswith(" y")]
+    assert len(titles) == 4 and all(a.x1 < b.x0 for a, b in zip(titles, titles[1:], strict=False))
+
+
+def test_the_chart_reaches_as_far_as_the_slider_and_shades_what_was_not_learned():
+    reach = replace(CHART, reach=(70.0, 95.0))
+    axes = explorer_picture([Column("a", _gradient("RAS"))], reach, level_mm=0.0, top=1.0, swing=1.0).axes[-1]
+    assert axes.get_xlim()[1] >= 95 and len(axes.patches) == 1
+    box = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    assert (box.x0, box.x1) == pytest.approx((78.0, axes.get_xlim()[1]))
 
 
 def test_no_column_or_an_unknown_plane_is_refused():

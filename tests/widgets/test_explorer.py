@@ -9,11 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from nbkit.core.checks import NbkitError
+from nbkit.core.checks import NbkitError, require
+from nbkit.core.outlook import Outlook
+from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
 from nbkit.data.nifti import read_image, save_image
-from nbkit.widgets.explorer import ALONE, KEPT, Explorer, Outlook, Person
+from nbkit.widgets.explorer import ALONE, KEPT, Explorer, Person
+from nbkit.widgets.keys import EXPLORER_CLASS, KeyGuard
+from nbkit.widgets.panel import Panel
 
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0]) + np.array([[0, 0, 0, -40.0], [0, 0, 0, -60.0], [0, 0, 0, -40.0], [0, 0, 0, 0]])
 
@@ -52,6 +57,11 @@ def explorer(fading) -> Explorer:
     )
 
 
+def words(picture) -> list[str]:
+    """Everything written above or beside images and chart."""
+    return [text.get_text() for axes in picture.axes for text in axes.texts]
+
+
 def test_a_place_once_seen_is_not_predicted_again(explorer, fading):
     explorer.render(explorer.start)
     before = fading.calls
@@ -67,6 +77,7 @@ def test_a_place_once_seen_is_not_predicted_again(explorer, fading):
 def test_the_curve_starts_at_what_was_measured_and_follows_the_system(explorer):
     curve = explorer.curve(replace(explorer.start, course="AD"))
     years = np.array(curve.ages) - 70
+    assert (years[0], years[-1], len(years)) == (0, 10, 21)
     np.testing.assert_allclose(curve.values, 7.0 * (1 - 0.02 * years))
     np.testing.assert_allclose(curve.spread, 0.01 * years)
     assert explorer.curve(replace(explorer.start, system="no change")).spread == []
@@ -74,15 +85,22 @@ def test_the_curve_starts_at_what_was_measured_and_follows_the_system(explorer):
 
 def test_images_changes_and_the_truth_are_in_the_picture(explorer):
     state = replace(explorer.start, beside="no change", age=73.0)
-    titles = [axes.get_title() for axes in explorer.render(state).axes]
-    assert [t for t in titles if " y" in t] == [
+    sheet = explorer.render(state).axes[0]
+    assert [t for t in words(explorer.render(state)) if " y" in t] == [
         "baseline, 70.0 y", "fading, 73.0 y", "no change, 73.0 y", "true scan, 73.0 y"]
-    changes = [a for a in explorer.render(state).axes if "baseline (±" in a.get_title()]
-    shown = changes[0].images[0].get_array()
+    changes = [np.asarray(i.get_array()) for i in sheet.images if i.get_cmap().name == "RdBu_r"]
     expected = -0.03 * explorer.people["sub-01"].baseline.data[0, :, :, 12].T
-    np.testing.assert_allclose(np.asarray(shown), expected.numpy(), atol=1e-6)
-    assert not np.asarray(changes[1].images[0].get_array()).any()
-    assert len(explorer.render(replace(state, beside=ALONE, plane="coronal")).axes) == 3 + 2 + 1
+    np.testing.assert_allclose(changes[0], expected.numpy(), atol=1e-6)
+    assert not changes[1].any() and len(changes) == 3
+    alone = explorer.render(replace(state, beside=ALONE, plane="coronal")).axes[0]
+    assert len(alone.images) == 3 + 2
+
+
+def test_the_blur_of_a_system_is_no_change():
+    dark = lambda p, a, c: Outlook(p.baseline.with_data(p.baseline.data * 0.5), {"hippocampus": 7000.0})  # noqa: E731
+    one = Explorer([_person()], {"dark": dark}, courses=["HC"], structures=["hippocampus"], horizon=4, trained=(1, 99))
+    (change, _) = [i for i in one.render(one.start).axes[0].images if i.get_cmap().name == "RdBu_r"]
+    assert not np.asarray(change.get_array()).any()
 
 
 def test_ages_never_learned_from_are_said_and_shaded(explorer):
@@ -93,16 +111,57 @@ def test_ages_never_learned_from_are_said_and_shaded(explorer):
     assert len(explorer.render(inside).axes[-1].patches) == 1
 
 
+def test_what_a_system_refuses_is_left_out_and_said():
+    def short(person, age, course):
+        require(age < 75, "short", expected="ages below 75", found=f"{age:g}", remedy="Ask for less.")
+        return Outlook(person.baseline, {"hippocampus": 7000.0})
+
+    keeps = lambda p, a, c: Outlook(p.baseline, {"hippocampus": 6500.0})  # noqa: E731
+    one = Explorer([_person()], {"short": short, "long": keeps}, courses=["HC"], structures=["hippocampus"],
+                   horizon=10, trained=(55, 90), save=save_image)
+    state = replace(one.start, age=78.0, beside="long")
+    assert "short has no answer here: it expects ages below 75, not 78" in one.readout(state)
+    assert "long, 78.0 years: hippocampus 6.50 mL" in one.readout(state)
+    assert not any(t.startswith("short,") for t in words(one.render(state)))
+    assert max(one.curve(state).ages) == 74.5
+    panel = Panel(one, replace(state, beside=ALONE))
+    panel.button.click()
+    assert "it expects ages below 75" in panel.links.value
+
+
 def test_the_controls_follow_one_another(explorer):
-    box = explorer.widget()
-    controls = {w.description: w for row in box.children[:2] for w in row.children} | {"age": box.children[2]}
-    first, words = box.children[4].value, box.children[3].value
+    panel = Panel(explorer)
+    controls, first, said = panel.controls, panel.picture.value, panel.words.value
     controls["age"].value = 79.0
-    assert box.children[4].value != first and "79.0 years" in box.children[3].value != words
+    assert panel.picture.value != first and "79.0 years" in panel.words.value != said
     controls["person"].value = "sub-02"
     assert (controls["age"].min, controls["age"].max, controls["age"].value) == (66.0, 76.0, 71.0)
     controls["person"].value = "sub-01"
     assert (controls["age"].min, controls["age"].max, controls["age"].value) == (70.0, 80.0, 75.0)
+    assert all(control in _within(panel.box) for control in controls.values())
+
+
+def test_keys_pressed_in_the_explorer_are_kept_from_jupyterlab(explorer):
+    box = Panel(explorer).box
+    (guard,) = [w for w in box.children if isinstance(w, KeyGuard)]
+    assert EXPLORER_CLASS in box._dom_classes and f".{EXPLORER_CLASS}" in str(guard._esm)
+
+
+def test_moves_are_timed_over_the_whole_slider_and_leave_it_where_it_was(explorer, fading):
+    panel = Panel(explorer)
+    waits = panel.moves(5)
+    assert len(waits) == 5 and min(waits) > 0 and panel.state == explorer.start
+    calls = fading.calls
+    panel.moves(5)
+    assert fading.calls == calls
+
+
+def test_the_picture_is_what_a_headless_run_shows(explorer, tmp_path):
+    panel = Panel(explorer)
+    (tmp_path / "panel.png").write_bytes(panel.picture.value)
+    explorer.render(panel.state).savefig(tmp_path / "static.png", dpi=110)
+    shown, static = (np.asarray(Image.open(tmp_path / f)) for f in ("panel.png", "static.png"))
+    np.testing.assert_array_equal(shown, static)
 
 
 def test_the_download_holds_the_image_and_how_it_came_about(explorer, tmp_path):
@@ -114,10 +173,21 @@ def test_the_download_holds_the_image_and_how_it_came_about(explorer, tmp_path):
     torch.testing.assert_close(read_image(tmp_path / "x.nii.gz").data, image.data)
     record = json.loads(about)
     assert record["age"] == 75.0 and record["system"] == "fading" and record["history"] == ["aged to 75.0"]
-    box = explorer.widget()
-    button, links = box.children[5].children
-    button.click()
-    assert links.value.count("download=") == 2 and "/" not in links.value.split('download="')[1].split('"')[0]
+    panel = Panel(explorer)
+    panel.button.click()
+    links = panel.links.value
+    assert links.count("download=") == 2 and "/" not in links.split('download="')[1].split('"')[0]
+
+
+def test_a_person_is_made_of_scans_of_which_some_are_kept_back():
+    images = [_person(f"v{k}").baseline for k in range(3)]
+    scans = [Scan("sub-09", str(k), 70.0 + k, {"T1w": image}) for k, image in enumerate(images)]
+    volumes = [{"hippocampus": 7000.0 - k} for k in range(3)]
+    person = Person.of(scans, volumes, seen=2)
+    assert (person.id, person.age, list(person.seen), list(person.later)) == ("sub-09", 71.0, [70.0, 71.0], [72.0])
+    assert person.baseline is images[1] and person.truth == {72.0: images[2]}
+    with pytest.raises(NbkitError, match="one scan or more that may be seen"):
+        Person.of(scans, volumes, seen=0)
 
 
 def test_what_is_not_there_is_refused_by_name(explorer):
@@ -128,3 +198,8 @@ def test_what_is_not_there_is_refused_by_name(explorer):
     bare = Explorer([_person()], {"a": Fading()}, courses=["HC"], structures=["hippocampus"], horizon=1, trained=(1, 2))
     with pytest.raises(NbkitError, match="save=nbkit.data.nifti.save_image"):
         bare.files(bare.start)
+
+
+def _within(box) -> list:
+    """All widgets below one."""
+    return [w for child in getattr(box, "children", ()) for w in (child, *_within(child))]
