@@ -15,8 +15,26 @@ MODELS: dict[str, Mark] = {
     "daninet": Mark("DaniNet", "#CC79A7", "D"),
     "population": Mark("population mean change", "#56B4E9", "p"),
     "no_change": Mark("no change", "#8C8C8C", "X"),
+    "gan_templates": Mark("GAN templates", "#882255", "H"),
+    "kernel_templates": Mark("kernel templates", "#332288", "8"),
+    "no_transport": Mark("not transported", "#661100", "1"),
+    "wrong_sign": Mark("wrong sign", "#999933", "3"),
 }
 """Trajectory models; the figures of one run never show two of these under one colour or marker."""
+
+ESTIMATES: dict[str, Mark] = {
+    "brlp_one_sample": Mark("BrLP, one sample", "#7FD1B9", "d"),
+    "mrextrap_ols": Mark("MRExtrap, least squares", "#8C510A", "<"),
+    "mrextrap_bayes": Mark("MRExtrap, posterior", "#E69F00", "P"),
+    "mrextrap_population": Mark("MRExtrap, population slope", "#56B4E9", "p"),
+    "pixel_ols": Mark("voxels, least squares", "#6B6400", ">"),
+    "pixel_population": Mark("voxels, population slope", "#B3A800", "h"),
+    "mrextrap_anchored": Mark("MRExtrap, least squares, anchored", "#C49A6C", "4"),
+    "hindsight": Mark("true follow-up, as read", "#444444", "*"),
+    "autoencoder": Mark("true follow-up, reconstructed", "#777777", "x"),
+}
+"""Ways to draw a line through a person's latents or voxels, and the true scan; beside MODELS without "mrextrap" and
+"population"."""
 
 FUTURES: dict[str, Mark] = {
     "HC": Mark("HC", "#0072B2", "s"),
@@ -44,8 +62,8 @@ _LOBES = ("frontal", "parietal", "temporal", "occipital", "limbic")
 
 
 def marks_of(names: Iterable[str]) -> dict[str, Mark]:
-    """Mark of each model, future or transport; a name that is not known is its own title."""
-    return marks(names, {**TRANSPORTS, **FUTURES, **MODELS})
+    """Mark of each model, estimate, future or transport; a name that is not known is its own title."""
+    return marks(names, {**TRANSPORTS, **FUTURES, **ESTIMATES, **MODELS})
 
 
 def region_title(name: str) -> str:

@@ -20,6 +20,7 @@ from nbkit.core.checks import known, require
 from nbkit.core.config import Settings
 from nbkit.core.device import fast_half, pick_device
 from nbkit.core.protocols import Cohort, Forecast, Scan
+from nbkit.core.recent import Recent, fingerprint
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
 from nbkit.data.splits import subject_hash
@@ -30,6 +31,9 @@ from nbkit.nets.discriminators import PatchDiscriminator
 from nbkit.training.autoencoding import SCHEDULES, train_autoencoder
 from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
 from nbkit.training.slopes import ESTIMATORS, Posterior, SlopePrior, estimate_prior, fit_line, line_at, posterior
+
+_REMEMBERED = 256
+"""Scans whose latents are kept: a person is asked about again and again, with one more scan or another estimator."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +196,7 @@ class MRExtrap:
         self.ages = (float("nan"), float("nan"))
         self.features, self.trained_on = "", ""
         self.history: dict[str, Any] = {}
+        self._latents = Recent(_REMEMBERED)
 
     def fit(self, cohort: Cohort) -> Self:
         """Train the autoencoder on every scan, then learn the prior over slopes from its latents.
@@ -212,6 +217,7 @@ class MRExtrap:
         c = self.config
         net, first = build_autoencoder(c).to(self.device), scans[0].image(c.contrast)
         self.space = LatentSpace(net, first.shape, first.affine, _peak(scans, c.contrast))
+        self._latents = Recent(_REMEMBERED)
         features = find_features(c.perceptual).to(self.device)
         critic = draw_weights(PatchDiscriminator(widths=c.critic_widths), torch_generator(c.seed, "weights", "critic"))
         objective = AutoencoderObjective(
@@ -236,7 +242,7 @@ class MRExtrap:
     def _learn_prior(self, cohort: Cohort) -> None:
         latents = [torch.stack([self.encode(scan) for scan in subject.scans]) for subject in cohort]
         scale = float(torch.cat(latents).std())
-        self.space = replace(self.space, scale=scale)
+        self.space, self._latents = replace(self.space, scale=scale), Recent(_REMEMBERED)
         lines = [fit_line([s.age for s in p.scans], z / scale) for p, z in zip(cohort, latents, strict=True)]
         self.prior = estimate_prior(lines, [p.diagnosis for p in cohort], factors=self.config.factors)
 
@@ -250,13 +256,14 @@ class MRExtrap:
     def estimating(self, estimator: str, **changes: Any) -> Self:
         """The same trained model with another estimator, or other settings of prediction (``anchored=True``)."""
         twin = type(self)(self.config.changed(estimator=estimator, **changes))
-        for name in ("space", "prior", "ages", "features", "trained_on", "history"):
+        for name in ("space", "prior", "ages", "features", "trained_on", "history", "_latents"):
             setattr(twin, name, getattr(self, name))
         return twin
 
     def encode(self, scan: Scan) -> torch.Tensor:
         """Latents (C, x, y, z) of a scan: the posterior mean."""
-        return self._fitted().encode(scan.image(self.config.contrast))
+        space, image = self._fitted(), scan.image(self.config.contrast)
+        return self._latents.get(fingerprint(image), lambda: space.encode(image))
 
     def reconstruct(self, scan: Scan) -> Volume:
         """The scan through the autoencoder and back: what no forecast can be sharper than, unless anchored."""

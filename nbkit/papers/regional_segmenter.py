@@ -1,8 +1,10 @@
 """A compact U-Net that labels the structures of the brain on a T1w image, true or predicted.
 
-It stands where the papers use SynthSeg: trained on the label maps of training subjects, half of the time under
+It stands where the papers use SynthSeg: trained on the label maps of training subjects, part of the time under
 contrasts drawn at random (Billot et al., Med Image Anal 86:102789, 2023) so that it reads shapes and not one
-scanner's greys. Its own error is measured on true scans (:func:`own_error`) and printed beside what it yields.
+scanner's greys. All scans are aligned with MNI space, so the network starts from where structures usually lie, and
+learns only what the image adds to that. Its own error is measured on true scans (:func:`own_error`) and printed beside
+what it yields.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from nbkit.core.checks import require
+from nbkit.core.checks import check_same_grid, known, require
 from nbkit.core.config import Settings
 from nbkit.core.device import autocast, fast_half, pick_device
 from nbkit.core.protocols import Cohort, Scan
@@ -24,7 +28,6 @@ from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
 from nbkit.core.windows import filter_separable, gaussian_kernel
 from nbkit.data.splits import subject_hash
-from nbkit.losses.regions import balanced_cross_entropy, class_dice_loss
 from nbkit.metrics.overlap import dice_per_label
 from nbkit.nets.fcn import initialise
 from nbkit.nets.unet import UNet
@@ -52,7 +55,7 @@ class Config(Settings):
     """
 
     contrast: str = "T1w"
-    synthetic: float = 0.5
+    synthetic: float = 0.25
     first: int = 24
     levels: int = 3
     learning_rate: float = 2e-3
@@ -66,14 +69,39 @@ class Config(Settings):
     }
 
 
+_LEAST_SHARE = 1e-3
+"""Share of a voxel that any structure may have where no training person has it."""
+
+
+class _Located(nn.Module):
+    """A network whose logits (B, 1 + K, X, Y, Z) start from the usual place of every structure.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+    usual : torch.Tensor
+        (1 + K, x, y, z): log shares on cells of two voxels.
+    """
+
+    def __init__(self, net: nn.Module, usual: torch.Tensor) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("usual", usual)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 1, X, Y, Z) -> (B, 1 + K, X, Y, Z)."""
+        return self.net(x) + F.interpolate(self.usual[None], size=x.shape[2:], mode="trilinear")
+
+
 class RegionalSegmenter:
-    """Fit on scans with label maps, then label any image of the same grid spacing."""
+    """Fit on scans with label maps, then label any image of the same grid."""
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
         self.device = pick_device(self.config.device)
         self.names: dict[int, str] = {}
         self.net: nn.Module | None = None
+        self.shape, self.affine = (0, 0, 0), np.eye(4)
         self.trained_on = ""
         self.history: dict[str, Any] = {}
 
@@ -87,7 +115,9 @@ class RegionalSegmenter:
         """
         scans = [scan for subject in cohort for scan in subject.scans]
         self.names = _shared_names(scans)
-        self._build()
+        first = scans[0].labels
+        self.shape, self.affine = first.shape, first.affine
+        self._build(_usual_place(scans, self.names))
         optimiser = torch.optim.Adam(self.net.parameters(), lr=self.config.learning_rate)
         plan = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.config.steps)
         half = fast_half(self.device)
@@ -109,6 +139,7 @@ class RegionalSegmenter:
             found="an unfitted one", remedy="Call fit(cohort) or RegionalSegmenter.load(path) first.",
         )
         image.check_grid(mask, "RegionalSegmenter: image and mask")
+        check_same_grid(self.shape, self.affine, image.shape, image.affine, "RegionalSegmenter: image")
         self.net.eval()
         inside = mask.data.bool().to(self.device)
         with autocast(self.device, fast_half(self.device)):
@@ -133,26 +164,34 @@ class RegionalSegmenter:
         """Write weights, settings and structure names into the folder `path`."""
         save_checkpoint(
             path, self.net.state_dict(), system="RegionalSegmenter", config=self.config.as_dict(),
-            constants={"names": {str(k): v for k, v in self.names.items()}}, training_subjects=self.trained_on,
+            constants={
+                "names": {str(k): v for k, v in self.names.items()}, "shape": list(self.shape),
+                "affine": self.affine.tolist(),
+            }, training_subjects=self.trained_on,
         )
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what :meth:`save` wrote; weights that do not fit are refused by name."""
         tensors, record = load_checkpoint(path, system="RegionalSegmenter")
-        model = cls(Config.from_dict(record["config"]))
-        model.names = {int(k): v for k, v in record["constants"]["names"].items()}
-        model._build()
+        model, constants = cls(Config.from_dict(record["config"])), record["constants"]
+        for name in ("names", "shape", "affine"):
+            known(name, constants, f"{path}: constants")
+        model.names = {int(k): v for k, v in constants["names"].items()}
+        model.shape, model.affine = tuple(constants["shape"]), np.array(constants["affine"])
+        model._build(torch.empty(1 + len(model.names), *(n // 2 for n in model.shape)))
         check_tensors(tensors, model.net.state_dict(), str(path))
         model.net.load_state_dict(tensors)
         model.trained_on = record["training_subjects"]
         return model
 
-    def _build(self) -> None:
+    def _build(self, usual: torch.Tensor) -> None:
         c = self.config
         net = UNet(1, 1 + len(self.names), first=c.first, levels=c.levels, norm=True)
         net = initialise(net, torch_generator(c.seed, "weights", "regional segmenter"))
-        self.net = net.to(self.device, memory_format=torch.channels_last_3d)
+        with torch.no_grad():
+            net.out.weight.mul_(0.1)
+        self.net = _Located(net.to(memory_format=torch.channels_last_3d), usual).to(self.device)
 
     def _example(self, scans: Sequence[Scan], number: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The image (1, 1, X, Y, Z) and class indices (1, 1, X, Y, Z) of step `number`."""
@@ -173,9 +212,8 @@ class RegionalSegmenter:
     def _loss(self, net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torch.Tensor]:
         image, classes = (x.to(self.device) for x in batch)
         logits = net(image.contiguous(memory_format=torch.channels_last_3d)).float()
-        entropy = balanced_cross_entropy(logits, classes)
-        overlap = class_dice_loss(logits, classes)
-        return {"total": entropy + overlap, "cross_entropy": entropy, "dice": overlap}
+        # unweighted: shares are then probabilities, and volumes summed from them have no bias
+        return {"total": F.cross_entropy(logits, classes[:, 0].long())[None]}
 
 
 def own_error(segmenter: RegionalSegmenter, cohort: Cohort) -> pd.DataFrame:
@@ -226,6 +264,16 @@ def _classes(labels: torch.Tensor, names: Mapping[int, str]) -> torch.Tensor:
     for index, code in enumerate(names, 1):
         out[labels == code] = index
     return out
+
+
+def _usual_place(scans: Sequence[Scan], names: Mapping[int, str]) -> torch.Tensor:
+    """Log of the mean share of cells of two voxels that background and each structure fill, (1 + K, x, y, z)."""
+    first, total = scans[0].labels, 0
+    for scan in scans:
+        first.check_grid(scan.labels, f"{scan.subject}/{scan.session}: labels, against the first scan")
+        shares = F.one_hot(_classes(scan.labels.data, names)[0].long(), 1 + len(names)).movedim(-1, 0).float()
+        total = total + F.avg_pool3d(shares, 2)
+    return (total / len(scans) + _LEAST_SHARE).log()
 
 
 def _drawn_image(classes: torch.Tensor, count: int, rng: torch.Generator) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """How predicted trajectories are scored: images, structures and regional volumes against the visits that came true.
 
-One table for every trajectory system and control, on the same visits and the same voxels. What deforms the baseline
-carries its labels along; what only paints images is segmented by a model handed in.
+One table for every trajectory system and control, on the same visits and the same voxels. What deforms a scan carries
+its labels along; what only paints images is measured by a segmenter handed in, and so is everything where that is fair.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,22 +20,26 @@ from nbkit.core.checks import known, require
 from nbkit.core.device import side_by_side
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject, TrajectoryModel
-from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
 from nbkit.geometry.futures import Futures
 from nbkit.metrics.deformation import folding_fraction, smallest_jacobian
 from nbkit.metrics.image import mae, psnr, ssim
 from nbkit.metrics.regions import by_structure, dice_by_structure, regional_volumes
+from nbkit.training.kept import kept_tables
 
 PEAK_QUANTILE = 0.999
-"""Images are divided by this quantile of the baseline inside its brain mask; the peak of PSNR and SSIM is then 1."""
+"""Images are divided by this quantile of the last scan seen inside its brain; the peak of PSNR and SSIM is then 1."""
+READINGS = ("own", "alike")
 
 
 class Segmenter(Protocol):
-    """Gives predicted images labels, in the codes of the cohort's own."""
+    """Gives predicted images labels, in the codes of the cohort's own, and volumes by the same names."""
 
     def segment(self, image: Volume, *, mask: Volume) -> Volume:
         """Label map of `image` inside `mask`."""
+
+    def volumes(self, image: Volume, *, mask: Volume) -> Mapping[str, float]:
+        """mm³ by region of `image` inside `mask`."""
 
 
 class Scores(NamedTuple):
@@ -45,13 +48,14 @@ class Scores(NamedTuple):
     Attributes
     ----------
     visits : pandas.DataFrame
-        One row per subject, visit and model: subject, session, diagnosis (at baseline), age, years (since baseline),
-        model, psnr (dB), ssim, mae inside the brain and ``*_whole`` over the whole volume, dice (mean over
+        One row per subject, visit and model: subject, session, diagnosis (at baseline), age, years (since the last scan
+        seen), model, psnr (dB), ssim, mae inside the brain and ``*_whole`` over the whole volume, dice (mean over
         structures), folds (share of brain voxels) and smallest_jacobian (both NaN for a model without a deformation),
-        seconds per prediction, registration included.
+        seconds per prediction on one thread, registration included.
     regions : pandas.DataFrame
-        One row per structure besides: structure, dice, mm3 and true_mm3, error_mm3, error_pct (of the true volume),
-        change_pct and true_change_pct (since baseline).
+        One row per structure and reading besides: structure, reading, dice, mm3 and true_mm3, error_mm3, error_pct (of
+        the true volume), error_brain_pct (of the true volume of all structures but CSF), change_pct and
+        true_change_pct (since the last scan seen).
     """
 
     visits: pd.DataFrame
@@ -64,34 +68,42 @@ class _Forecast:
 
     images: list[Volume]
     labels: list[Volume] | None
-    growth: list[dict[str, float]] | None
+    growth: dict[str, list[dict[str, float]]]
     topology: list[dict[str, float]]
     seconds: float
 
 
 def score_trajectories(
-    models: Mapping[str, TrajectoryModel], cohort: Cohort, *, courses: Mapping[str, Any] | None = None,
+    models: Mapping[str, TrajectoryModel], cohort: Cohort, *, seen: int = 1,
+    courses: Mapping[str, Any] | None = None,
     true_volumes: Mapping[str, Sequence[Mapping[str, float]]] | None = None, segmenter: Segmenter | None = None,
-    contrast: str = "T1w", progress: bool = True,
+    readings: Sequence[str] = ("own",), contrast: str = "T1w", progress: bool = True,
 ) -> Scores:
-    """Predict every later visit of every subject from the first, with every model, and score it; subjects side by side.
+    """Predict every later visit of every subject from the first `seen`, with every model; subjects side by side.
 
-    The brain is the union of the true masks at baseline and at the visit, the same for all models. A predicted
-    volume is the true volume at baseline times the growth that the model predicts, so that neither partial volume
-    nor a segmenter's bias counts as change.
+    The brain is the union of the true masks at the last scan seen and at the visit, the same for all models. A
+    predicted volume is the true volume at the last scan seen times the growth that the model predicts, so that neither
+    partial volume nor a segmenter's bias counts as change.
 
     Parameters
     ----------
     models : mapping of str to TrajectoryModel
-        By name. One with a method ``futures(scan, ages, course)`` is scored on its own labels and deformation.
+        By name. One with a method ``futures(scan, ages, course)`` is asked about the last scan seen and scored on its
+        own labels and deformation.
     cohort : Cohort
-        Test subjects with two visits or more, none of them trained on; the caller splits.
+        Test subjects with more than `seen` visits, none of them trained on; the caller splits.
+    seen : int
+        Visits in the history.
     courses : mapping of str to object, optional
         By subject id, what the models are told instead of the diagnosis at baseline.
     true_volumes : mapping of str to sequence, optional
         By subject id, region -> mm³ at each visit, where a simulation knows it; by default the labels are counted.
     segmenter : Segmenter, optional
         For models that give images only; without one these have no Dice and no volumes.
+    readings : sequence of {"own", "alike"}
+        How growth is read. "own": from the labels that a deformation carries, or else by the segmenter, on the
+        prediction over the last scan seen. "alike", with a segmenter: every model by the segmenter, on its prediction
+        over its own picture of the last age seen, so that what a model cannot paint counts for no one as change.
     contrast : str
     progress : bool
         Show a progress bar.
@@ -99,37 +111,46 @@ def score_trajectories(
     Raises
     ------
     NbkitError
-        For a subject with one visit, or a prediction on another grid.
+        For a subject without a later visit, a reading that needs a segmenter, or a prediction on another grid.
     """
+    for reading in readings:
+        known(reading, READINGS, "score_trajectories: readings")
+    require(
+        segmenter is not None or "alike" not in readings, "score_trajectories: segmenter", found="none",
+        expected="one, to read alike", remedy="Hand in a trained segmenter, or leave readings at ('own',).",
+    )
     for subject in cohort:
         require(
-            len(subject.scans) > 1, f"score_trajectories: {subject.id}", expected="two visits or more", found="one",
+            len(subject.scans) > seen > 0, f"score_trajectories: {subject.id}", found=len(subject.scans),
+            expected=f"more visits than seen = {seen}, which is at least 1",
             remedy="Leave the subject out of the test set.",
         )
     with tqdm(total=len(cohort), desc="scoring", unit="subject", disable=not progress) as bar:
         tables = side_by_side(
             lambda subject: _scored(
-                subject, models, (courses or {}).get(subject.id, subject.diagnosis),
-                _true_volumes(subject, true_volumes), segmenter, contrast, bar.update,
+                subject, seen, models, (courses or {}).get(subject.id, subject.diagnosis),
+                _true_volumes(subject, true_volumes), segmenter, readings, contrast, bar.update,
             ), cohort,
         )
     return Scores(*(pd.DataFrame([row for table in tables for row in table[k]]) for k in (0, 1)))
 
 
 def _scored(
-    subject: Subject, models: Mapping[str, TrajectoryModel], course: Any, truth: Sequence[Mapping[str, float]],
-    segmenter: Segmenter | None, contrast: str, done: Callable[[], object],
+    subject: Subject, seen: int, models: Mapping[str, TrajectoryModel], course: Any,
+    truth: Sequence[Mapping[str, float]], segmenter: Segmenter | None, readings: Sequence[str], contrast: str,
+    done: Callable[[], object],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of one subject for both tables."""
-    visits, regions = [], []
+    visits, regions, last = [], [], subject.scans[seen - 1]
     for name, model in models.items():
-        forecast = _forecast(model, subject, course, segmenter, contrast)
-        for k, scan in enumerate(subject.scans[1:]):
-            where = _place(subject, scan, name)
-            table = _region_rows(forecast, k, scan, truth)
+        forecast = _forecast(model, subject, seen, course, segmenter, readings, contrast)
+        for k, scan in enumerate(subject.scans[seen:]):
+            where = _place(subject, last, scan, name)
+            table = _region_rows(forecast, k, scan, truth[seen - 1], truth[seen + k]) if truth else []
             regions += [where | row for row in table]
-            scores = _image_scores(subject, scan, forecast.images[k], contrast)
-            dice = float(np.nanmean([r["dice"] for r in table])) if table else np.nan
+            scores = _image_scores(last, scan, forecast.images[k], contrast)
+            overlaps = [row["dice"] for row in table if row["dice"] == row["dice"]]
+            dice = float(np.mean(overlaps)) if overlaps else np.nan
             visits.append(where | scores | {"dice": dice} | forecast.topology[k] | {"seconds": forecast.seconds})
     done()
     return visits, regions
@@ -147,23 +168,16 @@ def scored_trajectories(
     options
         As for :func:`score_trajectories`.
     """
+    segmenter, fixed = options.get("segmenter"), ("seen", "readings", "contrast")
     record = {
-        "models": {n: [type(m).__name__, m.config.as_dict(), getattr(m, "trained_on", "")] for n, m in models.items()},
-        "cohort": cohort.name, "data": cohort.provenance.get("data_hash"), "people": list(cohort.ids), "key": key,
-        "courses": {s: str(c) for s, c in (options.get("courses") or {}).items()},
-        "source": module_digest(__name__, *sorted({type(m).__module__ for m in models.values()})),
+        "key": key, "courses": {s: str(c) for s, c in (options.get("courses") or {}).items()},
+        "options": {name: options[name] for name in fixed if name in options},
     }
-
-    def make(folder: Path) -> None:
-        for name, table in score_trajectories(models, cohort, **options)._asdict().items():
-            table.to_csv(folder / f"{name}.csv", index=False)
-
-    return (cache or Cache()).get("scores", record, make, _read)
-
-
-def _read(folder: Path) -> Scores:
-    files, text = [folder / f"{name}.csv" for name in Scores._fields], {"subject": str, "session": str}
-    return Scores(*(pd.read_csv(f, dtype=text) if f.stat().st_size > 1 else pd.DataFrame() for f in files))
+    tables = kept_tables(
+        "scores", lambda: score_trajectories(models, cohort, **options)._asdict(), cohort=cohort, key=record,
+        models=models | ({"segmenter": segmenter} if segmenter else {}), sources=[__name__], cache=cache,
+    )
+    return Scores(**tables)
 
 
 def per_subject(table: pd.DataFrame, column: str, **where: object) -> dict[str, float]:
@@ -264,6 +278,16 @@ def bend_age(ages: Sequence[float], values: Sequence[float]) -> float:
     return float(knots[np.argmin(misses)])
 
 
+def volumes_at_visits(cohort: Cohort) -> dict[str, list[dict[str, float]]]:
+    """By subject id, mm³ of each structure at each visit: what a simulation knows, or else the labels counted.
+
+    People with a scan without labels are left out.
+    """
+    given = {subject.id: cohort.truth[subject.id].volumes for subject in cohort if subject.id in cohort.truth}
+    found = {subject.id: _true_volumes(subject, given if subject.id in given else None) for subject in cohort}
+    return {name: volumes for name, volumes in found.items() if volumes}
+
+
 def _true_volumes(
     subject: Subject, given: Mapping[str, Sequence[Mapping[str, float]]] | None
 ) -> list[dict[str, float]]:
@@ -277,54 +301,59 @@ def _true_volumes(
 
 
 def _forecast(
-    model: TrajectoryModel, subject: Subject, course: Any, segmenter: Segmenter | None, contrast: str
+    model: TrajectoryModel, subject: Subject, seen: int, course: Any, segmenter: Segmenter | None,
+    readings: Sequence[str], contrast: str,
 ) -> _Forecast:
-    baseline, ages = subject.baseline, [scan.age for scan in subject.scans[1:]]
+    history, last = subject.scans[:seen], subject.scans[seen - 1]
+    ages = [scan.age for scan in subject.scans[seen:]]
     start = time.perf_counter()
-    futures = model.futures(baseline, ages, course) if hasattr(model, "futures") else None
-    images = futures.images() if futures else model.predict((baseline,), ages, course)
+    futures = model.futures(last, ages, course) if hasattr(model, "futures") else None
+    images = futures.images() if futures else model.predict(history, ages, course)
     seconds = (time.perf_counter() - start) / len(ages)
     for image in images:
-        baseline.image(contrast).check_grid(image, f"score_trajectories: {subject.id}: baseline and prediction")
-    labels = growth = None
-    if futures and baseline.labels is not None:
+        last.image(contrast).check_grid(image, f"score_trajectories: {subject.id}: last scan and prediction")
+    labels, growth, brain = None, {}, last.mask("brain")
+    carried = futures is not None and last.labels is not None
+    measured = segmenter is not None and (not carried or "alike" in readings)
+    read = [segmenter.volumes(image, mask=brain) for image in images] if measured else []
+    if carried:
         labels = futures.labels()
-        growth = _growth(regional_volumes(baseline.labels, baseline.label_names), futures.volumes())
-    elif segmenter is not None:
-        labels = [segmenter.segment(image, mask=baseline.mask("brain")) for image in images]
-        first = segmenter.segment(baseline.image(contrast), mask=baseline.mask("brain"))
-        counted = [regional_volumes(map_, baseline.label_names) for map_ in (first, *labels)]
-        growth = _growth(counted[0], counted[1:])
-    return _Forecast(images, labels, growth, _topology(futures, baseline, len(ages)), seconds)
+        growth["own"] = _growth(regional_volumes(last.labels, last.label_names), futures.volumes())
+    elif measured:
+        labels = [segmenter.segment(image, mask=brain) for image in images]
+        growth["own"] = _growth(segmenter.volumes(last.image(contrast), mask=brain), read)
+    if "alike" in readings:
+        (now,) = model.predict(history, [last.age], course)
+        growth["alike"] = _growth(segmenter.volumes(now, mask=brain), read)
+    growth = {name: values for name, values in growth.items() if name in readings}
+    return _Forecast(images, labels, growth, _topology(futures, last, len(ages)), seconds)
 
 
-def _topology(futures: Futures | None, baseline: Scan, count: int) -> list[dict[str, float]]:
+def _topology(futures: Futures | None, last: Scan, count: int) -> list[dict[str, float]]:
     """Per age the share of folded brain voxels and the smallest Jacobian determinant."""
     if futures is None:
         return [{"folds": np.nan, "smallest_jacobian": np.nan}] * count
-    where = {"affine": futures.affine, "mask": baseline.mask("brain").data[None]}
+    where = {"affine": futures.affine, "mask": last.mask("brain").data[None]}
     shares, least = (measure(futures.displacements, **where) for measure in (folding_fraction, smallest_jacobian))
     return [{"folds": float(s), "smallest_jacobian": float(j)} for s, j in zip(shares, least, strict=True)]
 
 
 def _growth(start: Mapping[str, float], later: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """Volume over volume at baseline, by structure; NaN for what the baseline lacks."""
+    """Volume over volume at the start, by structure; NaN for what the start lacks."""
     first = by_structure(start)
     return [{n: v / first[n] if first[n] else np.nan for n, v in by_structure(visit).items()} for visit in later]
 
 
-def _place(subject: Subject, scan: Scan, model: str) -> dict[str, Any]:
-    years = scan.age - subject.baseline.age
+def _place(subject: Subject, last: Scan, scan: Scan, model: str) -> dict[str, Any]:
     return {
         "subject": subject.id, "session": scan.session, "diagnosis": subject.diagnosis, "age": scan.age,
-        "years": years, "model": model,
+        "years": scan.age - last.age, "model": model,
     }
 
 
-def _image_scores(subject: Subject, scan: Scan, image: Volume, contrast: str) -> dict[str, float]:
-    inside = subject.baseline.mask("brain").data.bool()
-    first = subject.baseline.image(contrast).data.float()
-    peak = float(torch.quantile(first[inside].double(), PEAK_QUANTILE))
+def _image_scores(last: Scan, scan: Scan, image: Volume, contrast: str) -> dict[str, float]:
+    inside = last.mask("brain").data.bool()
+    peak = float(torch.quantile(last.image(contrast).data.float()[inside].double(), PEAK_QUANTILE))
     a, b = ((volume.data.float() / peak)[None].cpu() for volume in (image, scan.image(contrast)))
     mask = (inside | scan.mask("brain").data.bool())[None].cpu()
     return {
@@ -335,20 +364,23 @@ def _image_scores(subject: Subject, scan: Scan, image: Volume, contrast: str) ->
 
 
 def _region_rows(
-    forecast: _Forecast, k: int, scan: Scan, truth: Sequence[Mapping[str, float]]
+    forecast: _Forecast, k: int, scan: Scan, first: Mapping[str, float], later: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    if forecast.labels is None or scan.labels is None or not truth:
+    """Rows of one visit, given the true volumes at the last scan seen and at the visit."""
+    if scan.labels is None:
         return []
-    agreement = dice_by_structure(forecast.labels[k], scan.labels, scan.label_names)
-    rows = []
-    for name, dice in agreement.items():
-        start, true = truth[0][name], truth[k + 1][name]
-        mm3 = start * forecast.growth[k][name]
-        rows.append({
-            "structure": name, "dice": dice, "mm3": mm3, "true_mm3": true, "error_mm3": mm3 - true,
-            "error_pct": _percent(mm3, true), "change_pct": _percent(mm3, start),
-            "true_change_pct": _percent(true, start),
-        })
+    agreement = dice_by_structure(forecast.labels[k], scan.labels, scan.label_names) if forecast.labels else {}
+    brain, rows = sum(volume for name, volume in later.items() if name != "csf"), []
+    for reading, growth in forecast.growth.items():
+        for name, factor in growth[k].items():
+            start, true = first[name], later[name]
+            mm3 = start * factor
+            rows.append({
+                "structure": name, "reading": reading, "dice": agreement.get(name, np.nan), "mm3": mm3,
+                "true_mm3": true, "error_mm3": mm3 - true, "error_pct": _percent(mm3, true),
+                "error_brain_pct": 100 * (mm3 - true) / brain, "change_pct": _percent(mm3, start),
+                "true_change_pct": _percent(true, start),
+            })
     return rows
 
 

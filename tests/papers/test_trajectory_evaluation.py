@@ -16,12 +16,13 @@ from nbkit.core.protocols import TrajectoryModel
 from nbkit.geometry.futures import Futures
 from nbkit.geometry.warp import Displacement, grid_positions
 from nbkit.papers.inbrainsyn import Config, InBrainSyn
-from nbkit.papers.trajectory_controls import NoChange
+from nbkit.metrics.regions import regional_volumes
+from nbkit.papers.trajectory_controls import Hindsight, NoChange
 from nbkit.papers.trajectory_evaluation import (
     PEAK_QUANTILE, bend_age, folded_share, futures_of, per_subject, rate_between, score_trajectories,
-    scored_trajectories, volume_curve, yearly_change,
+    scored_trajectories, volume_curve, volumes_at_visits, yearly_change,
 )
-from tests.papers.ageing_balls import AFFINE, RATES, SHAPE, START, BallTemplate, cohort, people, person
+from tests.papers.ageing_balls import AFFINE, NAMES, RATES, SHAPE, START, BallTemplate, cohort, people, person
 
 
 class Stretch:
@@ -36,6 +37,9 @@ class Stretch:
         fields = torch.cat([(radii[0] / r - 1) * places for r in radii[1:]])
         return Futures(scan, tuple(ages), Displacement(fields))
 
+    def predict(self, history, ages, diagnosis):
+        return self.futures(history[-1], ages).images()
+
 
 class Painter:
     """Gives images only, the baseline's."""
@@ -47,8 +51,13 @@ class Painter:
 class Threshold:
     """Segments by where the image is bright enough to be a ball."""
 
+    config, trained_on = None, ""
+
     def segment(self, image, *, mask):
         return image.with_data(torch.where(mask.data & (image.data > 0.02), 2, 0).to(torch.int16))
+
+    def volumes(self, image, *, mask):
+        return regional_volumes(self.segment(image, mask=mask), NAMES)
 
 
 AGES = (62.0, 66.0, 72.0)
@@ -141,6 +150,78 @@ def test_a_segmenter_scores_what_gives_images_only():
     assert (found["error_mm3"] > 0).all() and (found["dice"] > 0.5).all()
 
 
+def test_a_history_of_several_scans_starts_at_the_last_one():
+    """With two visits seen, the third is predicted, from the second in every respect."""
+    asked = []
+
+    class Listener(Painter):
+        def predict(self, history, ages, diagnosis):
+            asked.append(([scan.age for scan in history], list(ages)))
+            return super().predict(history, ages, diagnosis)
+
+    found = score_trajectories({"none": NoChange(), "painter": Listener()}, cohort([BALL]), seen=2, progress=False)
+    assert asked == [([62.0, 66.0], [72.0])]
+    late = replace(BALL, scans=BALL.scans[1:])
+    alone = score_trajectories({"none": NoChange()}, cohort([late]), progress=False)
+    columns = [c for c in alone.visits if c != "seconds"]
+    pd.testing.assert_frame_equal(found.visits.query("model == 'none'")[columns], alone.visits[columns])
+    pd.testing.assert_frame_equal(found.regions, alone.regions)
+    assert found.visits["years"].tolist() == [6, 6]
+
+
+def test_reading_alike_starts_at_the_models_own_picture():
+    """Paints balls a tenth too small, today and later: its growth is true, its reading against the scan is not."""
+
+    class Shrunk:
+        def predict(self, history, ages, diagnosis):
+            balls = person("p", "AD", ages=ages, size=0.9, centre=(0, 0, 0))
+            return [scan.image("T1w") for scan in balls.scans]
+
+    models = {"shrunk": Shrunk(), "hindsight": Hindsight(cohort([BALL])), "stretch": Stretch(RATES["AD"])}
+    both = score_trajectories(
+        models, cohort([BALL]), segmenter=Threshold(), readings=("own", "alike"), progress=False
+    )
+    rows = both.regions.query("structure == 'white_matter' and age == 72").set_index(["model", "reading"])
+    wrong = {key: abs(value) for key, value in rows["error_pct"].items()}
+    assert wrong["shrunk", "alike"] < 6 < 20 < wrong["shrunk", "own"]
+    assert wrong["hindsight", "own"] == pytest.approx(wrong["hindsight", "alike"])
+    brain = BALL.baseline.mask("brain")
+    start, later = (
+        Threshold().volumes(image, mask=brain)["white_matter_left"]
+        for image in models["stretch"].predict(BALL.scans[:1], [62.0, 72.0], "AD")
+    )
+    assert rows["change_pct"]["stretch", "alike"] == pytest.approx(100 * (later / start - 1))
+    assert wrong["stretch", "own"] < 5
+    assert rows["dice"].drop(index="hindsight", level=0).notna().tolist() == [True, True, True, True]
+    whole = sum(both.regions.query("model == 'stretch' and age == 72 and reading == 'own'")["true_mm3"])
+    row = rows.loc[("shrunk", "own")]
+    assert row["error_brain_pct"] == pytest.approx(100 * row["error_mm3"] / whole)
+    one = score_trajectories(models, cohort([BALL]), segmenter=Threshold(), progress=False).regions
+    pd.testing.assert_frame_equal(one, both.regions.query("reading == 'own'").reset_index(drop=True))
+
+
+def test_hindsight_is_the_true_scan():
+    control = Hindsight(cohort([BALL]))
+    images = control.predict(BALL.scans[:1], [72.0, 65.0], "AD")
+    assert [i.data is s.image("T1w").data for i, s in zip(images, (BALL.scans[2], BALL.scans[1]))] == [True, True]
+    stranger = person("q", "AD", ages=AGES, size=1.0, centre=(0, 0, 0))
+    with pytest.raises(NbkitError, match="subject"):
+        control.predict(stranger.scans[:1], [72.0], "AD")
+
+
+def test_volumes_at_visits_are_the_simulations_or_counted():
+    class Known:
+        volumes = ({"hippocampus_left": 1.0, "hippocampus_right": 2.0},) * 3
+
+    other = replace(BALL, id="q")
+    blank = replace(BALL, id="r", scans=(replace(BALL.scans[0], labels=None), *BALL.scans[1:]))
+    found = volumes_at_visits(replace(cohort([BALL, other, blank]), truth={"p": Known}))
+    assert found["p"] == [{"hippocampus": 3.0}] * 3
+    counted = regional_volumes(BALL.scans[1].labels, NAMES)
+    assert found["q"][1] == {"hippocampus": counted["hippocampus_left"], "white_matter": counted["white_matter_left"]}
+    assert set(found) == {"p", "q"}
+
+
 def test_one_value_per_subject_ready_to_record(scores):
     means = per_subject(scores.visits, "psnr", model="truth")
     assert means == {"p": pytest.approx(scores.visits.query("model == 'truth'")["psnr"].mean())}
@@ -155,8 +236,14 @@ def test_one_value_per_subject_ready_to_record(scores):
 
 def test_bad_subjects_are_named():
     alone = replace(BALL, scans=BALL.scans[:1])
-    with pytest.raises(NbkitError, match="score_trajectories: p: expected two visits or more, found one"):
+    with pytest.raises(NbkitError, match="score_trajectories: p: expected more visits than seen = 1, .*found 1"):
         score_trajectories({"n": NoChange()}, cohort([alone]), progress=False)
+    with pytest.raises(NbkitError, match="seen = 0"):
+        score_trajectories({"n": NoChange()}, cohort([BALL]), seen=0, progress=False)
+    with pytest.raises(NbkitError, match="segmenter: expected one, to read alike"):
+        score_trajectories({"n": NoChange()}, cohort([BALL]), readings=("alike",), progress=False)
+    with pytest.raises(NbkitError, match="readings.*Did you mean 'alike'"):
+        score_trajectories({"n": NoChange()}, cohort([BALL]), readings=("alik",), progress=False)
 
 
 def test_curves_and_rates_of_a_known_shrinkage():
