@@ -2,9 +2,10 @@
 
 It stands where the papers use SynthSeg: trained on the label maps of training subjects, part of the time under
 contrasts drawn at random (Billot et al., Med Image Anal 86:102789, 2023) so that it reads shapes and not one
-scanner's greys. All scans are aligned with MNI space, so the network starts from where structures usually lie, and
-learns only what the image adds to that. Its own error is measured on true scans (:func:`own_error`) and printed beside
-what it yields.
+scanner's greys. All scans are aligned with MNI space, so the network starts from where structures usually lie and from
+the greys of fluid, grey and white matter in the image at hand (Ashburner & Friston, NeuroImage 26:839, 2005, without its
+bias field and warps), and learns what is missing. Its own error is measured on true scans (:func:`own_error`) and
+printed beside what it yields.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
 from nbkit.core.windows import filter_separable, gaussian_kernel
 from nbkit.data.splits import subject_hash
+from nbkit.losses.regions import class_dice_loss
 from nbkit.metrics.overlap import dice_per_label
 from nbkit.nets.fcn import initialise
 from nbkit.nets.unet import UNet
@@ -69,28 +71,39 @@ class Config(Settings):
     }
 
 
+FLUID, WHITE = ("lateral_ventricle", "csf"), ("white_matter", "hindbrain")
+"""Structures of fluid and of white matter; all others are grey."""
 _LEAST_SHARE = 1e-3
 """Share of a voxel that any structure may have where no training person has it."""
+_ROUNDS = 3
+_LEAST_VARIANCE = 0.02
+"""Of a tissue's greys, in variances of the brain."""
 
 
 class _Located(nn.Module):
-    """A network whose logits (B, 1 + K, X, Y, Z) start from the usual place of every structure.
+    """A network whose logits (B, 1 + K, X, Y, Z) start from the usual place and tissue of every structure.
 
     Parameters
     ----------
     net : torch.nn.Module
     usual : torch.Tensor
         (1 + K, x, y, z): log shares on cells of two voxels.
+    tissues : torch.Tensor
+        (3, 1 + K): 1 where a structure is of fluid, of grey or of white matter; background is of none.
     """
 
-    def __init__(self, net: nn.Module, usual: torch.Tensor) -> None:
+    def __init__(self, net: nn.Module, usual: torch.Tensor, tissues: torch.Tensor) -> None:
         super().__init__()
         self.net = net
         self.register_buffer("usual", usual)
+        self.register_buffer("tissues", tissues, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 1, X, Y, Z) -> (B, 1 + K, X, Y, Z)."""
-        return self.net(x) + F.interpolate(self.usual[None], size=x.shape[2:], mode="trilinear")
+        usual = F.interpolate(self.usual[None], size=x.shape[2:], mode="trilinear")
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            start = _by_grey(x.float(), usual, self.tissues)
+        return self.net(x) + start
 
 
 class RegionalSegmenter:
@@ -189,9 +202,7 @@ class RegionalSegmenter:
         c = self.config
         net = UNet(1, 1 + len(self.names), first=c.first, levels=c.levels, norm=True)
         net = initialise(net, torch_generator(c.seed, "weights", "regional segmenter"))
-        with torch.no_grad():
-            net.out.weight.mul_(0.1)
-        self.net = _Located(net.to(memory_format=torch.channels_last_3d), usual).to(self.device)
+        self.net = _Located(net.to(memory_format=torch.channels_last_3d), usual, _tissues(self.names)).to(self.device)
 
     def _example(self, scans: Sequence[Scan], number: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The image (1, 1, X, Y, Z) and class indices (1, 1, X, Y, Z) of step `number`."""
@@ -212,8 +223,10 @@ class RegionalSegmenter:
     def _loss(self, net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torch.Tensor]:
         image, classes = (x.to(self.device) for x in batch)
         logits = net(image.contiguous(memory_format=torch.channels_last_3d)).float()
-        # unweighted: shares are then probabilities, and volumes summed from them have no bias
-        return {"total": F.cross_entropy(logits, classes[:, 0].long())[None]}
+        # unweighted: shares near probabilities, whose sums are volumes; the overlap keeps small structures in view
+        entropy = F.cross_entropy(logits, classes[:, 0].long())[None]
+        overlap = class_dice_loss(logits, classes)
+        return {"total": entropy + overlap, "cross_entropy": entropy, "dice": overlap}
 
 
 def own_error(segmenter: RegionalSegmenter, cohort: Cohort) -> pd.DataFrame:
@@ -256,6 +269,29 @@ def _shared_names(scans: Sequence[Scan]) -> dict[int, str]:
             remedy="Fit on a cohort whose scans carry labels, e.g. ageing_phantom or ixi_ageing.",
         )
     return dict(sorted(names.items()))
+
+
+def _tissues(names: Mapping[int, str]) -> torch.Tensor:
+    """(3, 1 + K), see :class:`_Located`."""
+    bare = [name.removesuffix("_left").removesuffix("_right") for name in names.values()]
+    kinds = [0 if name in FLUID else 2 if name in WHITE else 1 for name in bare]
+    return F.pad(F.one_hot(torch.tensor(kinds), 3).T.float(), (1, 0))
+
+
+def _by_grey(image: torch.Tensor, usual: torch.Tensor, tissues: torch.Tensor) -> torch.Tensor:
+    """Log shares up to a constant, given place and grey: every tissue is one normal distribution, fitted by EM.
+
+    `image` (B, 1, X, Y, Z) is 0 outside the brain, where place alone counts.
+    """
+    inside, logits, dims = (image != 0).float(), usual.expand(len(image), -1, -1, -1, -1), (2, 3, 4)
+    for _ in range(_ROUNDS):
+        shares = torch.einsum("tk,bkxyz->btxyz", tissues, logits.softmax(1)) * inside
+        mass = shares.sum(dims, keepdim=True) + 1.0
+        mean = (shares * image).sum(dims, keepdim=True) / mass
+        variance = (shares * (image - mean).square()).sum(dims, keepdim=True) / mass + _LEAST_VARIANCE
+        likelihood = -0.5 * ((image - mean).square() / variance + variance.log()) * inside
+        logits = usual + torch.einsum("tk,btxyz->bkxyz", tissues, likelihood)
+    return logits
 
 
 def _classes(labels: torch.Tensor, names: Mapping[int, str]) -> torch.Tensor:
