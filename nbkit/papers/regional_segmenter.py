@@ -57,7 +57,7 @@ class Config(Settings):
     """
 
     contrast: str = "T1w"
-    synthetic: float = 0.25
+    synthetic: float = 0.1
     first: int = 24
     levels: int = 3
     learning_rate: float = 2e-3
@@ -67,7 +67,7 @@ class Config(Settings):
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"first": 6, "levels": 2, "learning_rate": 1e-2, "steps": 60},
-        "laptop": {"first": 12, "learning_rate": 5e-3, "steps": 320},
+        "laptop": {"first": 12, "learning_rate": 5e-3, "steps": 300},
     }
 
 
