@@ -8,7 +8,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +93,12 @@ def load_observations(out_dir: Path | str) -> dict[str, Observation]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     found = [_parse(line, f"{path}:{i}") for i, line in enumerate(lines, 1)]
     return {o.id: o for o in found}
+
+
+def write_observations(out_dir: Path | str, observations: Iterable[Observation]) -> None:
+    """Write what :func:`load_observations` reads, at once."""
+    lines = (json.dumps(vars(o), ensure_ascii=False, allow_nan=False) + "\n" for o in observations)
+    write_text(Path(out_dir) / OBSERVATIONS, "".join(lines))
 
 
 def _parse(line: str, where: str) -> Observation:
@@ -335,11 +341,7 @@ class Run:
             )
             self._observations |= {o.id: o for o in new}
             everything = sorted([*others, *self._observations.values()], key=lambda o: o.notebook)
-            write_text(self.out_dir / OBSERVATIONS, "".join(_line(o) for o in everything))
-
-
-def _line(observation: Observation) -> str:
-    return json.dumps(vars(observation), ensure_ascii=False, allow_nan=False) + "\n"
+            write_observations(self.out_dir, everything)
 
 
 @contextmanager

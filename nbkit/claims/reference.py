@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbkit.claims.observe import OBSERVATIONS, Observation, load_observations
-from nbkit.claims.verdicts import SCORECARD, Scorecard, load_scorecard
+from nbkit.claims.observe import Observation, load_observations, write_observations
+from nbkit.claims.verdicts import SCORECARD, ClaimVerdict, NumberVerdict, Scorecard, load_scorecard
 from nbkit.core.checks import require
-from nbkit.core.files import atomic
+from nbkit.core.files import atomic, write_json
 
 # how good a verdict is; within one number, moving down is a regression
 ORDER = {
@@ -36,7 +37,8 @@ def compare_with_reference(results_dir: Path | str, reference_dir: Path | str) -
     A verdict regresses when it is worse (reproduced, inconclusive, contradicted, not run, in this order). A
     value regresses when it is missing, or when it is off the reference by more than one standard error of
     the reference (SD/√n over subjects; without a spread, by more than 1e-6 of the value). Values equal to 1e-6
-    pass whatever their spread, seconds always pass, and papers of which this run holds nothing are left out.
+    pass whatever their spread, seconds always pass, and papers and notebooks of which this run holds nothing are left
+    out.
 
     Raises
     ------
@@ -52,21 +54,24 @@ def compare_with_reference(results_dir: Path | str, reference_dir: Path | str) -
             bool(found), f"verify: {Path(folder).name}", expected="a results folder with observations",
             found="none", remedy=remedy,
         )
-    present = {i.split(".")[0] for i in now}
-    verdicts = _verdicts(load_scorecard(reference_dir), load_scorecard(results_dir), present)
-    values = [_value(o, now.get(i)) for i, o in before.items() if i.split(".")[0] in present]
+    present, ran = {i.split(".")[0] for i in now}, {o.notebook for o in now.values()}
+    absent = {i for i, o in before.items() if i.split(".")[0] not in present or o.notebook not in ran}
+    verdicts = _verdicts(load_scorecard(reference_dir), load_scorecard(results_dir), present, absent)
+    values = [_value(o, now.get(i)) for i, o in before.items() if i not in absent]
     return verdicts + [v for v in values if v]
 
 
 def write_reference(results_dir: Path | str, reference_dir: Path | str) -> Path:
     """Keep a finished run as the reference: its observations, scorecard and figures, nothing else.
 
+    What the reference holds of notebooks and papers that this run did not touch stays.
+
     Raises
     ------
     NbkitError
         If the run is of restricted data, or holds no observations.
     """
-    results = Path(results_dir)
+    results, old = Path(results_dir), Path(reference_dir)
     found = load_observations(results).values()
     require(
         bool(found) and all(o.level != "restricted" for o in found), f"reference: {results.name}",
@@ -74,18 +79,40 @@ def write_reference(results_dir: Path | str, reference_dir: Path | str) -> Path:
         found="restricted data" if found else "no observations",
         remedy="References are committed: run `make reproduce` with COHORT=embedded or COHORT=open.",
     )
-    with atomic(reference_dir) as part:
+    ran = {o.notebook for o in found}
+    kept = [o for o in load_observations(old).values() if o.notebook not in ran]
+    card = _merged(load_scorecard(old), load_scorecard(results))
+    figures = {file.name: file for folder in (old, results / "figures") for file in folder.glob("*.png")}
+    with atomic(old) as part:
         part.mkdir()
-        for file in (results / OBSERVATIONS, results / SCORECARD, *results.glob("figures/*.png")):
+        for file in figures.values():
             shutil.copy(file, part)
-    return Path(reference_dir)
+        write_observations(part, sorted([*kept, *found], key=lambda o: o.notebook))
+        write_json(part / SCORECARD, card.as_dict())
+    return old
 
 
-def _verdicts(before: Scorecard, now: Scorecard, present: set[str]) -> list[Regression]:
+def _merged(before: Scorecard, now: Scorecard) -> Scorecard:
+    """`now`, and what `before` says of papers that `now` lacks."""
+    def both(old: Sequence, new: Sequence) -> tuple:
+        return (*(v for v in old if v.id not in {n.id for n in new}), *new)
+
+    names = tuple(dict.fromkeys((*before.papers, *now.papers)))
+    return Scorecard(both(before.claims, now.claims), both(before.numbers, now.numbers), names)
+
+
+def _verdicts(before: Scorecard, now: Scorecard, present: set[str], absent: set[str]) -> list[Regression]:
     new = {v.id: v.verdict for v in (*now.claims, *now.numbers)}
-    old = {v.id: v.verdict for v in (*before.claims, *before.numbers) if v.id.split(".")[0] in present}
+    judged = [v for v in (*before.claims, *before.numbers) if v.id.split(".")[0] in present and not absent & _ids(v)]
+    old = {v.id: v.verdict for v in judged}
     worse = [i for i, v in old.items() if _rank(new.get(i, "not run")) < _rank(v)]
     return [Regression(i, old[i], new.get(i, "not run"), "the verdict is worse") for i in worse]
+
+
+def _ids(verdict: ClaimVerdict | NumberVerdict) -> set[str]:
+    """Its own, and those of the observations it rests on."""
+    compared = getattr(verdict, "evidence", {}).get("comparisons", [])
+    return {verdict.id, *(i for comparison in compared for i in comparison["ids"])}
 
 
 def _rank(verdict: str) -> int:

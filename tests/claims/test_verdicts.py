@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from nbkit.claims.ledger import Claim, Number, Paper, Source
-from nbkit.claims.observe import Observation, Run
-from nbkit.claims.reference import compare_with_reference
+from nbkit.claims.observe import Observation, Run, load_observations
+from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import comparison_table, verdict_table
 from nbkit.claims.verdicts import judge, judge_folder, load_scorecard
 from nbkit.core.checks import NbkitError
@@ -210,6 +210,23 @@ def test_a_better_verdict_is_no_regression(tmp_path):
     write_folder(tmp_path / "now", fcn=A, rf=B)
     worse = compare_with_reference(tmp_path / "now", tmp_path / "reference")
     assert all("verdict" not in r.why for r in worse) and len(worse) == 2
+
+
+def test_a_reference_keeps_what_another_notebook_left(tmp_path):
+    reference, both = tmp_path / "reference", tmp_path / "both"
+    write_folder(tmp_path / "first", fcn=A)
+    write_reference(tmp_path / "first", reference)
+    other = Run(tmp_path / "second", notebook="06", cohort="embedded", profile="smoke", seed=7, paper="inbrainsyn")
+    other.number("inbrainsyn.topology.folds", {"s0": 0.0, "s1": 0.0}, unit="share of brain voxels")
+    judge_folder(tmp_path / "second")
+    write_reference(tmp_path / "second", reference)
+    assert {o.notebook for o in load_observations(reference).values()} == {"01", "06"}
+    assert load_scorecard(reference).papers == ("wei2019_flair", "inbrainsyn")
+    for run in (tmp_path / "first", tmp_path / "second"):
+        assert compare_with_reference(run, reference) == [], "a notebook that was not run is no regression"
+    write_folder(both, fcn=A, rf=B)
+    write_reference(both, reference)
+    assert "wei2019.table2_2a.mse.rf" in load_observations(reference)
 
 
 def test_empty_folders_are_named(tmp_path):
