@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import os
 import shutil
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -29,6 +32,13 @@ OBEYED = [
     for name, parameter in declared(path).items()
     if not parameter.inert and name not in RUNNERS_OWN
 ]
+AGEING = ("05", "06", "08", "09")
+GROUPS = {
+    "ageing": [path for path in contract.NOTEBOOKS if path.stem.startswith(AGEING)],
+    "others": [path for path in contract.NOTEBOOKS if not path.stem.startswith(AGEING)],
+}
+"""Notebooks on one cohort run one after the other, in one process of the tests; the groups may run side by side."""
+each_group = pytest.mark.parametrize("group", GROUPS)
 AMOUNTS = [(p, n) for p, n in OBEYED if isinstance(declared(p)[n].default, bool | int | float | list)]
 WORDS = [(path, name) for path, name in OBEYED if (path, name) not in AMOUNTS]
 
@@ -64,25 +74,50 @@ def measured(folder: Path, notebook: str) -> dict[str, object]:
     return {o.id: (o.value, dict(o.per_subject)) for o in found} | {f: (folder / f).read_bytes() for f in files}
 
 
-@pytest.fixture(scope="session")
-def run(tmp_path_factory) -> RunResult:
-    """All notebooks, run once."""
-    return reproduce(contract.NOTEBOOKS, out_dir=tmp_path_factory.mktemp("smoke"), **SETTINGS)
+@functools.cache
+def first_run(group: str) -> RunResult:
+    """The notebooks of a group, run once."""
+    return reproduce(GROUPS[group], out_dir=fresh("smoke"), **SETTINGS)
 
 
-@pytest.fixture(scope="session")
-def rerun(run, tmp_path_factory) -> RunResult:
-    """All notebooks, run again elsewhere, with nothing cached but the people: tests/cohorts makes those twice."""
-    cache, people = tmp_path_factory.mktemp("cache"), set(COHORTS) & {f.name for f in cache_folder().iterdir()}
+@functools.cache
+def second_run(group: str) -> RunResult:
+    """The same again elsewhere, with nothing cached but the people: tests/cohorts makes those twice."""
+    first_run(group)
+    cache, people = fresh("cache"), set(COHORTS) & {f.name for f in cache_folder().iterdir()}
     for name in people:
         shutil.copytree(cache_folder() / name, cache / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NBKIT_CACHE", str(cache))
-        return reproduce(contract.NOTEBOOKS, out_dir=tmp_path_factory.mktemp("again"), **SETTINGS)
+        return reproduce(GROUPS[group], out_dir=fresh("again"), **SETTINGS)
 
 
-def test_every_notebook_completes(run):
-    assert {s.notebook: (s.status, s.error) for s in run.stamps} == {p.stem: ("done", "") for p in contract.NOTEBOOKS}
+def fresh(name: str) -> Path:
+    """A new folder; tests/conftest.py clears what lies here."""
+    return Path(tempfile.mkdtemp(prefix=name, dir=os.environ["HOME"]))
+
+
+def group_of(item: pytest.Item) -> str:
+    """The group of a test's notebook, or the one it is about."""
+    given = item.callspec.params
+    return given.get("group") or next(name for name, paths in GROUPS.items() if given["path"] in paths)
+
+
+@pytest.fixture
+def run(request) -> RunResult:
+    """The first run of the test's group."""
+    return first_run(group_of(request.node))
+
+
+@pytest.fixture
+def rerun(request) -> RunResult:
+    """The second run of the test's group."""
+    return second_run(group_of(request.node))
+
+
+@each_group
+def test_every_notebook_completes(run, group):
+    assert {s.notebook: (s.status, s.error) for s in run.stamps} == {p.stem: ("done", "") for p in GROUPS[group]}
     assert run.exit_code == 0
 
 
@@ -102,29 +137,33 @@ def test_declared_artefacts_exist(run, path):
         assert entry["caption"] and (run.folder / entry["file"]).stat().st_size > 0
 
 
-def test_observations_keep_their_schema(run):
+@each_group
+def test_observations_keep_their_schema(run, group):
     observations = load_observations(run.folder).values()
-    assert {o.notebook for o in observations} <= {p.stem for p in contract.NOTEBOOKS}
+    assert {o.notebook for o in observations} <= {p.stem for p in GROUPS[group]}
     for o in observations:
         assert (o.profile, o.level, o.seed) == ("smoke", "embedded", 7), o.id
         assert o.cohort and math.isfinite(o.value), o.id
         assert o.n is None or o.n >= max(1, len(o.per_subject)), o.id
 
 
-def test_the_scorecard_judges_every_paper_notebook(run):
+@each_group
+def test_the_scorecard_judges_every_paper_notebook(run, group):
     card = json.loads((run.folder / "scorecard.json").read_text(encoding="utf-8"))
     assert card["claims"] and all({"id", "verdict", "evidence"} <= set(claim) for claim in card["claims"])
     assert card["numbers"] and all({"id", "published", "observed", "verdict"} <= set(n) for n in card["numbers"])
 
 
-def test_the_report_stands_alone(run):
+@each_group
+def test_the_report_stands_alone(run, group):
     page = (run.folder / "index.html").read_text(encoding="utf-8")
-    assert all(path.stem in page for path in contract.NOTEBOOKS)
+    assert all(path.stem in page for path in GROUPS[group])
     assert 'src="http' not in page and 'rel="stylesheet"' not in page
     assert str(run.folder) not in page
 
 
-def test_nothing_is_written_beside_the_notebooks(run):
+@each_group
+def test_nothing_is_written_beside_the_notebooks(run, group):
     assert {p.suffix for p in (contract.ROOT / "notebooks").iterdir() if p.is_file()} == {".ipynb"}
 
 
