@@ -29,6 +29,7 @@ settings.register_profile("nbkit", deadline=None, derandomize=True, database=Non
 settings.load_profile("nbkit")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast tests first, so that a slip shows within seconds; one of several workers begins with the longest group.
 

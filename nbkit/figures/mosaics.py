@@ -18,7 +18,7 @@ from nbkit.core.volume import Volume
 from nbkit.figures.slices import Box, Scale, View
 from nbkit.figures.style import FULL_MM, LESION, Picture, look, new_figure, wrapped
 
-GAP_MM, BAR_MM, LINE_MM = 1.0, 15.0, 3.9
+GAP_MM, BAR_MM, LINE_MM = 1.0, 17.0, 3.9
 BAR_PT, BAR_SHARE, BAR_LINE_MM = 7.0, 0.88, 3.0
 """Letters of a colour bar's label, share of the row's height that the bar has, room for each further line."""
 
