@@ -41,7 +41,7 @@ reproduce: $(STAMP)  ## run the notebooks, judge the claims, write OUT/PROFILE-C
 		--out "$(OUT)" $(if $(N_JOBS),--n-jobs "$(N_JOBS)")
 
 test: $(STAMP)  ## all tests, the smoke run of every notebook included
-	$(PY) -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(PY) -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 verify: $(STAMP)  ## compare a finished run with the committed reference values
 	$(NBKIT) verify --profile "$(PROFILE)" --cohort "$(COHORT)" --out "$(OUT)"

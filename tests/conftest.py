@@ -29,19 +29,11 @@ settings.register_profile("nbkit", deadline=None, derandomize=True, database=Non
 settings.load_profile("nbkit")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first, so that a slip shows within seconds; one of several workers begins with the longest group.
-
-    A file's tests stay in one worker, but for the two groups of notebooks.
-    """
+    """Fast tests first, so that a slip shows within seconds; one of several workers begins with the longest file."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return
-    for item in items:
-        split = getattr(item.module, "group_of", None)
-        item.add_marker(pytest.mark.xdist_group(f"{item.location[0]} {split(item) if split else ''}".strip()))
-    items.sort(key=lambda item: not hasattr(item.module, "group_of"))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.path.name != "test_smoke.py")
 
 
 @pytest.hookimpl(trylast=True)
