@@ -3,8 +3,8 @@
 It stands where the papers use SynthSeg: trained on the label maps of training subjects, part of the time under
 contrasts drawn at random (Billot et al., Med Image Anal 86:102789, 2023) so that it reads shapes and not one
 scanner's greys. All scans are aligned with MNI space, so the network starts from where structures usually lie and from
-the greys of fluid, grey and white matter in the image at hand (Ashburner & Friston, NeuroImage 26:839, 2005, without its
-bias field and warps), and learns what is missing. Its own error is measured on true scans (:func:`own_error`) and
+the greys of fluid, grey and white matter in the image at hand (Ashburner & Friston, NeuroImage 26:839, 2005, without
+their bias field and warps), and learns what is missing. Its own error is measured on true scans (:func:`own_error`) and
 printed beside what it yields.
 """
 
