@@ -152,6 +152,22 @@ class Forecast:
     draws: Mapping[str, np.ndarray]
 
 
+class VolumeReader(Protocol):
+    """Measures regions where scans, true or predicted, carry no labels."""
+
+    def volumes(self, image: Volume, *, mask: Volume) -> Mapping[str, float]:
+        """mm³ by region of `image` inside `mask`."""
+
+
+class Segmenter(VolumeReader, Protocol):
+    """Gives images labels too, in the codes of the cohort it learned from."""
+
+    names: Mapping[int, str]
+
+    def segment(self, image: Volume, *, mask: Volume) -> Volume:
+        """Label map of `image` inside `mask`, in the codes of ``names``."""
+
+
 @runtime_checkable
 class ModalitySynthesizer(Protocol):
     """Predicts one contrast of a scan from its others."""

@@ -49,24 +49,3 @@ def class_dice_loss(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor
     p = logits.float().softmax(1).flatten(2)[:, 1:]
     t = F.one_hot(classes[:, 0].long(), logits.shape[1]).movedim(-1, 1).flatten(2)[:, 1:].to(p)
     return 1 - ((2 * (p * t).sum(2) + 1) / (p.sum(2) + t.sum(2) + 1)).mean(1)
-
-
-def balanced_cross_entropy(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy with every voxel weighted by one over the root of its class's count, so small classes are heard.
-
-    Parameters
-    ----------
-    logits : torch.Tensor
-        (B, 1 + K, X, Y, Z).
-    classes : torch.Tensor
-        (B, 1, X, Y, Z), indices 0…K.
-
-    Returns
-    -------
-    torch.Tensor
-        (B,), in nats: the weighted mean over voxels.
-    """
-    values = F.cross_entropy(logits.float(), classes[:, 0].long(), reduction="none").flatten(1)
-    found = F.one_hot(classes.flatten(1).long(), logits.shape[1]).sum(1).clamp(min=1)
-    weights = found.float().rsqrt().gather(1, classes.flatten(1).long())
-    return (values * weights).sum(1) / weights.sum(1)

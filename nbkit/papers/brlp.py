@@ -12,7 +12,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ import torch
 from nbkit.core.checks import check_keys, known, require
 from nbkit.core.config import Settings
 from nbkit.core.device import autocast, fast_half, pick_device
-from nbkit.core.protocols import Cohort, Forecast, Scan
+from nbkit.core.protocols import Cohort, Forecast, Scan, VolumeReader
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
 from nbkit.data.covariates import Covariates, chosen_volumes, stage
@@ -35,13 +35,6 @@ from nbkit.training.progression import Progression, fit_progression
 from nbkit.training.steps import PlainStep
 
 SCHEDULES = ("constant", "linear")
-
-
-class Segmenter(Protocol):
-    """Measures regions where scans carry no labels."""
-
-    def volumes(self, image: Volume, *, mask: Volume) -> Mapping[str, float]:
-        """mm³ by region."""
 
 
 @dataclass(frozen=True)
@@ -119,12 +112,12 @@ class BrLP:
     config : Config, optional
     space : LatentSpace
         A trained autoencoder; saved with the model.
-    segmenter : Segmenter, optional
+    segmenter : VolumeReader, optional
         Measures the volumes of every scan, in training and later; by default the labels of the scans are counted.
     """
 
     def __init__(
-        self, config: Config | None = None, *, space: LatentSpace | None = None, segmenter: Segmenter | None = None
+        self, config: Config | None = None, *, space: LatentSpace | None = None, segmenter: VolumeReader | None = None
     ) -> None:
         self.config = config or Config()
         self.device = pick_device(self.config.device)
@@ -235,7 +228,7 @@ class BrLP:
         )
 
     @classmethod
-    def load(cls, path: Path, *, segmenter: Segmenter | None = None) -> Self:
+    def load(cls, path: Path, *, segmenter: VolumeReader | None = None) -> Self:
         """Read what :meth:`save` wrote; missing, unexpected or inconsistent parts are refused by name.
 
         A model trained with a segmenter needs one again, and one trained without refuses it.

@@ -7,7 +7,7 @@ by a segmenter handed in; models are anything that predicts from a history of sc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from nbkit.core.checks import check_keys, require
 from nbkit.core.device import side_by_side
-from nbkit.core.protocols import Cohort, Scan, Subject, TrajectoryModel
+from nbkit.core.protocols import Cohort, Scan, Subject, TrajectoryModel, VolumeReader
 from nbkit.core.volume import Volume
 from nbkit.metrics.regions import by_structure
 
@@ -31,13 +31,6 @@ NO_CHANGE = "no_change"
 
 Volumes = dict[str, float]
 Truth = Mapping[str, Sequence[Volumes]]
-
-
-class VolumeReader(Protocol):
-    """Reads volumes from images."""
-
-    def volumes(self, image: Volume, *, mask: Volume) -> Volumes:
-        """mm³ of every structure inside `mask`."""
 
 
 class FourVolumes:

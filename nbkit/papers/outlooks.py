@@ -8,7 +8,7 @@ milliseconds where a prediction takes seconds.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -19,7 +19,7 @@ import torch
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.files import Cache
 from nbkit.core.outlook import Outlook, between
-from nbkit.core.protocols import Forecast, Scan, TrajectoryModel
+from nbkit.core.protocols import Forecast, Scan, Segmenter, TrajectoryModel
 from nbkit.core.recent import Recent, fingerprint
 from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
@@ -28,18 +28,6 @@ from nbkit.training.checkpoint import load_checkpoint, save_checkpoint
 
 _KEPT = 48
 """People and courses whose outlooks stay in memory, per system."""
-
-
-class Segmenter(Protocol):
-    """Measures the structures of an image, and labels them."""
-
-    names: Mapping[int, str]
-
-    def volumes(self, image: Volume, *, mask: Volume) -> Mapping[str, float]:
-        """mm³ by region."""
-
-    def segment(self, image: Volume, *, mask: Volume) -> Volume:
-        """Label map, in the codes of `names`."""
 
 
 class Seen(NamedTuple):
@@ -62,9 +50,6 @@ class Asked(Protocol):
 
     id: str
     age: float
-
-
-Foresee = Callable[[Seen, Sequence[float], Any], list[Outlook]]
 
 
 def labelled(scan: Scan, segmenter: Segmenter, *, contrast: str = "T1w") -> Scan:

@@ -224,7 +224,7 @@ class RegionalSegmenter:
         image, classes = (x.to(self.device) for x in batch)
         logits = net(image.contiguous(memory_format=torch.channels_last_3d)).float()
         # unweighted: shares near probabilities, whose sums are volumes; the overlap keeps small structures in view
-        entropy = F.cross_entropy(logits, classes[:, 0].long())[None]
+        entropy = F.cross_entropy(logits, classes[:, 0].long(), reduction="none").flatten(1).mean(1)
         overlap = class_dice_loss(logits, classes)
         return {"total": entropy + overlap, "cross_entropy": entropy, "dice": overlap}
 

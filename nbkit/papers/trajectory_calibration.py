@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,21 +12,14 @@ from tqdm.auto import tqdm
 from nbkit.core.checks import known, require
 from nbkit.core.device import side_by_side
 from nbkit.core.files import Cache
-from nbkit.core.protocols import Cohort, Forecast, Scan, Subject
+from nbkit.core.protocols import Cohort, Forecast, Scan, Subject, VolumeReader
 from nbkit.core.volume import Volume
 from nbkit.metrics.regions import by_structure
 from nbkit.training.kept import kept_tables
 
 
-class Segmenter(Protocol):
-    """Measures regions on predicted images."""
-
-    def volumes(self, image: Volume, *, mask: Volume) -> Mapping[str, float]:
-        """mm³ by region of `image` inside `mask`."""
-
-
-def forecast_volumes(
-    models: Mapping[str, Any], cohort: Cohort, *, segmenter: Segmenter,
+def drawn_volumes(
+    models: Mapping[str, Any], cohort: Cohort, *, segmenter: VolumeReader,
     true_volumes: Mapping[str, Sequence[Mapping[str, float]]], seen: int = 1,
     options: Mapping[str, Mapping[str, Any]] | None = None, contrast: str = "T1w", progress: bool = True,
 ) -> pd.DataFrame:
@@ -42,7 +35,7 @@ def forecast_volumes(
         By name, each with ``predict_with_uncertainty(history, ages, diagnosis, measure=..., **options[name])``.
     cohort : Cohort
         Test subjects with more than `seen` visits, none of them trained on.
-    segmenter : Segmenter
+    segmenter : VolumeReader
     true_volumes : mapping of str to sequence
         By subject id, mm³ of each structure at each visit.
     seen : int
@@ -65,9 +58,9 @@ def forecast_volumes(
         For a subject without a later visit or without true volumes.
     """
     for subject in cohort:
-        known(subject.id, true_volumes, "forecast_volumes: true_volumes")
+        known(subject.id, true_volumes, "drawn_volumes: true_volumes")
         require(
-            len(subject.scans) > seen > 0, f"forecast_volumes: {subject.id}", found=len(subject.scans),
+            len(subject.scans) > seen > 0, f"drawn_volumes: {subject.id}", found=len(subject.scans),
             expected=f"more visits than seen = {seen}, which is at least 1",
             remedy="Leave the subject out of the test set.",
         )
@@ -86,17 +79,17 @@ def forecast_volumes(
 
 
 def kept_forecasts(
-    models: Mapping[str, Any], cohort: Cohort, *, segmenter: Segmenter, key: Any, seen: int = 1,
+    models: Mapping[str, Any], cohort: Cohort, *, segmenter: VolumeReader, key: Any, seen: int = 1,
     options: Mapping[str, Mapping[str, Any]] | None = None, cache: Cache | None = None, **more: Any,
 ) -> pd.DataFrame:
-    """:func:`forecast_volumes`, read from the cache when the same models met the same people before.
+    """:func:`drawn_volumes`, read from the cache when the same models met the same people before.
 
     `key` (JSON-able) is what the models depend on besides their own settings and training people.
     """
     record = {"key": key, "seen": seen, "options": {name: dict(o) for name, o in (options or {}).items()}}
 
     def make() -> dict[str, pd.DataFrame]:
-        return {"rows": forecast_volumes(models, cohort, segmenter=segmenter, seen=seen, options=options, **more)}
+        return {"rows": drawn_volumes(models, cohort, segmenter=segmenter, seen=seen, options=options, **more)}
 
     return kept_tables(
         "forecasts", make, models={**models, "segmenter": segmenter}, cohort=cohort, key=record, sources=[__name__],
@@ -105,7 +98,7 @@ def kept_forecasts(
 
 
 def _rows(
-    name: str, model: Any, subject: Subject, seen: int, truth: Sequence[Mapping[str, float]], segmenter: Segmenter,
+    name: str, model: Any, subject: Subject, seen: int, truth: Sequence[Mapping[str, float]], segmenter: VolumeReader,
     contrast: str, options: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     history, last, scan = subject.scans[:seen], subject.scans[seen - 1], subject.scans[-1]

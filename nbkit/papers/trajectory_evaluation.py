@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from nbkit.core.checks import known, require
 from nbkit.core.device import side_by_side
 from nbkit.core.files import Cache
-from nbkit.core.protocols import Cohort, Scan, Subject, TrajectoryModel
+from nbkit.core.protocols import Cohort, Scan, Segmenter, Subject, TrajectoryModel
 from nbkit.core.volume import Volume
 from nbkit.geometry.futures import Futures
 from nbkit.metrics.deformation import folding_fraction, smallest_jacobian
@@ -30,16 +30,6 @@ from nbkit.training.kept import kept_tables
 PEAK_QUANTILE = 0.999
 """Images are divided by this quantile of the last scan seen inside its brain; the peak of PSNR and SSIM is then 1."""
 READINGS = ("own", "alike")
-
-
-class Segmenter(Protocol):
-    """Gives predicted images labels, in the codes of the cohort's own, and volumes by the same names."""
-
-    def segment(self, image: Volume, *, mask: Volume) -> Volume:
-        """Label map of `image` inside `mask`."""
-
-    def volumes(self, image: Volume, *, mask: Volume) -> Mapping[str, float]:
-        """mm³ by region of `image` inside `mask`."""
 
 
 class Scores(NamedTuple):

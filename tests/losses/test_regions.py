@@ -3,7 +3,7 @@
 import torch
 from monai.losses import DiceLoss
 
-from nbkit.losses.regions import balanced_cross_entropy, class_dice_loss, masked_bce, soft_dice_loss
+from nbkit.losses.regions import class_dice_loss, masked_bce, soft_dice_loss
 
 
 def data(seed=0):
@@ -44,13 +44,3 @@ def test_class_dice_equals_monai_without_background():
         include_background=False, to_onehot_y=True, softmax=True, reduction="none", smooth_nr=1.0, smooth_dr=1.0,
     )(logits, classes)
     torch.testing.assert_close(class_dice_loss(logits, classes), reference.flatten(1).mean(1))
-
-
-def test_balanced_cross_entropy_equals_torch_with_those_weights():
-    g = torch.Generator().manual_seed(4)
-    logits, classes = torch.randn(2, 4, 3, 4, 5, generator=g), torch.randint(0, 4, (2, 1, 3, 4, 5), generator=g)
-    classes[1, 0, 0] = 2
-    for i in range(2):
-        weight = torch.bincount(classes[i].flatten(), minlength=4).clamp(min=1).float() ** -0.5
-        expected = torch.nn.functional.cross_entropy(logits[i:i + 1], classes[i], weight=weight)
-        torch.testing.assert_close(balanced_cross_entropy(logits, classes)[i], expected)

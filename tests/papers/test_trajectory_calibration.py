@@ -14,7 +14,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Forecast
 from nbkit.metrics.calibration import calibration
-from nbkit.papers.trajectory_calibration import forecast_volumes, kept_forecasts
+from nbkit.papers.trajectory_calibration import drawn_volumes, kept_forecasts
 from tests.papers.ageing_balls import cohort, person
 
 AGES = (62.0, 66.0, 72.0)
@@ -52,7 +52,7 @@ class Reader:
 
 def test_a_row_is_the_true_volume_times_the_growth_drawn():
     model, balls = Drawer(), cohort([BALL])
-    table = forecast_volumes({"m": model}, balls, segmenter=Reader(), true_volumes=TRUTH, seen=2, progress=False)
+    table = drawn_volumes({"m": model}, balls, segmenter=Reader(), true_volumes=TRUTH, seen=2, progress=False)
     assert model.asked == [([62.0, 66.0], [66.0, 72.0], "AD", 3)]
     (row,) = table.to_dict("records")
     drawn = 1800 * DRAWS[1] / DRAWS[0]
@@ -63,7 +63,7 @@ def test_a_row_is_the_true_volume_times_the_growth_drawn():
 
 
 def test_spread_and_error_are_compared_over_the_voxels_of_the_brain():
-    table = forecast_volumes({"m": Drawer()}, cohort([BALL]), segmenter=Reader(), true_volumes=TRUTH, progress=False)
+    table = drawn_volumes({"m": Drawer()}, cohort([BALL]), segmenter=Reader(), true_volumes=TRUTH, progress=False)
     first, last = BALL.scans[0], BALL.scans[2]
     inside = first.mask("brain").data | last.mask("brain").data
     error = (first.image("T1w").data - last.image("T1w").data).abs()
@@ -84,7 +84,7 @@ def test_forecasts_are_made_once(tmp_path):
 
 
 def test_people_who_cannot_be_scored_are_named():
-    with pytest.raises(NbkitError, match="forecast_volumes: p: expected more visits than seen = 3"):
-        forecast_volumes({}, cohort([BALL]), segmenter=Reader(), true_volumes=TRUTH, seen=3, progress=False)
+    with pytest.raises(NbkitError, match="drawn_volumes: p: expected more visits than seen = 3"):
+        drawn_volumes({}, cohort([BALL]), segmenter=Reader(), true_volumes=TRUTH, seen=3, progress=False)
     with pytest.raises(NbkitError, match="true_volumes: expected one of p, found 'q'"):
-        forecast_volumes({}, cohort([replace(BALL, id="q")]), segmenter=Reader(), true_volumes=TRUTH, progress=False)
+        drawn_volumes({}, cohort([replace(BALL, id="q")]), segmenter=Reader(), true_volumes=TRUTH, progress=False)
