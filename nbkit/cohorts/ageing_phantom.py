@@ -72,8 +72,10 @@ def build(
     known(profile, PROFILES, f"{NAME}.build: profile")
     cache, parameters = cache or Cache(), ageing_parameters()
     plans = roster(profile, seed=seed, parameters=parameters)
-    make = functools.partial(_entry, cache=cache, profile=profile, seed=seed, source=module_digest(__name__))
-    jobs = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(make)(plan) for plan in plans)
+    keys = [_key(plan, profile=profile, seed=seed, source=module_digest(__name__)) for plan in plans]
+    make = functools.partial(_entry, cache=cache, profile=profile, seed=seed)
+    busy = n_jobs if not all(cache.holds(NAME, key) for key in keys) else 1  # no workers only to find folders
+    jobs = Parallel(n_jobs=busy, return_as="generator")(map(delayed(make), plans, keys))
     bar = tqdm(jobs, total=len(plans), desc=f"{NAME} ({profile})", unit="person", disable=not progress)
     shelf, names = Shelf(), dict(enumerate(_region_names(parameters), start=1))
     people = [
@@ -131,12 +133,16 @@ def _truncated_normal(quantile: float, mean: float, sd: float, low: float, high:
     return normal.inv_cdf(below + (upto - below) * min(max(quantile, 1e-6), 1 - 1e-6))
 
 
-def _entry(plan: Plan, *, cache: Cache, profile: str, seed: int, source: str) -> Path:
-    """Folder of one person in the cache, made first if need be."""
-    key = {
+def _key(plan: Plan, *, profile: str, seed: int, source: str) -> dict[str, Any]:
+    """What a person's folder in the cache depends on."""
+    return {
         "plan": dataclasses.asdict(plan), "grid": GRIDS[profile], "seed": seed, "source": source,
         "parameters": ageing_parameters().digest(),
     }
+
+
+def _entry(plan: Plan, key: Mapping[str, Any], *, cache: Cache, profile: str, seed: int) -> Path:
+    """Folder of one person in the cache, made first if need be."""
     return cache.get(NAME, key, functools.partial(_make, plan, profile, seed), lambda folder: folder)
 
 

@@ -94,13 +94,15 @@ def build(
     roles = manifest.subjects()
     files = {plan.person.id: _files(manifest, roles[plan.person.id].values()) for plan in plans}
     codes = merge_codes(_files(manifest, [_ATLAS])[_ATLAS], parameters)
-    make = functools.partial(
-        _entry, reference=template_reference(load_template(load_parameters())), codes=codes,
-        grid=grid_for(profile, ageing_parameters()), seed=seed, cache=cache, source=module_digest(__name__),
-    )
+    common = {"codes": codes, "grid": grid_for(profile, ageing_parameters()), "seed": seed}
     hashes = {name: {path: manifest.by_path[path].digest for path in paths} for name, paths in files.items()}
-    jobs = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(make)(plan, tuple(files[plan.person.id].values()), hashes[plan.person.id]) for plan in plans
+    key = functools.partial(_key, **common, source=module_digest(__name__))
+    keys = [key(plan, hashes[plan.person.id]) for plan in plans]
+    reference = template_reference(load_template(load_parameters()))
+    make = functools.partial(_entry, **common, reference=reference, cache=cache)
+    busy = n_jobs if not all(cache.holds(NAME, key) for key in keys) else 1  # no workers only to find folders
+    jobs = Parallel(n_jobs=busy, return_as="generator")(
+        delayed(make)(plan, tuple(files[plan.person.id].values()), key) for plan, key in zip(plans, keys, strict=True)
     )
     bar = tqdm(jobs, total=len(plans), desc=f"{NAME} ({profile})", unit="person", disable=not progress)
     shelf, names = Shelf(), dict(enumerate(_names(codes), start=1))
@@ -165,15 +167,22 @@ def _names(codes: Mapping[str, Any]) -> list[str]:
     return [f"{structure}_{side}" for structure in codes for side in SIDES]
 
 
-def _entry(
-    plan: Plan, files: tuple[Path, Path], hashes: Mapping[str, str], *, reference: Reference, codes: Mapping[str, Any],
-    grid: tuple[tuple[int, int, int], np.ndarray], seed: int, cache: Cache, source: str,
-) -> Path:
-    """Folder of one person in the cache, made first if need be."""
-    key = {
+def _key(
+    plan: Plan, hashes: Mapping[str, str], *, codes: Mapping[str, Any],
+    grid: tuple[tuple[int, int, int], np.ndarray], seed: int, source: str,
+) -> dict[str, Any]:
+    """What a person's folder in the cache depends on."""
+    return {
         "plan": dataclasses.asdict(plan), "files": hashes, "codes": codes, "grid": [grid[0], grid[1].tolist()],
         "seed": seed, "source": source, "parameters": ageing_parameters().digest(),
     }
+
+
+def _entry(
+    plan: Plan, files: tuple[Path, Path], key: Mapping[str, Any], *, reference: Reference, codes: Mapping[str, Any],
+    grid: tuple[tuple[int, int, int], np.ndarray], seed: int, cache: Cache,
+) -> Path:
+    """Folder of one person in the cache, made first if need be."""
     make = functools.partial(_make, plan, files, reference=reference, codes=codes, grid=grid, seed=seed)
     return cache.get(NAME, key, make, lambda folder: folder)
 

@@ -42,8 +42,10 @@ def require(condition: bool, where: str, *, expected: str, found: object, remedy
 
 
 def closest(name: str, valid: Iterable[str]) -> str:
-    """Return ``"Did you mean 'x'? "`` for the nearest valid name, or ``""`` when none is near."""
-    near = difflib.get_close_matches(str(name), [str(v) for v in valid], n=1, cutoff=0.5)
+    """Return ``"Did you mean 'x'? "`` for the nearest valid name, or ``""`` when none is near or `name` is one."""
+    names = [str(v) for v in valid]
+    # remedies are worked out where nothing is wrong too, and among hundreds of names the search takes a while
+    near = [] if str(name) in names else difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     return f"Did you mean {near[0]!r}? " if near else ""
 
 

@@ -83,10 +83,14 @@ class Cache:
     def __init__(self, root: Path | str | None = None) -> None:
         self.root = Path(root) if root else cache_folder()
 
+    def holds(self, kind: str, key: Any) -> bool:
+        """Whether the entry (`kind`, `key`) is there."""
+        return (self.root / kind / digest(key) / "key.json").exists()
+
     def get(self, kind: str, key: Any, make: Callable[[Path], None], load: Callable[[Path], T]) -> T:
         """Load the entry (`kind`, `key`), making it first if it is not there. `key` must be JSON-able."""
         entry = self.root / kind / digest(key)
-        if not (entry / "key.json").exists():
+        if not self.holds(kind, key):
             log.info("making %s %s", kind, entry.name)
             with atomic(entry) as part:
                 part.mkdir()

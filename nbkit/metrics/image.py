@@ -46,9 +46,10 @@ def psnr(
 
 
 def ssim(
-    prediction: torch.Tensor, truth: torch.Tensor, *, data_range: float, mask: torch.Tensor | None = None
+    prediction: torch.Tensor, truth: torch.Tensor, *, data_range: float, mask: torch.Tensor | None = None,
+    dims: int = 3,
 ) -> torch.Tensor:
-    """Structural similarity in 3D (Wang et al. 2004, Eq. 13), (B,) float64.
+    """Structural similarity (Wang et al. 2004, Eq. 13), (B,) float64.
 
     Gaussian window of sigma 1.5 voxels cut at 5 voxels (11×11×11), population covariance, K1 = 0.01 and
     K2 = 0.03: equal to ``skimage.metrics.structural_similarity(..., gaussian_weights=True, sigma=1.5,
@@ -59,23 +60,29 @@ def ssim(
     ----------
     data_range : float
         Largest minus smallest possible intensity, in image units. State it: the value depends on it.
+    dims : {3, 2}
+        2: windows of 11×11 pixels along X and Y, each plane of Z by itself, so that one plane is enough.
 
     Raises
     ------
     NbkitError
-        If shapes differ, `data_range` is not positive, or the images are smaller than the window.
+        If shapes differ, `data_range` is not positive, `dims` is neither, or the images are smaller than the window.
     """
     _check_pair(prediction, truth, mask, "ssim")
     _check_range(data_range, "ssim")
     require(
-        min(truth.shape[2:]) > 2 * SSIM_RADIUS, "ssim: truth", expected=f"more than {2 * SSIM_RADIUS} voxels per axis",
+        dims in (2, 3), "ssim: dims", expected="2 (slices) or 3 (volumes)", found=dims, remedy="Use 3 for volumes.",
+    )
+    require(
+        min(truth.shape[2 : 2 + dims]) > 2 * SSIM_RADIUS, "ssim: truth",
+        expected=f"more than {2 * SSIM_RADIUS} voxels per axis of the window",
         found=tuple(truth.shape[2:]), remedy="Compare whole images, not crops smaller than the window.",
     )
     masks = [None] * len(truth) if mask is None else mask.bool()
-    return torch.stack([_ssim(x[None], y[None], data_range, m) for x, y, m in zip(prediction, truth, masks)])
+    return torch.stack([_ssim(x[None], y[None], data_range, m, dims) for x, y, m in zip(prediction, truth, masks)])
 
 
-def _ssim(x: torch.Tensor, y: torch.Tensor, data_range: float, mask: torch.Tensor | None) -> torch.Tensor:
+def _ssim(x: torch.Tensor, y: torch.Tensor, data_range: float, mask: torch.Tensor | None, dims: int) -> torch.Tensor:
     """Mean over one subject: images (1, C, X, Y, Z), mask (1, X, Y, Z) or None for the interior."""
     # the offset keeps single precision exact enough when intensities are far above their range
     offset = float(y.double().mean())
@@ -83,12 +90,14 @@ def _ssim(x: torch.Tensor, y: torch.Tensor, data_range: float, mask: torch.Tenso
     if mask is not None:
         box = bounding_box(mask[0])
         mask = mask[0][box]
-        grown = (..., *(slice(s.start, s.stop + 2 * SSIM_RADIUS) for s in box))
-        x, y = (pad_reflect(image, SSIM_RADIUS)[grown] for image in (x, y))
+        grown = [slice(s.start, s.stop + 2 * SSIM_RADIUS) for s in box]
+        if dims == 2:  # padding is on all sides, windows are not
+            grown[2] = slice(box[2].start + SSIM_RADIUS, box[2].stop + SSIM_RADIUS)
+        x, y = (pad_reflect(image, SSIM_RADIUS)[..., *grown] for image in (x, y))
 
     def of_slab(start: int) -> tuple[torch.Tensor, int]:
         slab = slice(start, start + _SLAB + 2 * SSIM_RADIUS)
-        values = _ssim_values(x[:, :, slab], y[:, :, slab], offset / data_range)
+        values = _ssim_values(x[:, :, slab], y[:, :, slab], offset / data_range, dims)
         values = values if mask is None else values[:, :, mask[start : start + _SLAB]]
         return values.sum(dtype=torch.float64), values.numel()
 
@@ -97,9 +106,9 @@ def _ssim(x: torch.Tensor, y: torch.Tensor, data_range: float, mask: torch.Tenso
     return torch.stack(sums).sum() / sum(counts)
 
 
-def _ssim_values(x: torch.Tensor, y: torch.Tensor, offset: float) -> torch.Tensor:
+def _ssim_values(x: torch.Tensor, y: torch.Tensor, offset: float, dims: int) -> torch.Tensor:
     """SSIM where the window fits, of images in units of the data range from which `offset` was taken."""
-    kernels = (gaussian_kernel(SSIM_SIGMA),) * 3
+    kernels = (gaussian_kernel(SSIM_SIGMA),) * dims + (gaussian_kernel(0),) * (3 - dims)
     mean_x, mean_y, power, cross = (filter_valid(m, kernels) for m in (x, y, x * x + y * y, x * y))
     covariance = cross - mean_x * mean_y
     variances = power - mean_x * mean_x - mean_y * mean_y

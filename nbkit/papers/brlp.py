@@ -198,19 +198,21 @@ class BrLP:
         return [self._decode(z.mean(dim=0), history, age) for z, age in zip(latents, ages, strict=True)]
 
     def predict_with_uncertainty(
-        self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str, *,
+        self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str, *, draws: int | None = None,
         measure: Callable[[Volume], Mapping[str, float]] = lambda image: {},
     ) -> list[Forecast]:
         """Images with the spread of the samples they are averaged from, and of what `measure` reads from them.
 
         ``measure(image) -> {name: value}`` gives e.g. a segmenter's volumes in mm³. The spread is that of one sample,
-        due to its noise alone: neither the volumes told nor the weights vary.
+        due to its noise alone: neither the volumes told nor the weights vary. `draws` samples instead of
+        Config.samples.
         """
+        samples = self.config.samples if draws is None else draws
         require(
-            self.config.samples > 1, "BrLP: Config.samples", expected="at least 2 for a spread",
-            found=self.config.samples, remedy="Raise Config.samples, or use sampling(samples=...).",
+            samples > 1, "BrLP: samples", expected="at least 2 for a spread", found=samples,
+            remedy="Raise Config.samples, or draws.",
         )
-        latents = self._draw(history, ages, diagnosis)
+        latents = self.sampling(samples=samples)._draw(history, ages, diagnosis)
         return [self._forecast(z, history, age, measure) for z, age in zip(latents, ages, strict=True)]
 
     def save(self, path: Path) -> None:

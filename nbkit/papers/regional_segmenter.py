@@ -4,13 +4,16 @@ It stands where the papers use SynthSeg: trained on the label maps of training s
 contrasts drawn at random (Billot et al., Med Image Anal 86:102789, 2023) so that it reads shapes and not one
 scanner's greys. All scans are aligned with MNI space, so the network starts from where structures usually lie and from
 the greys of fluid, grey and white matter in the image at hand (Ashburner & Friston, NeuroImage 26:839, 2005, without
-their bias field and warps), and learns what is missing. Its own error is measured on true scans (:func:`own_error`) and
-printed beside what it yields.
+their bias field and warps), and learns what is missing. Where structures usually lie also holds its volumes back: what
+it reads of a change is a steady share of it. That share is measured on training people with several visits, and undone
+(a calibration of the instrument, like that of a balance). Its own error is measured on true scans (:func:`own_error`)
+and printed beside what it yields.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -24,13 +27,15 @@ from torch import nn
 from nbkit.core.checks import check_same_grid, known, require
 from nbkit.core.config import Settings
 from nbkit.core.device import autocast, fast_half, pick_device
-from nbkit.core.protocols import Cohort, Scan
+from nbkit.core.protocols import Cohort, Scan, Subject
+from nbkit.core.recent import Recent, fingerprint
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
 from nbkit.core.windows import filter_separable, gaussian_kernel
 from nbkit.data.splits import subject_hash
 from nbkit.losses.regions import class_dice_loss
 from nbkit.metrics.overlap import dice_per_label
+from nbkit.metrics.regions import regional_volumes, soft_volumes, structure
 from nbkit.nets.fcn import initialise
 from nbkit.nets.unet import UNet
 from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
@@ -78,6 +83,10 @@ _LEAST_SHARE = 1e-3
 _ROUNDS = 3
 _LEAST_VARIANCE = 0.02
 """Of a tissue's greys, in variances of the brain."""
+_REMEMBERED = 2
+"""Images whose shares are kept: volumes and labels of one image are asked for in turn, by two threads at most."""
+_CALIBRATED_ON = 24
+"""Most training people whose first and last visit calibrate the volumes."""
 
 
 class _Located(nn.Module):
@@ -113,13 +122,15 @@ class RegionalSegmenter:
         self.config = config or Config()
         self.device = pick_device(self.config.device)
         self.names: dict[int, str] = {}
+        self.calibration: dict[str, tuple[float, float]] = {}
         self.net: nn.Module | None = None
         self.shape, self.affine = (0, 0, 0), np.eye(4)
         self.trained_on = ""
         self.history: dict[str, Any] = {}
+        self._shares = Recent(_REMEMBERED)
 
     def fit(self, cohort: Cohort) -> Self:
-        """Train on every scan of `cohort`.
+        """Train on every scan of `cohort`, then calibrate on the first and last visit of some of its people.
 
         Raises
         ------
@@ -127,7 +138,7 @@ class RegionalSegmenter:
             If a scan has no labels, or scans name their codes differently.
         """
         scans = [scan for subject in cohort for scan in subject.scans]
-        self.names = _shared_names(scans)
+        self.names, self._shares = _shared_names(scans), Recent(_REMEMBERED)
         first = scans[0].labels
         self.shape, self.affine = first.shape, first.affine
         self._build(_usual_place(scans, self.names))
@@ -142,9 +153,9 @@ class RegionalSegmenter:
 
         history = train(step, epoch, epochs=self.config.steps, rule=StripRule(), label="regional segmenter")
         self.history, self.trained_on = history.as_dict(), subject_hash(cohort.ids)
+        self.calibration = self._calibrated(cohort)
         return self
 
-    @torch.inference_mode()
     def probabilities(self, image: Volume, *, mask: Volume) -> Volume:
         """Share of every voxel per structure, (K, X, Y, Z) float32 in the order of ``names``, 0 outside `mask`."""
         require(
@@ -153,12 +164,11 @@ class RegionalSegmenter:
         )
         image.check_grid(mask, "RegionalSegmenter: image and mask")
         check_same_grid(self.shape, self.affine, image.shape, image.affine, "RegionalSegmenter: image")
-        self.net.eval()
-        inside = mask.data.bool().to(self.device)
-        with autocast(self.device, fast_half(self.device)):
-            logits = self.net(_scaled(image.data.to(self.device), inside)[None])
-        shares = logits[0].float().softmax(0)[1:] * inside
-        return Volume(shares.cpu(), image.affine, (*image.history, "regional segmentation"))
+        key = fingerprint(image), fingerprint(mask)
+        return Volume(
+            self._shares.get(key, lambda: self._predicted(image, mask)), image.affine,
+            (*image.history, "regional segmentation"),
+        )
 
     def segment(self, image: Volume, *, mask: Volume) -> Volume:
         """The likeliest structure of every voxel, as codes of ``names``; 0 where background is likelier."""
@@ -168,10 +178,10 @@ class RegionalSegmenter:
         return Volume(codes[best], image.affine, (*image.history, "regional segmentation"))
 
     def volumes(self, image: Volume, *, mask: Volume) -> dict[str, float]:
-        """Volume of every structure in mm³, voxels counted by their share."""
-        shares = self.probabilities(image, mask=mask)
-        totals = shares.data.sum((1, 2, 3), dtype=torch.float64) * shares.voxel_volume
-        return dict(zip(self.names.values(), totals.tolist(), strict=True))
+        """Volume of every structure in mm³: exp(a + b log V), V voxels counted by their share, a and b calibrated."""
+        counted, unchanged = self._counted(image, mask), (0.0, 1.0)
+        powers = {name: self.calibration.get(name, unchanged) for name in counted}
+        return {name: math.exp(a) * counted[name] ** b for name, (a, b) in powers.items()}
 
     def save(self, path: Path) -> None:
         """Write weights, settings and structure names into the folder `path`."""
@@ -179,7 +189,7 @@ class RegionalSegmenter:
             path, self.net.state_dict(), system="RegionalSegmenter", config=self.config.as_dict(),
             constants={
                 "names": {str(k): v for k, v in self.names.items()}, "shape": list(self.shape),
-                "affine": self.affine.tolist(),
+                "affine": self.affine.tolist(), "calibration": {n: list(ab) for n, ab in self.calibration.items()},
             }, training_subjects=self.trained_on,
         )
 
@@ -188,21 +198,62 @@ class RegionalSegmenter:
         """Read what :meth:`save` wrote; weights that do not fit are refused by name."""
         tensors, record = load_checkpoint(path, system="RegionalSegmenter")
         model, constants = cls(Config.from_dict(record["config"])), record["constants"]
-        for name in ("names", "shape", "affine"):
+        for name in ("names", "shape", "affine", "calibration"):
             known(name, constants, f"{path}: constants")
         model.names = {int(k): v for k, v in constants["names"].items()}
         model.shape, model.affine = tuple(constants["shape"]), np.array(constants["affine"])
+        model.calibration = {name: tuple(ab) for name, ab in constants["calibration"].items()}
         model._build(torch.empty(1 + len(model.names), *(n // 2 for n in model.shape)))
         check_tensors(tensors, model.net.state_dict(), str(path))
         model.net.load_state_dict(tensors)
         model.trained_on = record["training_subjects"]
         return model
 
+    @torch.inference_mode()
+    def _predicted(self, image: Volume, mask: Volume) -> torch.Tensor:
+        """(K, X, Y, Z) on the CPU, see :meth:`probabilities`."""
+        self.net.eval()
+        inside = mask.data.bool().to(self.device)
+        with autocast(self.device, fast_half(self.device)):
+            logits = self.net(_scaled(image.data.to(self.device), inside)[None])
+        return (logits[0].float().softmax(0)[1:] * inside).cpu()
+
     def _build(self, usual: torch.Tensor) -> None:
         c = self.config
         net = UNet(1, 1 + len(self.names), first=c.first, levels=c.levels, norm=True)
         net = initialise(net, torch_generator(c.seed, "weights", "regional segmenter"))
         self.net = _Located(net.to(memory_format=torch.channels_last_3d), usual, _tissues(self.names)).to(self.device)
+
+    def _counted(self, image: Volume, mask: Volume) -> dict[str, float]:
+        """mm³ by structure as the network sees them."""
+        return soft_volumes(self.probabilities(image, mask=mask), list(self.names.values()))
+
+    def _calibrated(self, cohort: Cohort) -> dict[str, tuple[float, float]]:
+        """By structure (a, b): log true volume is about a + b log of what is counted.
+
+        b is the slope, through zero and the same for both sides, of true log growth on that counted between the first
+        and the last visit, or 1 where that is not positive; a makes these scans right on average. Empty where nobody
+        has two visits.
+        """
+        people = [subject for subject in cohort if len(subject.scans) > 1]
+        people = people[:: max(1, math.ceil(len(people) / _CALIBRATED_ON))]
+        if not people:
+            return {}
+        ends = [scan for subject in people for scan in (subject.scans[0], subject.scans[-1])]
+        known_of = [_true_volumes(subject, cohort.truth, self.names) for subject in people]
+        true = _log_pairs(volumes[k] for volumes in known_of for k in (0, -1))
+        seen = _log_pairs(self._counted(scan.image(self.config.contrast), scan.mask("brain")) for scan in ends)
+        names, found = list(self.names.values()), {}
+        for kind in dict.fromkeys(map(structure, names)):
+            sides = [k for k, name in enumerate(names) if structure(name) == kind]
+            present = np.isfinite(true[..., sides] + seen[..., sides]).all((1, 2))
+            t, s = true[present][..., sides], seen[present][..., sides]
+            grown, shown = t[:, 1] - t[:, 0], s[:, 1] - s[:, 0]
+            b = float((grown * shown).sum() / (shown**2).sum()) if shown.any() else 1.0
+            b = b if b > 0 else 1.0  # it goes the wrong way: nothing to undo
+            offsets = (t - b * s).mean((0, 1)) if present.any() else np.zeros(len(sides))
+            found |= {names[k]: (float(a), b) for k, a in zip(sides, offsets, strict=True)}
+        return found
 
     def _example(self, scans: Sequence[Scan], number: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The image (1, 1, X, Y, Z) and class indices (1, 1, X, Y, Z) of step `number`."""
@@ -235,19 +286,20 @@ def own_error(segmenter: RegionalSegmenter, cohort: Cohort) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        By structure: mean Dice against the true labels, mean and SD over scans of the volume error (%), and the
-        SD over subjects of the error in change since baseline (% of the baseline volume; NaN with one visit).
+        By structure: mean Dice against the true labels, mean and SD over scans of the volume error (%, of what a
+        simulation knows, or of the labels counted), and the SD over subjects of the error in change since baseline (%
+        of the baseline volume; NaN with one visit).
     """
     rows = []
     for subject in cohort:
-        for scan in subject.scans:
+        visits = zip(subject.scans, _true_volumes(subject, cohort.truth, segmenter.names), strict=True)
+        for scan, true in visits:
             mask, image = scan.mask("brain"), scan.image(segmenter.config.contrast)
             found = segmenter.volumes(image, mask=mask)
             labels = segmenter.segment(image, mask=mask).data[None]
             overlap = dice_per_label(labels.long(), scan.labels.data[None].long(), segmenter.names)
-            for code, name in segmenter.names.items():
-                true = float((scan.labels.data == code).sum()) * scan.labels.voxel_volume
-                rows.append((subject.id, name, float(overlap[name]), found[name] / true - 1 if true else float("nan")))
+            rows += [(subject.id, name, float(overlap[name]), found[name] / volume - 1 if volume else float("nan"))
+                     for name, volume in true.items()]
     table = pd.DataFrame(rows, columns=["subject", "structure", "dice", "error"])
     table["change"] = 100 * (table["error"] - table.groupby(["subject", "structure"])["error"].transform("first"))
     table["error"] *= 100
@@ -269,6 +321,25 @@ def _shared_names(scans: Sequence[Scan]) -> dict[int, str]:
             remedy="Fit on a cohort whose scans carry labels, e.g. ageing_phantom or ixi_ageing.",
         )
     return dict(sorted(names.items()))
+
+
+def _true_volumes(subject: Subject, truth: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[str, float]]:
+    """mm³ by structure at every visit: as a simulation knows them, or else the labels counted.
+
+    Where structures are thin, labels of whole voxels grow and shrink by another factor than what they stand for.
+    """
+    if subject.id in truth:
+        known_of = dict(zip(truth[subject.id].ages, truth[subject.id].volumes, strict=True))
+        nearest = [known_of[min(known_of, key=lambda age: abs(age - scan.age))] for scan in subject.scans]
+        return [{name: volumes[name] for name in names.values()} for volumes in nearest]
+    return [regional_volumes(scan.labels, names) for scan in subject.scans]
+
+
+def _log_pairs(volumes: Iterable[Mapping[str, float]]) -> np.ndarray:
+    """Logs of volumes of scans that come in pairs, (pairs, 2, structures); -inf for none of a structure."""
+    table = np.array([list(each.values()) for each in volumes])
+    with np.errstate(divide="ignore"):
+        return np.log(table).reshape(-1, 2, table.shape[1])
 
 
 def _tissues(names: Mapping[int, str]) -> torch.Tensor:

@@ -57,7 +57,7 @@ class _Forecast:
     """What a model says of the visits of one subject."""
 
     images: list[Volume]
-    labels: list[Volume] | None
+    labels: list[Volume]
     growth: dict[str, list[dict[str, float]]]
     topology: list[dict[str, float]]
     seconds: float
@@ -302,15 +302,18 @@ def _forecast(
     seconds = (time.perf_counter() - start) / len(ages)
     for image in images:
         last.image(contrast).check_grid(image, f"score_trajectories: {subject.id}: last scan and prediction")
-    labels, growth, brain = None, {}, last.mask("brain")
+    labels, growth, brain = [], {}, last.mask("brain")
     carried = futures is not None and last.labels is not None
     measured = segmenter is not None and (not carried or "alike" in readings)
-    read = [segmenter.volumes(image, mask=brain) for image in images] if measured else []
+    read = []
+    for image in images if measured else ():
+        read.append(segmenter.volumes(image, mask=brain))
+        if not carried:
+            labels.append(segmenter.segment(image, mask=brain))
     if carried:
         labels = futures.labels()
         growth["own"] = _growth(regional_volumes(last.labels, last.label_names), futures.volumes())
     elif measured:
-        labels = [segmenter.segment(image, mask=brain) for image in images]
         growth["own"] = _growth(segmenter.volumes(last.image(contrast), mask=brain), read)
     if "alike" in readings:
         (now,) = model.predict(history, [last.age], course)

@@ -28,7 +28,8 @@ def kept_tables(
     make : callable
         Gives the tables; columns "subject" and "session" are text.
     models : mapping of str to system
-        Each by its settings, its training people and the source of its module; one without settings by its name alone.
+        Each by its settings, its training people and the source of its module, and of that of its ``segmenter`` if it
+        has one; one without settings by its name alone.
     cohort : Cohort
         Its name, ``data_hash`` and subject ids are part of the key.
     key : JSON-able
@@ -40,7 +41,7 @@ def kept_tables(
     record = {
         "models": {name: _described(model) for name, model in models.items()}, "cohort": cohort.name,
         "data": cohort.provenance.get("data_hash"), "people": list(cohort.ids), "key": key,
-        "source": module_digest(*sources, *sorted({type(m).__module__ for m in models.values()})),
+        "source": module_digest(*sources, *sorted({name for model in models.values() for name in _modules(model)})),
     }
 
     def write(folder: Path) -> None:
@@ -53,6 +54,10 @@ def kept_tables(
 def _described(model: Any) -> list[Any]:
     settings = getattr(model, "config", None)
     return [type(model).__name__, settings.as_dict() if settings else None, getattr(model, "trained_on", "")]
+
+
+def _modules(model: Any) -> set[str]:
+    return {type(part).__module__ for part in (model, getattr(model, "segmenter", None)) if part is not None}
 
 
 def _read(folder: Path) -> dict[str, pd.DataFrame]:

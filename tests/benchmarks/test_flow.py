@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 
@@ -44,19 +43,19 @@ def contenders(what: str) -> dict[str, Callable[[], torch.Tensor]]:
 
 @pytest.mark.parametrize("what", ["warp", "exponential"])
 def test_no_slower_than_voxelmorph(what, capsys):
-    """Medians of seven each, taken in turns."""
+    """The shortest of nine each, taken in turns: what other programs take from the machine is nobody's speed."""
     acts = contenders(what)
     seconds: dict[str, list[float]] = {name: [] for name in acts}
     with torch.inference_mode():
-        for turn in range(8):
+        for turn in range(10):
             for name, act in acts.items():
                 start = time.perf_counter()
                 act()
                 if turn:
                     seconds[name].append(time.perf_counter() - start)
-    median = {name: statistics.median(times) for name, times in seconds.items()}
-    theirs = next(value for name, value in median.items() if name.startswith("voxelmorph"))
+    best = {name: min(times) for name, times in seconds.items()}
+    theirs = next(value for name, value in best.items() if name.startswith("voxelmorph"))
     with capsys.disabled():
-        for name, value in median.items():
+        for name, value in best.items():
             print(f"\n{what} at {SIZE}³  {name:<28} {value * 1e3:8.1f} ms  / voxelmorph = {value / theirs:.2f}", end="")
-    assert median[next(iter(acts))] <= theirs
+    assert best[next(iter(acts))] <= theirs

@@ -58,6 +58,27 @@ def test_masked_ssim_is_the_mean_of_the_reference_map_borders_included(pair, mas
         assert float(values[b]) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("depth", [1, 3])
+def test_ssim_of_slices_equals_scikit_image_in_2d(pair, depth):
+    prediction, truth = (image[..., :depth] for image in pair)
+    values = ssim(prediction, truth, data_range=1000.0, dims=2)
+    for b in range(2):
+        each = [reference(prediction[b, c, ..., z], truth[b, c, ..., z], 1000.0) for c in (0, 1) for z in range(depth)]
+        assert float(values[b]) == pytest.approx(np.mean(each), abs=1e-6)
+
+
+@pytest.mark.parametrize("planes", [slice(6, 7), slice(2, 9)])
+def test_masked_ssim_of_slices_is_the_mean_of_the_2d_maps(pair, mask, planes):
+    prediction, truth, inside = (image[..., planes] for image in (*pair, mask))
+    values = ssim(prediction, truth, data_range=1000.0, mask=inside, dims=2)
+    for b in range(2):
+        seen = []
+        for c, z in np.ndindex(2, truth.shape[-1]):
+            plane = reference(prediction[b, c, ..., z], truth[b, c, ..., z], 1000.0, full=True)[1]
+            seen.append(plane[inside[b, 0, ..., z].numpy()])
+        assert float(values[b]) == pytest.approx(np.concatenate(seen).mean(), abs=1e-6)
+
+
 @pytest.mark.parametrize("offset", [-5e4, 5e4])
 def test_ssim_survives_intensities_far_above_their_range(pair, offset):
     prediction, truth = (image[:1, :1].double() + offset for image in pair)
@@ -103,6 +124,8 @@ def test_masked_means_ignore_what_lies_outside(pair, mask):
         (lambda a, t, m: mse(a, t, mask=m & (torch.arange(2) < 1)[:, None, None, None, None]), r"empty masks at \[1\]"),
         (lambda a, t, m: psnr(a, t, data_range=0.0), "psnr: data_range: expected a positive number, found 0.0"),
         (lambda a, t, m: ssim(a[..., :9], t[..., :9], data_range=1.0), "ssim: truth: expected more than 10 voxels"),
+        (lambda a, t, m: ssim(a[:, :, :, :9], t[:, :, :, :9], data_range=1.0, dims=2), "more than 10 voxels"),
+        (lambda a, t, m: ssim(a, t, data_range=1.0, dims=1), r"ssim: dims: expected 2 \(slices\) or 3"),
     ],
 )
 def test_bad_input_is_refused(pair, mask, change, message):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
+from nbkit.metrics.regions import regional_volumes
 from nbkit.papers.regional_segmenter import Config, RegionalSegmenter, own_error
 
 NAMES = {3: "hippocampus_left", 7: "lateral_ventricle", 9: "white_matter"}
@@ -67,15 +70,55 @@ def test_shares_are_shares_and_volumes_count_them(segmenter):
     assert shares.data.min() >= 0 and shares.data.sum(0).max() <= 1 + 1e-5
     assert not shares.data[:, ~scan.mask("brain").data[0]].any()
     volumes = segmenter.volumes(scan.image("T1w"), mask=scan.mask("brain"))
-    assert volumes["white_matter"] == pytest.approx(float(shares.data[2].double().sum()) * 27.0, rel=1e-6)
+    a, b = segmenter.calibration["white_matter"]
+    counted = float(shares.data[2].double().sum()) * 27.0
+    assert volumes["white_matter"] == pytest.approx(math.exp(a) * counted**b, rel=1e-6)
     scaled = scan.image("T1w").with_data(40 * scan.image("T1w").data)
     assert segmenter.volumes(scaled, mask=scan.mask("brain")) == pytest.approx(volumes, rel=1e-3)
+
+
+def test_growth_is_read_without_a_gain_on_the_people_it_was_calibrated_on(segmenter):
+    for name in set(segmenter.calibration) - {"white_matter"}:
+        grown, shown, offsets = [], [], []
+        for subject in _cohort(["a", "b", "c", "d"]):
+            read = [segmenter.volumes(s.image("T1w"), mask=s.mask("brain"))[name] for s in subject.scans]
+            true = [regional_volumes(s.labels, NAMES)[name] for s in subject.scans]
+            grown.append(math.log(true[1] / true[0]))
+            shown.append(math.log(read[1] / read[0]))
+            offsets += [math.log(t / r) for t, r in zip(true, read, strict=True)]
+        assert np.mean(offsets) == pytest.approx(0, abs=1e-6), name
+        if segmenter.calibration[name][1] != 1:
+            assert np.dot(grown, shown) / np.dot(shown, shown) == pytest.approx(1, rel=1e-5), name
+
+
+def test_what_a_simulation_knows_counts_for_more_than_its_labels(segmenter):
+    """Twice the volumes of the labels, growing at the square: offset and slope follow."""
+    cohort = _cohort(["a", "b"])
+    counted = {s.id: [regional_volumes(scan.labels, NAMES) for scan in s.scans] for s in cohort}
+    known_of = {
+        name: SimpleNamespace(ages=(70.0, 71.0), volumes=[{n: 2 * v**2 for n, v in visit.items()} for visit in visits])
+        for name, visits in counted.items()
+    }
+    told = segmenter._calibrated(replace(cohort, truth=known_of))["lateral_ventricle"]
+    bare = segmenter._calibrated(cohort)["lateral_ventricle"]
+    assert told == pytest.approx((math.log(2) + 2 * bare[0], 2 * bare[1]), rel=1e-6)
+
+
+def test_nobody_with_two_visits_leaves_counts_as_they_are():
+    people = tuple(replace(s, scans=s.scans[:1]) for s in _cohort(["a", "b"]))
+    once = replace(_cohort(["a", "b"]), subjects=people)
+    model = RegionalSegmenter(Config.for_profile("smoke", steps=2, device="cpu")).fit(once)
+    scan = _scan("a", 0)
+    shares = model.probabilities(scan.image("T1w"), mask=scan.mask("brain")).data.double().sum((1, 2, 3)) * 27.0
+    read = model.volumes(scan.image("T1w"), mask=scan.mask("brain"))
+    assert model.calibration == {} and list(read.values()) == pytest.approx(shares.tolist(), rel=1e-6)
 
 
 def test_what_was_saved_segments_the_same(segmenter, tmp_path):
     segmenter.save(tmp_path / "model")
     again, scan = RegionalSegmenter.load(tmp_path / "model"), _scan("i", 0)
     first, second = (m.segment(scan.image("T1w"), mask=scan.mask("brain")).data for m in (segmenter, again))
+    assert again.calibration == segmenter.calibration
     assert torch.equal(first, second) and again.names == NAMES and again.trained_on == segmenter.trained_on
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from nbkit.core.config import Settings
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
+from nbkit.core.recent import Recent
 from nbkit.training.kept import kept_tables
 
 PEOPLE = Cohort("few", (Subject("007", None, "CN", (Scan("007", "1", 60.0, {}),)),), "embedded", {"data_hash": "a"})
@@ -65,3 +66,14 @@ def test_whatever_the_tables_depend_on_makes_them_anew(tmp_path):
     counts = [ask(), ask(Model(2)), ask(Model(trained_on="y")), ask(Bare()), ask(cohort=other), ask(cohort=alone),
               ask(key=2), ask()]
     assert counts == [1, 2, 3, 4, 5, 6, 7, 7]
+
+
+def test_tables_depend_on_the_segmenter_within_a_model(tmp_path):
+    made, outer = [], Model()
+    for inner in (None, Recent(1), None):  # of another module than Model
+        outer.segmenter = inner
+        kept_tables(
+            "t", lambda: made.append(1) or {"rows": pd.DataFrame({"x": [1]})}, models={"m": outer}, cohort=PEOPLE,
+            key=1, cache=Cache(tmp_path),
+        )
+    assert len(made) == 2

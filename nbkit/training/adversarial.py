@@ -1,0 +1,64 @@
+"""Training a generator against its critics by Adam; networks, losses and batches are handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from nbkit.core.checks import known
+from nbkit.training.autoencoding import SCHEDULES
+from nbkit.training.loop import History, StripRule, train
+from nbkit.training.steps import AdversarialStep, Made, Terms
+
+
+class Objective(Protocol):
+    """The losses of both sides; each term one value per subject."""
+
+    def generate(self, net: nn.Module, batch: Any) -> Made:
+        """What the losses need."""
+
+    def generator(self, critic: nn.Module, batch: Any, made: Made) -> Terms:
+        """The generator's loss."""
+
+    def critic(self, critic: nn.Module, batch: Any, made: Made) -> Terms:
+        """The critic's own loss."""
+
+
+def train_adversarial(
+    net: nn.Module, critic: nn.Module, objective: Objective, *, batches: Callable[[int], Iterable[Any]], epochs: int,
+    learning_rate: float, betas: tuple[float, float], schedule: str, device: torch.device, half: bool, label: str,
+) -> History:
+    """Train `net` and `critic` in turns, one step of each per batch.
+
+    Parameters
+    ----------
+    net, critic : torch.nn.Module
+        On `device`; several networks that are updated together in one torch.nn.ModuleDict.
+    objective : Objective
+    batches : callable
+        ``batches(epoch)`` gives the batches of an epoch, epochs counted from 1.
+    learning_rate, betas
+        Of Adam, for both sides.
+    schedule : {"constant", "linear"}
+        Whether the rate stays, or falls linearly to zero.
+    half : bool
+        bfloat16 autocast for the forward passes.
+    label : str
+        Name in the progress bar.
+    """
+    known(schedule, SCHEDULES, "train_adversarial: schedule")
+    optimisers = tuple(torch.optim.Adam(n.parameters(), lr=learning_rate, betas=betas) for n in (net, critic))
+    step = AdversarialStep(
+        net, critic, optimisers, generate=objective.generate, generator_loss=objective.generator,
+        discriminator_loss=objective.critic, device=device, half=half,
+    )
+
+    def begin(epoch: int) -> None:
+        left = 1 - (epoch - 1) / epochs if schedule == "linear" else 1.0
+        for optimiser in optimisers:
+            optimiser.param_groups[0]["lr"] = learning_rate * left
+
+    return train(step, batches, epochs=epochs, rule=StripRule(), begin=begin, label=label)
