@@ -121,6 +121,29 @@ def _check_level(volume: Volume, level_mm: float) -> None:
     )
 
 
+def put_back(image: Volume, volume: Volume) -> Volume:
+    """`volume` with the axial plane nearest to the slice `image` (1, S, S, 1) taken from it, all others as they are.
+
+    Raises
+    ------
+    NbkitError
+        For a volume whose axes are not those of the world, or a slice outside it.
+    """
+    turned = volume.affine[:3, :3] - np.diag(np.diag(volume.affine[:3, :3]))
+    require(
+        bool(np.allclose(turned, 0)), "put_back: volume", expected="axes along those of the world",
+        found=np.round(volume.affine[:3, :3], 2).tolist(), remedy="Reorient it with nbkit.data.nifti.canonical first.",
+    )
+    level_mm = float(image.affine[2, 3])
+    _check_level(volume, level_mm)
+    plane = round((level_mm - volume.affine[2, 3]) / volume.affine[2, 2])
+    flat = volume.affine.copy()
+    flat[2, 3] = level_mm
+    data = volume.data.float().clone()
+    data[..., plane] = resample(image, (*volume.shape[:2], 1), flat).data[..., 0]
+    return volume.with_data(data, image.history[-1] if image.history else "one slice put back")
+
+
 def sliced(cohort: Cohort, *, level_mm: float, size: int, spacing_mm: float, contrast: str = "T1w") -> Cohort:
     """The cohort with every scan as one axial slice: image, brain mask, labels.
 
@@ -160,10 +183,12 @@ def sliced(cohort: Cohort, *, level_mm: float, size: int, spacing_mm: float, con
 
 
 def _sliced_subject(subject: Subject, contrast: str, settings: Mapping[str, Any]) -> Subject:
-    return dataclasses.replace(subject, scans=tuple(_sliced_scan(scan, contrast, settings) for scan in subject.scans))
+    scans = tuple(sliced_scan(scan, contrast=contrast, **settings) for scan in subject.scans)
+    return dataclasses.replace(subject, scans=scans)
 
 
-def _sliced_scan(scan: Scan, contrast: str, settings: Mapping[str, Any]) -> Scan:
+def sliced_scan(scan: Scan, *, contrast: str = "T1w", **settings: Any) -> Scan:
+    """One scan as its slice: `settings` are level_mm, size and spacing_mm. See :func:`sliced`, also for errors."""
     image, brain = scan.image(contrast), scan.mask(BRAIN)
     mask = cut(brain, **settings, mode="nearest")
     mask = mask.with_data(mask.data.bool())

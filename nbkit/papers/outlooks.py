@@ -23,6 +23,7 @@ from nbkit.core.protocols import Forecast, Scan, Segmenter, TrajectoryModel
 from nbkit.core.recent import Recent, fingerprint
 from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
+from nbkit.data.slices import put_back, sliced_scan
 from nbkit.metrics.regions import by_structure, regional_volumes
 from nbkit.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -129,12 +130,43 @@ class Painted:
         return {"model": _told_of(self.model), "segmenter": _told_of(self.segmenter), "draws": self.draws}
 
 
+@dataclass(frozen=True, eq=False)
+class Sliced:
+    """A system of slices: the plane it knows is put into the last scan seen; there are no volumes.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+    where : mapping
+        ``level_mm``, ``size`` and ``spacing_mm`` of its slices (:func:`nbkit.data.slices.sliced`).
+    contrast : str
+    """
+
+    model: TrajectoryModel
+    where: Mapping[str, Any]
+    contrast: str = "T1w"
+
+    def __call__(self, seen: Seen, ages: Sequence[float], told: Any) -> list[Outlook]:
+        """One outlook per age."""
+        last = seen.scans[-1]
+        history = [sliced_scan(scan, contrast=self.contrast, **self.where) for scan in seen.scans]
+        images = self.model.predict(history, ages, told)
+        return [Outlook(put_back(image, last.image(self.contrast)), {}) for image in images]
+
+    def key(self) -> dict[str, Any]:
+        """What it depends on, JSON-able."""
+        return {"model": _told_of(self.model), "where": dict(self.where)}
+
+
+Foresee = Carried | Painted | Sliced
+
+
 class Outlooks:
     """A system's outlooks on some people, each course of a person predicted when it is first asked for, and kept.
 
     Parameters
     ----------
-    foresee : Carried or Painted
+    foresee : Carried, Painted or Sliced
     people : mapping of str to Seen
         By id.
     courses : mapping of str to object
@@ -147,7 +179,7 @@ class Outlooks:
     """
 
     def __init__(
-        self, foresee: Carried | Painted, people: Mapping[str, Seen], *, courses: Mapping[str, Any],
+        self, foresee: Foresee, people: Mapping[str, Seen], *, courses: Mapping[str, Any],
         years: Sequence[float], key: Any = None, cache: Cache | None = None,
     ) -> None:
         require(
@@ -243,7 +275,7 @@ def _told_of(system: Any) -> list[Any]:
     return [type(system).__name__, system.config.as_dict(), getattr(system, "trained_on", "")]
 
 
-def _modules(foresee: Carried | Painted) -> list[str]:
+def _modules(foresee: Foresee) -> list[str]:
     systems = [foresee.model, *([foresee.segmenter] if isinstance(foresee, Painted) else [])]
     return sorted({type(system).__module__ for system in systems})
 

@@ -15,7 +15,7 @@ from nbkit.core.checks import known, require
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.volume import Volume, bounding_box
 from nbkit.data.aged_slices import SliceFrame, age_of
-from nbkit.data.slices import diagnosis_code
+from nbkit.data.slices import cut, diagnosis_code
 from nbkit.metrics.image import SSIM_RADIUS, mae, psnr, ssim
 from nbkit.training.regional_rates import History, RegionalRates, monotone_violations
 
@@ -27,6 +27,28 @@ _DARK = 0.4
 def key_of(variant: str) -> str:
     """The name under which a column of Table 1 is recorded: "p_c_t" for "P-C-T", "caae" for "[9]"."""
     return "caae" if variant == "[9]" else variant.lower().replace("-", "_")
+
+
+class OnSlice:
+    """A system of volumes, asked about slices of its people: it sees their whole scans, and its answers are cut.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+    cohort : Cohort
+        The volumes that the slices are of.
+    where
+        ``level_mm``, ``size`` and ``spacing_mm``, as for :func:`nbkit.data.slices.sliced`.
+    """
+
+    def __init__(self, model: Any, cohort: Cohort, **where: Any) -> None:
+        self.model, self.cohort, self.where = model, cohort, where
+
+    def predict(self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str) -> list[Volume]:
+        """One slice per age; people are found by id and visits by session, strangers are refused by name."""
+        sessions = {scan.session for scan in history}
+        seen = [scan for scan in self.cohort.subject(history[0].subject).scans if scan.session in sessions]
+        return [cut(image, **self.where) for image in self.model.predict(seen, ages, diagnosis)]
 
 
 def score_slices(

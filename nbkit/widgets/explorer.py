@@ -25,7 +25,7 @@ from nbkit.figures.style import Picture
 
 ALONE = "nobody"
 KEPT = 64
-PLANES = {"axial": 8.0, "coronal": -14.0}
+PLANES = {"axial": 9.5, "coronal": -14.0}
 """World coordinate of the cut in mm: through the ventricles, and through the hippocampi."""
 
 
@@ -169,7 +169,8 @@ class Explorer:
         if key not in self._curves:
             self._curves[key] = list(self._along(state))
         begin = [(person.age, person.seen[max(person.seen)][name], 0.0)] if person.seen else []
-        rows = begin + [(a, o.volumes[name], o.spread.get(name, 0.0)) for a, o in self._curves[key]]
+        known_at = [(a, o) for a, o in self._curves[key] if name in o.volumes]
+        rows = begin + [(a, o.volumes[name], o.spread.get(name, 0.0)) for a, o in known_at]
         ages, values, spread = ([row[k] for row in rows] for k in range(3))
         return Curve(state.system, ages, _ml(values), _ml(spread) if any(spread) else [])
 
@@ -266,6 +267,8 @@ class Explorer:
         if refusal:
             return refusal
         person, own, name = self.people[state.person], self.outlook(state), state.structure
+        if name not in own.volumes:
+            return f"{state.system}, {state.age:.1f} years: no volume of this structure"
         now, spread = own.volumes[name] / 1000, own.spread.get(name)
         text = f"{state.system}, {state.age:.1f} years: {name.replace('_', ' ')} {now:.2f}"
         text += f" ± {1.96 * spread / 1000:.2f} mL" if spread else " mL"

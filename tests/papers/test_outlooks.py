@@ -15,7 +15,7 @@ from nbkit.core.protocols import Forecast, Scan
 from nbkit.core.volume import Volume
 from nbkit.geometry.futures import Futures
 from nbkit.geometry.warp import Displacement
-from nbkit.papers.outlooks import Carried, Outlooks, Painted, Seen, counted, labelled
+from nbkit.papers.outlooks import Carried, Outlooks, Painted, Seen, Sliced, counted, labelled
 
 SHAPE, YEARS = (10, 9, 8), (0, 2, 6)
 
@@ -102,8 +102,8 @@ def cache(tmp_path) -> Cache:
     return Cache(tmp_path)
 
 
-def outlooks(foresee, cache, **options) -> Outlooks:
-    seen = {"sub-01": Seen([scan()], {"hippocampus": 60.0})}
+def outlooks(foresee, cache, last: Scan | None = None, **options) -> Outlooks:
+    seen = {"sub-01": Seen([last or scan()], {"hippocampus": 60.0})}
     return Outlooks(foresee, seen, courses={"HC": "CN", "AD": "AD"}, years=YEARS, cache=cache, **options)
 
 
@@ -201,3 +201,18 @@ def test_what_is_not_there_is_refused(cache, change, message):
 def test_years_must_rise_from_the_scan(cache):
     with pytest.raises(NbkitError, match="rising years that start at 0"):
         Outlooks(Carried(Mover()), {}, courses={}, years=(1, 2), cache=cache)
+
+
+def test_a_system_of_slices_changes_one_plane_and_has_no_volumes(cache):
+    """Seen on a head of 3 mm voxels, whose planes lie at multiples of 3 mm."""
+    affine = np.array([[3.0, 0, 0, -49.5], [0, 3, 0, -66.5], [0, 0, 3, 0], [0, 0, 0, 1]])
+    head = Volume(torch.rand(34, 34, 6, generator=torch.Generator().manual_seed(4)) + 0.2, affine)
+    mask = head.with_data(torch.ones(head.data.shape, dtype=torch.bool))
+    last = Scan("sub-01", "70", 70.0, {"T1w": head}, {"brain": mask})
+    where = {"level_mm": 9.0, "size": 34, "spacing_mm": 3.0}
+    says = outlooks(Sliced(Painter(0.05), where), cache, last)
+    found = says(Person(), 72.0, "HC")
+    expected = head.data.clone()
+    expected[..., 3] *= 0.5 * (1 - 0.05 * 2)
+    assert torch.allclose(found.image.data, expected, atol=1e-5) and found.volumes == {}
+    assert outlooks(Sliced(Painter(0.05), where | {"level_mm": 12.0}), cache).foresee.key() != says.foresee.key()
