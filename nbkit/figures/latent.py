@@ -231,7 +231,7 @@ def coverage_plot(
     margin : float
         Half width of the band about the diagonal that counts as right.
     """
-    figure = new_figure(width_mm, 0.8 * width_mm)
+    figure = new_figure(width_mm, 0.9 * width_mm)
     axes = figure.add_subplot()
     ends = np.array([0.0, 1.0])
     band = f"within {100 * margin:g} points"
@@ -243,6 +243,6 @@ def coverage_plot(
         axes.errorbar(x, value, yerr=np.stack([value - low, high - value]), fmt=marker, color=colour, elinewidth=0.9,
                       capsize=2.0, markersize=4.5, label=name, **MARK)
     axes.set(xlabel="nominal coverage", ylabel="share whose truth lies inside", xlim=(0.35, 1.02), ylim=(0, 1.03))
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=2)
     axes.grid()
     return figure
