@@ -89,7 +89,7 @@ class Config(Settings):
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
             "widths": (8, 8, 8), "attention": (False, False, True), "res_blocks": 1, "groups": 4, "embedding": 8,
-            "prediction": "v_prediction", "diffusion_steps": 30, "control_steps": 30, "batch": 2,
+            "prediction": "v_prediction", "diffusion_steps": 16, "control_steps": 16, "batch": 2,
             "learning_rate": 2e-3, "schedule": "linear", "samples": 2, "ddim_steps": 4,
         },
         "laptop": {

@@ -71,7 +71,7 @@ class Config(Settings):
     seed: int = 7
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"first": 6, "levels": 2, "learning_rate": 1e-2, "steps": 60},
+        "smoke": {"first": 6, "levels": 2, "learning_rate": 1e-2, "steps": 36},
         "laptop": {"first": 12, "learning_rate": 5e-3, "steps": 300},
     }
 
