@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbkit.claims.observe import Observation, load_observations, write_observations
-from nbkit.claims.verdicts import SCORECARD, ClaimVerdict, NumberVerdict, Scorecard, load_scorecard
+from nbkit.claims.ledger import load_paper, papers
+from nbkit.claims.observe import Observation, load_artefacts, load_observations, write_observations
+from nbkit.claims.verdicts import SCORECARD, ClaimVerdict, NumberVerdict, Scorecard, judge, load_scorecard
 from nbkit.core.checks import require
 from nbkit.core.files import atomic, write_json
 
@@ -64,7 +65,8 @@ def compare_with_reference(results_dir: Path | str, reference_dir: Path | str) -
 def write_reference(results_dir: Path | str, reference_dir: Path | str) -> Path:
     """Keep a finished run as the reference: its observations, scorecard and figures, nothing else.
 
-    What the reference holds of notebooks and papers that this run did not touch stays.
+    What the reference holds of notebooks and papers that this run did not touch stays. A paper of which this run has
+    one part and the reference another (a rival's row that a second notebook fills in) is judged on both together.
 
     Raises
     ------
@@ -81,7 +83,7 @@ def write_reference(results_dir: Path | str, reference_dir: Path | str) -> Path:
     )
     ran = {o.notebook for o in found}
     kept = [o for o in load_observations(old).values() if o.notebook not in ran]
-    card = _merged(load_scorecard(old), load_scorecard(results))
+    card = _merged(load_scorecard(old), load_scorecard(results) + _judged_again(kept, found, results))
     figures = {file.name: file for folder in (old, results / "figures") for file in folder.glob("*.png")}
     with atomic(old) as part:
         part.mkdir()
@@ -92,10 +94,19 @@ def write_reference(results_dir: Path | str, reference_dir: Path | str) -> Path:
     return old
 
 
+def _judged_again(kept: Collection[Observation], found: Collection[Observation], results: Path) -> Scorecard:
+    """Verdicts on papers of which both hold observations."""
+    both, not_run = {o.id: o for o in (*kept, *found)}, load_artefacts(results)["not_run"]
+    shared = set.intersection(*({o.id.split(".")[0] for o in some} for some in (kept, found)))
+    again = [paper for paper in map(load_paper, papers()) if paper.prefix in shared]
+    return sum((judge(paper, both, not_run=not_run) for paper in again), Scorecard())
+
+
 def _merged(before: Scorecard, now: Scorecard) -> Scorecard:
-    """`now`, and what `before` says of papers that `now` lacks."""
+    """`now`, the last of two verdicts on one thing, and what `before` says of papers that `now` lacks."""
     def both(old: Sequence, new: Sequence) -> tuple:
-        return (*(v for v in old if v.id not in {n.id for n in new}), *new)
+        last = {v.id: v for v in new}
+        return (*(v for v in old if v.id not in last), *last.values())
 
     names = tuple(dict.fromkeys((*before.papers, *now.papers)))
     return Scorecard(both(before.claims, now.claims), both(before.numbers, now.numbers), names)

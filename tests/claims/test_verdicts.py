@@ -229,6 +229,20 @@ def test_a_reference_keeps_what_another_notebook_left(tmp_path):
     assert "wei2019.table2_2a.mse.rf" in load_observations(reference)
 
 
+def test_a_paper_of_two_notebooks_is_judged_on_both(tmp_path):
+    """One notebook records ours, another, run elsewhere, a rival's row."""
+    reference, other = tmp_path / "reference", tmp_path / "other"
+    write_folder(tmp_path / "one", fcn=A)
+    write_reference(tmp_path / "one", reference)
+    run = Run(other, notebook="08", cohort="embedded", profile="smoke", seed=7, paper="wei2019_flair")
+    run.number("wei2019.table2_2a.mse.rf", {f"s{i}": float(v) for i, v in enumerate(B)}, unit="z²")
+    judge_folder(other)
+    write_reference(other, reference)
+    write_folder(tmp_path / "both", fcn=A, rf=B)
+    expected, found = ({c.id: c.verdict for c in load_scorecard(f).claims} for f in (tmp_path / "both", reference))
+    assert found["wei2019.claim.mse_vs_rf"] == expected["wei2019.claim.mse_vs_rf"] == "reproduced"
+
+
 def test_empty_folders_are_named(tmp_path):
     with pytest.raises(NbkitError, match="make reproduce|reference for this profile"):
         compare_with_reference(tmp_path, tmp_path)
