@@ -63,6 +63,15 @@ class Scan:
         return self.masks[name]
 
 
+def age_of(scan: Scan) -> float:
+    """The scan's age in years; a missing one is refused by name."""
+    require(
+        scan.age is not None, f"{scan.subject}/{scan.session}: age", expected="an age in years", found="none",
+        remedy="Add the age to the table of scans, or leave this scan out.",
+    )
+    return float(scan.age)
+
+
 @dataclass(frozen=True)
 class Subject:
     """A person (or phantom) and their scans ordered by age."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from nbkit.core.checks import check_finite, check_same_grid, known, require
-from nbkit.core.protocols import Scan
+from nbkit.core.protocols import Scan, age_of
 from nbkit.core.volume import Volume
 
 _BRIGHT = 99.5
@@ -169,15 +169,6 @@ class AgedSlices:
         passes = [torch.randperm(count, generator=generator) for _ in range(-(-batches * size // count))]
         for chosen in torch.cat(passes)[: batches * size].split(size):
             yield self.rows(chosen)
-
-
-def age_of(scan: Scan) -> float:
-    """The scan's age in years; a missing one is refused by name."""
-    require(
-        scan.age is not None, f"{_name(scan)}: age", expected="an age in years", found="none",
-        remedy="Add the age to the table of scans, or leave this scan out.",
-    )
-    return float(scan.age)
 
 
 def _top(image: Volume, where: str) -> float:

@@ -23,6 +23,12 @@ from nbkit.geometry.warp import resample
 BRAIN = "brain"
 CENTRE_MM = (0.0, -17.0)
 """x and y of the middle of the MNI brain."""
+PROFILE_SLICES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
+    "smoke": {"level_mm": 9.5, "size": 32, "spacing_mm": 6.0},
+    "laptop": {"level_mm": 9.5, "size": 64, "spacing_mm": 3.0},
+    "paper": {"level_mm": 9.5, "size": 128, "spacing_mm": 1.5},
+})
+"""Where DaniNet's slice lies in each profile: through the ventricles' bodies, a plane of voxels at laptop size."""
 SMALLEST = 16
 _NUDGE = 1e-3
 

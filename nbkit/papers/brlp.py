@@ -20,7 +20,7 @@ import torch
 from nbkit.core.checks import check_keys, known, require
 from nbkit.core.config import Settings
 from nbkit.core.device import autocast, fast_half, pick_device
-from nbkit.core.protocols import Cohort, Forecast, Scan, VolumeReader
+from nbkit.core.protocols import Cohort, Forecast, Scan, VolumeReader, age_of
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
 from nbkit.data.covariates import Covariates, chosen_volumes, stage
@@ -143,7 +143,7 @@ class BrLP:
         """
         space = self._space()
         volumes = [np.array([self.volumes(scan) for scan in subject.scans]) for subject in cohort]
-        years = [[_age(scan) for scan in subject.scans] for subject in cohort]
+        years = [[age_of(scan) for scan in subject.scans] for subject in cohort]
         groups = [stage(subject.diagnosis) for subject in cohort]
         self.progression = fit_progression(years, volumes, groups, regions=self.config.regions)
         self.covariates = Covariates.learned(self.config.regions, np.concatenate(volumes))
@@ -187,7 +187,7 @@ class BrLP:
     def expected_volumes(self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str) -> np.ndarray:
         """mm³ (n, R) of Config.regions at `ages`, that the denoiser is told of."""
         model, seen = self._fitted(), np.array([self.volumes(scan) for scan in history])
-        return model.predict(stage(diagnosis), seen_ages=[_age(s) for s in history], seen=seen, ages=ages)
+        return model.predict(stage(diagnosis), seen_ages=[age_of(s) for s in history], seen=seen, ages=ages)
 
     def predict(self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str) -> list[Volume]:
         """One image per age (years), given the scans seen so far: the average of the samples decoded.
@@ -295,11 +295,11 @@ class BrLP:
             for visit in zip(person.scans, rows, strict=True)
         ]
         contexts = [
-            self.covariates.vector(age=_age(s), sex=p.sex, diagnosis=s.diagnosis or p.diagnosis, volumes=row)
+            self.covariates.vector(age=age_of(s), sex=p.sex, diagnosis=s.diagnosis or p.diagnosis, volumes=row)
             for p, s, row in visits
         ]
         latents = [self.space.encode(scan.image(self.config.contrast)) for _, scan, _ in visits]
-        people, ages = [p.id for p, _, _ in visits], [_age(s) for _, s, _ in visits]
+        people, ages = [p.id for p, _, _ in visits], [age_of(s) for _, s, _ in visits]
         return LatentPairs.of(latents, contexts, ages=ages, people=people)
 
     def _learn(self, phase: str, examples: LatentPairs, steps: int) -> dict[str, Any]:
@@ -325,7 +325,7 @@ class BrLP:
         """Samples (n, m, C, x, y, z) on the CPU; each depends on the seed, person, age and its number alone."""
         require(len(history) > 0, "BrLP: history", expected="at least one scan", found="none", remedy="Give one.")
         self._fitted()
-        c, seen, space = self.config, sorted(history, key=_age), self._space()
+        c, seen, space = self.config, sorted(history, key=age_of), self._space()
         volumes = self.expected_volumes(seen, [self._checked(age) for age in ages], diagnosis)
         sex = self.sexes.get(seen[0].subject)
         contexts = torch.stack([
@@ -334,7 +334,7 @@ class BrLP:
         ])
         latents = {i: space.encode(scan.image(c.contrast)) for i, scan in enumerate(seen)}
         nearest = [max((i for i, scan in enumerate(seen) if scan.age <= age), default=0) for age in ages]
-        begun = torch.tensor([_age(seen[i]) for i in nearest])
+        begun = torch.tensor([age_of(seen[i]) for i in nearest])
         starts = with_age_map(torch.stack([latents[i] for i in nearest]), begun)
         noise = torch.stack([
             torch.randn(space.latent_shape, generator=torch_generator(c.seed, "sample", seen[0].subject, float(age), k))
@@ -371,14 +371,6 @@ class BrLP:
             remedy="Forecasts are not made further from the training ages than Config.margin.",
         )
         return float(age)
-
-
-def _age(scan: Scan) -> float:
-    require(
-        scan.age is not None, f"{scan.subject}/{scan.session}: age", expected="an age in years", found="none",
-        remedy="Add the age to the table of scans, or leave this scan out.",
-    )
-    return float(scan.age)
 
 
 def _tensors(net: LatentDiffusion, space: LatentSpace) -> dict[str, torch.Tensor]:

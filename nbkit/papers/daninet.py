@@ -21,11 +21,11 @@ from torch import nn
 from nbkit.core.checks import check_keys, known, require
 from nbkit.core.config import Settings
 from nbkit.core.device import fast_half, pick_device
-from nbkit.core.protocols import Cohort, Scan
+from nbkit.core.protocols import Cohort, Scan, age_of
 from nbkit.core.recent import Recent, fingerprint
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
-from nbkit.data.aged_slices import AgedSlices, SliceFrame, age_of
+from nbkit.data.aged_slices import AgedSlices, SliceFrame
 from nbkit.data.slices import DIAGNOSES, diagnosis_code
 from nbkit.data.splits import subject_hash
 from nbkit.losses.ageing import AgeingBatch, AgeingObjective, mixed_age

@@ -19,7 +19,7 @@ import torch
 from nbkit.core.checks import known, require
 from nbkit.core.config import Settings
 from nbkit.core.device import fast_half, pick_device
-from nbkit.core.protocols import Cohort, Forecast, Scan
+from nbkit.core.protocols import Cohort, Forecast, Scan, age_of
 from nbkit.core.recent import Recent, fingerprint
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
@@ -207,7 +207,7 @@ class MRExtrap:
             If a scan has no age or lies on another grid, or too few subjects were scanned again.
         """
         scans = [scan for subject in cohort for scan in subject.scans]
-        years = [_age(scan) for scan in scans]
+        years = [age_of(scan) for scan in scans]
         self.ages, self.trained_on = (min(years), max(years)), subject_hash(cohort.ids)
         self._train(scans)
         self._learn_prior(cohort)
@@ -286,8 +286,8 @@ class MRExtrap:
         """
         space, c = self._fitted(), self.config
         require(len(history) > 0, "MRExtrap: history", expected="at least one scan", found="none", remedy="Give one.")
-        line = fit_line([_age(scan) for scan in history], torch.stack([self.encode(scan) for scan in history]))
-        last = max(history, key=_age)
+        line = fit_line([age_of(scan) for scan in history], torch.stack([self.encode(scan) for scan in history]))
+        last = max(history, key=age_of)
         detail = last.image(c.contrast).data - self.reconstruct(last).data if c.anchored else None
         masks = [scan.mask("brain").data.bool() for scan in history if "brain" in scan.masks]
         inside = torch.stack(masks).any(dim=0) if len(masks) == len(history) else None
@@ -368,14 +368,6 @@ def _peak(scans: Sequence[Scan], contrast: str) -> float:
         values = image.numpy()
         tops.append(np.percentile(values[values > 0], 99.5))
     return float(np.median(tops))
-
-
-def _age(scan: Scan) -> float:
-    require(
-        scan.age is not None, f"{scan.subject}/{scan.session}: age", expected="an age in years", found="none",
-        remedy="Add the age to the table of scans, or leave this scan out.",
-    )
-    return float(scan.age)
 
 
 def _expected(space: LatentSpace, constants: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from nbkit.core.checks import known, require
-from nbkit.core.protocols import Cohort, Scan, Subject
+from nbkit.core.protocols import Cohort, Scan, Subject, age_of
 from nbkit.core.volume import Volume, bounding_box
-from nbkit.data.aged_slices import SliceFrame, age_of
+from nbkit.data.aged_slices import SliceFrame
 from nbkit.data.slices import cut, diagnosis_code
 from nbkit.metrics.image import SSIM_RADIUS, mae, psnr, ssim
 from nbkit.training.regional_rates import History, RegionalRates, monotone_violations

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from nbkit.core.checks import NbkitError
-from nbkit.core.protocols import Scan
+from nbkit.core.protocols import Scan, age_of
 from nbkit.core.volume import Volume
-from nbkit.data.aged_slices import AgedSlices, SliceFrame, age_of
+from nbkit.data.aged_slices import AgedSlices, SliceFrame
 
 S, AFFINE = 8, np.diag([3.0, 3.0, 3.0, 1.0])
 
