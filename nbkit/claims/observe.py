@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -89,26 +91,38 @@ def load_observations(out_dir: Path | str) -> dict[str, Observation]:
     NbkitError
         For a line that is not an observation, with the file and line number.
     """
-    path = Path(out_dir) / OBSERVATIONS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    found = [_parse(line, f"{path}:{i}") for i, line in enumerate(lines, 1)]
-    return {o.id: o for o in found}
+    return {o.id: o for o in _read(out_dir).values()}
 
 
 def write_observations(out_dir: Path | str, observations: Iterable[Observation]) -> None:
     """Write what :func:`load_observations` reads, at once."""
-    lines = (json.dumps(vars(o), ensure_ascii=False, allow_nan=False) + "\n" for o in observations)
-    write_text(Path(out_dir) / OBSERVATIONS, "".join(lines))
+    write_text(Path(out_dir) / OBSERVATIONS, "".join(_line(o) + "\n" for o in observations))
+
+
+def _read(out_dir: Path | str) -> dict[str, Observation]:
+    """The observations of a folder by their lines."""
+    path = Path(out_dir) / OBSERVATIONS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {line: _parse(line, f"{path}:{i}") for i, line in enumerate(lines, 1)}
+
+
+def _line(observation: Observation) -> str:
+    return json.dumps(vars(observation), ensure_ascii=False, allow_nan=False)
 
 
 def _parse(line: str, where: str) -> Observation:
     try:
-        return Observation(**json.loads(line))
+        return _parsed(line)
     except (TypeError, ValueError) as error:
         raise NbkitError(
             where, expected="one observation in JSON", found=str(error),
             remedy="Remove the line, or run the notebook again.",
         ) from error
+
+
+@lru_cache(maxsize=None)  # every number recorded reads the whole file again
+def _parsed(line: str) -> Observation:
+    return Observation(**json.loads(line))
 
 
 def load_artefacts(out_dir: Path | str) -> dict[str, Any]:
@@ -152,7 +166,7 @@ class Run:
         self.attribution = str(cohort.provenance.get("attribution", "")) if given else ""
         self.paper = load_paper(paper) if paper else None
         self._ranks = {s: str(i) for i, s in enumerate(cohort.ids, 1)} if given else {}
-        self._observations: dict[str, Observation] = {}
+        self._lines: dict[str, str] = {}
         self._artefacts: list[dict[str, Any]] = []
         self._not_run: list[dict[str, str]] = []
         if self.level == "restricted":
@@ -332,16 +346,17 @@ class Run:
 
     def _write_observations(self, *new: Observation) -> None:
         with _exclusive(self.out_dir):
-            others = [o for o in load_observations(self.out_dir).values() if o.notebook != self.notebook]
-            twice = [o for o in others if o.id in {n.id for n in new}]
+            others = {line: o for line, o in _read(self.out_dir).items() if o.notebook != self.notebook}
+            twice = [o for o in others.values() if o.id in {n.id for n in new}]
             require(
                 not twice, "Run.number: id", expected="an id no other notebook records",
                 found=", ".join(f"{o.id} of {o.notebook}" for o in twice),
                 remedy="Record each number once; clear the results folder if that notebook was renamed.",
             )
-            self._observations |= {o.id: o for o in new}
-            everything = sorted([*others, *self._observations.values()], key=lambda o: o.notebook)
-            write_observations(self.out_dir, everything)
+            self._lines |= {o.id: _line(o) for o in new}
+            mine = [(self.notebook, line) for line in self._lines.values()]
+            everything = sorted([*((o.notebook, line) for line, o in others.items()), *mine], key=itemgetter(0))
+            write_text(self.out_dir / OBSERVATIONS, "".join(f"{line}\n" for _, line in everything))
 
 
 @contextmanager

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 NAME = "ageing_phantom"
 DIAGNOSES = ("CN", "SMC", "EMCI", "LMCI", "AD")
-TEMPLATE_MM: Mapping[str, int] = MappingProxyType({"smoke": 4, "laptop": 3, "paper": 1})
+TEMPLATE_MM: Mapping[str, int] = MappingProxyType({"smoke": 5, "laptop": 3, "paper": 1})
 """Voxel size of the template's maps, which are interpolated on the grid of the profile."""
 
 
@@ -48,7 +48,7 @@ def build(
     Parameters
     ----------
     profile : {"smoke", "laptop", "paper"}
-        12 people at 4 mm, 100 at 3 mm, 300 at 1.5 mm.
+        12 people at 5 mm, 100 at 3 mm, 300 at 1.5 mm.
     seed : int
         The same seed gives the same people and images to the last bit, whatever `n_jobs`.
     n_jobs : int

@@ -34,9 +34,14 @@ def module_digest(*modules: str) -> str:
     return total.hexdigest()[:12]
 
 
-def _imported(text: bytes) -> Iterator[Path]:
+@lru_cache(maxsize=None)
+def _imported(text: bytes) -> tuple[Path, ...]:
     with _PARSING:
         tree = ast.parse(text)
+    return tuple(_files(tree))
+
+
+def _files(tree: ast.AST) -> Iterator[Path]:
     for node in ast.walk(tree):
         names = [a.name for a in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
         within = node.module or "" if isinstance(node, ast.ImportFrom) else ""

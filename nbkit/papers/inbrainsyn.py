@@ -86,7 +86,7 @@ class Config(Settings):
     device: str = "auto"
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"levels_mm": (8.0, 4.0), "iterations": (10, 10), "velocity_mm": 8.0, "margin_years": 40.0,
+        "smoke": {"levels_mm": (10.0, 5.0), "iterations": (10, 10), "velocity_mm": 10.0, "margin_years": 40.0,
                   "change_step": 0.1},
         "laptop": {"levels_mm": (6.0, 3.0), "iterations": (25, 20), "velocity_mm": 6.0},
     }

@@ -40,7 +40,7 @@ CONTRAST = "T1w"
 DEMENTIA = "AD"
 """What a converter's diagnosis becomes."""
 GRIDS: Mapping[str, tuple[float, tuple[int, int, int]]] = MappingProxyType(
-    {"smoke": (4.0, (40, 48, 40)), "laptop": (3.0, (56, 64, 56)), "paper": (1.5, (120, 144, 120))}
+    {"smoke": (5.0, (32, 40, 32)), "laptop": (3.0, (56, 64, 56)), "paper": (1.5, (120, 144, 120))}
 )
 """Voxel size (mm) and shape by profile: RAS boxes around the template's centre, every side divisible by 8."""
 _DRAWS = 8

@@ -108,7 +108,8 @@ def test_scans_are_ordered_labelled_and_on_one_grid(cohort):
             assert image.data.dtype == torch.float32 and brain.dtype == torch.bool
             assert bool((image.data[~brain] == 0).all()) and bool((image.data[brain] > 0).float().mean() > 0.99)
             codes = set(scan.labels.data.unique().tolist())
-            assert codes == {0, *scan.label_names}
+            # on voxels of 5 mm a structure of a few voxels can be in the majority nowhere
+            assert codes <= {0, *scan.label_names} and len(codes) >= len(scan.label_names) - 2
             assert torch.equal(scan.labels.data > 0, brain)
     assert {"hippocampus_left", "lateral_ventricle_right", "csf_left"} <= set(scan.label_names.values())
 
@@ -150,7 +151,7 @@ def test_patients_lose_more_than_controls(cohort):
 def test_provenance_names_source_grid_and_content(cohort):
     record = cohort.provenance
     assert record["attribution"] == ATTRIBUTION and record["parameters"] == P.digest()
-    assert record["grid"] == {"shape": [40, 48, 40], "spacing_mm": [4.0, 4.0, 4.0]}
+    assert record["grid"] == {"shape": [32, 40, 32], "spacing_mm": [5.0, 5.0, 5.0]}
     json.dumps([record, [t.as_dict() for t in cohort.truth.values()], [dict(s.covariates) for s in cohort]])
 
 

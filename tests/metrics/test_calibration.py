@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from nbkit.core.checks import NbkitError
-from nbkit.metrics.calibration import LEVELS, calibration, central_interval, coverage, inflation, interval_score
+from nbkit.metrics.calibration import (
+    LEVELS, calibration, central_interval, conformal_factor, coverage, inflation, interval_score,
+)
 
 
 def drawn(people: int, count: int, *, widen: float = 1.0, seed: int = 0) -> dict[str, np.ndarray]:
@@ -39,6 +41,28 @@ def test_intervals_that_are_too_narrow_or_too_wide_are_seen_and_mended():
         fresh = drawn(1000, 20, widen=widen)
         mended = coverage(fresh | {"sd": factor * fresh["sd"]}, level=0.8)
         assert np.mean([*mended.values()]) == pytest.approx(0.8, abs=0.04)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_conformal_intervals_keep_their_level_whatever_the_law(level):
+    """Errors of a Laplace law that draws of half their spread know nothing of; one factor misses the middle."""
+    def told(seed):
+        truth = np.random.default_rng(seed).laplace(0, 1, 3000)
+        return drawn(3000, 20, widen=0.5, seed=seed) | {"true": truth, "mean": np.zeros(3000)}
+
+    rehearsed, fresh = told(1), told(2)
+    mended = fresh | {"sd": conformal_factor(rehearsed, level=level) * fresh["sd"]}
+    found = np.mean([*coverage(mended, level=level).values()])
+    assert found == pytest.approx(level, abs=4 * np.sqrt(2 * level * (1 - level) / 3000))
+
+
+def test_the_conformal_factor_by_hand():
+    """Four scores 1, 2, 3, 4: ⌈5 · .5⌉ = the third, and the largest where four are too few."""
+    half = stats.t.ppf(0.75, 8) * np.sqrt(1 + 1 / 9)
+    four = {"subject": [*"abcd"], "true": half * np.array([3.0, -1, 4, -2]), "mean": [0.0] * 4, "sd": [1.0] * 4, "count": [9] * 4}
+    assert conformal_factor(four, level=0.5) == pytest.approx(3)
+    ratio = stats.t.ppf(0.975, 8) / stats.t.ppf(0.75, 8)
+    assert conformal_factor(four, level=0.95) == pytest.approx(4 / ratio)
 
 
 def test_the_score_is_least_for_the_right_width():
@@ -86,6 +110,7 @@ def test_people_count_alike():
         (lambda: coverage(drawn(2, 9), level=95), "between 0 and 1, found 95"),
         (lambda: coverage({"truth": [1.0], "subject": ["a"]}, level=0.5), "no true. Did you mean 'truth'"),
         (lambda: inflation(drawn(3, 9) | {"sd": np.zeros(3)}), "no spread at all"),
+        (lambda: conformal_factor(drawn(3, 9) | {"sd": np.zeros(3)}, level=0.8), "a spread of zero"),
     ],
 )
 def test_bad_input(act, message):

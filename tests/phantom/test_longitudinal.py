@@ -22,6 +22,7 @@ from nbkit.phantom.longitudinal import (
 from nbkit.phantom.norms import norm_ratio
 from nbkit.phantom.parameters import load_parameters
 from nbkit.phantom.regions import template_maps
+from tests.phantom.boxes import four_mm
 
 P = ageing_parameters()
 PLAN = Plan(Participant("p1", "F", 70.0, "LMCI", converter=True), (70.0, 71.0, 73.0, 74.0), onset_age=71.8)
@@ -37,7 +38,7 @@ def template():
 def person(template):
     """(regions, tissues) at the first visit, 4 mm."""
     maps = template_maps(template, P, spacing=4)
-    return person_at_first_visit(PLAN, maps, grid=grid_for("smoke", P), template=template, parameters=P, seed=SEED)
+    return person_at_first_visit(PLAN, maps, grid=four_mm(P), template=template, parameters=P, seed=SEED)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_heads_have_the_drawn_size_whatever_their_shape(template):
     maps = template_maps(template, P, spacing=4)
     for sex, seed in (("F", 0), ("M", 1)):
         head = draw_head(np.random.default_rng(seed), sex, template=template, parameters=still)
-        shape, affine = grid_for("smoke", P)
+        shape, affine = four_mm(P)
         placed, tissues = longitudinal.place(*maps, head, shape=shape, affine=affine)
         litres = float(tissues.data.sum()) * tissues.voxel_volume / 1e6
         assert litres == pytest.approx(P[f"head.{sex}"], rel=0.02)

@@ -14,10 +14,11 @@ from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.phantom import norms
 from nbkit.phantom.ageing import Participant
 from nbkit.phantom.anatomy import load_template
-from nbkit.phantom.longitudinal import Plan, ageing_parameters, follow, grid_for, person_at_first_visit
+from nbkit.phantom.longitudinal import Plan, ageing_parameters, follow, person_at_first_visit
 from nbkit.phantom.norms import band_at, band_summary, control_bands, definition_scales
 from nbkit.phantom.parameters import load_parameters
 from nbkit.phantom.regions import template_maps
+from tests.phantom.boxes import four_mm
 
 NORMS = load_parameters(norms.NORM_PARAMETERS)
 PEOPLE = 28
@@ -34,7 +35,7 @@ def plan_of(k: int) -> Plan:
 def volumes_of(plan: Plan) -> list[dict[str, float]]:
     parameters, template = ageing_parameters(), load_template(load_parameters())
     regions, _ = person_at_first_visit(
-        plan, template_maps(template, parameters, spacing=4), grid=grid_for("smoke", parameters), template=template,
+        plan, template_maps(template, parameters, spacing=4), grid=four_mm(parameters), template=template,
         parameters=parameters, seed=1,
     )
     return [v.regions.volumes for v in follow(plan, regions, parameters=parameters, seed=1).trajectory.visits]
