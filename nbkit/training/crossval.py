@@ -63,14 +63,20 @@ class Result:
         known(subject_id, self.fold_of, "Result.model_for: subject")
         return self.system.load(self.folders[self.fold_of[subject_id]] / "model")
 
-    def predictions(self, cohort: Cohort, ids: Sequence[str] | None = None) -> dict[str, Volume]:
-        """Each subject's prediction by the model that has never seen it, made again from the kept weights."""
-        wanted, out = list(ids or self.fold_of), {}
+    def predictions(
+        self, cohort: Cohort, ids: Sequence[str] | None = None, *, visit: int = 0
+    ) -> dict[str, Volume]:
+        """Each subject's prediction by the model that has never seen it, made again from the kept weights.
+
+        `visit` counts a subject's scans from 0; subjects without such a visit are left out.
+        """
+        wanted = [s for s in ids or self.fold_of if len(cohort.subject(s).scans) > visit]
+        out: dict[str, Volume] = {}
         for fold, folder in self.folders.items():
             model = None
             for subject in (s for s in wanted if self.fold_of.get(s) == fold):
                 model = model or self.system.load(folder / "model")
-                scan = cohort.subject(subject).baseline
+                scan = cohort.subject(subject).scans[visit]
                 out[subject] = model.synthesize(scan.images, mask=scan.mask("brain"))
         return {s: out[s] for s in wanted}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -120,6 +120,10 @@ def test_predictions_are_made_again_from_the_kept_models(tmp_path):
     assert float(made["s2"].data.max()) == result.scores["value"]["s2"]
     with pytest.raises(NbkitError, match="Did you mean 's3'"):
         result.model_for("s33")
+    assert result.predictions(COHORT, ["s2"], visit=1) == {}
+    twice = replace(COHORT.subject("s2"), scans=COHORT.subject("s2").scans * 2)
+    again = Cohort("twice", (*(s for s in COHORT if s.id != "s2"), twice), "embedded")
+    assert torch.equal(result.predictions(again, visit=1)["s2"].data, made["s2"].data)
 
 
 def test_leaks_and_cohorts_without_a_hash_are_refused_by_name(tmp_path):
