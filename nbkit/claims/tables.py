@@ -10,9 +10,10 @@ import pandas as pd
 
 from nbkit.claims.ledger import Number, Paper, load_paper
 from nbkit.claims.observe import Observation
-from nbkit.claims.verdicts import ClaimVerdict, Scorecard
+from nbkit.claims.verdicts import VERDICTS, ClaimVerdict, Scorecard
 
 NONE = "–"
+NUMBER_VERDICTS = ("within tolerance", "outside tolerance", "not comparable", "not run")
 
 
 def comparison_table(paper: Paper | str, observations: Mapping[str, Observation], *, where: str) -> pd.DataFrame:
@@ -52,6 +53,44 @@ def verdict_table(scorecard: Scorecard, *, where: str | None = None) -> pd.DataF
     claims = [c for c in scorecard.claims if where is None or c.where == where]
     names = ["where", "claim", "verdict", "compared", "difference [95 % interval]", "p (Holm)", "p (paired t)", "n"]
     return pd.DataFrame([_claim_row(c) for c in claims], columns=names)
+
+
+def papers_table(scorecard: Scorecard) -> pd.DataFrame:
+    """One row per paper: its claims by verdict, then its printed numbers by verdict.
+
+    Returns
+    -------
+    DataFrame
+        Counts; rows by name of the ledger, columns ("claims" | "numbers", verdict).
+    """
+    rows = {}
+    for name in scorecard.papers:
+        paper = load_paper(name)
+        mine = Scorecard(tuple(c for c in scorecard.claims if c.id.startswith(f"{paper.prefix}.")))
+        printed = [n for n in scorecard.numbers if n.id in paper.ids and n.published is not None]
+        numbers = {v: sum(n.verdict.startswith(v) for n in printed) for v in NUMBER_VERDICTS}
+        rows[name] = [*mine.counts().values(), *numbers.values()]
+    columns = [("claims", v) for v in VERDICTS] + [("numbers", v) for v in NUMBER_VERDICTS]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=pd.MultiIndex.from_tuples(columns))
+
+
+def levels_table(scorecards: Mapping[str, Scorecard]) -> pd.DataFrame:
+    """Verdicts of every claim at several levels of data, side by side.
+
+    Parameters
+    ----------
+    scorecards : mapping of str to Scorecard
+        By level, e.g. "embedded" and "open".
+
+    Returns
+    -------
+    DataFrame
+        Rows by claim id: "where", "claim", and a verdict per level without its reason; a dash where the level has none.
+    """
+    said = {level: {c.id: c.verdict.split(":")[0] for c in card.claims} for level, card in scorecards.items()}
+    claims = {c.id: c for card in scorecards.values() for c in card.claims}
+    rows = {i: [c.where, c.statement, *(v.get(i, NONE) for v in said.values())] for i, c in claims.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["where", "claim", *said])
 
 
 def short_number(value: float) -> str:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nbkit.claims.observe import load_observations
 from nbkit.claims.verdicts import judge_folder
 from nbkit.core.checks import known, require
 from nbkit.core.config import PROFILES, digest
@@ -23,7 +24,7 @@ from nbkit.core.device import pick_device
 from nbkit.core.files import write_json, write_text
 from nbkit.runner.child import describe
 from nbkit.runner.folder import Stamp, is_current, is_own, locked, read_stamps, records_of, write_stamp
-from nbkit.runner.parameters import bind, check_names, declared, source_of
+from nbkit.runner.parameters import bind, check_names, declared, reads_results, source_of
 from nbkit.runner.provenance import ROOT, code_digest, collect
 from nbkit.runner.report import write_report
 
@@ -126,7 +127,8 @@ def _run_all(
     before = read_stamps(out_dir)
     for i, (notebook, values) in enumerate(plan.items(), 1):
         code = code_digest()
-        key = digest([source_of(notebook), code, _influential(notebook, values), data_state])
+        parts = [source_of(notebook), code, _influential(notebook, values), data_state]
+        key = digest([*parts, _others(notebook, out_dir)] if reads_results(notebook) else parts)
         name = f"[{i}/{len(plan)}] {notebook.stem}"
         if is_current(out_dir, before.get(notebook.stem), key):
             log.info("%s: nothing has changed since its last run, kept", name)
@@ -151,6 +153,10 @@ def _influential(notebook: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """The values that can change a result: not those marked inert, not where the results go."""
     inert = {p.name for p in declared(notebook).values() if p.inert} | {"out_dir", "headless"}
     return {k: v for k, v in values.items() if k not in inert}
+
+
+def _others(notebook: Path, out_dir: Path) -> list[dict[str, Any]]:
+    return [vars(o) for o in load_observations(out_dir).values() if o.notebook != notebook.stem]
 
 
 def _shown(values: Mapping[str, Any]) -> dict[str, Any]:

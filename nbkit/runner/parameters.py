@@ -53,6 +53,11 @@ def source_of(notebook: Path) -> list[Any]:
     return [[c["cell_type"], c.get("metadata", {}).get("tags", []), "".join(c["source"])] for c in _cells(notebook)]
 
 
+def reads_results(notebook: Path) -> bool:
+    """Whether a notebook works on what the others left in the results folder: one of its cells is tagged so."""
+    return any("reads-results" in c.get("metadata", {}).get("tags", []) for c in _cells(notebook))
+
+
 def _cells(notebook: Path) -> list[dict[str, Any]]:
     try:
         return json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]

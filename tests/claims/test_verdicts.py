@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from nbkit.claims.ledger import Claim, Number, Paper, Source
+from nbkit.claims.ledger import Claim, Number, Paper, Source, load_paper
 from nbkit.claims.observe import Observation, Run, load_observations
 from nbkit.claims.reference import compare_with_reference, write_reference
-from nbkit.claims.tables import comparison_table, verdict_table
-from nbkit.claims.verdicts import judge, judge_folder, load_scorecard
+from nbkit.claims.tables import comparison_table, levels_table, papers_table, verdict_table
+from nbkit.claims.verdicts import Scorecard, judge, judge_folder, load_scorecard
 from nbkit.core.checks import NbkitError
 
 RNG = np.random.default_rng(5)
@@ -178,6 +178,21 @@ def test_tables_put_ours_below_the_published_values():
     assert list(rows["verdict"]) == ["not run: p.c was not recorded"] * 2
     shown = verdict_table(judge(paper(claim("order", "acb", "ascending")), seen(a=A, b=B, c=C)))
     assert list(shown["compared"]) == ["c − b"], "the pair that decides"
+
+
+def test_a_page_of_all_papers_counts_each_claim_and_printed_number_once(tmp_path):
+    write_folder(tmp_path / "embedded", fcn=A, rf=B)
+    write_folder(tmp_path / "open", fcn=B, rf=A)
+    cards = {level: load_scorecard(tmp_path / level) for level in ("embedded", "open")}
+    table, ledger = papers_table(cards["embedded"]), load_paper("wei2019_flair")
+    assert list(table.index) == ["wei2019_flair"]
+    assert table["claims"].sum(axis=1).item() == len(ledger.claim)
+    assert table["numbers"].sum(axis=1).item() == sum(n.value is not None for n in ledger.number)
+    sides = levels_table(cards)
+    assert list(sides.index) == [c.id for c in ledger.claim]
+    better = sides.loc["wei2019.claim.mse_vs_rf"]
+    assert (better["embedded"], better["open"]) == ("reproduced", "contradicted")
+    assert set(levels_table({"embedded": cards["embedded"], "open": Scorecard()})["open"]) == {"–"}
 
 
 def write_folder(folder, **values) -> None:

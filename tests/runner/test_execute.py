@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nbkit.claims.observe import load_observations
+from nbkit.claims.observe import Run, load_observations
 from nbkit.core.checks import NbkitError
 from nbkit.core.seeds import numpy_generator
 from nbkit.runner.child import OUT_OF_MEMORY, describe
@@ -94,6 +94,25 @@ def test_what_makes_a_notebook_run_again(recorder, write_notebook, tmp_path, mon
     assert [status(), status()] == ["done", "unchanged"]
     monkeypatch.setattr("nbkit.runner.execute.code_digest", lambda: "other code")
     assert [status(), status()] == ["done", "unchanged"]
+
+
+def test_a_notebook_that_reads_results_runs_again_when_they_change(recorder, write_notebook, tmp_path, monkeypatch):
+    book, out = write_notebook("10_all", "1 + 1"), tmp_path / "out"
+    cells = json.loads(book.read_text())
+    cells["cells"][-1]["metadata"]["tags"] = ["reads-results"]
+    book.write_text(json.dumps(cells))
+
+    def pretend(notebook, values, out_dir, stamp, lock):
+        (out_dir / f"{notebook.stem}.ipynb").touch()
+        write_stamp(out_dir, done := replace(stamp, status="done"))
+        return done
+
+    monkeypatch.setattr("nbkit.runner.execute._run_one", pretend)
+    both = [book, recorder("01_a")]
+    assert statuses(reproduce(both, out_dir=out)) == dict.fromkeys(("10_all", "01_a"), "done")
+    assert statuses(reproduce(both, out_dir=out)) == dict.fromkeys(("10_all", "01_a"), "unchanged")
+    Run(out, notebook="01_a", cohort="embedded", profile="laptop", seed=7).number("x.y", value=1.0, extra=True)
+    assert statuses(reproduce(both, out_dir=out)) == {"10_all": "done", "01_a": "unchanged"}
 
 
 @pytest.mark.slow
