@@ -50,7 +50,7 @@ FENCES = {
 # what a GPU machine with few packages has; beyond it, a system asks for one library at most
 LEAN = ("core", "geometry", "training", "nets", "losses", "metrics", "papers")
 BARE = {"numpy", "torch", "safetensors", "tqdm"}
-BRINGS = {"sklearn": {"scipy", "joblib"}}
+BRINGS = {"sklearn": {"scipy", "joblib"}, "statsmodels": {"scipy", "pandas"}}
 
 
 def package(module: str) -> str:

@@ -119,7 +119,10 @@ def _cell(number: Number | Observation | None) -> str:
 
 def _as_printed(*values: float | None) -> list[str | None]:
     """Numbers with the decimals of the most precise one, as a table prints a value and its SD."""
-    decimals = max(len(f"{v:.12g}".partition(".")[2]) for v in values if v is not None)
+    small = [abs(v) < 1e-4 for v in values if v]
+    if small and all(small):
+        return [None if v is None else f"{v:.3g}" for v in values]
+    decimals = max(len(f"{v:.12f}".rstrip("0").partition(".")[2]) for v in values if v is not None)
     return [None if v is None else f"{v:,.{decimals}f}" for v in values]
 
 

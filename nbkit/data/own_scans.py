@@ -14,6 +14,7 @@ from nbkit.core.config import digest
 from nbkit.core.protocols import Scan, Subject
 from nbkit.core.volume import Volume
 from nbkit.data import grids, lazy, nifti
+from nbkit.data.tables import SCORES
 
 MASK = "mask:"
 _DEMENTED = "AD"
@@ -33,7 +34,8 @@ def subjects_of(table: pd.DataFrame, *, source: str, profile: str) -> tuple[Subj
     Parameters
     ----------
     table : pandas.DataFrame
-        As :func:`nbkit.data.tables.read_scan_table` returns it; ``cdr`` and ``mmse`` become covariates.
+        As :func:`nbkit.data.tables.read_scan_table` returns it; ``cdr`` and ``mmse`` become covariates with one value
+        per visit, ``edss`` and ``t2_load_ml`` with that of the first visit, which has ``age`` with them.
     source : str
         Name of the table or folder, for errors.
     profile : {"smoke", "laptop", "paper"}
@@ -93,7 +95,8 @@ def _covariates(visits: list[pd.DataFrame], scans: tuple[Scan, ...]) -> dict[str
     scores = {
         name: [_or_none(v.iloc[0][name], float) for v in visits] for name in ("cdr", "mmse") if name in visits[0]
     }
-    return {"converter": converter, "onset_age": onset, **scores}
+    first = {name: _or_none(visits[0].iloc[0][name], float) for name in SCORES if name in visits[0]}
+    return {"converter": converter, "onset_age": onset, **scores, **first, **({"age": scans[0].age} if first else {})}
 
 
 def _by_age(visit: pd.DataFrame) -> tuple[bool, float, str]:

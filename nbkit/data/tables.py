@@ -13,6 +13,8 @@ from nbkit.core.checks import NbkitError, closest, require
 from nbkit.core.protocols import SEXES
 
 COLUMNS = ("subject", "session", "age_years", "sex", "diagnosis", "contrast", "path")
+SCORES = {"edss": (0.0, 10.0), "t2_load_ml": (0.0, 1000.0)}
+"""Further columns that are read where a table has them, with the range of their values; cells may be empty."""
 DIAGNOSES = ("CN", "HC", "SMC", "EMCI", "LMCI", "MCI", "AD", "MS")
 _EXPECTED = {
     "subject": "letters, digits, - or _",
@@ -22,6 +24,8 @@ _EXPECTED = {
     "diagnosis": f"one of {', '.join(DIAGNOSES)}",
     "contrast": 'a name such as T1w, FLAIR or "mask:lesions"',
     "path": "a file name",
+    "edss": "points from 0 to 10",
+    "t2_load_ml": "mL from 0 to 1000",
 }
 _REMEDY = {
     "age_years": "Give ages in years: values up to 1.2 are usually age/100.",
@@ -47,9 +51,10 @@ def read_scan_table(path: Path | str, *, sex_codes: Mapping[str, str] | None = N
     Parameters
     ----------
     path : path
-        Columns subject, session, age_years, sex, diagnosis, contrast, path; further columns are left out. Age
-        and sex may be empty. `path` is relative to the CSV's own folder, or absolute. A mask has the contrast
-        ``"mask:brain"``, ``"mask:lesions"``, ...
+        Columns subject, session, age_years, sex, diagnosis, contrast, path and, where there are any, edss (points)
+        and t2_load_ml (lesion load, mL); further columns are left out. Age, sex and these two may be empty. `path`
+        is relative to the CSV's own folder, or absolute. A mask has the contrast ``"mask:brain"``,
+        ``"mask:lesions"``, ...
     sex_codes : mapping, optional
         What the codes in the column sex mean, e.g. ``{"1": "M", "2": "F"}``.
 
@@ -97,7 +102,7 @@ def survey_scan_table(
 def good_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Fault]]:
     """The rows that keep the rules for single cells, ages as numbers, and a fault for each cell that breaks one."""
     try:
-        return _schema().validate(table, lazy=True), []
+        return _schema(table).validate(table, lazy=True), []
     except pa.errors.SchemaErrors as error:
         bad = error.failure_cases.dropna(subset=["index"]).drop_duplicates(["index", "column"])
         cells = [(int(b["index"]), b["column"]) for _, b in bad.sort_values(["index", "column"]).iterrows()]
@@ -106,7 +111,8 @@ def good_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Fault]]:
         for i, c in cells
     ]
     rest = table.drop(index=list({i for i, _ in cells}))
-    return _schema().validate(rest) if len(rest) else rest.astype({"age_years": float}), faults
+    numbers = [name for name in ("age_years", *SCORES) if name in rest]
+    return _schema(rest).validate(rest) if len(rest) else rest.astype(dict.fromkeys(numbers, float)), faults
 
 
 def across_faults(table: pd.DataFrame) -> list[Fault]:
@@ -124,6 +130,7 @@ def across_faults(table: pd.DataFrame) -> list[Fault]:
     ]
     for column, per, group in (
         ("sex", "subject", table["subject"]), ("age_years", "session", visit), ("diagnosis", "session", visit),
+        *((name, "session", visit) for name in SCORES if name in table),
     ):
         torn = table[column].astype(str).groupby(group).transform("nunique") > 1
         remedy = f"Correct the column {column}, or give different people different names."
@@ -150,7 +157,7 @@ def _read(path: Path, sex_codes: Mapping[str, str] | None) -> pd.DataFrame:
         remedy=f"{near}Rename or add the columns.",
     )
     require(len(table) > 0, f"{path}", expected="at least one row", found="none", remedy="Add one row per file.")
-    table = table[list(COLUMNS)].apply(lambda column: column.str.strip())
+    table = table[[*COLUMNS, *(name for name in SCORES if name in table)]].apply(lambda column: column.str.strip())
     table = table.replace("", None)
     table["sex"] = table["sex"].replace(dict(sex_codes or {}))
     return table
@@ -160,7 +167,7 @@ def _located(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     return table.assign(row=table.index + 2, file=[(path.parent / p).resolve() for p in table["path"]])
 
 
-def _schema() -> pa.DataFrameSchema:
+def _schema(table: pd.DataFrame) -> pa.DataFrameSchema:
     name = pa.Check.str_matches(r"^[A-Za-z0-9_-]+$")
     return pa.DataFrameSchema({
         "subject": pa.Column(checks=name),
@@ -170,6 +177,10 @@ def _schema() -> pa.DataFrameSchema:
         "diagnosis": pa.Column(checks=pa.Check.isin(DIAGNOSES)),
         "contrast": pa.Column(checks=pa.Check.str_matches(r"^(mask:)?[A-Za-z0-9_-]+$")),
         "path": pa.Column(),
+        **{
+            score: pa.Column(float, pa.Check.in_range(*limits), nullable=True, coerce=True)
+            for score, limits in SCORES.items() if score in table
+        },
     })
 
 

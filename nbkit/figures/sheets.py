@@ -52,7 +52,8 @@ def _rows(tiles: Sequence[Tile], columns: int) -> list[Row]:
 
 def method_comparison(
     truth: Volume, predictions: Mapping[str, Volume], *, brain: Volume, lesions: Volume | None = None,
-    unit: str = "scanner units", signed: bool = False, index: int | None = None, width_mm: float = FULL_MM,
+    unit: str = "scanner units", signed: bool = False, index: int | None = None, truth_name: str = "truth",
+    width_mm: float = FULL_MM,
 ) -> Picture:
     """Predictions and the true image, a detail round the largest lesion, and the differences (Figs. 2.4, 2.7).
 
@@ -68,12 +69,14 @@ def method_comparison(
         Unit of the intensities, for the colour bar.
     signed : bool
         Show prediction − truth (diverging, centred on 0) instead of its absolute value.
+    truth_name : str
+        Title of the true image.
     """
     view, grey = view_of(brain, lesions, index=index), grey_scale(truth, brain)
     largest = lesion_boxes(lesions, view, most=1) if lesions is not None else ()
     details = [view.zoomed(box) for box in largest]
     boxes = tuple(view.outline_of(detail) for detail in details)
-    images = {**predictions, "truth": truth}
+    images = {**predictions, truth_name: truth}
     rows = [Row(tuple(Tile(v, view, grey, title_of(n), boxes=boxes) for n, v in images.items()))]
     rows += [Row(tuple(Tile(v, detail, grey) for v in images.values()), "lesion detail") for detail in details]
     return panel([*rows, _difference_row(truth, predictions, view, brain, unit, signed)], width_mm=width_mm)

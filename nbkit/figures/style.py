@@ -52,14 +52,28 @@ SYSTEMS: dict[str, Mark] = {
     "mean": Mark("Training mean", "#8C8C8C", "."),
     "truth": Mark("True FLAIR", "#000000", "*"),
 }
+MYELIN: dict[str, Mark] = {
+    "dnn": Mark("2-layer DNN", "#CC79A7", "D"),
+    "unet_w": Mark("3D U-Net, weighted L1", "#661100", "H"),
+    "cgan": Mark("Sketcher (cGAN)", "#009E73", "^"),
+    "cgan_w": Mark("Sketcher, weighted L1", "#B3A800", "X"),
+    "refiner": Mark("Sketcher-Refiner", "#0072B2", "o"),
+    "refiner_cgan": Mark("Refiner cGAN", "#332288", "8"),
+    "cfsagan": Mark("CF-SAGAN", "#E69F00", "v"),
+    "refiner_cfsagan": Mark("Refiner CF-SAGAN", "#882255", "p"),
+}
+"""Systems of myelin PET; with the U-Net and the controls of SYSTEMS, no two share a colour or a marker."""
 CYCLE = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"),
          ("#56B4E9", "P"), ("#B3A800", "X"), ("#8C8C8C", "p"))
 
 CONTRASTS = {
     "T1w": "T1-w", "T1SE": "T1SE", "T2w": "T2-w", "PDw": "PD", "DIR": "DIR", "FLAIR": "FLAIR",
-    "T1wCE": "T1-w post-contrast",
+    "T1wCE": "T1-w post-contrast", "DVR": "[¹¹C]PIB DVR",
 }
-MASKS = {"wm": "white matter", "nawm": "normal-appearing WM", "gm": "grey matter", "csf": "CSF"}
+MASKS = {
+    "wm": "white matter", "wm_hc": "WM of controls", "nawm": "normal-appearing WM", "lesions": "lesions",
+    "gm": "grey matter", "csf": "CSF",
+}
 SHORT_INPUTS = {"t1": "T1-w", "t1se": "T1SE", "t2": "T2-w", "pd": "PD", "dir": "DIR", "t1ce": "T1-w post-contrast"}
 
 LESION = "#F0142F"
@@ -91,7 +105,7 @@ def new_figure(width_mm: float = FULL_MM, height_mm: float = 80.0, *, layout: st
 
 def marks(names: Iterable[str], known: Mapping[str, Mark] = SYSTEMS) -> dict[str, Mark]:
     """Colour and marker of each name: a known one keeps its own, others take what is left of the cycle."""
-    names = list(names)
+    names, known = list(names), {**MYELIN, **known}
     taken = {known[n].colour for n in names if n in known}
     free = [pair for pair in CYCLE if pair[0] not in taken] or list(CYCLE)
     others = [n for n in names if n not in known]
@@ -104,8 +118,8 @@ def title_of(name: str) -> str:
 
     ``"no_dir"`` becomes ``"without DIR"``; a name that is not known is shown as it is.
     """
-    if name in SYSTEMS:
-        return SYSTEMS[name].title
+    if name in SYSTEMS or name in MYELIN:
+        return (SYSTEMS.get(name) or MYELIN[name]).title
     if name in CONTRASTS or name in MASKS:
         return CONTRASTS.get(name) or MASKS[name]
     without, parts = name.startswith("no_"), name.removeprefix("no_").split("_")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from nbkit.core.checks import require
 from nbkit.core.stats import bootstrap_mean
@@ -77,3 +78,19 @@ def bland_altman(a: Sequence[float], b: Sequence[float]) -> Agreement:
     difference = x - y
     bias, spread = float(difference.mean()), LIMITS_OF_AGREEMENT * float(difference.std(ddof=1))
     return Agreement(bias, bias - spread, bias + spread, x.size)
+
+
+def two_sample_p(a: Sequence[float], b: Sequence[float]) -> float:
+    """Two-sided p of Student's t-test of two groups of subjects (equal variances); NaN for fewer than two in one.
+
+    Raises
+    ------
+    NbkitError
+        For a value that is not finite.
+    """
+    x, y = (np.asarray(v, dtype=np.float64).ravel() for v in (a, b))
+    require(
+        bool(np.isfinite(x).all() and np.isfinite(y).all()), "two_sample_p: a and b", expected="finite values",
+        found="NaN or infinite ones", remedy="Leave out subjects without a value.",
+    )
+    return float(stats.ttest_ind(x, y).pvalue) if min(x.size, y.size) > 1 else float("nan")

@@ -180,6 +180,16 @@ def test_tables_put_ours_below_the_published_values():
     assert list(shown["compared"]) == ["c − b"], "the pair that decides"
 
 
+def test_small_published_values_keep_their_digits():
+    source = paper().paper
+    small = Number(id="p.a", where="Table 1", row="r", column="c", value=1.01e-5, spread=None)
+    table = comparison_table(Paper(paper=source, number=(small,), claim=()), {}, where="Table 1")
+    assert table.iloc[0, 0] == "1.01e-05"
+    usual = Number(id="p.a", where="Table 1", row="r", column="c", value=0.0136, spread=0.0048)
+    table = comparison_table(Paper(paper=source, number=(usual,), claim=()), {}, where="Table 1")
+    assert table.iloc[0, 0] == "0.0136 (0.0048)"
+
+
 def test_a_page_of_all_papers_counts_each_claim_and_printed_number_once(tmp_path):
     write_folder(tmp_path / "embedded", fcn=A, rf=B)
     write_folder(tmp_path / "open", fcn=B, rf=A)

@@ -9,7 +9,7 @@ import pytest
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.stats import bootstrap_mean
-from nbkit.metrics.stats import bland_altman, summarise
+from nbkit.metrics.stats import bland_altman, summarise, two_sample_p
 
 VALUES = [0.4, 0.9, math.nan, 0.7, 0.2]
 
@@ -39,10 +39,19 @@ def test_bland_altman_of_a_known_shift():
     assert (back.bias, back.lower) == pytest.approx((-agreement.bias, -agreement.upper))
 
 
+def test_two_groups_by_hand():
+    """t = −3 / √(2/3) with four degrees of freedom: p = 1 − I(t² / (t² + 4)) at ½ and 2."""
+    share = 13.5 / 17.5
+    p = 1 - (1.5 * np.sqrt(share) - 0.5 * share**1.5)
+    assert two_sample_p([0.0, 1, 2], [3.0, 4, 5]) == pytest.approx(p)
+    assert two_sample_p([3.0, 4, 5], [0.0, 1, 2]) == pytest.approx(p)
+    assert math.isnan(two_sample_p([1.0], [0.0, 2.0]))
+
+
 @pytest.mark.parametrize(
     "act",
     [
-        lambda: summarise([math.nan]), lambda: summarise([1.0, math.inf]), lambda: bland_altman([1.0], [2.0]),
+        lambda: summarise([math.nan]), lambda: two_sample_p([1.0, math.nan], [0.0, 2.0]), lambda: summarise([1.0, math.inf]), lambda: bland_altman([1.0], [2.0]),
         lambda: bland_altman([1.0, 2.0], [1.0]), lambda: bland_altman([1.0, math.nan], [1.0, 2.0]),
     ],
 )

@@ -1,0 +1,129 @@
+"""Heads of real people: tissue shares from label maps, and lesion masks of one brain put into another."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage, signal
+
+from nbkit.core.checks import require
+from nbkit.core.volume import Volume, bounding_box
+from nbkit.data import nifti
+from nbkit.geometry.warp import resample
+from nbkit.phantom.acquisition import integrate
+from nbkit.phantom.myelin import Head
+from nbkit.phantom.parameters import Parameters
+
+log = logging.getLogger(__name__)
+
+_TOUCHING = np.ones((3, 3, 3), dtype=bool)
+_SMALLEST, _COARSE = 3, 2
+"""Voxels (mm³) of the smallest lesion that is kept, and mm of the search for a shift."""
+
+
+def real_head(
+    labels: Path, lesions: Path | None, *, codes: Mapping[str, Collection[int]], spacing: float,
+    parameters: Parameters,
+) -> Head:
+    """Tissue shares from labels, centred on the world's origin, with real lesions put into the white matter.
+
+    Parameters
+    ----------
+    labels : path
+        Label map of one head.
+    lesions : path or None
+        Lesion mask of somebody else; None for a control.
+    codes : mapping of str to collection of int
+        Labels of "gm", "wm", "csf" (ventricles included) and "ventricles".
+    spacing : float
+        Voxel size in mm that shares are averaged over.
+    parameters : Parameters
+        ``real_lesions``.
+
+    Raises
+    ------
+    NbkitError
+        For a label that belongs to no tissue.
+    """
+    sharp = _tissues(nifti.read_labels(labels), codes, str(labels))
+    none = Volume(torch.zeros(2, 2, 2, dtype=torch.int32), sharp.affine)
+    found = fit_lesions(nifti.read_labels(lesions), sharp, parameters=parameters) if lesions else none
+    widths = [spacing / s for s in sharp.spacing]
+    return Head(sharp.with_data(integrate(sharp.data[None], widths)[0]), found, _place)
+
+
+def _tissues(labels: Volume, codes: Mapping[str, Collection[int]], where: str) -> Volume:
+    """GM, WM, CSF and ventricles (4, X, Y, Z), 0 or 1, the box round them centred on the world's origin."""
+    labels = labels.crop(bounding_box(labels.data[0] > 0, margin=2))
+    affine = labels.affine.copy()
+    affine[:3, 3] -= (labels.affine @ [*((np.array(labels.shape) - 1) / 2), 1])[:3]
+    unknown = set(torch.unique(labels.data).tolist()) - {0, *(c for k in ("gm", "wm", "csf") for c in codes[k])}
+    require(
+        not unknown, where, expected="codes of the atlas", found=f"{sorted(unknown)} as well",
+        remedy="Add them to [muse] of nbkit/phantom/myelin_parameters.toml, under their tissue.",
+    )
+    hard = [torch.isin(labels.data[0], torch.tensor(sorted(codes[k]))) for k in ("gm", "wm", "csf", "ventricles")]
+    return Volume(torch.stack(hard).float(), affine, labels.history)
+
+
+def _place(*maps: Volume, shape: tuple[int, int, int], affine: np.ndarray) -> Volume:
+    return Volume(torch.cat([resample(m, shape, affine).data for m in maps]), affine, ("real anatomy",))
+
+
+def fit_lesions(mask: Volume, tissues: Volume, *, parameters: Parameters) -> Volume:
+    """A lesion mask of one brain in the white matter of another: box to box, best shift, restricted, numbered.
+
+    Parameters
+    ----------
+    mask : Volume
+        Not 0 in lesions, on the grid that ``real_lesions.box`` was measured on.
+    tissues : Volume
+        (4, X, Y, Z) shares of GM, WM, CSF, ventricles.
+    parameters : Parameters
+        ``real_lesions``.
+
+    Returns
+    -------
+    Volume
+        int32 at 1 mm round the brain of `tissues`: i + 1 in lesion i; lesions of less than 3 mm³ are left out.
+    """
+    fine = _one_mm(tissues)
+    white = fine.data[1].numpy() > 0.5
+    brain = bounding_box(fine.data[:2].sum(dim=0) > 0.5)
+    box = np.array(parameters["real_lesions.box"])
+    scale = [(s.stop - 1 - s.start) / (high - low) for s, (low, high) in zip(brain, box, strict=True)]
+    to_fine = np.diag([*scale, 1.0])
+    to_fine[:3, 3] = [s.start - k * low for s, k, (low, _) in zip(brain, scale, box, strict=True)]
+    moved = resample(Volume((mask.data > 0).float(), fine.affine @ to_fine), fine.shape, fine.affine).data[0].numpy()
+    shift = _best_shift(moved, white, parameters["real_lesions.search"])
+    inside = ndimage.shift(moved, shift, order=0) > 0.5
+    labels, count = ndimage.label(inside & white, _TOUCHING)
+    kept = np.bincount(labels.ravel(), minlength=count + 1) >= _SMALLEST
+    labels = np.where(kept, np.cumsum(kept) - 1, 0)[labels]
+    log.info("lesions moved by %s mm, %.0f %% in white matter", shift, 100 * (inside & white).sum() / inside.sum())
+    return Volume(torch.from_numpy(labels.astype(np.int32)), fine.affine)
+
+
+def _one_mm(tissues: Volume) -> Volume:
+    """The shares on a grid of 1 mm voxels over the same field of view."""
+    shape = tuple(int(round((n - 1) * s)) + 1 for n, s in zip(tissues.shape, tissues.spacing, strict=True))
+    return resample(tissues, shape, tissues.affine @ np.diag([*(1 / np.array(tissues.spacing)), 1.0]))
+
+
+def _best_shift(lesions: np.ndarray, white: np.ndarray, reach: int) -> tuple[int, int, int]:
+    """Voxels (1 mm, steps of 2) by which `lesions` moves, at most `reach` per axis, to lie most in `white`."""
+    coarse = [a[::_COARSE, ::_COARSE, ::_COARSE] for a in (
+        ndimage.uniform_filter(white.astype(np.float32), _COARSE),
+        ndimage.uniform_filter(lesions.astype(np.float32), _COARSE),
+    )]
+    steps = reach // _COARSE
+    padded = np.pad(coarse[0], steps)
+    match = signal.correlate(padded, coarse[1], mode="valid", method="fft")
+    far = np.linalg.norm(np.stack(np.meshgrid(*(np.arange(n) - steps for n in match.shape), indexing="ij")), axis=0)
+    match = match - 1e-3 * match.max() * far  # the smaller of two shifts that are equally good
+    best = np.unravel_index(int(np.argmax(match)), match.shape)
+    return tuple(int(b - steps) * _COARSE for b in best)
