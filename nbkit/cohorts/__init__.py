@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbkit.cohorts import ageing_phantom, ixi_ageing, ms_phantom, open_ms, own_ageing, own_bids, own_csv
-from nbkit.core.checks import NbkitError, closest, known
+from nbkit.cohorts import (
+    ageing_phantom, ixi_ageing, ms_phantom, myelin_open_ms, myelin_phantom, open_ms, own_ageing, own_bids, own_csv,
+    own_pet, pet_ixi, pet_phantom,
+)
+from nbkit.core.checks import NbkitError, closest, known, require
 from nbkit.core.protocols import Cohort
 from nbkit.data.manifest import list_manifests, load_manifest
 
@@ -14,8 +17,16 @@ from nbkit.data.manifest import list_manifests, load_manifest
 LEVELS = {
     "flair": {"embedded": "ms_phantom", "open": "open_ms"},
     "ageing": {"embedded": "ageing_phantom", "open": "ixi_ageing"},
+    "myelin": {"embedded": "myelin_phantom", "open": "myelin_open_ms"},
+    "myelin_null": {"embedded": "myelin_phantom_null", "open": "myelin_open_ms_null"},
+    "pet": {"embedded": "pet_phantom", "open": "pet_ixi"},
 }
-NAMES = ("ms_phantom", "open_ms", "ageing_phantom", "ixi_ageing")
+NAMES = (
+    "ms_phantom", "open_ms", "ageing_phantom", "ixi_ageing", "myelin_phantom", "myelin_open_ms", "pet_phantom",
+    "pet_ixi",
+)
+NULLS = ("myelin_phantom_null", "myelin_open_ms_null")
+"""Null experiments: the people and the first scans of a simulated cohort, without change at the second."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +48,8 @@ def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int 
     Parameters
     ----------
     name_or_path : str or path
-        One of :data:`NAMES`, a ``.csv`` (:func:`nbkit.data.tables.read_scan_table` says which columns), or a BIDS
-        folder (:func:`nbkit.cohorts.own_bids.build`).
+        One of :data:`NAMES` or :data:`NULLS`, a ``.csv`` (:func:`nbkit.data.tables.read_scan_table` says which
+        columns), or a BIDS folder (:func:`nbkit.cohorts.own_bids.build`).
     profile : {"smoke", "laptop", "paper"}
         Grid size and, for phantoms, the number of subjects.
     seed : int
@@ -60,21 +71,44 @@ def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int 
         return ageing_phantom.build(profile, seed=seed, n_jobs=n_jobs)
     if name == "ixi_ageing":
         return ixi_ageing.build(profile, seed=seed, n_jobs=n_jobs)
+    if name in ("myelin_phantom", "myelin_phantom_null"):
+        return myelin_phantom.build(profile, seed=seed, changed=name not in NULLS, n_jobs=n_jobs)
+    if name in ("myelin_open_ms", "myelin_open_ms_null"):
+        return myelin_open_ms.build(profile, seed=seed, changed=name not in NULLS, n_jobs=n_jobs)
+    if name == "pet_phantom":
+        return pet_phantom.build(profile, seed=seed, n_jobs=n_jobs)
+    if name == "pet_ixi":
+        return pet_ixi.build(profile, seed=seed, n_jobs=n_jobs)
     if name.lower().endswith(".csv"):
         return own_csv.build(name, profile)
     if Path(name).expanduser().is_dir():
         return own_bids.build(Path(name).expanduser(), profile)
-    raise _unknown(name, NAMES)
+    raise _unknown(name, (*NAMES, *NULLS))
 
 
 def cohort_name(level: str | Path, *, task: str = "flair") -> str:
-    """The cohort that a notebook's COHORT means: "embedded", "open", a cohort's own name, or the path of own scans."""
+    """The cohort that a notebook's COHORT means: "embedded", "open", a cohort's own name, or the path of own scans.
+
+    For task "myelin_null" the name of a cohort means its null experiment; own scans have none and are refused.
+    """
     levels, name = LEVELS[known(task, LEVELS, "cohort_name: task")], str(level)
     if name in levels:
         return levels[name]
-    if name in NAMES or name.lower().endswith(".csv") or Path(name).expanduser().is_dir():
+    if task == "myelin_null":
+        return _null_name(name)
+    if name in NAMES or name in NULLS or name.lower().endswith(".csv") or Path(name).expanduser().is_dir():
         return name
     raise _unknown(name, (*levels, *NAMES))
+
+
+def _null_name(name: str) -> str:
+    null = name if name in NULLS else f"{name}_null"
+    require(
+        null in NULLS, "COHORT", expected=f"embedded, open, or one of {', '.join(NULLS)} for a null experiment",
+        found=repr(name), remedy="A null experiment needs a simulated cohort, in which it is known that nothing "
+        "changed: own scans cannot show it. Leave it out, or run it with COHORT=embedded.",
+    )
+    return null
 
 
 def cohort_for(
@@ -82,9 +116,12 @@ def cohort_for(
 ) -> Cohort:
     """Open the cohort that COHORT means for a task; see :func:`cohort_name` and :func:`open_cohort`.
 
-    Own scans come as they are, for "ageing" preprocessed (:func:`nbkit.cohorts.own_ageing.on_template`).
+    Own scans come as they are, for "ageing" preprocessed (:func:`nbkit.cohorts.own_ageing.on_template`); of a folder
+    for "pet" come the FDG scans, as ratios in MNI space (:func:`nbkit.cohorts.own_pet.build`).
     """
     name = cohort_name(level, task=task)
+    if task == "pet" and name not in NAMES and Path(name).expanduser().is_dir():
+        return own_pet.build(name, profile)
     cohort = open_cohort(name, profile=profile, seed=seed, n_jobs=n_jobs)
     if task == "ageing" and name not in NAMES:
         return own_ageing.on_template(cohort, Path(name).expanduser(), profile, n_jobs=n_jobs)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from nbkit.core.checks import check_disjoint, known, require
-from nbkit.core.protocols import Cohort
+from nbkit.core.protocols import Cohort, Subject
 from nbkit.core.seeds import numpy_generator
 
 STRATA = ("diagnosis", "sex")
@@ -37,7 +37,14 @@ class Fold:
         check_disjoint(self.train_ids, self.test_ids, where=self.name)
 
 
-def folds(cohort: Cohort, k: int, *, seed: int, by: str = "diagnosis") -> list[Fold]:
+def person_of(subject: Subject) -> str:
+    """The real person that a subject is, or is made from: covariate "person", else the subject itself."""
+    return str(subject.covariates.get("person", subject.id))
+
+
+def folds(
+    cohort: Cohort, k: int, *, seed: int, by: str = "diagnosis", group_of: Callable[[Subject], str] | None = None,
+) -> list[Fold]:
     """Cross-validation folds by subject, stratified.
 
     Subjects are shuffled within each stratum and dealt out in turn, the rarest stratum first, so that
@@ -52,13 +59,20 @@ def folds(cohort: Cohort, k: int, *, seed: int, by: str = "diagnosis") -> list[F
         Number of folds, at least 2. A cohort of fewer than 2·k subjects is split leave-one-out instead.
     seed : int
     by : {"diagnosis", "sex"}
+    group_of : callable, optional
+        ``group_of(subject)`` names what must stay together, e.g. :func:`person_of` where several subjects are made from
+        one real person. Groups are then dealt out whole, the largest first, in a random order among equals; `k`
+        counts against groups, and strata play no part. Where every group is one subject, nothing changes.
 
     Raises
     ------
     NbkitError
-        For fewer than two subjects or two folds, or an unknown stratum.
+        For fewer than two subjects (or groups) or two folds, or an unknown stratum.
     """
     known(by, STRATA, "folds: by")
+    groups = _grouped(cohort, group_of)
+    if groups:
+        return _group_folds(groups, k, seed=seed, where=f"folds: cohort {cohort.name}")
     require(k >= 2, "folds: k", expected="at least 2 folds", found=k, remedy="Ask for 2 folds or more.")
     require(
         len(cohort) >= 2, f"folds: cohort {cohort.name}", expected="at least 2 subjects", found=len(cohort),
@@ -70,6 +84,30 @@ def folds(cohort: Cohort, k: int, *, seed: int, by: str = "diagnosis") -> list[F
     for turn, subject in enumerate(_dealing_order(cohort, by, seed)):
         hands[turn % k].append(subject)
     return _named([tuple(sorted(hand)) for hand in hands], f"{k}-fold, stratified by {by}")
+
+
+def _grouped(cohort: Cohort, group_of: Callable[[Subject], str] | None) -> dict[str, list[str]]:
+    """Subject ids by group; empty when every subject is a group of its own."""
+    groups: dict[str, list[str]] = {}
+    for subject in cohort if group_of else ():
+        groups.setdefault(str(group_of(subject)), []).append(subject.id)
+    return groups if len(groups) < len(cohort) else {}
+
+
+def _group_folds(groups: dict[str, list[str]], k: int, *, seed: int, where: str) -> list[Fold]:
+    """Folds of whole groups; fewer than 2·k groups are left out one at a time."""
+    require(k >= 2, "folds: k", expected="at least 2 folds", found=k, remedy="Ask for 2 folds or more.")
+    require(
+        len(groups) >= 2, where, expected="at least 2 groups", found=", ".join(groups),
+        remedy="One real person cannot be split: add more people.",
+    )
+    if len(groups) < 2 * k:
+        return _named([tuple(sorted(groups[name])) for name in sorted(groups)], "leave-one-group-out")
+    shuffled = [str(g) for g in numpy_generator(seed, "folds", "groups").permutation(sorted(groups))]
+    hands: list[list[str]] = [[] for _ in range(k)]
+    for name in sorted(shuffled, key=lambda g: -len(groups[g])):
+        min(hands, key=len).extend(groups[name])
+    return _named([tuple(sorted(hand)) for hand in hands], f"{k}-fold, whole groups")
 
 
 def _dealing_order(cohort: Cohort, by: str, seed: int) -> list[str]:

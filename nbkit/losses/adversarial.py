@@ -22,9 +22,29 @@ def lsgan_generator(fake: torch.Tensor) -> torch.Tensor:
     return _per_subject((fake - 1) ** 2) / 2
 
 
-def bce_discriminator(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """−ln σ(real) − ln(1 − σ(fake)) (Goodfellow et al. 2014, Eq. 1); scores (B, ...) -> (B,)."""
-    return _per_subject(F.softplus(-real)) + _per_subject(F.softplus(fake))
+def bce_discriminator(
+    real: torch.Tensor, fake: torch.Tensor, *, labels: tuple[torch.Tensor, torch.Tensor] | None = None
+) -> torch.Tensor:
+    """−ln σ(real) − ln(1 − σ(fake)) (Goodfellow et al. 2014, Eq. 1); scores (B, ...) -> (B,).
+
+    With `labels` (of real and of fake, in [0, 1], of the scores' shapes): the cross-entropy to those instead of to 1
+    and 0, see :func:`smooth_labels`.
+    """
+    if labels is None:
+        return _per_subject(F.softplus(-real)) + _per_subject(F.softplus(fake))
+    pairs = zip((real, fake), labels)
+    return sum(_per_subject(y * F.softplus(-s.float()) + (1 - y) * F.softplus(s.float())) for s, y in pairs)
+
+
+def smooth_labels(
+    real: torch.Tensor, fake: torch.Tensor, *, spread: float, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels drawn from U(1 − spread, 1) for real and U(0, spread) for fake scores, on their devices.
+
+    Salimans et al. 2016 smooth real labels only; Wei thesis 4.3.1 both, with a spread of 0.1.
+    """
+    high, low = (torch.rand(scores.shape, generator=generator).to(scores.device) for scores in (real, fake))
+    return 1 - spread * high, spread * low
 
 
 def bce_generator(fake: torch.Tensor) -> torch.Tensor:

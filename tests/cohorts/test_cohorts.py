@@ -25,6 +25,31 @@ def test_ageing_has_cohorts_of_its_own(level, name):
     assert name in cohorts.NAMES
 
 
+@pytest.mark.parametrize(
+    ("level", "task", "name"),
+    [("embedded", "myelin", "myelin_phantom"), ("open", "myelin", "myelin_open_ms"),
+     ("embedded", "myelin_null", "myelin_phantom_null"), ("open", "myelin_null", "myelin_open_ms_null"),
+     ("myelin_open_ms", "myelin_null", "myelin_open_ms_null"),
+     ("myelin_open_ms_null", "myelin", "myelin_open_ms_null")],
+)
+def test_myelin_has_cohorts_with_and_without_change(level, task, name):
+    assert cohorts.cohort_name(level, task=task) == name
+
+
+@pytest.mark.parametrize("name", ["myelin_phantom", "myelin_open_ms"])
+def test_a_null_experiment_is_its_cohort_without_change(name, monkeypatch):
+    monkeypatch.setattr(
+        getattr(cohorts, name), "build", lambda profile, *, seed, changed, n_jobs: (profile, seed, changed, n_jobs))
+    assert cohorts.open_cohort(name, profile="smoke", seed=3, n_jobs=2) == ("smoke", 3, True, 2)
+    assert cohorts.cohort_for(name, task="myelin_null", profile="smoke") == ("smoke", 7, False, 1)
+
+
+@pytest.mark.parametrize("given", ["my/scans.csv", "ms_phantom", "."])
+def test_what_is_not_simulated_for_it_has_no_null_experiment(given):
+    with pytest.raises(NbkitError, match="A null experiment needs a simulated cohort"):
+        cohorts.cohort_for(given, task="myelin_null")
+
+
 @pytest.mark.parametrize("name", ["ageing_phantom", "ixi_ageing", "ms_phantom"])
 def test_a_simulated_cohort_is_handed_profile_seed_and_jobs(name, monkeypatch):
     monkeypatch.setattr(getattr(cohorts, name), "build", lambda profile, *, seed, n_jobs: (profile, seed, n_jobs))

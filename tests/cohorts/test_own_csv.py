@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nbkit.cohorts import own_csv
+from nbkit.cohorts import cohort_for, own_csv
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.data import nifti
@@ -103,3 +103,59 @@ def test_a_session_of_masks_only_and_an_unknown_profile_are_refused(scans):
 def test_sex_codes_pass_through(scans):
     path = table(scans, "s1,m00,35,2,MS,T1w,img/t1.nii.gz")
     assert own_csv.build(path, "paper", sex_codes={"2": "F"}).subject("s1").sex == "F"
+
+
+MYELIN = ("T1w", "MTR", "FA", "RD", "AD", "DVR", "mask:brain", "mask:lesions", "mask:nawm", "mask:wm", "mask:csf")
+
+
+def myelin_table(folder, edss=("3.5", "3.5"), load=("12.25", "")):
+    """A patient at two time points and a control at one, every contrast and mask a file, scores in further columns."""
+    draw, rows = torch.Generator().manual_seed(1), []
+    visits = (("p1", "t0", 31.0, "MS"), ("p1", "t1", 31.2, "MS"), ("c1", "t0", 29.5, "HC"))
+    for person, session, age, diagnosis in visits:
+        first = session == "t0" and diagnosis == "MS"
+        scores = f"{edss[not first]},{load[not first]}" if diagnosis == "MS" else ","
+        for contrast in MYELIN:
+            path = f"img/{person}_{session}_{contrast.replace(':', '_')}.nii.gz"
+            data = torch.rand(8, 8, 4, generator=draw)
+            if contrast.startswith("mask:"):
+                nifti.save_labels(folder / path, Volume((data > 0.4) & (contrast != "mask:lesions" or first), AFFINE))
+            else:
+                nifti.save_image(folder / path, Volume(data, AFFINE))
+            rows.append(f"{person},{session},{age},F,{diagnosis},{contrast},{path},{scores}")
+    (folder / "pet.csv").write_text("\n".join([f"{HEADER},edss,t2_load_ml", *rows]) + "\n")
+    return folder / "pet.csv"
+
+
+def test_a_table_can_carry_the_myelin_task(tmp_path):
+    cohort = cohort_for(myelin_table(tmp_path), task="myelin", profile="paper")
+    patient, control = cohort.subject("p1"), cohort.subject("c1")
+    assert [(s.session, s.age) for s in patient.scans] == [("t0", 31.0), ("t1", 31.2)]
+    assert [s.session for s in control.scans] == ["t0"]
+    for scan in (*patient.scans, *control.scans):
+        assert tuple(scan.images) == MYELIN[:6] and tuple(scan.masks) == tuple(m[5:] for m in MYELIN[6:])
+        assert scan.mask("lesions").data.dtype == torch.bool
+        scan.image("DVR").check_grid(scan.mask("nawm"), "test")
+    assert not control.baseline.mask("lesions").data.any() and patient.baseline.mask("lesions").data.any()
+    wanted = {"edss": 3.5, "t2_load_ml": 12.25, "age": 31.0}
+    assert {name: patient.covariates[name] for name in wanted} == wanted
+    assert control.covariates["edss"] is None and control.covariates["age"] == 29.5
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [({"edss": ("three", "3")}, r"edss: points from 0 to 10.*row 2 edss 'three'"),
+     ({"edss": ("35", "35")}, r"row 2 edss '35'"), ({"load": ("-1", "")}, r"row 2 t2_load_ml '-1'")],
+)
+def test_scores_that_cannot_be_are_refused_by_row(tmp_path, scores, message):
+    with pytest.raises(NbkitError, match=message):
+        own_csv.build(myelin_table(tmp_path, **scores), "paper")
+
+
+def test_two_scores_in_one_session_are_refused(tmp_path):
+    path = myelin_table(tmp_path)
+    lines = path.read_text().splitlines()
+    lines[1] = lines[1].replace(",3.5,", ",4.0,")
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(NbkitError, match="one edss per session"):
+        own_csv.build(path, "paper")

@@ -88,3 +88,39 @@ def test_subject_hash_depends_on_the_set_only():
     assert splits.subject_hash(["a", "b"]) == splits.subject_hash(["b", "a"])
     assert splits.subject_hash(["a", "b"]) != splits.subject_hash(["ab"])
     assert len(splits.subject_hash(["a"])) == 12
+
+
+# groups
+
+
+def relatives(people: int, each: int) -> Cohort:
+    """Subjects made from real people: `each` of every one, of alternating diagnoses."""
+    subjects = [
+        Subject(f"v{p}-{k}", "F", ("CN", "AD")[k % 2], (), {"person": f"p{p}"})
+        for p in range(people) for k in range(each)
+    ]
+    return Cohort("relatives", tuple(subjects), "open")
+
+
+@given(people=st.integers(2, 12), each=st.integers(2, 4), k=st.integers(2, 4), seed=st.integers(0, 99))
+def test_relatives_stay_on_one_side(people, each, k, seed):
+    cohort = relatives(people, each)
+    split = splits.folds(cohort, k, seed=seed, group_of=splits.person_of)
+    assert sorted(i for f in split for i in f.test_ids) == sorted(cohort.ids)
+    for fold in split:
+        sides = [{cohort.subject(i).covariates["person"] for i in ids} for ids in (fold.train_ids, fold.test_ids)]
+        assert sides[0].isdisjoint(sides[1])
+        assert sorted((*fold.train_ids, *fold.test_ids)) == sorted(cohort.ids)
+    counts = [len(f.test_ids) for f in split]
+    assert max(counts) - min(counts) <= each
+    assert {f.kind for f in split} == {"leave-one-group-out" if people < 2 * k else f"{k}-fold, whole groups"}
+
+
+def test_subjects_without_relatives_are_split_as_ever():
+    alone = Cohort("alone", tuple(Subject(f"s{i}", "F", "CN", ()) for i in range(9)), "open")
+    assert splits.folds(alone, 3, seed=1, group_of=splits.person_of) == splits.folds(alone, 3, seed=1)
+
+
+def test_one_real_person_cannot_be_split():
+    with pytest.raises(NbkitError, match="at least 2 groups, found p0"):
+        splits.folds(relatives(1, 5), 2, seed=0, group_of=splits.person_of)

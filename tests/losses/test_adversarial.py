@@ -10,7 +10,7 @@ from scipy.special import log_expit
 
 from nbkit.core.checks import NbkitError
 from nbkit.losses.adversarial import (
-    bce_discriminator, bce_generator, lsgan_discriminator, lsgan_generator, r1_penalty,
+    bce_discriminator, bce_generator, lsgan_discriminator, lsgan_generator, r1_penalty, smooth_labels,
 )
 
 RNG = np.random.default_rng(3)
@@ -79,3 +79,21 @@ def test_penalty_wants_images_with_a_gradient():
     images = torch.randn(1, 1, 3, 3, 3)
     with pytest.raises(NbkitError, match="r1_penalty: images.*requires_grad_"):
         r1_penalty(images.sum(), images)
+
+
+def test_cross_entropy_to_soft_labels_agrees_with_torch():
+    labels = smooth_labels(REAL, FAKE, spread=0.1, generator=torch.Generator().manual_seed(1))
+    parts = [F.binary_cross_entropy_with_logits(s, y, reduction="none") for s, y in zip((REAL, FAKE), labels)]
+    expected = sum(part.flatten(1).mean(1) for part in parts)
+    torch.testing.assert_close(bce_discriminator(REAL, FAKE, labels=labels), expected)
+    hard = (torch.ones_like(REAL), torch.zeros_like(FAKE))
+    torch.testing.assert_close(bce_discriminator(REAL, FAKE, labels=hard), bce_discriminator(REAL, FAKE))
+
+
+def test_soft_labels_fill_their_ranges_and_repeat():
+    many = torch.zeros(1000, 2)
+    high, low = smooth_labels(many, many, spread=0.1, generator=torch.Generator().manual_seed(2))
+    assert 0.9 <= high.min() < 0.905 and 0.995 < high.max() <= 1
+    assert 0 <= low.min() < 0.005 and 0.095 < low.max() <= 0.1
+    again = smooth_labels(many, many, spread=0.1, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(high, again[0]) and torch.equal(low, again[1]) and not torch.equal(1 - high, low)

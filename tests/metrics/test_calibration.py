@@ -59,7 +59,8 @@ def test_conformal_intervals_keep_their_level_whatever_the_law(level):
 def test_the_conformal_factor_by_hand():
     """Four scores 1, 2, 3, 4: ⌈5 · .5⌉ = the third, and the largest where four are too few."""
     half = stats.t.ppf(0.75, 8) * np.sqrt(1 + 1 / 9)
-    four = {"subject": [*"abcd"], "true": half * np.array([3.0, -1, 4, -2]), "mean": [0.0] * 4, "sd": [1.0] * 4, "count": [9] * 4}
+    true = half * np.array([3.0, -1, 4, -2])
+    four = {"subject": [*"abcd"], "true": true, "mean": [0.0] * 4, "sd": [1.0] * 4, "count": [9] * 4}
     assert conformal_factor(four, level=0.5) == pytest.approx(3)
     ratio = stats.t.ppf(0.975, 8) / stats.t.ppf(0.75, 8)
     assert conformal_factor(four, level=0.95) == pytest.approx(4 / ratio)

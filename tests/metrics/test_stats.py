@@ -51,7 +51,8 @@ def test_two_groups_by_hand():
 @pytest.mark.parametrize(
     "act",
     [
-        lambda: summarise([math.nan]), lambda: two_sample_p([1.0, math.nan], [0.0, 2.0]), lambda: summarise([1.0, math.inf]), lambda: bland_altman([1.0], [2.0]),
+        lambda: summarise([math.nan]), lambda: two_sample_p([1.0, math.nan], [0.0, 2.0]),
+        lambda: summarise([1.0, math.inf]), lambda: bland_altman([1.0], [2.0]),
         lambda: bland_altman([1.0, 2.0], [1.0]), lambda: bland_altman([1.0, math.nan], [1.0, 2.0]),
     ],
 )

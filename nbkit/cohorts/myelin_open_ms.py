@@ -1,0 +1,186 @@
+"""myelin_open_ms: real anatomies (IXI, DLMUSE labels) and real lesion shapes (Lesjak 2017), simulated contrasts."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbkit.core.checks import check_keys, known, require
+from nbkit.core.config import PROFILES, digest
+from nbkit.core.files import Cache
+from nbkit.core.protocols import Cohort
+from nbkit.core.seeds import numpy_generator
+from nbkit.core.source import module_digest
+from nbkit.data.manifest import Manifest, load_manifest
+from nbkit.phantom.myelin import Head
+from nbkit.phantom.myelin_people import Person, myelin_parameters, roster
+from nbkit.phantom.myelin_records import NULL, Study, make_people
+from nbkit.phantom.parameters import Parameters
+from nbkit.phantom.real_heads import real_head
+
+NAME = "myelin_open_ms"
+ANATOMY = "ixi_ageing"
+"""The manifest that the anatomies come from; that of this cohort lists the lesion masks."""
+KIND = "real anatomy and lesion shapes, simulated contrasts"
+_LESIONS, _LABELS = "mask:lesions", "labels"
+_PEOPLE = "sample_datasets/demo_dataset_IXI/participants/participants.csv"
+_ATLAS = "resources/lists/MUSE/MUSE_listROIs.csv"
+_SUMS = 300
+"""From this index on the atlas lists sums of regions."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The verified files of one person: DLMUSE labels, and for patients a lesion mask, with their published hashes."""
+
+    labels: Path
+    lesions: Path | None
+    hashes: tuple[str, ...]
+
+
+def build(
+    profile: str, *, seed: int, changed: bool = True, n_jobs: int = 1, cache: Cache | None = None,
+    progress: bool = True, manifest: Manifest | None = None, anatomy: Manifest | None = None,
+) -> Cohort:
+    """The myelin cohort on real heads: everything but anatomy and lesion shapes is simulated as in `myelin_phantom`.
+
+    Anatomies are tissue maps of healthy adults of the same sex (aged 50-74: older than the simulated people are said
+    to be), from their DLMUSE labels of 2 mm. A lesion mask of a real patient is brought affinely to the box of the
+    brain, moved up to some mm to where most of it lies in white matter, and restricted to white matter.
+
+    Parameters
+    ----------
+    profile : {"smoke", "laptop", "paper"}
+    seed : int
+        Which anatomy meets which lesions, and all that is simulated.
+    changed : bool
+        False makes the null experiment.
+    n_jobs : int
+        Subjects made at a time (threads).
+    cache : Cache, optional
+    progress : bool
+    manifest, anatomy : Manifest, optional
+        Other lists of files in the same roles: lesion masks; labels with ages and sexes.
+
+    Returns
+    -------
+    Cohort
+        As :func:`nbkit.cohorts.myelin_phantom.build`, access "open".
+
+    Raises
+    ------
+    NbkitError
+        For files that are missing or wrong, with the command that fetches them.
+    """
+    known(profile, PROFILES, f"{NAME}: profile")
+    manifest, anatomy = manifest or load_manifest(NAME), anatomy or load_manifest(ANATOMY)
+    parameters = myelin_parameters()
+    people = [dataclasses.replace(p, load_ml=0.0, lesions=0) for p in roster(profile, seed=seed, parameters=parameters)]
+    sources = find_sources(people, manifest, anatomy, seed=seed)
+    codes = tissue_codes(_needed(anatomy, [_ATLAS])[_ATLAS], parameters)
+    study = Study(NAME, profile, seed, changed, module_digest(__name__))
+    spacing = float(study.grid.target(parameters)[1][0, 0])
+
+    def head(person: Person) -> Head:
+        files = sources[person.id]
+        return real_head(files.labels, files.lesions, codes=codes, spacing=spacing, parameters=parameters)
+
+    subjects, truth, hashes = make_people(
+        study, people, head, depends=lambda p: sources[p.id].hashes, cache=cache or Cache(), n_jobs=n_jobs,
+        progress=progress,
+    )
+    provenance = {"data_hash": digest(hashes), **_credits(manifest, anatomy), **study.facts()}
+    return Cohort(manifest.name if changed else manifest.name + NULL, subjects, manifest.access, provenance, truth)
+
+
+def find_sources(
+    people: Sequence[Person], manifest: Manifest, anatomy: Manifest, *, seed: int
+) -> dict[str, Sources]:
+    """By person: the labels of somebody of the same sex, and for patients a lesion mask; nobody's twice.
+
+    Raises
+    ------
+    NbkitError
+        If there are too few people of a sex or too few masks, or chosen files are not here.
+    """
+    rng = numpy_generator(seed, NAME, "sources")
+    roles, sexes = anatomy.subjects(), _sexes(_needed(anatomy, [_PEOPLE])[_PEOPLE])
+    check_keys(roles, sexes, f"{_PEOPLE}: MRID")
+    heads = {sex: [str(n) for n in rng.permutation([i for i in roles if sexes[i] == sex])] for sex in ("F", "M")}
+    masks = [paths[_LESIONS] for paths in manifest.subjects().values() if manifest.find(paths[_LESIONS])]
+    masks = [str(path) for path in rng.permutation(masks)]
+    patients = sum(p.diagnosis == "MS" for p in people)
+    _enough(len(masks), patients, manifest, "lesion masks")
+    chosen = {}
+    for person in people:
+        _enough(len(heads[person.sex]), 1, anatomy, f"more people of sex {person.sex}")
+        path = roles[heads[person.sex].pop()][_LABELS]
+        mask = masks.pop() if person.diagnosis == "MS" else None
+        hashes = [anatomy.by_path[path].digest, *([manifest.by_path[mask].digest] if mask else [])]
+        lesions = manifest.locate(mask) if mask else None
+        chosen[person.id] = Sources(_needed(anatomy, [path])[path], lesions, tuple(hashes))
+    return chosen
+
+
+def _enough(count: int, wanted: int, manifest: Manifest, what: str) -> None:
+    require(
+        count >= wanted, manifest.name, expected=f"at least {wanted} {what}", found=f"{count} here",
+        remedy=_fetch(manifest),
+    )
+
+
+def _fetch(manifest: Manifest) -> str:
+    return (
+        f"Run `make data COHORT={manifest.name}` (`nbkit data fetch {manifest.name}`), or set NBKIT_MIRROR to a "
+        f"folder that holds {manifest.folder}/."
+    )
+
+
+def _needed(manifest: Manifest, paths: Collection[str]) -> dict[str, Path]:
+    """Verified files by relative path; all of them or none."""
+    found = {path: manifest.locate(path) for path in paths}
+    absent = [path for path, file in found.items() if file is None]
+    require(
+        not absent, f"{NAME}: {manifest.name}", expected="all files that its people need",
+        found=f"missing: {', '.join(absent)}", remedy=_fetch(manifest),
+    )
+    return found
+
+
+def _sexes(path: Path) -> dict[str, str]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    check_keys(("MRID", "Sex"), rows[0] if rows else (), f"{path.name}: column")
+    return {row["MRID"]: row["Sex"] for row in rows}
+
+
+def tissue_codes(table: Path, parameters: Parameters) -> dict[str, list[int]]:
+    """MUSE codes of "gm", "wm", "csf" (ventricles included) and "ventricles".
+
+    Raises
+    ------
+    NbkitError
+        If a region of the parameters is not in the table.
+    """
+    with table.open(encoding="utf-8", newline="") as stream:
+        codes = {int(row["Index"]): row["Name"] for row in csv.DictReader(stream) if int(row["Index"]) < _SUMS}
+    plain = {code: name[:-2] if name[-2:] in ("_L", "_R") else name for code, name in codes.items()}
+    named = {kind: parameters[f"muse.{kind}"] for kind in ("wm", "ventricles", "csf")}
+    for names in named.values():
+        check_keys(names, set(plain.values()), f"{table.name}: region")
+    found = {kind: [code for code, name in plain.items() if name in names] for kind, names in named.items()}
+    found["wm"] += parameters["muse.wm_codes"]
+    found["csf"] += found["ventricles"] + parameters["muse.csf_codes"]
+    return {"gm": sorted(set(plain) - set(found["wm"]) - set(found["csf"]) - {0}), **found}
+
+
+def _credits(manifest: Manifest, anatomy: Manifest) -> dict[str, object]:
+    return {
+        "kind": KIND, "source": f"{manifest.repository} at commit {manifest.commit}; {anatomy.repository} at commit "
+        f"{anatomy.commit}", "licence": f"lesion masks {manifest.licence}; anatomies {anatomy.licence}",
+        "attribution": f"{manifest.attribution}. {anatomy.attribution}",
+        "citation": [*manifest.citation, *anatomy.citation],
+    }

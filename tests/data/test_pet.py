@@ -1,0 +1,144 @@
+"""A reader of people's own FDG scans: which file counts, what is a ratio, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nbkit.core.checks import NbkitError
+from nbkit.core.volume import Volume
+from nbkit.data import nifti
+from nbkit.data.pet import ratio_on, read_pet, uptake_ratio
+from nbkit.geometry.affine import apply_affine
+from nbkit.phantom.acquisition import rigid
+from nbkit.phantom.fdg import mean_control
+from tests.data.trees import table
+
+SHAPE, AFFINE = (8, 9, 7), np.diag([-2.0, 2.0, 2.0, 1.0])
+PEOPLE = [
+    {"participant_id": "sub-01", "sex": "F", "age": 71.0, "diagnosis": "CN"},
+    {"participant_id": "sub-02", "sex": "M", "age": 78.5, "diagnosis": "AD"},
+]
+MNI = "space-MNI152NLin2009cSym"
+
+
+def image(seed: int = 0, unit: float = 1000.0) -> Volume:
+    """Bq/mL in which the first four slabs along the file's x are twice as bright."""
+    noise = np.random.default_rng(seed).uniform(0.9, 1.1, SHAPE)
+    noise[:4] *= 2
+    return Volume(torch.from_numpy(unit * noise).float(), AFFINE)
+
+
+def put(root: Path, subject: str, name: str, *, folder: str = "pet", seed: int = 0) -> Path:
+    """Write a scan under `root`, ``sub-01`` → ``sub-01/ses-M000/pet/sub-01_ses-M000_<name>_pet.nii.gz``."""
+    path = root / subject / "ses-M000" / folder / f"{subject}_ses-M000_{name}_pet.nii.gz"
+    return nifti.save_image(path, image(seed))
+
+
+def mask_beside(scan: Path, region: str = "cerebellum", *, empty: bool = False) -> Path:
+    inside = torch.zeros(1, *SHAPE, dtype=torch.uint8)
+    inside[:, :4] = 0 if empty else 1
+    name = scan.name.replace("_pet.nii.gz", f"_label-{region}_mask.nii.gz")
+    return nifti.save_labels(scan.with_name(name), Volume(inside, AFFINE))
+
+
+@pytest.fixture
+def root(tmp_path):
+    table(tmp_path / "participants.tsv", PEOPLE)
+    return tmp_path
+
+
+def test_a_ratio_is_over_the_mean_of_the_mask(root):
+    scan = put(root, "sub-01", "trc-18FFDG")
+    mask_beside(scan)
+    (found,) = read_pet(root)
+    assert (found.subject, found.session, found.region) == ("01", "M000", "cerebellum")
+    assert (found.visit.age, found.visit.sex, found.visit.diagnosis) == (71.0, "F", "CN")
+    ratio = uptake_ratio(found)
+    assert float(ratio.data[0, -4:].mean()) == pytest.approx(1.0, abs=1e-5), "x is turned to run to the right"
+    assert float(ratio.data[0, :4].mean()) == pytest.approx(0.5, abs=0.02)
+    assert "over the mean of the cerebellum" in ratio.history
+
+
+def test_what_clinica_wrote_is_a_ratio_by_its_name(tmp_path):
+    table(tmp_path / "participants.tsv", PEOPLE)
+    caps = tmp_path / "subjects"
+    put(caps, "sub-01", f"trc-18FFDG_{MNI}_desc-Crop_res-1x1x1_suvr-cerebellumPons2", folder="pet_linear")
+    put(caps, "sub-01", "trc-18FAV45_space-Ixi549Space_suvr-pons", folder="pet_linear")
+    (found,) = read_pet(tmp_path)
+    assert found.region == "cerebellumPons2" and found.standard and found.mask is None
+    np.testing.assert_allclose(uptake_ratio(found).numpy(), image().numpy()[::-1])
+
+
+def test_the_sidecar_can_say_it_too(root):
+    scan = put(root, "sub-02", "trc-18FFDG")
+    scan.with_name(scan.name.replace(".nii.gz", ".json")).write_text(json.dumps({"Units": "SUVR"}))
+    (found,) = read_pet(root)
+    assert found.region == "not named" and not found.standard
+
+
+def test_one_mask_serves_all_scans_in_mni_space_only(root):
+    nifti.save_labels(root / "reference_mask.nii.gz", image().with_data(image().data > 1500))
+    put(root, "sub-01", f"trc-18FFDG_{MNI}")
+    assert read_pet(root)[0].mask.name == "reference_mask.nii.gz"
+    put(root, "sub-02", "trc-18FFDG")
+    with pytest.raises(NbkitError, match=r"1 refused: 02/M000: sub-02_ses-M000_trc-18FFDG_pet.*neither"):
+        read_pet(root)
+
+
+def test_the_ratio_is_taken_before_the_raw_image_of_the_same_visit(root):
+    put(root, "sub-01", "trc-18FFDG")
+    put(root, "sub-01", f"trc-18FFDG_{MNI}_suvr-pons")
+    assert [f.region for f in read_pet(root)] == ["pons"]
+
+
+def test_everything_that_is_refused_is_in_one_message(root):
+    table(root / "participants.tsv", [PEOPLE[0], {**PEOPLE[1], "sex": "2"}, {
+        "participant_id": "sub-03", "sex": "F", "age": 66, "diagnosis": "SMC"}])
+    put(root, "sub-01", "trc-18FFDG_run-1_suvr-pons")
+    put(root, "sub-01", "trc-18FFDG_run-2_suvr-pons")
+    put(root, "sub-02", "trc-18FFDG_suvr-pons")
+    put(root, "sub-03", "trc-18FFDG_suvr-pons")
+    with pytest.raises(NbkitError, match="3 refused") as caught:
+        read_pet(root)
+    told = str(caught.value)
+    assert "run-1_suvr-pons_pet.nii.gz and sub-01" in told and "sex '2'" in told and "found SMC" in told
+    assert str(root) not in told
+
+
+@pytest.mark.parametrize("trouble", ["empty", "grid", "cold"])
+def test_a_mask_that_cannot_be_used_is_refused_by_file(root, trouble):
+    scan = put(root, "sub-01", "trc-18FFDG")
+    mask = mask_beside(scan, empty=trouble == "empty")
+    if trouble == "grid":
+        nifti.save_labels(mask, Volume(torch.ones(1, 3, 3, 3, dtype=torch.uint8), AFFINE))
+    if trouble == "cold":
+        nifti.save_image(scan, image().with_data(image().data - 3e3))
+    words = {"empty": "an empty mask", "grid": "the same shape", "cold": "a mean of -"}
+    with pytest.raises(NbkitError, match=f"01/M000: sub-01_ses-M000_trc-18FFDG_pet.nii.gz.*{words[trouble]}"):
+        (found,) = read_pet(root)
+        uptake_ratio(found)
+
+
+def test_a_folder_without_fdg_is_refused(root):
+    put(root, "sub-01", "trc-18FAV45")
+    with pytest.raises(NbkitError, match="expected FDG scans"):
+        read_pet(root)
+    with pytest.raises(NbkitError, match="expected a folder"):
+        read_pet(root / "nowhere")
+
+
+def test_a_scan_elsewhere_in_the_world_is_brought_to_the_reference(root):
+    """The mean control, turned and shifted, comes back to itself."""
+    control = mean_control("smoke").image
+    moved = apply_affine(control, rigid((4.0, -3.0, 5.0), (6.0, -8.0, 5.0)), like=control)
+    path = root / "sub-01" / "ses-M000" / "pet" / "sub-01_ses-M000_trc-18FFDG_suvr-pons_pet.nii.gz"
+    nifti.save_image(path, moved)
+    (found,) = read_pet(root)
+    back, before = ratio_on(found, control).numpy(), moved.numpy()
+    likeness = [np.corrcoef(x.ravel(), control.numpy().ravel())[0, 1] for x in (before, back)]
+    assert likeness[0] < 0.9 < 0.98 < likeness[1] and back.min() >= 0
