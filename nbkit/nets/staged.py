@@ -74,9 +74,9 @@ class StagedGenerator(nn.Module):
 
     def forward(
         self, inputs: torch.Tensor, inside: torch.Tensor, *, noise: torch.Tensor | None = None,
-        window: Window | None = None, start: tuple[int, torch.Tensor | None] = (0, None),
+        window: Window | None = None, start: tuple[int, torch.Tensor | None] = (0, None), stop: int | None = None,
     ) -> torch.Tensor:
-        """The image of the last stage.
+        """The image of the last stage, or of the one before stage `stop`.
 
         Parameters
         ----------
@@ -97,7 +97,7 @@ class StagedGenerator(nn.Module):
             (1, 1, X, Y, Z) float32.
         """
         first, image = start
-        for number, net in enumerate(self.stages[first:], first):
+        for number, net in enumerate(self.stages[first:stop], first):
             x = self.stage_inputs(number, inputs, image=image, noise=noise)
             image = slide(net, x, window).float() * inside
         return image

@@ -62,10 +62,12 @@ _SIZES: Mapping[tuple[str, str], Mapping[str, Any]] = {
     },
     ("laptop", "sagan"): {"slim": 2, "levels": 3},
     ("laptop", "dnn"): {"slim": 8, "learning_rate": 6e-4},
+    ("smoke", "sagan"): {"attention_pool": 2},
+    ("smoke", "dnn"): {"slim": 16, "learning_rate": 6e-4},
 }
 """Settings of one network in one profile. Paper: chapter 4; 64³ patches of 50 % overlap are 36 in 128×160×128, times
-some 18 training subjects. Laptop: 8 maps at full resolution, as the U-Net has; a crop of 24³ can be halved three times; the
-large kernels of the dnn, without normalisation, need a smaller rate."""
+some 18 training subjects. Laptop: 8 maps at full resolution, as the U-Net has; a crop of 24³ can be halved three times;
+the large kernels of the dnn, without normalisation, need a smaller rate."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,9 @@ class Config(StageSettings):
     slim : int
         Small profiles divide all feature maps by this, those of the discriminator too.
     norm, critic_norm : {"instance", "batch", "none"}
-        Batch normalisation in the text. With one image per step generators get instance normalisation instead; with
-        crops that would not fit whole images, whose means differ. The discriminator's batch is its patches.
+        Batch normalisation in the text. With one image per step generators get instance normalisation instead. Small
+        profiles have several crops per step and keep to the text: moments of crops would not fit whole images. The
+        discriminator's batch is its patches.
     dropout : float
         Of feature maps in unet and sagan.
     attention_pool : int
@@ -141,7 +144,7 @@ class Config(StageSettings):
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
-            "slim": 4, "levels": 2, "norm": "batch", "dropout": 0.0, "patch": (8, 8, 8), "learning_rate": 6e-3,
+            "slim": 8, "levels": 2, "norm": "batch", "dropout": 0.0, "patch": (8, 8, 8), "learning_rate": 6e-3,
             "refiner_learning_rate": 3e-3, "schedule": "linear", "clip": 1.0, "epochs": 3, "crop": (16, 16, 16),
             "batch": 2, "crops_per_epoch": 6,
         },
@@ -327,9 +330,9 @@ class MyelinSynthesizer:
         """Stage `number` applied to what it sees of a scan; (1, x, y, z)."""
         count = self.reader.width
         before = example.inputs[None, count:].to(self.device) if number else None
+        inputs, inside = example.inputs[None, :count], example.mask[None, :1]
         with torch.no_grad():
-            image = self._forward(example.inputs[None, :count], example.mask[None, :1], start=(number, before))
-        return image[0].cpu()
+            return self._forward(inputs, inside, start=(number, before), stop=number + 1)[0].cpu()
 
     def _forward(self, inputs: torch.Tensor, inside: torch.Tensor, **more: Any) -> torch.Tensor:
         noise = torch.randn(inside.shape, generator=torch_generator(self.config.seed, "noise", *inside.shape[2:]))

@@ -38,7 +38,8 @@ def test_constants_come_from_the_scans_that_have_the_contrast():
 
 def test_a_missing_contrast_is_its_mean_and_told():
     s = SCANS[1]
-    channels = available_channels(s.images, NAMES, mask=s.mask("brain"), standardiser=available_standardiser(SCANS, NAMES))
+    constants = available_standardiser(SCANS, NAMES)
+    channels = available_channels(s.images, NAMES, mask=s.mask("brain"), standardiser=constants)
     assert channels.shape == (4, 3, 4, 4) and channels[0].any()
     assert not channels[1].any() and (channels[2] == 1).all() and not channels[3].any()
 

@@ -41,6 +41,7 @@ def test_starting_from_a_made_image_is_the_same_chain():
     net = chain(False, 3)
     begun = chain(False, 1)(x, inside)
     torch.testing.assert_close(net(x, inside, start=(1, begun)), net(x, inside))
+    torch.testing.assert_close(net(x, inside, stop=1), begun)
 
 
 @pytest.mark.parametrize(("network", "name"), [

@@ -70,7 +70,7 @@ def test_equals_finite_differences_through_all_stages(cohort, name, tmp_path, mo
         for sign in (1, -1):
             moved = example.inputs[None].clone()
             moved[(0, channel, *place)] += sign * step
-            losses.append(float(model.loss(moved, example)))
+            losses.append(float(model.loss(moved, example).detach()))
         slopes.append(abs(losses[0] - losses[1]) / (2 * step))
     model.example = lambda scan: example
     out = attention_saliency(model, scan)
