@@ -113,7 +113,7 @@ class Config(Settings):
     }
     volumes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"size": 16, "widths": (16, 8), "critic_widths": (8, 16)},
-        "laptop": {"size": 32, "widths": (32, 16, 8), "critic_widths": (8, 16, 32), "batch": 12, "epochs": 250},
+        "laptop": {"size": 32, "widths": (32, 16, 8), "critic_widths": (8, 16, 32), "batch": 12, "epochs": 1_000},
         "paper": {
             "size": 64, "widths": (512, 256, 128, 64), "critic_widths": (64, 128, 256, 512), "learning_rate": 2e-4,
         },

@@ -24,8 +24,8 @@ from nbkit.phantom.ms import Grid
 from nbkit.phantom.myelin import CONTRASTS, MASKS, SESSIONS, TRUTH, Head, simulate
 from nbkit.phantom.myelin_people import MONTHS, Person, draw_edss, myelin_parameters
 
-GRIDS: Mapping[str, Grid] = {"smoke": Grid((3, 3, 3)), "laptop": Grid((2, 2, 2)), "paper": Grid()}
-"""The published 1.22 mm, and blocks of 2 and 3 of its voxels."""
+GRIDS: Mapping[str, Grid] = {"smoke": Grid((4, 4, 4)), "laptop": Grid((2, 2, 2)), "paper": Grid()}
+"""The published 1.22 mm, and blocks of 2 and 4 of its voxels."""
 NULL = "_null"
 """Ending of the names of cohorts in which nothing happens between the time points."""
 

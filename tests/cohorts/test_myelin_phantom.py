@@ -118,7 +118,7 @@ def test_a_second_build_only_reads_and_a_cohort_can_travel(cohort, build, monkey
 def test_provenance_says_where_the_images_come_from(cohort):
     p = cohort.provenance
     assert "Montreal Neurological Institute" in p["attribution"] and p["parameters"] == P.digest()
-    assert p["grid"] == {"shape": [42, 53, 42], "spacing_mm": [3.66, 3.66, 3.66]}
+    assert p["grid"] == {"shape": [32, 40, 32], "spacing_mm": [4.88, 4.88, 4.88]}
     assert re.fullmatch("[0-9a-f]{12}", p["data_hash"]) and (p["profile"], p["seed"]) == ("smoke", 7)
 
 

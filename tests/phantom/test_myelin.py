@@ -103,7 +103,7 @@ def test_fa_is_that_of_the_tensor(rd, ad, fa):
 def test_published_grid_and_its_blocks():
     shape, affine = GRIDS["paper"].target(P)
     assert shape == (128, 160, 128) and np.allclose(np.diag(affine)[:3], 1.22)
-    assert GRIDS["laptop"].target(P)[0] == (64, 80, 64) and GRIDS["smoke"].target(P)[0] == (42, 53, 42)
+    assert GRIDS["laptop"].target(P)[0] == (64, 80, 64) and GRIDS["smoke"].target(P)[0] == (32, 40, 32)
 
 
 def test_two_visits_with_images_masks_and_truth_on_one_grid(patient):
@@ -114,7 +114,7 @@ def test_two_visits_with_images_masks_and_truth_on_one_grid(patient):
         brain = visit.masks["brain"].data
         for image in visit.images.values():
             assert image.data.dtype == torch.float32 and bool(torch.isfinite(image.data).all())
-            assert not image.data[~brain].any() and image.shape == (42, 53, 42)
+            assert not image.data[~brain].any() and image.shape == (32, 40, 32)
         assert 0 <= float(visit.images["FA"].data.min()) and float(visit.images["FA"].data.max()) <= 1
         assert 0 <= float(visit.truth["myelin"].data.min()) and float(visit.truth["myelin"].data.max()) <= 1
     assert facts["lesions"] == 2 and facts["load_ml"] == pytest.approx((26 + 24) * 30 * 30 / 1000, rel=1e-3)
@@ -182,7 +182,7 @@ def test_noise_is_that_of_the_published_voxel_averaged():
     still = simulate(CONTROL, head(False), grid=SMOKE, seed=7, parameters=CLEAN)[0]["t0"]
     brain = image.masks["brain"].data
     residual = (image.images["DVR"].data - still.images["DVR"].data)[brain]
-    assert float(residual.std()) == pytest.approx(P["pet.noise"] / 27**0.5, rel=0.05)
+    assert float(residual.std()) == pytest.approx(P["pet.noise"] / 64**0.5, rel=0.05)
 
 
 def test_order_and_threads_change_nothing(patient):
