@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,18 @@ import torch
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
-from nbkit.core.checks import check_keys, known, require
+from nbkit.core.checks import known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import one_thread
 from nbkit.core.files import Cache
-from nbkit.core.protocols import SEXES, Cohort, Subject
+from nbkit.core.protocols import Cohort, Subject
 from nbkit.core.seeds import numpy_generator
 from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume, bounding_box
 from nbkit.data import nifti
 from nbkit.data.lazy import Shelf
 from nbkit.data.manifest import Manifest, load_manifest
+from nbkit.data.participants import all_files, sexes_and_ages
 from nbkit.data.preprocess import Config, Prepared, Reference, place, prepare
 from nbkit.phantom import records
 from nbkit.phantom.acquisition import inhomogeneity, rician
@@ -92,8 +92,8 @@ def build(
     manifest, cache, parameters = manifest or load_manifest(NAME), cache or Cache(), load_parameters(PARAMETERS)
     plans = roster(manifest, profile, seed=seed, parameters=parameters)
     roles = manifest.subjects()
-    files = {plan.person.id: _files(manifest, roles[plan.person.id].values()) for plan in plans}
-    codes = merge_codes(_files(manifest, [_ATLAS])[_ATLAS], parameters)
+    files = {plan.person.id: all_files(manifest, roles[plan.person.id].values()) for plan in plans}
+    codes = merge_codes(all_files(manifest, [_ATLAS])[_ATLAS], parameters)
     common = {"codes": codes, "grid": grid_for(profile, ageing_parameters()), "seed": seed}
     hashes = {name: {path: manifest.by_path[path].digest for path in paths} for name, paths in files.items()}
     key = functools.partial(_key, **common, source=module_digest(__name__))
@@ -115,7 +115,7 @@ def build(
 
 def roster(manifest: Manifest, profile: str, *, seed: int, parameters: Parameters) -> tuple[Plan, ...]:
     """The people of a profile, ordered by id, with course and ages of visits drawn from seed and id alone."""
-    table = _people(_files(manifest, [_PEOPLE])[_PEOPLE], manifest.subjects())
+    table = sexes_and_ages(all_files(manifest, [_PEOPLE])[_PEOPLE], manifest.subjects())
     by_age = sorted(table, key=lambda name: (table[name][1], name))
     courses = parameters["cohort.courses"]
     plans = []
@@ -133,33 +133,6 @@ def _plan(name: str, sex: str, age: float, course: str, seed: int, parameters: P
     years = np.linspace(0, rng.uniform(*parameters[f"follow_up.{course}"]), count)
     years[1:-1] += rng.uniform(-jitter, jitter, count - 2)
     return Plan(Participant(name, sex, age, course), tuple(round(float(age + year), 2) for year in years))
-
-
-def _people(path: Path, wanted: Collection[str]) -> dict[str, tuple[str, float]]:
-    """Sex and age (years) by subject."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    check_keys(("MRID", "Age", "Sex"), rows[0] if rows else (), f"{path}: column")
-    where = f"{path}: Sex of"
-    table = {row["MRID"]: (known(row["Sex"], SEXES, f"{where} {row['MRID']}"), float(row["Age"])) for row in rows}
-    absent = sorted(set(wanted) - set(table))
-    require(
-        not absent, f"{path}", expected="age and sex of everybody", found=f"none for {', '.join(absent)}",
-        remedy="Use the published table.",
-    )
-    return {name: table[name] for name in wanted}
-
-
-def _files(manifest: Manifest, paths: Collection[str]) -> dict[str, Path]:
-    """Verified files by relative path; all of them or none."""
-    found = {path: manifest.locate(path) for path in paths}
-    absent = [path for path, file in found.items() if file is None]
-    require(
-        not absent, manifest.name, expected="all its files", found=f"missing: {', '.join(absent)}",
-        remedy=f"Run `make data COHORT=open` (`nbkit data fetch {manifest.name}`), or set NBKIT_MIRROR to a folder "
-        f"that holds {manifest.folder}/.",
-    )
-    return found
 
 
 def _names(codes: Mapping[str, Any]) -> list[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,16 @@ import numpy as np
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
-from nbkit.core.checks import check_keys, known, require
+from nbkit.core.checks import known
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.files import Cache
-from nbkit.core.protocols import SEXES, Cohort
+from nbkit.core.protocols import Cohort
 from nbkit.core.seeds import numpy_generator
 from nbkit.core.source import module_digest
 from nbkit.data import nifti
 from nbkit.data.lazy import Shelf
 from nbkit.data.manifest import Manifest, load_manifest
+from nbkit.data.participants import all_files, sexes_and_ages
 from nbkit.phantom.anatomy import ATTRIBUTION
 from nbkit.phantom.fdg import (
     GRIDS, Patient, fdg_grid, fdg_parameters, relative, roster, simulate, template_donor,
@@ -88,10 +88,10 @@ def build(
     known(profile, PROFILES, f"{NAME}: profile")
     manifest, cache, parameters = manifest or load_manifest(NAME), cache or Cache(), load_parameters(PARAMETERS)
     roles = {name: own["labels"] for name, own in manifest.subjects().items()}
-    table = _people(_files(manifest, [_PEOPLE])[_PEOPLE], roles)
+    table = sexes_and_ages(all_files(manifest, [_PEOPLE])[_PEOPLE], roles)
     donors = assign(_chosen(table, profile, parameters["cohort.smoke_donors"]), roster(profile, seed=seed), seed=seed)
-    codes = merge_codes(_files(manifest, [_ATLAS])[_ATLAS], parameters)
-    files = {donor.id: _files(manifest, [roles[donor.id]])[roles[donor.id]] for donor in donors}
+    codes = merge_codes(all_files(manifest, [_ATLAS])[_ATLAS], parameters)
+    files = {donor.id: all_files(manifest, [roles[donor.id]])[roles[donor.id]] for donor in donors}
     source, hashes = module_digest(__name__), {n: manifest.by_path[path].digest for n, path in roles.items()}
     keys = [_key(donor, hashes[donor.id], codes, profile=profile, seed=seed, source=source) for donor in donors]
     if not all(cache.holds(NAME, key) for key in keys):
@@ -141,33 +141,6 @@ def _chosen(table: Mapping[str, tuple[str, float]], profile: str, count: int) ->
     if profile == "smoke" and count < len(names):
         names = [names[round(k)] for k in np.linspace(0, len(names) - 1, count)]
     return {name: table[name] for name in names}
-
-
-def _people(path: Path, wanted: Collection[str]) -> dict[str, tuple[str, float]]:
-    """Sex and age (years) by real person."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    check_keys(("MRID", "Age", "Sex"), rows[0] if rows else (), f"{path.name}: column")
-    where = f"{path.name}: Sex of"
-    table = {row["MRID"]: (known(row["Sex"], SEXES, f"{where} {row['MRID']}"), float(row["Age"])) for row in rows}
-    absent = sorted(set(wanted) - set(table))
-    require(
-        not absent, path.name, expected="age and sex of everybody", found=f"none for {', '.join(absent)}",
-        remedy="Use the published table.",
-    )
-    return {name: table[name] for name in wanted}
-
-
-def _files(manifest: Manifest, paths: Collection[str]) -> dict[str, Path]:
-    """Verified files by relative path; all of them or none."""
-    found = {path: manifest.locate(path) for path in paths}
-    absent = [path for path, file in found.items() if file is None]
-    require(
-        not absent, manifest.name, expected="all its files", found=f"missing: {', '.join(absent)}",
-        remedy=f"Run `make data COHORT=open` (`nbkit data fetch {manifest.name}`), or set NBKIT_MIRROR to a folder "
-        f"that holds {manifest.folder}/.",
-    )
-    return found
 
 
 def _key(

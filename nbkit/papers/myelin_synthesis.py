@@ -150,7 +150,7 @@ class Config(StageSettings):
         },
         "laptop": {
             "slim": 4, "norm": "batch", "dropout": 0.0, "patch": (8, 8, 8), "learning_rate": 6e-3,
-            "refiner_learning_rate": 3e-3, "schedule": "linear", "clip": 1.0, "epochs": 18, "crop": (24, 24, 24),
+            "refiner_learning_rate": 3e-3, "schedule": "linear", "clip": 1.0, "epochs": 12, "crop": (24, 24, 24),
             "batch": 2, "crops_per_epoch": 20,
         },
     }

@@ -1,0 +1,44 @@
+"""What a manifest's cohorts read in the same way: its files, and the table of its people."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection
+from pathlib import Path
+
+from nbkit.core.checks import check_keys, known, require
+from nbkit.core.protocols import SEXES
+from nbkit.data.manifest import Manifest
+
+
+def all_files(manifest: Manifest, paths: Collection[str]) -> dict[str, Path]:
+    """Verified files by relative path; all of them or none, with the command that fetches them."""
+    found = {path: manifest.locate(path) for path in paths}
+    absent = [path for path, file in found.items() if file is None]
+    require(
+        not absent, manifest.name, expected="all its files", found=f"missing: {', '.join(absent)}",
+        remedy=f"Run `make data COHORT=open` (`nbkit data fetch {manifest.name}`), or set NBKIT_MIRROR to a folder "
+        f"that holds {manifest.folder}/.",
+    )
+    return found
+
+
+def sexes_and_ages(path: Path, wanted: Collection[str]) -> dict[str, tuple[str, float]]:
+    """Sex and age (years) by subject, from a NiChart table with the columns MRID, Age and Sex.
+
+    Raises
+    ------
+    NbkitError
+        For a missing column, an unknown sex, or somebody of `wanted` who is not in the table.
+    """
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    check_keys(("MRID", "Age", "Sex"), rows[0] if rows else (), f"{path}: column")
+    where = f"{path}: Sex of"
+    table = {row["MRID"]: (known(row["Sex"], SEXES, f"{where} {row['MRID']}"), float(row["Age"])) for row in rows}
+    absent = sorted(set(wanted) - set(table))
+    require(
+        not absent, f"{path}", expected="age and sex of everybody", found=f"none for {', '.join(absent)}",
+        remedy="Use the published table.",
+    )
+    return {name: table[name] for name in wanted}
