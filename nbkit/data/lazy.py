@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from nbkit.core.volume import Volume
 
 
 class Shelf:
-    """The volumes used last, up to `capacity` bytes; shared by the scans of a cohort.
+    """The volumes used last, up to `capacity` bytes; shared by the scans of a cohort, and by threads.
 
     A copy sent to another process arrives empty.
     """
@@ -24,13 +25,18 @@ class Shelf:
     def __init__(self, capacity: int = 512 * 2**20) -> None:
         self.capacity = capacity
         self._volumes: OrderedDict[Hashable, Volume] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, key: Hashable, load: Callable[[], Volume]) -> Volume:
         """The volume under `key`, loaded first if it is not there."""
-        volume = self._volumes.pop(key, None) or load()
-        self._volumes[key] = volume
-        while len(self._volumes) > 1 and sum(v.data.nbytes for v in self._volumes.values()) > self.capacity:
-            self._volumes.popitem(last=False)
+        with self._lock:
+            volume = self._volumes.get(key)
+        volume = volume or load()
+        with self._lock:
+            self._volumes[key] = volume
+            self._volumes.move_to_end(key)
+            while len(self._volumes) > 1 and sum(v.data.nbytes for v in self._volumes.values()) > self.capacity:
+                self._volumes.popitem(last=False)
         return volume
 
     def __len__(self) -> int:

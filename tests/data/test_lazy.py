@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -45,6 +46,21 @@ def test_the_shelf_forgets_what_was_used_longest_ago():
     assert load.calls == ["a", "bb", "ccc"]
     images["bb"]
     assert load.calls == ["a", "bb", "ccc", "bb"]
+
+
+def test_threads_share_a_shelf():
+    """Four threads that push one another's volumes out all get what they asked for."""
+    names = tuple("x" * k for k in range(1, 25))
+    shelf = lazy.Shelf(capacity=6 * 4 * 4**3)
+    images = lazy.LazyVolumes("s1", names, lambda name: Volume(torch.full((4, 4, 4), float(len(name)))), shelf=shelf)
+
+    def read(start: int) -> list[bool]:
+        asked = [names[(start + 7 * k) % len(names)] for k in range(400)]
+        return [float(images[name].data[0, 0, 0, 0]) == len(name) for name in asked]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(all(found) for found in pool.map(read, range(4)))
+    assert len(shelf) == 6
 
 
 def test_owners_on_one_shelf_do_not_mix():
