@@ -109,7 +109,7 @@ class Config(Settings):
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
             "width": 4, "blocks": 1, "critic_widths": (4, 8), "critic_features": 8, "epochs": 2, "steps_per_epoch": 6,
-            "generator_rate": 2e-3, "critic_rate": 2e-3, "beyond_years": 40.0,
+            "generator_rate": 2e-3, "critic_rate": 2e-3, "beyond_years": 40.0, "half": False,
         },
         "laptop": {
             "width": 16, "blocks": 2, "critic_widths": (16, 32, 64), "critic_features": 32, "epochs": 4,

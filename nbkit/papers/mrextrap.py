@@ -110,6 +110,7 @@ class Config(Settings):
         "smoke": {
             "widths": (8, 8), "res_blocks": 1, "groups": 4, "epochs": 4, "adversarial_from": 3, "scans_per_epoch": 4,
             "batch": 1, "learning_rate": 2e-3, "schedule": "linear", "critic_widths": (4, 8), "slices": 2,
+            "half": False,
         },
         "laptop": {
             "widths": (16, 16, 32), "res_blocks": 1, "groups": 8, "epochs": 23, "adversarial_from": 10,
