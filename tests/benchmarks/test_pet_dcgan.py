@@ -47,8 +47,8 @@ def test_three_stages_cost_no_more_than_three_times_one(capsys):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_three_stages_in_one_pass_on_a_gpu_cost_less_than_one_after_another(capsys):
-    """The published sizes."""
+def test_three_stages_in_one_pass_on_a_gpu_cost_little_more_than_one(capsys):
+    """The published sizes; what was asked for, and not yet measured on any GPU."""
     taken: dict[int, list[float]] = {1: [], 3: []}
     for _ in range(TURNS + 1):
         for count in taken:
@@ -64,4 +64,4 @@ def test_three_stages_in_one_pass_on_a_gpu_cost_less_than_one_after_another(caps
     ratio = statistics.median(taken[3][1:]) / statistics.median(taken[1][1:])
     with capsys.disabled():
         print(f"\nDCGAN at the published sizes on a GPU: three stages in one pass / one alone = {ratio:.2f}", end="")
-    assert ratio <= 3.0
+    assert ratio <= 1.2

@@ -22,31 +22,20 @@ from nbkit.phantom.anatomy import load_template
 from nbkit.phantom.longitudinal import ageing_parameters
 from nbkit.phantom.parameters import load_parameters
 from nbkit.phantom.regions import template_maps
+from tests.cohorts.muse_table import atlas_rows
 
 LAYOUT = load_manifest("ixi_ageing").layout
 PEOPLE, ATLAS = ixi_ageing._PEOPLE, ixi_ageing._ATLAS
 MIRROR = os.environ.get("NBKIT_MIRROR")
+PARAMETERS = load_parameters(ixi_ageing.PARAMETERS)
 AGES = {"IXI001": (51.25, "F"), "IXI002": (58.5, "M"), "IXI003": (64.0, "F"), "IXI004": (70.75, "M")}
-
-
-def atlas_rows():
-    """A table with one MUSE region per structure and side; whatever has no side there stays so."""
-    muse = load_parameters(ixi_ageing.PARAMETERS).section("muse")
-    names = [name for group in muse.values() for name in group]
-    single = {"CortCSF", "3rdVentricle", "4thVentricle", "CorpCall", "BrainStem"}
-    rows, code = {}, 1
-    for name in names:
-        for side in ("",) if name in single or name.startswith("CerebellarVermal") else ("_L", "_R"):
-            rows[name + side] = code
-            code += 1 + (code + 1 in (46, 69))
-    return rows
 
 
 @pytest.fixture(scope="module")
 def person():
     """T1w image and MUSE labels of the template, on voxels of 4 mm."""
     regions, tissues = template_maps(load_template(load_parameters()), ageing_parameters(), spacing=4)
-    rows, muse = atlas_rows(), load_parameters(ixi_ageing.PARAMETERS).section("muse")
+    rows, muse = atlas_rows(PARAMETERS), PARAMETERS.section("muse")
     codes = [0]
     for name in regions.names:
         structure, _, side = name.rpartition("_")
@@ -61,7 +50,7 @@ def person():
 
 def publish(folder, person, names) -> Manifest:
     rows = ["MRID,Age,Sex", *(f"{name},{AGES[name][0]},{AGES[name][1]}" for name in names)]
-    atlas = ["Index,Code,Name", *(f"{code},M,{name}" for name, code in atlas_rows().items())]
+    atlas = ["Index,Code,Name", *(f"{code},M,{name}" for name, code in atlas_rows(PARAMETERS).items())]
     tables = {PEOPLE: "\n".join(rows), ATLAS: "\n".join(atlas)}
     for path, text in tables.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +122,7 @@ def test_the_truth_is_what_the_labels_and_the_flow_show(made):
 
 
 def test_volumes_of_the_baseline_are_those_of_the_label_file(made, person):
-    rows, labels = atlas_rows(), person[1]
+    rows, labels = atlas_rows(PARAMETERS), person[1]
     for subject in made[2]:
         first = made[2].truth[subject.id].volumes[0]
         total = int((labels.data > 0).sum()) * labels.voxel_volume
@@ -199,7 +188,7 @@ def real(monkeypatch):
 
 
 def test_half_of_the_futures_are_healthy_at_every_age(real):
-    parameters = load_parameters(ixi_ageing.PARAMETERS)
+    parameters = PARAMETERS
     for seed in (1, 7):
         plans = ixi_ageing.roster(real, "laptop", seed=seed, parameters=parameters)
         courses = [plan.person.diagnosis for plan in sorted(plans, key=lambda p: (p.person.age, p.person.id))]

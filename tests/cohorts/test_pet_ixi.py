@@ -22,6 +22,7 @@ from nbkit.phantom.fdg import roster, template_donor
 from nbkit.phantom.fdg_donor import label_donor
 from nbkit.phantom.muse import merge_codes
 from nbkit.phantom.parameters import load_parameters
+from tests.cohorts.muse_table import atlas_rows
 
 LAYOUT = load_manifest("pet_ixi").layout
 PEOPLE, ATLAS = pet_ixi._PEOPLE, pet_ixi._ATLAS
@@ -31,21 +32,9 @@ FEW = tuple(p for p in roster("smoke", seed=7) if p.id.endswith(("001", "002")))
 MIRROR = os.environ.get("NBKIT_MIRROR")
 
 
-def atlas_rows() -> dict[str, int]:
-    """A table of MUSE regions with codes, two sides each but for a few."""
-    names = [name for group in PARAMETERS.section("muse").values() for name in group]
-    single = {"CortCSF", "3rdVentricle", "4thVentricle", "CorpCall", "BrainStem"}
-    rows, code = {}, 1
-    for name in names:
-        for side in ("",) if name in single or name.startswith("CerebellarVermal") else ("_L", "_R"):
-            rows[name + side] = code
-            code += 1 + (code + 1 in (46, 69))
-    return rows
-
-
 def muse_labels() -> Volume:
     """MUSE codes of the template on voxels of 4 mm: the first region of every structure stands for all of it."""
-    regions, rows, muse = template_donor(4).regions, atlas_rows(), PARAMETERS.section("muse")
+    regions, rows, muse = template_donor(4).regions, atlas_rows(PARAMETERS), PARAMETERS.section("muse")
     codes = [0]
     for name in regions.names:
         structure, _, side = name.rpartition("_")
@@ -59,7 +48,7 @@ def publish(folder) -> Manifest:
     """The files of two people, and their manifest."""
     tables = {
         PEOPLE: ["MRID,Age,Sex", *(f"{name},{age},{sex}" for name, (age, sex) in REAL.items())],
-        ATLAS: ["Index,Code,Name", *(f"{code},M,{name}" for name, code in atlas_rows().items())],
+        ATLAS: ["Index,Code,Name", *(f"{code},M,{name}" for name, code in atlas_rows(PARAMETERS).items())],
     }
     for path, lines in tables.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +132,7 @@ def test_real_people_take_turns_in_every_stage(seed):
 
 def test_every_region_of_the_atlas_has_a_structure_of_the_phantom(tmp_path):
     table = tmp_path / "MUSE_listROIs.csv"
-    table.write_text("\n".join(["Index,Code,Name", *(f"{c},M,{n}" for n, c in atlas_rows().items())]))
+    table.write_text("\n".join(["Index,Code,Name", *(f"{c},M,{n}" for n, c in atlas_rows(PARAMETERS).items())]))
     codes = merge_codes(table, PARAMETERS)
     structures = {n.rpartition("_")[0] for n in template_donor(4).regions.names}
     assert set(codes) == structures
