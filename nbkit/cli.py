@@ -19,7 +19,7 @@ import typer
 from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
-from nbkit.cohorts import CohortInfo, cohort_name, list_cohorts
+from nbkit.cohorts import CohortInfo, cohort_name, cohort_names, list_cohorts
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
@@ -27,7 +27,7 @@ from nbkit.core.files import cache_folder, write_text
 from nbkit.core.protocols import SEXES
 from nbkit.data.bids import image_files
 from nbkit.data.check import look_at_images, read_own, verdicts
-from nbkit.data.manifest import data_folder, list_manifests, load_manifest, mirror_folder
+from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest, mirror_folder
 from nbkit.runner.execute import choose_notebooks, reproduce
 from nbkit.runner.folder import results_folder
 from nbkit.runner.parameters import from_text
@@ -83,9 +83,14 @@ def data_state(cohort: str) -> str:
         return digest(_table_state(Path(name)))
     if Path(name).is_dir():
         return digest(_folder_state(Path(name)))
-    files = load_manifest(name).files
-    places = [load_manifest(name).find(f.path) for f in files]
-    return digest([(f.digest, p.stat().st_size if p else None) for f, p in zip(files, places, strict=True)])
+    places = [(f.digest, manifest.find(f.path)) for manifest in _manifests(cohort) for f in manifest.files]
+    return digest([(known_as, path.stat().st_size if path else None) for known_as, path in places])
+
+
+def _manifests(cohort: str) -> list[Manifest]:
+    """Of all cohorts that COHORT means, or of the one of that name; own scans have none."""
+    names = [cohort] if cohort in list_manifests() else cohort_names(cohort)
+    return [load_manifest(name) for name in names if name in list_manifests()]
 
 
 def _table_state(table: Path) -> list[object]:
@@ -160,25 +165,27 @@ def data_list() -> None:
 
 
 @data_app.command("fetch")
-def data_fetch(cohort: Annotated[str, typer.Argument(help="open, or the name of a cohort.")]) -> None:
+def data_fetch(cohort: Annotated[str, typer.Argument(help="open (all of them), or the name of a cohort.")]) -> None:
     """Download what is missing and verify everything."""
-    name = cohort if cohort in list_manifests() else cohort_name(cohort)
-    manifest = load_manifest(name) if name in list_manifests() else None
-    if manifest is None or not (manifest.files or manifest.access == "restricted"):
-        typer.echo(f"{Path(name).name}: nothing to download")
-        return
-    try:
-        found = manifest.fetch()
-    except NbkitError as error:
-        typer.echo(f"nbkit: {error}", err=True)
-        raise typer.Exit(1) from error
-    typer.echo(f"{name}: {len(found)} files here and verified. {manifest.attribution}")
+    manifests = _manifests(cohort)
+    if not manifests:
+        typer.echo(f"{Path(cohort).name}: nothing to download")
+    for manifest in manifests:
+        if not (manifest.files or manifest.access == "restricted"):
+            typer.echo(f"{manifest.name}: nothing to download")
+            continue
+        try:
+            found = manifest.fetch()
+        except NbkitError as error:
+            typer.echo(f"nbkit: {error}", err=True)
+            raise typer.Exit(1) from error
+        typer.echo(f"{manifest.name}: {len(found)} files here and verified. {manifest.attribution}")
 
 
 @data_app.command("verify")
 def data_verify(cohort: Annotated[str, typer.Argument(help="open, or the name of a cohort.")] = "open") -> None:
     """Check every file against its published hash; missing files are counted, wrong ones fail."""
-    rows = load_manifest(cohort_name(cohort)).verify()
+    rows = [row for manifest in _manifests(cohort) for row in manifest.verify()]
     wrong = [r for r in rows if r.state not in ("ok", "missing")]
     for r in wrong:
         typer.echo(f"{r.path}: {r.state} ({r.detail})")

@@ -11,6 +11,7 @@ from nbkit import cli
 from nbkit.claims.observe import Run
 from nbkit.claims.verdicts import judge_folder
 from nbkit.core.files import Cache
+from nbkit.data.manifest import load_manifest
 from nbkit.runner.execute import finish
 from nbkit.runner.folder import Stamp, read_stamps, write_stamp
 from tests.data import trees
@@ -201,9 +202,13 @@ def test_data_state_follows_the_files_of_a_folder(home, monkeypatch):
 def test_data_commands(nbkit, home):
     code, out, _ = nbkit("data", "list")
     assert code == 0 and "ms_phantom" in out and "0 of 30 subjects" in out and "0 of 0" not in out
-    assert nbkit("data", "fetch", "embedded")[:2] == (0, "ms_phantom: nothing to download\n")
+    phantoms = ("ms_phantom", "ageing_phantom", "myelin_phantom", "pet_phantom")
+    nothing = "".join(f"{name}: nothing to download\n" for name in phantoms)
+    assert nbkit("data", "fetch", "embedded")[:2] == (0, nothing)
+    assert nbkit("data", "fetch", str(home))[:2] == (0, f"{home.name}: nothing to download\n")
     code, out, _ = nbkit("data", "verify", "open")
-    assert code == 0 and "0 ok" in out
+    needed = sum(len(load_manifest(name).files) for name in ("open_ms", "ixi_ageing", "myelin_open_ms", "pet_ixi"))
+    assert code == 0 and f"0 ok, {needed} missing" in out
 
 
 def test_cache_shows_and_clears_finished_work_but_no_downloads(nbkit, home):

@@ -128,6 +128,12 @@ def cohort_for(
     return cohort
 
 
+def cohort_names(level: str) -> list[str]:
+    """Every cohort whose files a notebook's COHORT may read: one per task for "embedded" and "open", else the one."""
+    named = [name for levels in LEVELS.values() for each, name in levels.items() if each == level]
+    return [name for name in named if name not in NULLS] or [cohort_name(level)]
+
+
 def list_cohorts() -> list[CohortInfo]:
     """Every cohort with a manifest, and how much of it is on this machine (files are counted, not verified)."""
     return [_info(name) for name in list_manifests()]

@@ -83,12 +83,18 @@ class _Layout:
 
 def _layout(rows: Sequence[Row], width_mm: float) -> _Layout:
     columns = max(len(r.tiles) for r in rows)
-    left = max(LINE_MM * (r.label.count("\n") + 1) + 1.5 if r.label else 0.5 for r in rows)
     barred = [r for r in rows if r.bar and len(r.tiles) == columns and r.tiles[-1]]
-    right = BAR_MM if barred else 0.5
-    cell = (width_mm - left - right - GAP_MM * (columns - 1)) / columns
+    right, cell = BAR_MM if barred else 0.5, width_mm / columns
+    for _ in range(3):  # labels stand upright: how they wrap depends on the height of the rows, and that on their room
+        labels = [_row_label(r, cell * r.size_mm[1] / r.size_mm[0]) for r in rows]
+        left = max(LINE_MM * (label.count("\n") + 1) + 1.5 if label else 0.5 for label in labels)
+        cell = (width_mm - left - right - GAP_MM * (columns - 1)) / columns
     more = max((_bar_label(r, cell * r.size_mm[1] / r.size_mm[0]).count("\n") for r in barred), default=0)
     return _Layout(left, cell - more * BAR_LINE_MM / columns, columns, width_mm)
+
+
+def _row_label(row: Row, tall_mm: float) -> str:
+    return "\n".join(wrapped(line, tall_mm) for line in row.label.split("\n"))
 
 
 def _bar_label(row: Row, tall_mm: float) -> str:
@@ -193,7 +199,7 @@ def _margins(figure: Picture, row: Row, grid: _Layout, span_mm: tuple[float, flo
     bottom, tall = span_mm
     if row.label:
         at = ((grid.left - 1.0) / width, (bottom + tall / 2) / height)
-        figure.text(*at, row.label, rotation=90, ha="right", va="center", ma="center", linespacing=1.15)
+        figure.text(*at, _row_label(row, tall), rotation=90, ha="right", va="center", ma="center", linespacing=1.15)
     if row.bar:
         after = grid.x(max(i for i, t in enumerate(row.tiles) if t is not None) + 1)
         place = (after + 1.0, bottom + (1 - BAR_SHARE) / 2 * tall, 2.4, BAR_SHARE * tall)
