@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from nbkit.core.checks import known
 from nbkit.core.config import PROFILES, digest
+from nbkit.core.device import one_thread
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort
 from nbkit.core.seeds import numpy_generator
@@ -25,7 +26,7 @@ from nbkit.data.manifest import Manifest, load_manifest
 from nbkit.data.participants import all_files, sexes_and_ages
 from nbkit.phantom.anatomy import ATTRIBUTION
 from nbkit.phantom.fdg import (
-    GRIDS, Patient, fdg_grid, fdg_parameters, relative, roster, simulate, template_donor,
+    GRIDS, Patient, fdg_grid, fdg_parameters, relative, roster, simulate, template_regions,
 )
 from nbkit.phantom.fdg_donor import label_donor
 from nbkit.phantom.fdg_records import read_subject, write_scan
@@ -95,16 +96,17 @@ def build(
     source, hashes = module_digest(__name__), {n: manifest.by_path[path].digest for n, path in roles.items()}
     keys = [_key(donor, hashes[donor.id], codes, profile=profile, seed=seed, source=source) for donor in donors]
     if not all(cache.holds(NAME, key) for key in keys):
-        template_donor(_TEMPLATE_MM)  # once, before the threads ask for it together
+        template_regions(_TEMPLATE_MM)  # once, before the threads ask for it together
     make = functools.partial(_entry, codes=codes, cache=cache, profile=profile, seed=seed)
     jobs = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
         delayed(make)(donor, files[donor.id], key) for donor, key in zip(donors, keys, strict=True)
     )
     bar = tqdm(jobs, total=len(donors), desc=f"{NAME} ({profile})", unit="person", disable=not progress)
     shelf, read = Shelf(), {}
-    for donor, entry in zip(donors, bar, strict=True):
-        about = {"person": donor.id, "person_age": donor.age}
-        read |= {p.id: read_subject(entry, p, shelf=shelf, covariates=about) for p in donor.virtual}
+    with one_thread():
+        for donor, entry in zip(donors, bar, strict=True):
+            about = {"person": donor.id, "person_age": donor.age}
+            read |= {p.id: read_subject(entry, p, shelf=shelf, covariates=about) for p in donor.virtual}
     order = [person.id for person in roster(profile, seed=seed)]
     truth = {name: read[name][1] for name in order}
     provenance = _provenance(manifest, profile, seed, [hashes[donor.id] for donor in donors], truth)
@@ -162,7 +164,7 @@ def _entry(
 
 
 def _make(donor: RealPerson, file: Path, folder: Path, *, codes: Mapping[str, Any], profile: str, seed: int) -> None:
-    template = template_donor(_TEMPLATE_MM).regions
+    template = template_regions(_TEMPLATE_MM)
     head = label_donor(donor.id, donor.age, nifti.read_labels(file), codes, profile=profile, template=template)
     for person in donor.virtual:
         moved = relative(person, numpy_generator(seed, NAME, person.id, "head"))

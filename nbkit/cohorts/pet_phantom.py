@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from nbkit.core.checks import known
 from nbkit.core.config import PROFILES, digest
+from nbkit.core.device import one_thread
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort
 from nbkit.core.seeds import numpy_generator
@@ -71,7 +72,8 @@ def build(
     jobs = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(map(delayed(make), people, keys))
     bar = tqdm(jobs, total=len(people), desc=f"{NAME} ({profile})", unit="person", disable=not progress)
     shelf = Shelf()
-    read = [read_subject(entry, person, shelf=shelf) for person, entry in zip(people, bar, strict=True)]
+    with one_thread():
+        read = [read_subject(entry, person, shelf=shelf) for person, entry in zip(people, bar, strict=True)]
     truth = {subject.id: facts for subject, facts in read}
     return Cohort(NAME, tuple(s for s, _ in read), "embedded", _provenance(profile, seed, truth), truth)
 

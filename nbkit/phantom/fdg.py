@@ -24,8 +24,9 @@ from nbkit.core.volume import Volume
 from nbkit.data.pet_slices import CONTRAST, STAGES
 from nbkit.geometry.flow import Velocity
 from nbkit.geometry.warp import resample
-from nbkit.phantom.ageing import Participant, velocity_for
-from nbkit.phantom.anatomy import Anatomy, Template, draw_anatomy, load_template, place_on_grid
+from nbkit.phantom.ageing import Participant
+from nbkit.phantom.anatomy import Anatomy, draw_anatomy, load_template, place_on_grid
+from nbkit.phantom.growth import velocities_for
 from nbkit.phantom.longitudinal import Plan, ageing_parameters, draw_head, draw_state, usual_size
 from nbkit.phantom.parameters import Parameters, load_parameters
 from nbkit.phantom.pet import FWHM_PER_SD, add_noise, blur, fwhm_left, noise_left
@@ -131,13 +132,14 @@ def roster(profile: str, *, seed: int) -> tuple[Patient, ...]:
 @lru_cache(maxsize=2)
 def template_donor(spacing: int) -> Donor:
     """The template as a donor, its maps on voxels of `spacing` whole mm; seconds once per process, then kept."""
-    template, parameters = load_template(load_parameters()), fdg_parameters()
-    regions, coarse = (_template_regions(template, mm) for mm in (spacing, parameters["basis.spacing"]))
-    return Donor("template", None, regions, growth_fields(coarse))
+    coarse = template_regions(fdg_parameters()["basis.spacing"])
+    return Donor("template", None, template_regions(spacing), growth_fields(coarse))
 
 
-def _template_regions(template: Template, spacing: int) -> Regions:
-    """Regions of the template with the cerebellum's white matter as a structure of its own."""
+@lru_cache(maxsize=2)
+def template_regions(spacing: int) -> Regions:
+    """Regions of the template, with the cerebellum's white matter as a structure of its own."""
+    template = load_template(load_parameters())
     filled, tissues = fill_skull(*template_maps(template, fdg_parameters(), spacing=spacing))
     maps, (gm, wm, _) = dict(zip(filled.names, filled.maps.data, strict=True)), tissues.data
     share = wm / (gm + wm).clamp(min=1e-6)
@@ -151,7 +153,7 @@ def _template_regions(template: Template, spacing: int) -> Regions:
 def growth_fields(regions: Regions) -> dict[str, Velocity]:
     """Field of every row of the table of rates (:class:`Donor`), from regions on a coarse grid in template world.
 
-    A small change of the row's structures alone is brought about by :func:`nbkit.phantom.ageing.velocity_for`, and
+    A small change of the row's structures alone is brought about by :func:`nbkit.phantom.growth.velocities_for`, and
     its field divided by the logarithm of the change; fluid takes up the difference. Sums of the fields change several
     rows at once, larger changes only roughly: what comes out is measured in every person.
     """
@@ -160,13 +162,12 @@ def growth_fields(regions: Regions) -> dict[str, Velocity]:
     head = draw_anatomy(
         np.random.default_rng(0), load_template(load_parameters()), patient=False, parameters=parameters
     )
-    fields = {}
-    for row in (name for name in merged.names if name != FLUID):
-        step = basis["fluid_step" if row == "lateral_ventricle" else "step"]
-        change = {name: step * (name == row) for name in merged.names}
-        velocity = velocity_for(merged, change, tolerance=basis["tolerance"]) / np.log1p(step)
-        coarse = resample(regions.maps.with_data(velocity[0]), tuple(head.velocity.shape[2:]), head.affine)
-        fields[row] = Velocity(coarse.data[None])
+    steps = {row: basis["fluid_step" if row == "lateral_ventricle" else "step"] for row in merged.names if row != FLUID}
+    changes = [{name: step * (name == row) for name in merged.names} for row, step in steps.items()]
+    fields, found = {}, velocities_for(merged, changes, tolerance=basis["tolerance"])
+    for (row, step), velocity in zip(steps.items(), found, strict=True):
+        field = regions.maps.with_data(velocity[0] / np.log1p(step))
+        fields[row] = Velocity(resample(field, tuple(head.velocity.shape[2:]), head.affine).data[None])
     return fields
 
 
@@ -281,7 +282,7 @@ def mean_control(profile: str) -> FdgScan:
     """The template itself with the mean uptake of controls and no noise: what scans of others are aligned to."""
     spacing, parameters = round(GRIDS[known(profile, PROFILES, "mean_control: profile")][0]), fdg_parameters()
     shape, affine = fdg_grid(profile)
-    regions = _template_regions(load_template(load_parameters()), spacing)
+    regions = template_regions(spacing)
     levels = {name: parameters[f"level.{t}"] * normal for name, (t, normal) in parameters.section("uptake").items()}
     return FdgScan(*_scanned(resample(_channels(regions, levels), shape, affine), None), {})
 

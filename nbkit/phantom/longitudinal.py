@@ -25,10 +25,11 @@ from nbkit.geometry.flow import Velocity, expv
 from nbkit.geometry.warp import warp
 from nbkit.phantom.acquisition import Protocol, acquire, draw_acquisition
 from nbkit.phantom.ageing import (
-    Participant, Rates, Trajectory, Visit, age_factor, draw_rates, norm_change, simulate_trajectory, velocity_for,
+    Participant, Rates, Trajectory, Visit, age_factor, draw_rates, norm_change, simulate_trajectory,
 )
 from nbkit.phantom.anatomy import Anatomy, Template, draw_anatomy, volume_growth
 from nbkit.phantom.contrast import TISSUES, nominal_tissues, sensitivity, signal
+from nbkit.phantom.growth import velocity_for
 from nbkit.phantom.norms import norm_ratio
 from nbkit.phantom.parameters import MS_PARAMETERS, Parameters, load_parameters
 from nbkit.phantom.regions import AGEING_PARAMETERS, Regions, fill_skull, place, refilled

@@ -15,6 +15,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
+from nbkit.core.device import one_thread
 from nbkit.core.files import Cache, write_json
 from nbkit.core.protocols import Scan, Subject
 from nbkit.core.seeds import numpy_generator
@@ -98,7 +99,8 @@ def make_people(
     entry = partial(_entry, study, head=head, depends=depends, cache=cache)
     jobs = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(delayed(entry)(p) for p in people)
     bar = tqdm(jobs, total=len(people), desc=f"{study.name} ({study.profile})", disable=not progress)
-    folders = dict(zip((p.id for p in people), bar, strict=True))
+    with one_thread():
+        folders = dict(zip((p.id for p in people), bar, strict=True))
     facts = {name: json.loads((f / "facts.json").read_text(encoding="utf-8")) for name, f in folders.items()}
     scores, shelf = _scores(study, facts), Shelf()
     subjects = tuple(_subject(p, folders[p.id], facts[p.id], scores.get(p.id), shelf) for p in people)

@@ -1,4 +1,4 @@
-"""One notebook in one process: ``python -m nbkit.runner.child JOB.json``.
+"""One notebook in one process.
 
 The process ends with the notebook, so memory is given back; a kernel that is killed is told apart
 from a cell that fails; and when the run itself is killed, kernel and process end too.
@@ -24,9 +24,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-OUT_OF_MEMORY = "out of memory: lower BATCH or use PROFILE=smoke"
-# SIGKILL as the shell and as Python report it; 138 is what some container runtimes give
-KILLED = (137, 138, -signal.SIGKILL)
+from nbkit.runner.ending import OUT_OF_MEMORY, describe
 
 
 class Kernel(AsyncKernelManager):
@@ -55,13 +53,6 @@ class Kernel(AsyncKernelManager):
         pid = getattr(self.provisioner, "pid", None)
         if pid:
             os.killpg(pid, signal.SIGKILL)
-
-
-def describe(code: int | None) -> str:
-    """What a kernel's exit code means to a reader."""
-    if code in KILLED:
-        return OUT_OF_MEMORY
-    return f"the kernel died (exit code {code})" if code is not None else "the kernel died"
 
 
 def _stop(*_: object) -> None:
@@ -114,6 +105,3 @@ def main(job_file: str) -> None:
     # without nbkit.core: its torch would double the start-up time of every notebook
     Path(job["result"]).write_text(json.dumps(result | {"peak_bytes": peak}), encoding="utf-8")
 
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -22,7 +22,7 @@ from nbkit.core.checks import known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
 from nbkit.core.files import write_json, write_text
-from nbkit.runner.child import describe
+from nbkit.runner.ending import describe
 from nbkit.runner.folder import Stamp, is_current, is_own, locked, read_stamps, records_of, write_stamp
 from nbkit.runner.parameters import bind, check_names, declared, reads_results, source_of
 from nbkit.runner.provenance import ROOT, code_digest, collect
@@ -30,6 +30,9 @@ from nbkit.runner.report import write_report
 
 log = logging.getLogger(__name__)
 NOTEBOOKS = ROOT / "notebooks"
+# jsonschema reads a grammar of international addresses when it is imported, which takes longer than all else that a
+# child imports, and no notebook has any: it does without where the reader of that grammar is not there
+_CHILD = "import sys; sys.modules['rfc3987_syntax'] = None; from nbkit.runner.child import main; main(sys.argv[1])"
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,7 @@ def _in_child(
         "result": str(scratch / "result.json"), "parent": os.getpid(),
     }
     write_json(scratch / "job.json", job)
-    command = [sys.executable, "-m", "nbkit.runner.child", str(scratch / "job.json")]
+    command = [sys.executable, "-c", _CHILD, str(scratch / "job.json")]
     child = subprocess.Popen(command, env=_environment(scratch), pass_fds=(lock,))
     try:
         code = child.wait()

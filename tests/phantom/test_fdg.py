@@ -13,9 +13,8 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.seeds import numpy_generator
 from nbkit.geometry.warp import resample
 from nbkit.phantom import fdg
-from nbkit.phantom.anatomy import load_template, place_on_grid
+from nbkit.phantom.anatomy import place_on_grid
 from nbkit.phantom.fdg import MEASURED, REFERENCE, Patient, fdg_parameters, roster, simulate, stranger, template_donor
-from nbkit.phantom.parameters import load_parameters
 from nbkit.phantom.pet import FWHM_PER_SD
 
 P = fdg_parameters()
@@ -107,7 +106,7 @@ def test_the_cerebellum_is_parted_into_its_two_tissues(donor):
 @pytest.mark.parametrize(("row", "step"), [("hippocampus", -0.2), ("lateral_ventricle", 0.6), ("cortex", -0.1)])
 def test_a_field_of_growth_changes_its_own_structures(donor, row, step):
     """Pulled through the field, on the grid where it was made, without a random head around it."""
-    regions = fdg._by_row(fdg._template_regions(load_template(load_parameters()), 4))
+    regions = fdg._by_row(fdg.template_regions(4))
     shape, affine = regions.maps.shape, regions.maps.affine
     head = stranger(person("CN"), np.random.default_rng(0))
     still = dataclasses.replace(head, velocity=step * donor.growth[row], pose=np.eye(4))

@@ -16,7 +16,7 @@ import pytest
 from nbkit.claims.observe import Run, load_observations
 from nbkit.core.checks import NbkitError
 from nbkit.core.seeds import numpy_generator
-from nbkit.runner.child import OUT_OF_MEMORY, describe
+from nbkit.runner.ending import OUT_OF_MEMORY, describe
 from nbkit.runner.execute import ROOT, choose_notebooks, reproduce
 from nbkit.runner.folder import locked, read_stamps, write_stamp
 
