@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from monai.inferers import sliding_window_inference
 
 Window = tuple[int, int, int]
 
@@ -36,4 +35,6 @@ def slide(
     if window is None or all(n <= w for n, w in zip(x.shape[2:], window)):
         # on CPUs torch's convolutions of one volume take longer than those of the same volume twice
         return net(x.expand(2, -1, -1, -1, -1))[:1] if x.device.type == "cpu" else net(x)
+    from monai.inferers import sliding_window_inference  # takes seconds to import, and small profiles do without
+
     return sliding_window_inference(x, window, 4, net, overlap=overlap, mode="gaussian")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
-from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template
 from scipy import ndimage
 
+from nbkit.core.files import Cache
+from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume, bounding_box
 from nbkit.core.windows import filter_separable, gaussian_kernel
+from nbkit.data.lazy import load_volume, save_volumes
 from nbkit.geometry.flow import Velocity, expv, jacobian_determinant
 from nbkit.geometry.warp import Displacement, resample, warp
 from nbkit.phantom.acquisition import rigid
@@ -22,6 +25,7 @@ ATTRIBUTION = (
     "Copyright (C) 1993-2004 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute, "
     "McGill University. Fonov et al., NeuroImage 54:313-327, 2011; Fonov et al., NeuroImage 47:S102, 2009."
 )
+_FILE = "template.safetensors"
 _SEED_BOX = ((-20, 20), (-30, 20), (5, 25))
 _SEARCH_BOX = ((-42, 42), (-75, 45), (-22, 36))
 """World boxes (mm) that the bodies of the lateral ventricles cross, and that all of them lie in."""
@@ -48,9 +52,28 @@ class Template:
 
 @lru_cache(maxsize=1)
 def load_template(parameters: Parameters) -> Template:
-    """Build the template from what nilearn ships (no download); seconds once per process, then kept."""
-    gm_image = load_mni152_gm_template(resolution=1)
-    wm_image, brain_image = load_mni152_wm_template(resolution=1), load_mni152_brain_mask(resolution=1)
+    """The template from what nilearn ships (no download): seconds once, then read from the cache."""
+
+    def make(folder: Path) -> None:
+        fractions, ventricles, distance = _template(parameters)
+        save_volumes(folder / _FILE, {"fractions": fractions, "ventricles": ventricles, "distance": distance})
+
+    def load(folder: Path) -> Template:
+        fractions, ventricles, distance = (
+            load_volume(folder / _FILE, name) for name in ("fractions", "ventricles", "distance")
+        )
+        return Template(fractions, ventricles, distance.data[0].numpy())
+
+    key = {"parameters": parameters.digest(), "source": module_digest(__name__)}
+    return Cache().get("template", key, make, load)
+
+
+def _template(parameters: Parameters) -> tuple[Volume, Volume, Volume]:
+    """Fractions, ventricles and distance of :class:`Template`."""
+    from nilearn import datasets  # takes most of a second to import, and is asked once
+
+    gm_image, wm_image = datasets.load_mni152_gm_template(resolution=1), datasets.load_mni152_wm_template(resolution=1)
+    brain_image = datasets.load_mni152_brain_mask(resolution=1)
     images = [torch.from_numpy(i.get_fdata(dtype=np.float32)) for i in (gm_image, wm_image, brain_image)]
     head = Volume(torch.stack(images), gm_image.affine)
     head = head.crop(bounding_box(images[2] > 0, margin=parameters["anatomy.skull_closing"] + 4))
@@ -62,7 +85,7 @@ def load_template(parameters: Parameters) -> Template:
     distance = ndimage.distance_transform_edt(~ventricles).astype(np.float32)
     fractions = np.stack(_unmix_rim(gm, wm, csf, distance, parameters=parameters))
     fractions = _sharpen(fractions, parameters["anatomy.sharpness"])
-    return Template(Volume(torch.from_numpy(fractions), affine), Volume(torch.from_numpy(ventricles), affine), distance)
+    return tuple(Volume(torch.from_numpy(values), affine) for values in (fractions, ventricles, distance))
 
 
 def _sharpen(fractions: np.ndarray, power: float) -> np.ndarray:
