@@ -25,6 +25,10 @@ LOCK  := --constraint requirements.lock
 PEERS := antspyx==0.6.3 webcolors==25.10.0
 PIP   := $(if $(UV),"$(UV)" pip install --python $(PY),$(PY) -m pip install --disable-pip-version-check)
 
+# glibc keeps what is freed: training faults its pages in once, not at every step
+export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
+export MALLOC_MMAP_THRESHOLD_ ?= 33554432
+
 .DEFAULT_GOAL := help
 .PHONY: help env reproduce test verify lab data doctor bench clean
 
