@@ -74,3 +74,8 @@ def side_by_side(act: Callable[[T], R], items: Iterable[T]) -> list[R]:
     count = torch.get_num_threads()
     with one_thread(), ThreadPoolExecutor(count) as pool:
         return list(pool.map(act, items))
+
+
+def spread(act: Callable[[T], R], items: Iterable[T], device: torch.device) -> list[R]:
+    """:func:`side_by_side` where `device` is the CPU, one after the other where it is busy with one at a time."""
+    return side_by_side(act, items) if device.type == "cpu" else [act(item) for item in items]

@@ -6,7 +6,7 @@ diffeomorphisms by a kernel over age; here in the log domain, where the average 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from nbkit.core.checks import known, require
 from nbkit.core.config import Settings
-from nbkit.core.device import pick_device, side_by_side
+from nbkit.core.device import pick_device, spread
 from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
 from nbkit.data.aged import GroupFrame, persons
@@ -180,7 +180,7 @@ class KernelTemplate:
         chosen = _spread(by_age, self.config.mean_persons)
         mean = sum(self._read([scan]) for scan in chosen) / len(chosen)
         for _ in range(self.config.mean_rounds):
-            met = _each(lambda scan: self._meet(mean, [scan]), chosen, mean.device)
+            met = spread(lambda scan: self._meet(mean, [scan]), chosen, mean.device)
             velocity, brought = (sum(part) / len(chosen) for part in zip(*met))
             flow = expv(Velocity(velocity), affine=self.frame.matrix)
             mean = _cut(warp(_with_support(_cut(brought)), flow, affine=self.frame.matrix))
@@ -195,7 +195,7 @@ class KernelTemplate:
         bar = tqdm(total=len(people), desc=f"{self.config.variant} template", disable=not progress, leave=False)
         for first in range(0, len(people), stride):
             group = people[first : first + stride]
-            for values, brought in _each(lambda visits: self._values(mean, visits), group, self._device()):
+            for values, brought in spread(lambda visits: self._values(mean, visits), group, self._device()):
                 columns = weights[:, start : start + len(values)].to(values)
                 path = path + torch.einsum("kn,ncxyz->kcxyz", columns, values)
                 image = image + brought.mean(dim=0, keepdim=True) / len(people)
@@ -264,10 +264,6 @@ class KernelTemplate:
         check_tensors(tensors, {k: torch.empty(s, device="meta") for k, s in shapes.items()}, str(path))
         model.image, model.path, model.knots = (tensors[name] for name in shapes)
         return model
-
-
-def _each(act: Callable, items: Sequence, device: torch.device) -> list:
-    return side_by_side(act, items) if device.type == "cpu" else [act(item) for item in items]
 
 
 def _spread(items: Sequence, count: int | None) -> list:

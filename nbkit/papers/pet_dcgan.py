@@ -17,7 +17,7 @@ from torch import nn
 
 from nbkit.core.checks import check_disjoint, check_keys, known, require
 from nbkit.core.config import Settings
-from nbkit.core.device import pick_device, side_by_side
+from nbkit.core.device import pick_device, spread
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
 from nbkit.data.pet_slices import STAGES, SUVR_MAX
@@ -172,8 +172,7 @@ class PetDCGAN:
         self.seen, self.trained_on = tuple(subject_hash([name]) for name in people), subject_hash(people)
         groups = [self._names] if self._grouped else [(name,) for name in self._names]
         # a thread for each: the digits then depend on no number of threads, and small steps wait for nobody
-        run = side_by_side if self.device.type == "cpu" else _in_turn
-        runs = run(lambda names: self._train(names, table), groups)
+        runs = spread(lambda names: self._train(names, table), groups, self.device)
         self.generators = {name: net for nets, _ in runs for name, net in nets.items()}
         self.losses = torch.cat([_losses(watched, names) for names, (_, watched) in zip(groups, runs)], dim=2)
         self.snapshots = {step: torch.cat([watched.seen[step] for _, watched in runs]) for step in runs[0][1].seen}
@@ -373,10 +372,6 @@ class PetDCGAN:
     def _tensors(self) -> dict[str, torch.Tensor]:
         nets = self.generators.items()
         return {f"{name}.{key}": value for name, net in nets for key, value in net.state_dict().items()}
-
-
-def _in_turn(act: Any, items: Iterable[Any]) -> list[Any]:
-    return [act(item) for item in items]
 
 
 def _losses(watched: Watched, names: Sequence[str]) -> torch.Tensor:

@@ -37,6 +37,7 @@ from nbkit.losses.regions import class_dice_loss
 from nbkit.metrics.overlap import dice_per_label
 from nbkit.metrics.regions import regional_volumes, soft_volumes, structure
 from nbkit.nets.fcn import initialise
+from nbkit.nets.located import Located
 from nbkit.nets.unet import UNet
 from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
 from nbkit.training.loop import StripRule, train
@@ -80,39 +81,10 @@ FLUID, WHITE = ("lateral_ventricle", "csf"), ("white_matter", "hindbrain")
 """Structures of fluid and of white matter; all others are grey."""
 _LEAST_SHARE = 1e-3
 """Share of a voxel that any structure may have where no training person has it."""
-_ROUNDS = 3
-_LEAST_VARIANCE = 0.02
-"""Of a tissue's greys, in variances of the brain."""
 _REMEMBERED = 2
 """Images whose shares are kept: volumes and labels of one image are asked for in turn, by two threads at most."""
 _CALIBRATED_ON = 24
 """Most training people whose first and last visit calibrate the volumes."""
-
-
-class _Located(nn.Module):
-    """A network whose logits (B, 1 + K, X, Y, Z) start from the usual place and tissue of every structure.
-
-    Parameters
-    ----------
-    net : torch.nn.Module
-    usual : torch.Tensor
-        (1 + K, x, y, z): log shares on cells of two voxels.
-    tissues : torch.Tensor
-        (3, 1 + K): 1 where a structure is of fluid, of grey or of white matter; background is of none.
-    """
-
-    def __init__(self, net: nn.Module, usual: torch.Tensor, tissues: torch.Tensor) -> None:
-        super().__init__()
-        self.net = net
-        self.register_buffer("usual", usual)
-        self.register_buffer("tissues", tissues, persistent=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 1, X, Y, Z) -> (B, 1 + K, X, Y, Z)."""
-        usual = F.interpolate(self.usual[None], size=x.shape[2:], mode="trilinear")
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            start = _by_grey(x.float(), usual, self.tissues)
-        return self.net(x) + start
 
 
 class RegionalSegmenter:
@@ -203,7 +175,7 @@ class RegionalSegmenter:
         model.names = {int(k): v for k, v in constants["names"].items()}
         model.shape, model.affine = tuple(constants["shape"]), np.array(constants["affine"])
         model.calibration = {name: tuple(ab) for name, ab in constants["calibration"].items()}
-        model._build(torch.empty(1 + len(model.names), *(n // 2 for n in model.shape)))
+        model._build(tensors.get("usual", torch.empty(1 + len(model.names), *(n // 2 for n in model.shape))))
         check_tensors(tensors, model.net.state_dict(), str(path))
         model.net.load_state_dict(tensors)
         model.trained_on = record["training_subjects"]
@@ -222,7 +194,8 @@ class RegionalSegmenter:
         c = self.config
         net = UNet(1, 1 + len(self.names), first=c.first, levels=c.levels, norm=True)
         net = initialise(net, torch_generator(c.seed, "weights", "regional segmenter"))
-        self.net = _Located(net.to(memory_format=torch.channels_last_3d), usual, _tissues(self.names)).to(self.device)
+        net = net.to(memory_format=torch.channels_last_3d)
+        self.net = Located(net, usual, _tissues(self.names), self.shape).to(self.device)
 
     def _counted(self, image: Volume, mask: Volume) -> dict[str, float]:
         """mm³ by structure as the network sees them."""
@@ -347,22 +320,6 @@ def _tissues(names: Mapping[int, str]) -> torch.Tensor:
     bare = [name.removesuffix("_left").removesuffix("_right") for name in names.values()]
     kinds = [0 if name in FLUID else 2 if name in WHITE else 1 for name in bare]
     return F.pad(F.one_hot(torch.tensor(kinds), 3).T.float(), (1, 0))
-
-
-def _by_grey(image: torch.Tensor, usual: torch.Tensor, tissues: torch.Tensor) -> torch.Tensor:
-    """Log shares up to a constant, given place and grey: every tissue is one normal distribution, fitted by EM.
-
-    `image` (B, 1, X, Y, Z) is 0 outside the brain, where place alone counts.
-    """
-    inside, logits, dims = (image != 0).float(), usual.expand(len(image), -1, -1, -1, -1), (2, 3, 4)
-    for _ in range(_ROUNDS):
-        shares = torch.einsum("tk,bkxyz->btxyz", tissues, logits.softmax(1)) * inside
-        mass = shares.sum(dims, keepdim=True) + 1.0
-        mean = (shares * image).sum(dims, keepdim=True) / mass
-        variance = (shares * (image - mean).square()).sum(dims, keepdim=True) / mass + _LEAST_VARIANCE
-        likelihood = -0.5 * ((image - mean).square() / variance + variance.log()) * inside
-        logits = usual + torch.einsum("tk,btxyz->bkxyz", tissues, likelihood)
-    return logits
 
 
 def _classes(labels: torch.Tensor, names: Mapping[int, str]) -> torch.Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.outlook import Outlook
 from nbkit.core.protocols import Scan
+from nbkit.core.recent import Recent
 from nbkit.core.volume import Volume
 from nbkit.figures.explore import Chart, Column, Curve, explorer_picture
 from nbkit.figures.style import Picture
@@ -125,7 +125,7 @@ class Explorer:
         self.people = {p.id: p for p in people}
         self.systems, self.courses, self.structures = dict(systems), tuple(courses), tuple(structures)
         self.horizon, self.trained, self.step, self.save = horizon, trained, step, save
-        self._outlooks: OrderedDict[tuple[str, str, str, float], Outlook] = OrderedDict()
+        self._outlooks = Recent(KEPT)
         self._curves: dict[tuple[str, str, str], list[tuple[float, Outlook]]] = {}
 
     @property
@@ -147,13 +147,8 @@ class Explorer:
             If the system refuses.
         """
         self._check(state)
-        key = (state.person, state.system, state.course, round(state.age, 3))
-        if key not in self._outlooks:
-            self._outlooks[key] = self.systems[state.system](self.people[state.person], state.age, state.course)
-        self._outlooks.move_to_end(key)
-        while len(self._outlooks) > KEPT:
-            self._outlooks.popitem(last=False)
-        return self._outlooks[key]
+        key, system = (state.person, state.system, state.course, round(state.age, 3)), self.systems[state.system]
+        return self._outlooks.get(key, lambda: system(self.people[state.person], state.age, state.course))
 
     def refusal(self, state: State) -> str:
         """Why the system of a state has no answer; empty when it has one."""

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from nbkit.core.device import side_by_side
+from nbkit.core.device import side_by_side, spread
 
 
 @pytest.fixture
@@ -31,3 +31,10 @@ def test_an_error_reaches_the_caller_and_threads_are_given_back(two_threads):
     with pytest.raises(ZeroDivisionError):
         side_by_side(lambda n: 1 // n, range(3))
     assert torch.get_num_threads() == 2
+
+
+def test_work_is_spread_over_a_cpu_and_taken_in_turn_elsewhere(two_threads):
+    def where(kind: str) -> set[int]:
+        return set(spread(lambda n: threading.get_ident(), range(4), torch.device(kind)))
+
+    assert where("meta") == {threading.get_ident()} and threading.get_ident() not in where("cpu")

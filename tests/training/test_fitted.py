@@ -13,7 +13,7 @@ from nbkit.core.config import Settings
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.volume import Volume
-from nbkit.training.fitted import fitted
+from nbkit.training.fitted import fitted, fitted_together
 
 
 @dataclass(frozen=True)
@@ -81,3 +81,9 @@ def test_another_way_to_fit_and_to_load(tmp_path):
 def test_a_cohort_without_a_hash_is_refused(tmp_path):
     with pytest.raises(NbkitError, match="data_hash"):
         fitted(Mean(Config()), replace(_cohort(), provenance={}), cache=Cache(tmp_path))
+
+
+def test_together_gives_what_one_by_one_gives_in_their_order(tmp_path):
+    jobs = [{"model": Mean(Config(power)), "cohort": _cohort(), "cache": Cache(tmp_path / "a")} for power in (3, 1, 2)]
+    alone = [fitted(Mean(Config(power)), _cohort(), cache=Cache(tmp_path / "b")).value for power in (3, 1, 2)]
+    assert [model.value for model in fitted_together(*jobs, device="cpu")] == alone
