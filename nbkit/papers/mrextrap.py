@@ -108,8 +108,8 @@ class Config(Settings):
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
-            "widths": (8, 8), "res_blocks": 1, "groups": 4, "epochs": 4, "adversarial_from": 3, "scans_per_epoch": 4,
-            "batch": 1, "learning_rate": 2e-3, "schedule": "linear", "critic_widths": (4, 8), "slices": 2,
+            "widths": (8, 8), "res_blocks": 1, "groups": 4, "epochs": 4, "adversarial_from": 3, "scans_per_epoch": 8,
+            "batch": 2, "learning_rate": 2e-3, "schedule": "linear", "critic_widths": (4, 8), "slices": 2,
             "half": False,
         },
         "laptop": {
