@@ -11,8 +11,17 @@ import torch
 
 from nbkit.nets.attention import FlexibleSelfAttention
 
+# ru_maxrss of a new process starts from what its parent held when it was made
+PEAK = """
+import resource, sys
+def peak():
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    lines = open("/proc/self/status").read().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+"""
 ATTENTION = """
-import json, resource, torch
+import json, torch
 from nbkit.nets.attention import FlexibleSelfAttention
 torch.manual_seed(0)
 net = FlexibleSelfAttention(128, pool=1)
@@ -20,10 +29,10 @@ net.gamma.data.fill_(0.5)
 x = torch.randn(1, 128, 32, 32, 32, requires_grad=True)
 net(x).square().mean().backward()
 finite = all(bool(t.grad.isfinite().all()) for t in (x, *net.parameters()))
-print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "finite": finite}))
+print(json.dumps({"peak": peak(), "finite": finite}))
 """
 WINDOWS = """
-import json, resource, torch
+import json, torch
 import torch.nn.functional as F
 from nbkit.core.seeds import torch_generator
 from nbkit.nets.sliding import slide
@@ -43,16 +52,14 @@ for n, step in zip(x.shape[2:], steps):
     border[31::32] = True
     edges.append(float(step[border].max()))
     others.append(float(step[~border].max()))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"peak": peak, "border": max(edges), "elsewhere": max(others)}))
+print(json.dumps({"peak": peak(), "border": max(edges), "elsewhere": max(others)}))
 """
 
 
 def fresh(code: str) -> dict[str, float]:
-    """What a fresh process prints; its peak memory in bytes (Linux counts kB)."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
-    return found | {"peak": found["peak"] * (1 if sys.platform == "darwin" else 1024)}
+    """What a fresh process prints; its peak memory in bytes."""
+    done = subprocess.run([sys.executable, "-c", PEAK + code], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
 
 
 def explicit(net: FlexibleSelfAttention, x: torch.Tensor) -> torch.Tensor:
