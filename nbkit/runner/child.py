@@ -104,4 +104,3 @@ def main(job_file: str) -> None:
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     # without nbkit.core: its torch would double the start-up time of every notebook
     Path(job["result"]).write_text(json.dumps(result | {"peak_bytes": peak}), encoding="utf-8")
-
