@@ -175,8 +175,9 @@ class RegionalSegmenter:
         model.names = {int(k): v for k, v in constants["names"].items()}
         model.shape, model.affine = tuple(constants["shape"]), np.array(constants["affine"])
         model.calibration = {name: tuple(ab) for name, ab in constants["calibration"].items()}
-        model._build(tensors.get("usual", torch.empty(1 + len(model.names), *(n // 2 for n in model.shape))))
+        model._build(torch.zeros(1 + len(model.names), *(n // 2 for n in model.shape)))
         check_tensors(tensors, model.net.state_dict(), str(path))
+        model._build(tensors["usual"])
         model.net.load_state_dict(tensors)
         model.trained_on = record["training_subjects"]
         return model

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort, Scan, Subject
@@ -120,6 +121,15 @@ def test_what_was_saved_segments_the_same(segmenter, tmp_path):
     first, second = (m.segment(scan.image("T1w"), mask=scan.mask("brain")).data for m in (segmenter, again))
     assert again.calibration == segmenter.calibration
     assert torch.equal(first, second) and again.names == NAMES and again.trained_on == segmenter.trained_on
+
+
+@pytest.mark.parametrize("change", [{"usual": None}, {"usual": torch.zeros(2, 2)}, {"extra": torch.zeros(1)}])
+def test_a_checkpoint_that_does_not_fit_is_refused_by_name(segmenter, tmp_path, change):
+    segmenter.save(tmp_path / "model")
+    file = tmp_path / "model" / "weights.safetensors"
+    save_file({k: v for k, v in (load_file(file) | change).items() if v is not None}, file)
+    with pytest.raises(NbkitError, match=next(iter(change))):
+        RegionalSegmenter.load(tmp_path / "model")
 
 
 def test_the_same_seed_gives_the_same_weights():
