@@ -37,32 +37,32 @@ class Located(nn.Module):
         self.register_buffer("tissues", tissues, persistent=False)
         place = F.interpolate(usual[None], size=shape, mode="trilinear")
         self.register_buffer("place", place, persistent=False)
-        self.register_buffer("shares", _of_tissues(place, tissues), persistent=False)
+        kinds = torch.cat([1 - tissues.sum(0, keepdim=True), tissues])
+        shares = torch.einsum("tk,bkxyz->btxyz", kinds, place.softmax(1))
+        self.register_buffer("usual_tissues", shares.log(), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 1, X, Y, Z) -> (B, 1 + K, X, Y, Z)."""
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            start = _by_grey(x.float(), self.place, self.shares, self.tissues)
+            greys = _by_grey(x.float(), self.usual_tissues)
+            start = self.place + torch.einsum("tk,btxyz->bkxyz", self.tissues, greys)
         # the convolutions leave channels innermost, which makes what follows, over channels, several times slower
         return self.net(x).contiguous() + start
 
 
-def _of_tissues(logits: torch.Tensor, tissues: torch.Tensor) -> torch.Tensor:
-    """Shares (B, 3, X, Y, Z) of fluid, grey and white matter, given log shares of structures."""
-    return torch.einsum("tk,bkxyz->btxyz", tissues, logits.softmax(1))
+def _by_grey(image: torch.Tensor, usual: torch.Tensor) -> torch.Tensor:
+    """Log likelihood (B, 3, X, Y, Z), up to a constant, of the grey of every voxel in fluid, grey and white matter.
 
-
-def _by_grey(image: torch.Tensor, place: torch.Tensor, shares: torch.Tensor, tissues: torch.Tensor) -> torch.Tensor:
-    """Log shares up to a constant, given place and grey: every tissue is one normal distribution, fitted by EM.
-
-    `image` (B, 1, X, Y, Z) is 0 outside the brain, where place alone counts; `shares` are those of `place`.
+    Each is one normal distribution, fitted by EM from `usual` (1, 4, X, Y, Z), the log shares of background, of which
+    all greys are equally likely, and of the three. `image` (B, 1, X, Y, Z) is 0 outside the brain, where place alone
+    counts. Structures of one tissue share its greys, so that they need not be told apart here.
     """
     inside, dims = (image != 0).float(), (2, 3, 4)
-    for k in range(_ROUNDS):
-        shares = (_of_tissues(logits, tissues) if k else shares) * inside
+    likelihood = torch.zeros_like(usual[:, 1:])
+    for _ in range(_ROUNDS):
+        shares = (usual + F.pad(likelihood, (0, 0, 0, 0, 0, 0, 1, 0))).softmax(1)[:, 1:] * inside
         mass = shares.sum(dims, keepdim=True) + 1.0
         mean = (shares * image).sum(dims, keepdim=True) / mass
         variance = (shares * (image - mean).square()).sum(dims, keepdim=True) / mass + _LEAST_VARIANCE
         likelihood = -0.5 * ((image - mean).square() / variance + variance.log()) * inside
-        logits = place + torch.einsum("tk,btxyz->bkxyz", tissues, likelihood)
-    return logits
+    return likelihood
