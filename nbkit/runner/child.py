@@ -26,6 +26,12 @@ from papermill.exceptions import PapermillExecutionError
 
 from nbkit.runner.ending import OUT_OF_MEMORY, describe
 
+# ipykernel_launcher, but for jsonschema's slow grammar: see nbkit.runner.execute; MONAI imports it too
+_LAUNCH = (
+    "import sys; sys.path = [p for p in sys.path if p]; sys.modules['rfc3987_syntax'] = None; "
+    "from ipykernel.kernelapp import launch_new_instance; launch_new_instance()"
+)
+
 
 class Kernel(AsyncKernelManager):
     """This very interpreter as kernel, whatever kernelspecs the user has installed; remembers how it ended."""
@@ -35,7 +41,7 @@ class Kernel(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
         """A kernelspec made here, not looked up."""
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
+        argv = [sys.executable, "-c", _LAUNCH, "-f", "{connection_file}", "--log-level=ERROR"]
         return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
     async def _async_is_alive(self) -> bool:
@@ -82,6 +88,8 @@ def _execute(job: dict[str, Any]) -> dict[str, Any]:
             nbformat.read(job["notebook"], as_version=4), job["output"], job["parameters"], kernel_name="python3",
             language="python", cwd=job["cwd"], progress_bar={"desc": job["name"]} if job["progress"] else False,
             store_widget_state=False, kernel_manager_class=Kernel,
+            # what a notebook makes is written by then; a kernel that is asked to end takes seconds to free its memory
+            shutdown_kernel="immediate",
         )
     except PapermillExecutionError as error:
         memory = f" ({OUT_OF_MEMORY})" if "Memory" in error.ename else ""
