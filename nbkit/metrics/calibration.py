@@ -130,11 +130,13 @@ def inflation(forecasts: Table) -> float:
 
 
 def conformal_factor(forecasts: Table, *, level: float) -> float:
-    """Factor on the spread with which intervals of `level` hold this share of these forecasts' truths.
+    """Factor on the spread with which intervals of `level` hold this share of truths like these.
 
     Split conformal prediction with |truth − mean| over the interval's half-width as the score: the factor is the
-    ⌈(n + 1) · level⌉-th smallest score, the largest where n is too small for the level. Learned on people who are
-    then not judged, it mends the interval of each level by itself, and no outlier decides.
+    (n + 1) · level-th smallest score, the largest where n is too small for the level. Learned on people who are then
+    not judged, it mends the interval of each level by itself, and no outlier decides. The k-th smallest of n holds a
+    new truth with probability k / (n + 1); between two, the factor is interpolated, so that the share is met on
+    average and not, as in the reference, from above.
 
     Parameters
     ----------
@@ -152,8 +154,8 @@ def conformal_factor(forecasts: Table, *, level: float) -> float:
         bool((half > 0).all()), "conformal_factor: sd", expected="draws that differ", found="a spread of zero",
         remedy="A forecast without uncertainty cannot be mended by a factor.",
     )
-    scores = np.sort(np.abs(np.asarray(forecasts["true"]) - (low + high) / 2) / half)
-    return float(scores[min(int(np.ceil((scores.size + 1) * level)), scores.size) - 1])
+    scores = np.abs(np.asarray(forecasts["true"]) - (low + high) / 2) / half
+    return float(np.quantile(scores, level, method="weibull"))
 
 
 def _ends(forecasts: Table, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

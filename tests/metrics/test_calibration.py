@@ -57,13 +57,23 @@ def test_conformal_intervals_keep_their_level_whatever_the_law(level):
 
 
 def test_the_conformal_factor_by_hand():
-    """Four scores 1, 2, 3, 4: ⌈5 · .5⌉ = the third, and the largest where four are too few."""
+    """Four scores 1, 2, 3, 4: the 5 · 0.5th is half-way between two, and the largest counts where four are too few."""
     half = stats.t.ppf(0.75, 8) * np.sqrt(1 + 1 / 9)
     true = half * np.array([3.0, -1, 4, -2])
     four = {"subject": [*"abcd"], "true": true, "mean": [0.0] * 4, "sd": [1.0] * 4, "count": [9] * 4}
-    assert conformal_factor(four, level=0.5) == pytest.approx(3)
+    assert conformal_factor(four, level=0.5) == pytest.approx(2.5)
     ratio = stats.t.ppf(0.975, 8) / stats.t.ppf(0.75, 8)
     assert conformal_factor(four, level=0.95) == pytest.approx(4 / ratio)
+
+
+@pytest.mark.parametrize("people", [13, 39])
+@pytest.mark.parametrize("level", [0.5, 0.8])
+def test_conformal_intervals_keep_their_level_on_average_however_few_are_learned_from(people, level):
+    """Scores uniform up to 1, so that a factor f holds a share f of new truths; the ⌈(n + 1) · level⌉-th holds more."""
+    rng, half = np.random.default_rng(0), stats.t.ppf((1 + level) / 2, 8) * np.sqrt(1 + 1 / 9)
+    told = {"subject": np.arange(people), "mean": np.zeros(people), "sd": np.ones(people), "count": np.full(people, 9)}
+    held = [conformal_factor(told | {"true": half * rng.random(people)}, level=level) for _ in range(3000)]
+    assert np.mean(held) == pytest.approx(level, abs=4 * np.std(held) / np.sqrt(3000))
 
 
 def test_the_score_is_least_for_the_right_width():
