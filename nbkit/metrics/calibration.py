@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,34 +109,14 @@ def calibration(
     return rows
 
 
-def inflation(forecasts: Table) -> float:
-    """Factor that would make the spread of the draws as large as the errors are: root mean square error over spread.
-
-    Learned on people who are then not judged, it mends intervals that are too narrow (above 1) or too wide (below 1).
-
-    Parameters
-    ----------
-    forecasts : mapping of str to sequence, or DataFrame
-        As for :func:`coverage`.
-    """
-    _check_columns(forecasts)
-    true, mean, sd, count = (np.asarray(forecasts[name], dtype=np.float64) for name in COLUMNS[1:])
-    expected = (sd**2 * (1 + 1 / count)).mean()
-    require(
-        expected > 0, "inflation: sd", expected="draws that differ", found="no spread at all",
-        remedy="A forecast without uncertainty cannot be mended by a factor.",
-    )
-    return float(np.sqrt(((true - mean) ** 2).mean() / expected))
-
-
 def conformal_factor(forecasts: Table, *, level: float) -> float:
     """Factor on the spread with which intervals of `level` hold this share of truths like these.
 
     Split conformal prediction with |truth − mean| over the interval's half-width as the score: the factor is the
-    (n + 1) · level-th smallest score, the largest where n is too small for the level. Learned on people who are then
-    not judged, it mends the interval of each level by itself, and no outlier decides. The k-th smallest of n holds a
-    new truth with probability k / (n + 1); between two, the factor is interpolated, so that the share is met on
-    average and not, as in the reference, from above.
+    (n + 1) · level-th smallest score, the largest where n is too small for the level. Learned on people whom neither
+    the forecaster has learned from nor the intervals are judged on, it mends the interval of each level by itself, and
+    no outlier decides. The k-th smallest of n holds a new truth with probability k / (n + 1); between two, the factor
+    is interpolated, so that the share is met on average and not, as in the reference, from above.
 
     Parameters
     ----------
@@ -156,6 +136,46 @@ def conformal_factor(forecasts: Table, *, level: float) -> float:
     )
     scores = np.abs(np.asarray(forecasts["true"]) - (low + high) / 2) / half
     return float(np.quantile(scores, level, method="weibull"))
+
+
+def cross_conformal(forecasts: Table, parts: Sequence[Collection[str]], *, level: float) -> np.ndarray:
+    """Factor on the spread of every forecast, from :func:`conformal_factor` over the people of the other parts.
+
+    Parameters
+    ----------
+    forecasts : mapping of str to sequence, or DataFrame
+        As for :func:`coverage`, and a column "structure", each mended by itself; of people whom the forecaster has not
+        learned from.
+    parts : sequence of collection of str
+        Subjects, everybody in one part.
+    level : float
+
+    Raises
+    ------
+    NbkitError
+        If a subject is in no part, or its structure in no other part.
+
+    References
+    ----------
+    Vovk, Ann Math Artif Intell 74:9, 2015.
+    """
+    _check_columns(forecasts)
+    columns = {name: np.asarray(forecasts[name]) for name in (*COLUMNS, "structure")}
+    subjects, structures = (columns[name].astype(str) for name in ("subject", "structure"))
+    factor = np.full(subjects.size, np.nan)
+    for part in parts:
+        inside = np.isin(subjects, [*part])
+        for structure in np.unique(structures[inside]):
+            here = structures == structure
+            others = {name: values[here & ~inside] for name, values in columns.items()}
+            factor[here & inside] = conformal_factor(others, level=level) if others["true"].size else np.nan
+    lost = np.unique(subjects[np.isnan(factor)]).tolist()
+    require(
+        not lost, "cross_conformal: parts", expected="everybody in one of two parts or more",
+        found=f"nobody to learn from for {', '.join(lost[:3])}",
+        remedy="Take the test_ids of nbkit.data.splits.folds over these people.",
+    )
+    return factor
 
 
 def _ends(forecasts: Table, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -115,15 +115,16 @@ class Painted:
         def measure(image: Volume) -> dict[str, float]:
             return by_structure(self.segmenter.volumes(image, mask=mask))
 
-        asked = [now, *ages]
-        if not self.draws:
+        asked = list(dict.fromkeys([now, *ages]))
+        if self.draws:
+            found = self.model.predict_with_uncertainty(seen.scans, asked, told, draws=self.draws, measure=measure)
+            made = [_with_spread(seen, found[0], forecast) for forecast in found]
+        else:
             images = self.model.predict(seen.scans, asked, told)
             sizes = [measure(image) for image in images]
-            return [Outlook(i, _grown(seen, _ratio(v, sizes[0]))) for i, v in zip(images[1:], sizes[1:], strict=True)]
-        first, *later = self.model.predict_with_uncertainty(
-            seen.scans, asked, told, draws=self.draws, measure=measure,
-        )
-        return [_with_spread(seen, first, forecast) for forecast in later]
+            made = [Outlook(i, _grown(seen, _ratio(v, sizes[0]))) for i, v in zip(images, sizes, strict=True)]
+        by_age = dict(zip(asked, made, strict=True))
+        return [by_age[age] for age in ages]
 
     def key(self) -> dict[str, Any]:
         """What it depends on, JSON-able."""

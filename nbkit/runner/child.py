@@ -6,6 +6,7 @@ from a cell that fails; and when the run itself is killed, kernel and process en
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +56,24 @@ class Kernel(AsyncKernelManager):
 
     is_alive = _async_is_alive
 
+    async def _async_kill_kernel(self, restart: bool = False) -> None:
+        self.kill()
+        try:
+            await asyncio.wait_for(self._async_wait(), timeout=self.shutdown_wait_time)
+        except TimeoutError:
+            await super()._async_kill_kernel(restart=restart)
+        else:
+            await self.provisioner.wait()
+
     def kill(self) -> None:
-        """End the kernel with all its workers, without asking."""
+        """End the kernel with all its workers, without asking.
+
+        Not by SIGKILL: joblib's tracker of shared memory ignores SIGTERM, sees the others end, and clears up.
+        """
         pid = getattr(self.provisioner, "pid", None)
         if pid:
-            os.killpg(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGTERM)
 
 
 def _stop(*_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from scipy import stats
 
 from nbkit.core.checks import NbkitError
 from nbkit.metrics.calibration import (
-    LEVELS, calibration, central_interval, conformal_factor, coverage, inflation, interval_score,
+    LEVELS, calibration, central_interval, conformal_factor, coverage, cross_conformal, interval_score,
 )
 
 
@@ -25,6 +26,11 @@ def drawn(people: int, count: int, *, widen: float = 1.0, seed: int = 0) -> dict
     }
 
 
+def lone() -> pd.DataFrame:
+    """Two people's forecasts of one structure."""
+    return pd.DataFrame(drawn(2, 9)).assign(structure="left").astype({"subject": str})
+
+
 @pytest.mark.parametrize("count", [3, 16])
 @pytest.mark.parametrize("level", LEVELS)
 def test_coverage_is_nominal_however_few_the_draws(count, level):
@@ -36,11 +42,22 @@ def test_intervals_that_are_too_narrow_or_too_wide_are_seen_and_mended():
     narrow, wide = (calibration(drawn(1000, 20, widen=w), levels=[0.8])[0] for w in (0.5, 2.0))
     assert narrow["high"] < 0.65 and wide["low"] > 0.95 and wide["width"] > 3 * narrow["width"]
     for widen in (0.5, 2.0):
-        factor = inflation(drawn(1000, 20, widen=widen, seed=1))
+        factor = conformal_factor(drawn(1000, 20, widen=widen, seed=1), level=0.8)
         assert factor == pytest.approx(1 / widen, rel=0.1)
-        fresh = drawn(1000, 20, widen=widen)
-        mended = coverage(fresh | {"sd": factor * fresh["sd"]}, level=0.8)
-        assert np.mean([*mended.values()]) == pytest.approx(0.8, abs=0.04)
+
+
+def test_each_part_is_mended_by_the_other_parts_structure_by_structure():
+    """Two structures of other spreads: what a part's own forecasts say counts only for the others."""
+    own, other = (pd.DataFrame(drawn(40, 20, widen=w, seed=k)).assign(structure=n) for k, (n, w) in enumerate(
+        {"left": 0.5, "right": 2.0}.items()))
+    table = pd.concat([own, other], ignore_index=True).astype({"subject": str})
+    parts = [[str(k) for k in range(start, 40, 3)] for start in range(3)]
+    factor = cross_conformal(table, parts, level=0.8)
+    for part in parts:
+        for name in ("left", "right"):
+            inside, here = table["subject"].isin(part), table["structure"] == name
+            np.testing.assert_allclose(factor[inside & here], conformal_factor(table[here & ~inside], level=0.8))
+    assert factor[table["structure"] == "left"].min() > 1.5 > 0.7 > factor[table["structure"] == "right"].max()
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -120,7 +137,8 @@ def test_people_count_alike():
         (lambda: central_interval(0.0, 1.0, count=1, level=0.5), "two draws or more, found 1"),
         (lambda: coverage(drawn(2, 9), level=95), "between 0 and 1, found 95"),
         (lambda: coverage({"truth": [1.0], "subject": ["a"]}, level=0.5), "no true. Did you mean 'truth'"),
-        (lambda: inflation(drawn(3, 9) | {"sd": np.zeros(3)}), "no spread at all"),
+        (lambda: cross_conformal(lone(), [["0", "1"]], level=0.8), "nobody to learn from for 0, 1"),
+        (lambda: cross_conformal(lone(), [["0"]], level=0.8), "nobody to learn from for 1"),
         (lambda: conformal_factor(drawn(3, 9) | {"sd": np.zeros(3)}, level=0.8), "a spread of zero"),
     ],
 )

@@ -115,7 +115,7 @@ def test_volumes_are_what_was_measured_times_the_growth_of_the_systems_own_image
         assert said.volumes["hippocampus"] == pytest.approx(60.0 * (1 - 0.02 * year), rel=1e-6)
         assert said.spread == {}
         torch.testing.assert_close(said.image.data, image().data * painter.left(year))
-    assert painter.asked == [((70.0, 70.0, 72.0, 76.0), "CN")]
+    assert painter.asked == [((70.0, 72.0, 76.0), "CN")]
 
 
 def test_between_the_years_images_and_volumes_are_mixed(cache):
