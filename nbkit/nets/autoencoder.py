@@ -147,11 +147,19 @@ class LatentSpace:
         check_same_grid(self.shape, self.affine, image.shape, image.affine, "LatentSpace: image")
         return image.data.float() / self.peak
 
-    @torch.inference_mode()
     def encode(self, image: Volume) -> torch.Tensor:
         """Posterior mean (C, x, y, z), about unit variance, on the CPU; deterministic."""
-        mean, _ = self.net.eval().posterior(self.scaled(image)[None].to(self._device))
-        return mean[0].float().cpu() / self.scale
+        return self.encode_all([image])[0]
+
+    @torch.inference_mode()
+    def encode_all(self, images: Sequence[Volume]) -> torch.Tensor:
+        """Posterior means (N, C, x, y, z) of several images, as :meth:`encode` gives them."""
+        net, means = self.net.eval(), []
+        # two at a time: torch convolves a single small volume on a path that takes a third longer
+        for start in range(0, len(images), 2):
+            pair = torch.stack([self.scaled(image) for image in images[start : start + 2]])
+            means.append(net.posterior(pair.to(self._device))[0].float().cpu())
+        return torch.cat(means) / self.scale
 
     @torch.inference_mode()
     def decode(self, z: torch.Tensor, *, step: str = "decoded") -> Volume:

@@ -298,14 +298,14 @@ class BrLP:
             self.covariates.vector(age=age_of(s), sex=p.sex, diagnosis=s.diagnosis or p.diagnosis, volumes=row)
             for p, s, row in visits
         ]
-        latents = [self.space.encode(scan.image(self.config.contrast)) for _, scan, _ in visits]
+        latents = list(self.space.encode_all([scan.image(self.config.contrast) for _, scan, _ in visits]))
         people, ages = [p.id for p, _, _ in visits], [age_of(s) for _, s, _ in visits]
         return LatentPairs.of(latents, contexts, ages=ages, people=people)
 
     def _learn(self, phase: str, examples: LatentPairs, steps: int) -> dict[str, Any]:
         c, paired = self.config, phase == "control"
         learner = self.net.control if paired else self.net.unet
-        optimiser = torch.optim.AdamW(learner.parameters(), lr=c.learning_rate)
+        optimiser = torch.optim.AdamW(learner.parameters(), lr=c.learning_rate, fused=True)
         step = PlainStep(
             self.net, optimiser, loss=lambda net, batch: {"total": net.loss(*batch[:4], start=batch[4])},
             device=self.device, half=self._half,

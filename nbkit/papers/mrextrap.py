@@ -241,7 +241,8 @@ class MRExtrap:
             yield torch.stack([self.space.scaled(image) for image in chosen]).to(self.device)
 
     def _learn_prior(self, cohort: Cohort) -> None:
-        latents = [torch.stack([self.encode(scan) for scan in subject.scans]) for subject in cohort]
+        contrast = self.config.contrast
+        latents = [self.space.encode_all([scan.image(contrast) for scan in subject.scans]) for subject in cohort]
         scale = float(torch.cat(latents).std())
         self.space, self._latents = replace(self.space, scale=scale), Recent(_REMEMBERED)
         lines = [fit_line([s.age for s in p.scans], z / scale) for p, z in zip(cohort, latents, strict=True)]

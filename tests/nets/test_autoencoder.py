@@ -96,6 +96,13 @@ def test_latents_are_the_scaled_posterior_mean(space):
     assert space.latent_shape == tuple(mean.shape[1:])
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_several_images_are_encoded_as_each_by_itself(space, count):
+    volumes = [Volume(200 * x, AFFINE) for x in image(count, 1, *SHAPE)]
+    one_by_one = torch.stack([space.encode(volume) for volume in volumes])
+    torch.testing.assert_close(space.encode_all(volumes), one_by_one, rtol=1e-4, atol=1e-5)
+
+
 def test_decoding_undoes_scale_and_peak_and_says_so(space):
     x = image(1, *SHAPE)
     volume = Volume(200 * x, AFFINE)
