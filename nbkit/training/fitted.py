@@ -62,7 +62,8 @@ def fitted(
 def fitted_together(*jobs: Mapping[str, Any], device: str = "auto") -> list[Any]:
     """:func:`fitted` of models that do not need each other; on a CPU, each on a thread of its own.
 
-    Two threads train one network of a small profile 1.2 to 1.5 times as fast as one, and two networks twice as fast.
+    Two threads train one network of a small profile 1.2 to 1.5 times as fast as one; a thread for each of two networks
+    gains more where they take about as long, and nothing where one of them takes most of the time.
     Threads share torch's own random generator: one of the models at most may draw from it, or runs would differ.
 
     Parameters
