@@ -28,6 +28,7 @@ PIP   := $(if $(UV),"$(UV)" pip install --python $(PY),$(PY) -m pip install --di
 # glibc keeps what is freed: training faults its pages in once, not at every step
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 export MALLOC_MMAP_THRESHOLD_ ?= 33554432
+export MALLOC_ARENA_MAX ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help env reproduce test verify lab data doctor bench clean

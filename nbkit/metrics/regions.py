@@ -50,8 +50,9 @@ def soft_volumes(maps: Volume, names: Sequence[str]) -> dict[str, float]:
         low >= -1e-4 and high <= 1 + 1e-4, "soft_volumes: maps", expected="shares from 0 to 1",
         found=f"{low:.4g} to {high:.4g}", remedy="Apply the softmax first, or count labels with regional_volumes.",
     )
-    totals = maps.data.sum(dim=(1, 2, 3), dtype=torch.float64) * maps.voxel_volume
-    return dict(zip(names, totals.tolist(), strict=True))
+    # one map at a time: torch writes out in double precision whatever it is to add up in it
+    totals = [float(one.sum(dtype=torch.float64)) * maps.voxel_volume for one in maps.data]
+    return dict(zip(names, totals, strict=True))
 
 
 def by_structure(volumes: Mapping[str, float]) -> dict[str, float]:

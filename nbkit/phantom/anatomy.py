@@ -16,7 +16,7 @@ from nbkit.core.volume import Volume, bounding_box
 from nbkit.core.windows import filter_separable, gaussian_kernel
 from nbkit.data.lazy import load_volume, save_volumes
 from nbkit.geometry.flow import Velocity, expv, jacobian_determinant
-from nbkit.geometry.warp import Displacement, resample, warp
+from nbkit.geometry.warp import Displacement, resample, warp_each
 from nbkit.phantom.acquisition import rigid
 from nbkit.phantom.parameters import Parameters
 
@@ -212,7 +212,7 @@ def place_on_grid(
     affine, shape = affine @ _shift([s.start for s in box]), tuple(s.stop - s.start for s in box)
     posed = anatomy.pose @ affine
     displacement = resample(Volume(flow[0], anatomy.affine), shape, posed, padding="border").data[None]
-    moved = [warp(m.data[None], Displacement(displacement), affine=posed, image_affine=m.affine)[0] for m in maps]
+    moved = [warp_each(m.data, Displacement(displacement), affine=posed, image_affine=m.affine) for m in maps]
     return Volume(torch.cat(moved), affine, maps[0].history + ("random anatomy",))
 
 

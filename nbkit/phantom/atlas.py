@@ -15,7 +15,7 @@ from nbkit.data.grids import block_mean
 from nbkit.data.preprocess import Reference
 from nbkit.geometry.affine import align, apply_affine, through_affine
 from nbkit.geometry.registration import Config, register
-from nbkit.geometry.warp import Displacement, warp
+from nbkit.geometry.warp import Displacement, warp_each
 from nbkit.phantom.anatomy import Template
 from nbkit.phantom.parameters import Parameters
 from nbkit.phantom.regions import Regions, template_maps
@@ -86,7 +86,7 @@ def bring_regions(scan: Scan, reference: Reference, regions: Regions, *, config:
     start = apply_affine(reference.stripped, matrix, like=fixed)
     found = register(start.data[None], fixed.data[None].float(), affine=fixed.affine, config=config)
     through = through_affine(Displacement(found.displacement), matrix, affine=fixed.affine)
-    maps = warp(regions.maps.data[None], through, affine=fixed.affine, image_affine=regions.maps.affine)[0]
+    maps = warp_each(regions.maps.data, through, affine=fixed.affine, image_affine=regions.maps.affine)
     winner = (maps.argmax(dim=0) + 1) * (maps.sum(dim=0) > 0.5)
     return fixed.with_data(winner.to(torch.int32)[None], "regions of the template")
 

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from nbkit.core.checks import require
 from nbkit.core.volume import Volume
-from nbkit.geometry.warp import Displacement, warp
+from nbkit.geometry.warp import Displacement, warp_each
 from nbkit.phantom.acquisition import rigid
 from nbkit.phantom.anatomy import Anatomy, Template, place_on_grid
 from nbkit.phantom.parameters import Parameters
@@ -62,12 +62,13 @@ class Regions:
     @property
     def volumes(self) -> dict[str, float]:
         """Volume of every region in mm³, partial voxels counted by their share."""
-        totals = self.maps.data.sum(dim=(1, 2, 3), dtype=torch.float64) * self.maps.voxel_volume
-        return dict(zip(self.names, totals.tolist(), strict=True))
+        # one map at a time: torch writes out in double precision whatever it is to add up in it
+        totals = [float(one.sum(dtype=torch.float64)) * self.maps.voxel_volume for one in self.maps.data]
+        return dict(zip(self.names, totals, strict=True))
 
     def moved(self, displacement_mm: Displacement) -> Regions:
         """The regions pulled back through a displacement (1, 3, X, Y, Z) in mm on their own grid."""
-        maps = warp(self.maps.data[None], displacement_mm, affine=self.maps.affine)[0]
+        maps = warp_each(self.maps.data, displacement_mm, affine=self.maps.affine)
         return Regions(self.names, self.maps.with_data(maps, "moved"))
 
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.geometry.flow import compose
-from nbkit.geometry.warp import doubled, grid_positions, resample, to_voxels, warp
+from nbkit.geometry.warp import doubled, grid_positions, resample, to_voxels, warp, warp_each
 from tests.geometry.frames import FRAMES, SHAPE
 
 frames = pytest.mark.parametrize("affine", FRAMES.values(), ids=FRAMES)
@@ -90,6 +90,16 @@ def test_slabs_for_threads_change_nothing(batch, threads, monkeypatch):
     whole = warp(image, field, affine=FRAMES["oblique"])
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert torch.equal(warp(image, field, affine=FRAMES["oblique"]), whole)
+
+
+@frames
+def test_maps_warped_each_where_it_is_are_those_warped_everywhere(affine):
+    maps, field = torch.zeros(5, *SHAPE), 3 * noise(1, 3, 13, 11, 12, seed=1)
+    maps[0, 1:3, 2:5, 4], maps[1, -1], maps[2, :, 0, 0], maps[4] = 1.0, 0.5, -2.0, noise(*SHAPE)
+    grid = affine @ np.diag([1.3, 0.8, 1.1, 1])
+    for options in ({"affine": affine}, {"affine": grid, "image_affine": affine}):
+        everywhere = warp(maps[None], field, **options)[0]
+        assert everywhere[0].any() and torch.equal(warp_each(maps, field, **options), everywhere)
 
 
 @frames
