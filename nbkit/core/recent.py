@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from nbkit.core.volume import Volume
+
+N = TypeVar("N")
 
 
 class Recent:
@@ -48,6 +50,12 @@ class Recent:
         """The value under `key`, or None."""
         with self._lock:
             return self._kept.get(key)
+
+    def get_all(self, keys: Mapping[N, Hashable], make: Callable[[list[N]], Iterable[Any]]) -> dict[N, Any]:
+        """By name, the values under `keys`; ``make(names)`` gives those that are not there, all at once."""
+        found = {name: self.peek(key) for name, key in keys.items()}
+        new = [name for name, value in found.items() if value is None]
+        return found | {name: self.keep(keys[name], value) for name, value in zip(new, make(new) if new else ())}
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """The value under `key`, made first if it is not there."""

@@ -36,8 +36,8 @@ from nbkit.training.checkpoint import load_checkpoint, save_checkpoint
 GROUPS = ("HC", "AD")
 TRANSPORTS = ("half", "full", "none", "wrong", "direct")
 ALIGNMENTS = ("none", *DEGREES)
-_KEPT = 32
-"""Results kept for the next question about the same person or the same ages."""
+_KEPT, _CHANGES_KEPT = 32, 160
+"""Results kept for the next question about the same person or ages; of changes of scans (2 MB each at 3 mm) more."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,7 @@ class InBrainSyn:
     Attributes
     ----------
     age_ranges : dict of str to tuple
-        By group, youngest and oldest training visit in years. Templates are not asked beyond them (but for
-        ``Config.margin_years``).
+        By group, youngest and oldest training visit (years); templates are asked ``Config.margin_years`` beyond them.
     """
 
     def __init__(self, config: Config | None = None, *, templates: Mapping[str, TemplateModel]) -> None:
@@ -147,7 +146,7 @@ class InBrainSyn:
         self.templates = dict(templates)
         self.age_ranges: dict[str, tuple[float, float]] = {}
         self.trained_on = ""
-        self._recent = Recent(_KEPT)
+        self._recent, self._changes = Recent(_KEPT), Recent(_CHANGES_KEPT)
 
     def fit(self, cohort: Cohort) -> Self:
         """Fit the template of each group to the visits of its diagnoses, whoever they belong to."""
@@ -160,7 +159,7 @@ class InBrainSyn:
             model.fit(scans)
             self.age_ranges[group] = (min(s.age for s in scans), max(s.age for s in scans))
         self.trained_on = subject_hash(cohort.ids)
-        self._recent = Recent(_KEPT)
+        self._recent, self._changes = Recent(_KEPT), Recent(_CHANGES_KEPT)
         return self
 
     def visits(self, cohort: Cohort, group: str) -> list[Scan]:
@@ -322,14 +321,19 @@ class InBrainSyn:
 
     def _change(self, scan: Scan, group: str, start: float, ages: tuple[float, ...]) -> Velocity:
         """Velocities (A, 3, X, Y, Z) on the grid of the scan, from the group's change between `start` and each age."""
+        by = (id(self.templates[group]), start, fingerprint(scan.image(self.config.contrast)), self.config.digest())
+        found = self._changes.get_all({a: (a, *by) for a in ages}, lambda new: self._made(scan, group, start, new))
+        return Velocity(torch.cat([found[age] for age in ages]))
+
+    def _made(self, scan: Scan, group: str, start: float, ages: Sequence[float]) -> tuple[torch.Tensor, ...]:
         image, matrix = self._laid(scan, group, start)
         if self.config.transport == "direct":
-            return self._direct(image, group, ages, matrix).cpu()
+            return self._direct(image, group, ages, matrix).cpu().split(1)
         along = self._along(image, group, start, matrix)
         change = self._of_template(group, start, ages)
         change = _seen_through(change, matrix, grid=self._template(group, start).affine, image=image)
         variant, sign = ("half", -1) if self.config.transport == "wrong" else (self.config.transport, 1)
-        return transport(change, Velocity(sign * along), affine=image.affine, variant=variant).cpu()
+        return transport(change, Velocity(sign * along), affine=image.affine, variant=variant).cpu().split(1)
 
     def _laid(self, scan: Scan, group: str, start: float) -> tuple[Volume, np.ndarray]:
         """The image of the scan, and the matrix that lays the template of `start` on it."""
@@ -342,31 +346,27 @@ class InBrainSyn:
         key = ("way", id(self.templates[group]), start, fingerprint(image), self.config.align, config)
         return self._recent.get(key, lambda: self._way(image, group, start, matrix))
 
-    def _of_template(self, group: str, start: float, ages: tuple[float, ...]) -> Velocity:
+    def _of_template(self, group: str, start: float, ages: Sequence[float]) -> Velocity:
         """Change of the template from `start` to each age, (A, 3, X, Y, Z) on the grid of the template."""
-        first = self._template(group, start)
-        found = {start: first.data.new_zeros(1, 3, *first.shape)}
-        keys = {age: (id(self.templates[group]), start, age, self.config.between_ages()) for age in ages}
-        kept = {age: self._recent.peek(key) for age, key in keys.items()}
-        found |= {age: velocity for age, velocity in kept.items() if velocity is not None}
-        new = [age for age in keys if age not in found]
-        if new:
-            later = torch.stack([self._template(group, age).data for age in new])
-            velocity = _register(first.data[None], later, first.affine, self.config.between_ages())
-            found |= {age: self._recent.keep(keys[age], v) for age, v in zip(new, velocity.split(1), strict=True)}
+        first, how = self._template(group, start), self.config.between_ages()
+        keys = {age: (id(self.templates[group]), start, age, how) for age in ages if age != start}
+        found = self._recent.get_all(keys, lambda new: _register(
+            first.data[None], torch.stack([self._template(group, age).data for age in new]), first.affine, how
+        ).split(1))
+        found[start] = first.data.new_zeros(1, 3, *first.shape)
         return Velocity(torch.cat([found[age] for age in ages]))
 
     def _matrix(self, image: Volume, group: str, age: float) -> np.ndarray:
         """World of the scan to world of the template."""
-        c = self.config
-        return np.eye(4) if c.align == "none" else align(self._template(group, age), image, kind=c.align)
+        kind = self.config.align
+        return np.eye(4) if kind == "none" else align(self._template(group, age), image, kind=kind)
 
     def _way(self, image: Volume, group: str, age: float, matrix: np.ndarray) -> Velocity:
         """Velocity (1, 3, X, Y, Z) that leads from the template of `age`, affinely laid on the scan, to the scan."""
-        placed = apply_affine(self._template(group, age), matrix, like=image)
-        return _register(placed.data[None], image.data[None].float(), image.affine, self.config.between_people())
+        placed = apply_affine(self._template(group, age), matrix, like=image).data[None]
+        return _register(placed, image.data[None].float(), image.affine, self.config.between_people())
 
-    def _direct(self, image: Volume, group: str, ages: tuple[float, ...], matrix: np.ndarray) -> Velocity:
+    def _direct(self, image: Volume, group: str, ages: Sequence[float], matrix: np.ndarray) -> Velocity:
         """Velocities that make the scan look like the template of each age (No-PT)."""
         placed = [apply_affine(self._template(group, age), matrix, like=image).data for age in ages]
         return _register(image.data[None].float(), torch.stack(placed), image.affine, self.config.between_people())

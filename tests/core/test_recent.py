@@ -18,6 +18,15 @@ def test_made_once_and_the_oldest_goes_first():
     assert ask("b") == "B" and made == list("abcb")
 
 
+def test_what_is_missing_of_several_is_made_at_once():
+    asked, recent = [], Recent(3)
+    recent.keep("k2", "two")
+    make = lambda names: asked.append(names) or [str(n) for n in names]  # noqa: E731
+    for _ in range(2):
+        assert recent.get_all({1: "k1", 2: "k2", 3: "k3"}, make) == {1: "1", 2: "two", 3: "3"}
+    assert asked == [[1, 3]]
+
+
 def test_a_failed_attempt_leaves_nothing():
     recent = Recent(2)
     try:
