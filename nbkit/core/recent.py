@@ -55,7 +55,8 @@ class Recent:
         """By name, the values under `keys`; ``make(names)`` gives those that are not there, all at once."""
         found = {name: self.peek(key) for name, key in keys.items()}
         new = [name for name, value in found.items() if value is None]
-        return found | {name: self.keep(keys[name], value) for name, value in zip(new, make(new) if new else ())}
+        made = zip(new, make(new) if new else (), strict=True)
+        return found | {name: self.keep(keys[name], value) for name, value in made}
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """The value under `key`, made first if it is not there."""

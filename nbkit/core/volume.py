@@ -64,6 +64,12 @@ class Volume:
         """Volume of one voxel in mm³."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
+    @property
+    def totals(self) -> list[float]:
+        """By channel, the sum over voxels times the volume of one: mm³, where a channel holds shares of voxels."""
+        # one at a time: torch writes out in double precision whatever it is to add up in it
+        return [float(channel.sum(dtype=torch.float64)) * self.voxel_volume for channel in self.data]
+
     def with_data(self, data: torch.Tensor, step: str = "") -> Volume:
         """Return a Volume on the same grid with other `data`; `step` is added to the history."""
         new = replace(self, data=data, history=self.history + ((step,) if step else ()))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
-
 from nbkit.core.checks import check_labels, require
 from nbkit.core.volume import Volume
 from nbkit.metrics.overlap import dice
@@ -50,9 +48,7 @@ def soft_volumes(maps: Volume, names: Sequence[str]) -> dict[str, float]:
         low >= -1e-4 and high <= 1 + 1e-4, "soft_volumes: maps", expected="shares from 0 to 1",
         found=f"{low:.4g} to {high:.4g}", remedy="Apply the softmax first, or count labels with regional_volumes.",
     )
-    # one map at a time: torch writes out in double precision whatever it is to add up in it
-    totals = [float(one.sum(dtype=torch.float64)) * maps.voxel_volume for one in maps.data]
-    return dict(zip(names, totals, strict=True))
+    return dict(zip(names, maps.totals, strict=True))
 
 
 def by_structure(volumes: Mapping[str, float]) -> dict[str, float]:

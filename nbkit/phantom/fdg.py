@@ -258,8 +258,7 @@ def simulate(patient: Patient, donor: Donor, head: Anatomy, *, profile: str, see
     placed = place_on_grid(_channels(donor.regions, levels), anatomy=anatomy, shape=shape, affine=affine)
     maps = resample(placed, shape, affine)
     image, masks = _scanned(maps, numpy_generator(seed, patient.id, "noise"))
-    volumes = maps.data[5:].sum(dim=(1, 2, 3), dtype=torch.float64) * maps.voxel_volume
-    measured = dict(zip(MEASURED, volumes.tolist(), strict=True))
+    measured = dict(zip(MEASURED, maps.totals[5:], strict=True))
     return FdgScan(image, masks, {
         "stage": patient.stage, "donor": donor.name, **facts, "fwhm_mm": fdg_parameters()["scanner.fwhm"],
         "volumes_mm3": measured, "size_change": {row: float(np.exp(c)) for row, c in grown.items()},

@@ -62,9 +62,7 @@ class Regions:
     @property
     def volumes(self) -> dict[str, float]:
         """Volume of every region in mm³, partial voxels counted by their share."""
-        # one map at a time: torch writes out in double precision whatever it is to add up in it
-        totals = [float(one.sum(dtype=torch.float64)) * self.maps.voxel_volume for one in self.maps.data]
-        return dict(zip(self.names, totals, strict=True))
+        return dict(zip(self.names, self.maps.totals, strict=True))
 
     def moved(self, displacement_mm: Displacement) -> Regions:
         """The regions pulled back through a displacement (1, 3, X, Y, Z) in mm on their own grid."""

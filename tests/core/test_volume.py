@@ -19,6 +19,14 @@ def test_spacing_and_voxel_volume():
     assert v.voxel_volume == pytest.approx(9.0)
 
 
+def test_totals_of_shares_are_volumes_in_double_precision():
+    data = torch.full((2, 200, 200, 200), 0.1)
+    data[1] = 0
+    assert Volume(data, np.diag([-2.0, 1.5, 3.0, 1.0])).totals == pytest.approx(
+        [float(np.float32(0.1)) * 8e6 * 9.0, 0.0], rel=1e-12
+    )
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.tuples(*[st.integers(0, 3)] * 3), st.tuples(*[st.integers(1, 3)] * 3))
 def test_a_crop_keeps_world_positions(start, size):
