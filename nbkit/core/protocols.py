@@ -148,16 +148,13 @@ class Forecast:
     age : float
     image, sd : Volume
         What is expected, and the standard deviation of every voxel over the futures drawn.
-    measured : mapping of str to float
-        What the caller's measure reads from `image` (e.g. mm³ by region).
     draws : mapping of str to numpy.ndarray
-        The same from each future drawn, (draws,).
+        What the caller's measure reads from each future drawn (e.g. mm³ by region), (draws,).
     """
 
     age: float
     image: Volume
     sd: Volume
-    measured: Mapping[str, float]
     draws: Mapping[str, np.ndarray]
 
 

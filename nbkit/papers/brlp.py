@@ -94,7 +94,7 @@ class Config(Settings):
         },
         "laptop": {
             "widths": (16, 32, 32), "attention": (False, True, True), "res_blocks": 1, "groups": 8, "embedding": 16,
-            "prediction": "v_prediction", "diffusion_steps": 500, "control_steps": 500, "batch": 4,
+            "prediction": "v_prediction", "diffusion_steps": 425, "control_steps": 425, "batch": 4,
             "learning_rate": 1e-3, "schedule": "linear", "samples": 4, "ddim_steps": 10,
         },
     }
@@ -201,7 +201,7 @@ class BrLP:
         self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str, *, draws: int | None = None,
         measure: Callable[[Volume], Mapping[str, float]] = lambda image: {},
     ) -> list[Forecast]:
-        """Images with the spread of the samples they are averaged from, and of what `measure` reads from them.
+        """Images with the spread of the samples they are averaged from, and what `measure` reads from each.
 
         ``measure(image) -> {name: value}`` gives e.g. a segmenter's volumes in mm³. The spread is that of one sample,
         due to its noise alone: neither the volumes told nor the weights vary. `draws` samples instead of
@@ -356,7 +356,7 @@ class BrLP:
         image, found = self._decode(latents.mean(dim=0), history, age), [measure(i) for i in images]
         sd = torch.stack([i.data for i in images]).std(dim=0)
         draws = {name: np.array([f[name] for f in found]) for name in found[0]}
-        return Forecast(float(age), image, image.with_data(sd, "standard deviation"), measure(image), draws)
+        return Forecast(float(age), image, image.with_data(sd, "standard deviation"), draws)
 
     def _decode(self, z: torch.Tensor, history: Sequence[Scan], age: float) -> Volume:
         image = self.space.decode(z, step=f"BrLP at {age:g} years")

@@ -289,9 +289,10 @@ def person_curve(
     asked = [history[-1].age, *ages]
     if draws:
         told = model.predict_with_uncertainty(history, asked, subject.diagnosis, draws=draws, measure=read)
-        volumes, drawn = [f.measured for f in told], [f.draws for f in told]
+        images, drawn = [f.image for f in told], [f.draws for f in told]
     else:
-        volumes, drawn = [read(image) for image in model.predict(history, asked, subject.diagnosis)], None
+        images, drawn = model.predict(history, asked, subject.diagnosis), None
+    volumes = [read(image) for image in images]
     rows = []
     for k, age in enumerate(ages, 1):
         for name, first in start.items():

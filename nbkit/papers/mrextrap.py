@@ -113,7 +113,7 @@ class Config(Settings):
             "half": False,
         },
         "laptop": {
-            "widths": (16, 16, 32), "res_blocks": 1, "groups": 8, "epochs": 23, "adversarial_from": 10,
+            "widths": (16, 16, 32), "res_blocks": 1, "groups": 8, "epochs": 20, "adversarial_from": 10,
             "scans_per_epoch": 20, "batch": 1, "learning_rate": 1e-3, "schedule": "linear",
             "critic_widths": (8, 16, 32), "slices": 6,
         },
@@ -169,7 +169,7 @@ class Trajectory:
         found = [measure(i) for i in images]
         drawn = {name: np.array([f[name] for f in found]) for name in found[0]}
         expected = self.image(age)
-        return Forecast(age, expected, expected.with_data(sd, "standard deviation"), measure(expected), drawn)
+        return Forecast(age, expected, expected.with_data(sd, "standard deviation"), drawn)
 
     def _decode(self, z: torch.Tensor, age: float) -> Volume:
         image = self.space.decode(z, step=f"{self.name} at {age:g} years")
@@ -308,7 +308,7 @@ class MRExtrap:
         self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str, *, draws: int = 16,
         measure: Callable[[Volume], Mapping[str, float]] = lambda image: {},
     ) -> list[Forecast]:
-        """Images with the spread that the posterior of the line leaves them, and of what `measure` reads from them.
+        """Images with the spread that the posterior of the line leaves them, and what `measure` reads from each drawn.
 
         `draws` lines are drawn, from a seed that depends on the person and the ages seen alone;
         ``measure(image) -> {name: value}`` gives e.g. a segmenter's volumes in mm³.

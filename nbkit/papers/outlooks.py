@@ -118,11 +118,13 @@ class Painted:
         asked = list(dict.fromkeys([now, *ages]))
         if self.draws:
             found = self.model.predict_with_uncertainty(seen.scans, asked, told, draws=self.draws, measure=measure)
-            made = [_with_spread(seen, found[0], forecast) for forecast in found]
+            images, spreads = [f.image for f in found], [_spread(seen, found[0], f) for f in found]
         else:
             images = self.model.predict(seen.scans, asked, told)
-            sizes = [measure(image) for image in images]
-            made = [Outlook(i, _grown(seen, _ratio(v, sizes[0]))) for i, v in zip(images, sizes, strict=True)]
+            spreads = [{} for _ in images]
+        sizes = [measure(image) for image in images]
+        growths = [_grown(seen, _ratio(size, sizes[0])) for size in sizes]
+        made = map(Outlook, images, growths, spreads)
         by_age = dict(zip(asked, made, strict=True))
         return [by_age[age] for age in ages]
 
@@ -263,13 +265,13 @@ def _ratio(later: Mapping[str, float], first: Mapping[str, float]) -> dict[str, 
     return {name: value / first[name] if first.get(name) else 1.0 for name, value in later.items()}
 
 
-def _with_spread(seen: Seen, first: Forecast, forecast: Forecast) -> Outlook:
-    growth = _ratio(forecast.measured, first.measured)
+def _spread(seen: Seen, first: Forecast, forecast: Forecast) -> dict[str, float]:
+    """Standard deviation, mm³, of each structure over the futures drawn, each set against itself at the start."""
     sd = {
         name: float(np.std(drawn / np.maximum(first.draws[name], 1e-9), ddof=1))
         for name, drawn in forecast.draws.items()
     }
-    return Outlook(forecast.image, _grown(seen, growth), _grown(seen, sd))
+    return _grown(seen, sd)
 
 
 def _told_of(system: Any) -> list[Any]:

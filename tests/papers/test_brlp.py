@@ -65,7 +65,6 @@ def test_the_average_of_the_samples_is_what_is_decoded(model, balls):
     )
     [image] = model.predict(person.scans, (74.0,), "CN")
     assert isinstance(forecast, Forecast) and torch.equal(forecast.image.data, image.data)
-    assert forecast.measured["sum"] == pytest.approx(float(image.data.sum()))
     assert forecast.draws["sum"].shape == (3,) and np.ptp(forecast.draws["sum"]) > 0
     assert float(forecast.sd.data.max()) > 0 and forecast.sd.shape == SHAPE
 

@@ -53,7 +53,7 @@ class Line:
         for age, image in zip(ages, self.predict(history, ages, diagnosis), strict=True):
             drawn = [measure(picture(float(image.data.mean()) + k * (age - history[-1].age))) for k in range(draws)]
             draws_of = {name: np.array([d[name] for d in drawn]) for name in drawn[0]}
-            told.append(Forecast(age, image, image, measure(image), draws_of))
+            told.append(Forecast(age, image, image, draws_of))
         return told
 
 

@@ -133,7 +133,7 @@ def test_uncertainty_grows_with_time_and_shrinks_with_scans(model, newcomers):
         assert [f.age for f in told] == [66.5, 71.0, 76.0]
         for f in told:
             torch.testing.assert_close(f.image.data, model.predict(person.scans[:seen], [f.age], "CN")[0].data)
-            assert f.draws["ball"].shape == (24,) and f.measured == volume(f.image) and float(f.sd.data.min()) >= 0
+            assert f.draws["ball"].shape == (24,) and float(f.sd.data.min()) >= 0
         spread[seen] = [f.draws["ball"].std() for f in told]
     assert spread[1][0] < spread[1][1] < spread[1][2]
     assert spread[2][1] < spread[1][1]

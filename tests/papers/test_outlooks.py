@@ -57,8 +57,8 @@ class Painter:
     def predict_with_uncertainty(self, history, ages, diagnosis, *, draws, measure):
         images = self.predict(history, ages, diagnosis)
         return [
-            Forecast(a, i, i, measure(i), {n: v * np.linspace(0.9, 1.1, draws) ** (1 + (a - history[-1].age) / 10)
-                                           for n, v in measure(i).items()})
+            Forecast(a, i, i, {n: v * np.linspace(0.9, 1.1, draws) ** (1 + (a - history[-1].age) / 10)
+                               for n, v in measure(i).items()})
             for a, i in zip(ages, images, strict=True)
         ]
 

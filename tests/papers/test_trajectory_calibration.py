@@ -38,7 +38,7 @@ class Drawer:
         self.asked.append(([s.age for s in history], list(ages), diagnosis, draws))
         spread = image.with_data(BRIGHT)
         rows = [{name: row[:draws] for name in measure(image)} for row in DRAWS]
-        return [Forecast(a, image, spread, measure(image), row) for a, row in zip(ages, rows, strict=True)]
+        return [Forecast(a, image, spread, row) for a, row in zip(ages, rows, strict=True)]
 
 
 class Reader:
