@@ -56,6 +56,19 @@ def test_any_grid_is_padded_at_its_far_ends_and_cropped_back(shape):
     assert torch.equal(reconstruction, wanted[(..., *map(slice, shape))])
 
 
+def test_a_small_volume_alone_is_what_it_is_among_others_and_so_is_its_gradient():
+    net, x = small(), image(2, 1, 8, 12, 16)
+    torch.testing.assert_close(net(x[:1])[0], net(x)[0][:1], rtol=1e-4, atol=1e-5)
+    slopes = {}
+    for count in (1, 2):
+        net.zero_grad()
+        net(x[:1].repeat(count, 1, 1, 1, 1))[0].square().sum().backward()
+        slopes[count] = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+    assert slopes[1].keys() == slopes[2].keys()
+    for name, slope in slopes[1].items():
+        torch.testing.assert_close(2 * slope, slopes[2][name], rtol=1e-3, atol=1e-4)
+
+
 def test_slices_in_two_dimensions():
     with torch.no_grad():
         reconstruction, mean, sd = small(dimensions=2)(image(2, 1, 10, 9))
