@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -173,3 +174,18 @@ class TestAgeing(Smoke):
 
 class TestOthers(Smoke):
     paths = [path for path in contract.NOTEBOOKS if not path.stem.startswith(AGEING)]
+
+
+@pytest.mark.skipif(not os.environ.get("NBKIT_MIRROR"), reason="set NBKIT_MIRROR to use the real files")
+class TestRealScans:
+    """Scans without labels, and few people who can be judged."""
+
+    paths: ClassVar[list[Path]] = [path for path in contract.NOTEBOOKS if path.stem == "05_mrextrap"]
+
+    def test_intervals_are_not_judged_where_nobody_is_left_to_learn_from(self, tmp_path):
+        run = reproduce(self.paths, out_dir=tmp_path, **SETTINGS | {"cohort": "open"})
+        assert [(s.status, s.error) for s in run.stamps] == [("done", "")]
+        assert {o.cohort for o in load_observations(run.folder).values()} == {"ixi_ageing"}
+        card = json.loads((run.folder / "scorecard.json").read_text(encoding="utf-8"))
+        told = {c["id"]: c["verdict"] for c in card["claims"] if ".covers." in c["id"]}
+        assert told and all("nobody to learn" in verdict for verdict in told.values())
