@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import html
 import io
 import time
@@ -65,6 +66,7 @@ class Panel:
         for control in self.controls.values():
             control.observe(self._show, "value")
         self._show()
+        _spare_what_is_loaded()
 
     def moves(self, count: int = 8) -> list[float]:
         """Milliseconds from a move of the slider to its picture, at so many places; the slider ends as it began.
@@ -118,6 +120,8 @@ class Panel:
         self.words.value = f"<span role='status'>{said} <small>({self.waited:.0f} ms)</small></span>"
         for follow in self._followers:
             follow(state)
+        # every picture leaves a figure that only a search finds; after a dozen the next move would wait for it
+        gc.collect()
 
     def _offer(self, _button: object) -> None:
         refusal = self.explorer.refusal(self.state)
@@ -126,3 +130,10 @@ class Panel:
             f'<a download="{name}" href="data:{_KINDS[Path(name).suffix]};base64,{base64.b64encode(data).decode()}">'
             f"{name}</a>" for name, data in files.items()
         )
+
+
+def _spare_what_is_loaded() -> None:
+    """Keep the garbage collector from what is loaded by now: searching it holds a move up for a third of a second."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
