@@ -65,8 +65,10 @@ class Panel:
         self.controls["person"].observe(self._new_person, "value")
         for control in self.controls.values():
             control.observe(self._show, "value")
+        # searching what is loaded by then for garbage would hold moves up for a third of a second
+        gc.unfreeze()
         self._show()
-        _spare_what_is_loaded()
+        gc.freeze()
 
     def moves(self, count: int = 8) -> list[float]:
         """Milliseconds from a move of the slider to its picture, at so many places; the slider ends as it began.
@@ -130,10 +132,3 @@ class Panel:
             f'<a download="{name}" href="data:{_KINDS[Path(name).suffix]};base64,{base64.b64encode(data).decode()}">'
             f"{name}</a>" for name, data in files.items()
         )
-
-
-def _spare_what_is_loaded() -> None:
-    """Keep the garbage collector from what is loaded by now: searching it holds a move up for a third of a second."""
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
