@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from nbkit.core.checks import require
+from nbkit.nets.conv import Conv3d
 from nbkit.nets.film import LEAK, FiLM, FiLMConv, FiLMResidual, embedding
 
 CONDITION = 64
@@ -42,13 +43,13 @@ class TemplateBranch(nn.Module):
         self.embed = embedding(width=CONDITION)
         self.constant = nn.Parameter(0.02 * torch.randn(1, CONSTANT, *(n // 2 for n in shape)))
         self.film = FiLM(CONDITION, CONSTANT)
-        self.widen = spectral_norm(nn.Conv3d(CONSTANT, width, 3, padding=1, padding_mode="reflect"))
+        self.widen = spectral_norm(Conv3d(CONSTANT, width, 3, padding=1, padding_mode="reflect"))
         self.blocks = nn.ModuleList(FiLMResidual(width, condition=CONDITION) for _ in range(blocks))
         self.fine = nn.ModuleList([
             FiLMConv(width, CONSTANT, condition=CONDITION), FiLMConv(CONSTANT, CONSTANT, condition=CONDITION),
             FiLMConv(CONSTANT, CONSTANT, condition=CONDITION, kernel=1, linear=True),
         ])
-        self.out = nn.Conv3d(CONSTANT, 1, 3, padding=1, padding_mode="reflect")
+        self.out = Conv3d(CONSTANT, 1, 3, padding=1, padding_mode="reflect")
 
     def forward(self, condition: torch.Tensor) -> torch.Tensor:
         """(B, 1) -> (B, 1, X, Y, Z), between −1 and 1."""
@@ -74,9 +75,9 @@ class VelocityBranch(nn.Module):
         self.bottom = _conv(width, width)
         self.up = nn.ModuleList(_conv(2 * width, width) for _ in range(3))
         self.last = nn.Sequential(
-            _conv(width, width), _conv(width, width), nn.Conv3d(width, max(width // 2, 1), 3, padding=1)
+            _conv(width, width), _conv(width, width), Conv3d(width, max(width // 2, 1), 3, padding=1)
         )
-        self.out = nn.Conv3d(max(width // 2, 1), 3, 3, padding=1, padding_mode="reflect")
+        self.out = Conv3d(max(width // 2, 1), 3, 3, padding=1, padding_mode="reflect")
         nn.init.normal_(self.out.weight, std=1e-5)
         nn.init.zeros_(self.out.bias)
 
@@ -94,4 +95,4 @@ class VelocityBranch(nn.Module):
 
 
 def _conv(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv3d(in_channels, out_channels, 3, stride=stride, padding=1), nn.LeakyReLU(LEAK))
+    return nn.Sequential(Conv3d(in_channels, out_channels, 3, stride=stride, padding=1), nn.LeakyReLU(LEAK))

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nbkit.core.checks import require
+from nbkit.nets.conv import Conv3d
 
 
 class FlexibleSelfAttention(nn.Module):
@@ -48,8 +49,8 @@ class FlexibleSelfAttention(nn.Module):
             found=heads, remedy="Change heads, channels or reduction.",
         )
         self.pool, self.heads = pool, heads
-        self.key, self.query, self.value = (nn.Conv3d(channels, inner, 1) for _ in range(3))
-        self.back = nn.Conv3d(inner, channels, 1)
+        self.key, self.query, self.value = (Conv3d(channels, inner, 1) for _ in range(3))
+        self.back = Conv3d(inner, channels, 1)
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

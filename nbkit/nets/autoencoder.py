@@ -16,11 +16,9 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from nbkit.core.checks import check_same_grid, known, require
 from nbkit.core.volume import Volume
+from nbkit.nets.conv import in_company
 
 Posterior = tuple[torch.Tensor, torch.Tensor]
-
-_LEFT_TO_A_LOOP = 20_480
-"""Channels times the first two extents of a single volume up to which torch (2.13) convolves it without oneDNN."""
 
 
 class Autoencoder(nn.Module):
@@ -67,11 +65,11 @@ class Autoencoder(nn.Module):
             "dimensions": dimensions,
         }
         self.factor, self.latent_channels = 2 ** (len(widths) - 1), latent_channels
-        self.net = AutoencoderKL(
+        self.net = in_company(AutoencoderKL(
             spatial_dims=dimensions, in_channels=1, out_channels=1, channels=tuple(widths),
             num_res_blocks=(res_blocks,) * len(widths), latent_channels=latent_channels, norm_num_groups=groups,
             attention_levels=(False,) * len(widths), with_encoder_nonlocal_attn=False, with_decoder_nonlocal_attn=False,
-        )
+        ))
 
     def latent_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Shape (C, x, y, z) of the latents of an image of spatial `shape`."""
@@ -80,25 +78,16 @@ class Autoencoder(nn.Module):
     def posterior(self, x: torch.Tensor) -> Posterior:
         """Mean and standard deviation (B, C, x, y, z) of the latents of images (B, 1, X, Y, Z)."""
         padded = F.pad(x, [side for n in reversed(x.shape[2:]) for side in (0, -n % self.factor)])
-        mean, sd = self.net.encode(self._in_company(padded, padded.shape[2:]))
-        return mean[: len(x)], sd[: len(x)]
+        return self.net.encode(padded)
 
     def decode(self, z: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
         """Images (B, 1, X, Y, Z) of spatial `shape` from latents (B, C, x, y, z)."""
-        images = self.net.decode(self._in_company(z, [n * self.factor for n in z.shape[2:]]))
-        return images[(slice(len(z)), ..., *(slice(n) for n in shape))]
+        return self.net.decode(z)[(..., *(slice(n) for n in shape))]
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Reconstruction from the posterior mean (never from a sample), the mean, and the standard deviation."""
         mean, sd = self.posterior(x)
         return self.decode(mean, x.shape[2:]), mean, sd
-
-    def _in_company(self, x: torch.Tensor, voxels: Sequence[int]) -> torch.Tensor:
-        """`x`, of images of so many voxels, twice over where the network takes longer for it alone."""
-        # on a CPU torch leaves single small volumes to a plain loop, and takes a quarter of its time for two of them
-        alone = x.device.type == "cpu" and x.ndim == 5 and len(x) == 1
-        small = self.net.encoder.channels[0] * voxels[0] * voxels[1] <= _LEFT_TO_A_LOOP
-        return x.expand(2, *x.shape[1:]) if alone and small else x
 
 
 def draw_weights(net: nn.Module, generator: torch.Generator) -> nn.Module:
@@ -168,7 +157,6 @@ class LatentSpace:
     def encode_all(self, images: Sequence[Volume]) -> torch.Tensor:
         """Posterior means (N, C, x, y, z) of several images, as :meth:`encode` gives them."""
         net, means = self.net.eval(), []
-        # two at a time: torch convolves a single small volume on a path that takes a third longer
         for start in range(0, len(images), 2):
             pair = torch.stack([self.scaled(image) for image in images[start : start + 2]])
             means.append(net.posterior(pair.to(self._device))[0].float().cpu())

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from nbkit.core.checks import require
+from nbkit.nets.conv import Conv3d
 
 SMALLEST = 4
 """Pixels along an edge of the maps between convolutions and dense layer."""
 WEIGHT_SD = 0.02
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+_CONV = {2: nn.Conv2d, 3: Conv3d}
 _TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 

@@ -12,6 +12,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from nbkit.core.checks import require
 from nbkit.nets.attention import FlexibleSelfAttention
+from nbkit.nets.conv import Conv3d
 from nbkit.nets.film import LEAK
 from nbkit.nets.residual_unet import ResidualBlock, normalisation
 
@@ -47,10 +48,10 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for a, b in zip((in_channels, *widths), widths):
-            layers += [spectral_norm(nn.Conv3d(a, b, 3, stride=2, padding=1)), nn.LeakyReLU(LEAK)]
-        layers += [spectral_norm(nn.Conv3d(widths[-1], features, 3, padding=1)), nn.LeakyReLU(LEAK)]
+            layers += [spectral_norm(Conv3d(a, b, 3, stride=2, padding=1)), nn.LeakyReLU(LEAK)]
+        layers += [spectral_norm(Conv3d(widths[-1], features, 3, padding=1)), nn.LeakyReLU(LEAK)]
         self.body = nn.Sequential(*layers)
-        self.score = spectral_norm(nn.Conv3d(features, 1, 1))
+        self.score = spectral_norm(Conv3d(features, 1, 1))
         self.project = spectral_norm(nn.Linear(condition, features, bias=False)) if condition else None
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
@@ -109,7 +110,7 @@ class TiledDiscriminator(nn.Module):
 
     @staticmethod
     def _level(a: int, b: int, norm: str) -> nn.Module:
-        conv = nn.Conv3d(a, b, 3, padding=1)
+        conv = Conv3d(a, b, 3, padding=1)
         return nn.Sequential(conv, normalisation(norm, b), nn.LeakyReLU(LEAK), nn.MaxPool3d(2))
 
     @staticmethod

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from nbkit.nets.conv import Conv3d
+
 
 def fcn(in_channels: int, *, width: int, depth: int, kernel: int = 3) -> nn.Sequential:
     """Fully convolutional network: `depth` hidden layers and one linear output convolution.
@@ -29,9 +31,9 @@ def fcn(in_channels: int, *, width: int, depth: int, kernel: int = 3) -> nn.Sequ
     layers: list[nn.Module] = []
     channels = in_channels
     for _ in range(depth):
-        layers += [nn.Conv3d(channels, width, kernel, padding=kernel // 2), nn.ReLU(inplace=True)]
+        layers += [Conv3d(channels, width, kernel, padding=kernel // 2), nn.ReLU(inplace=True)]
         channels = width
-    return nn.Sequential(*layers, nn.Conv3d(channels, 1, kernel, padding=kernel // 2))
+    return nn.Sequential(*layers, Conv3d(channels, 1, kernel, padding=kernel // 2))
 
 
 def initialise(net: nn.Module, generator: torch.Generator) -> nn.Module:

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from nbkit.nets.conv import Conv3d
+
 LEAK = 0.2
 
 
@@ -54,7 +56,7 @@ class FiLMConv(nn.Module):
         self, in_channels: int, out_channels: int, *, condition: int, kernel: int = 3, linear: bool = False
     ) -> None:
         super().__init__()
-        conv = nn.Conv3d(
+        conv = Conv3d(
             in_channels, out_channels, kernel, padding=kernel // 2, padding_mode="reflect", bias=False
         )
         self.conv, self.film = spectral_norm(conv), FiLM(condition, out_channels)

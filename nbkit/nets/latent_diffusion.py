@@ -16,6 +16,7 @@ from torch import nn
 
 from nbkit.core.checks import known, require
 from nbkit.core.seeds import derive
+from nbkit.nets.conv import in_company
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 NOISE_STEPS = 1000
@@ -76,11 +77,11 @@ class LatentDiffusion(nn.Module):
         # MONAI draws its weights, zero ones among them, from the global generator
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "weights", "diffusion"))
-            self.unet = DiffusionModelUNet(out_channels=channels, **shared)
-            self.control = ControlNet(
+            self.unet = in_company(DiffusionModelUNet(out_channels=channels, **shared))
+            self.control = in_company(ControlNet(
                 conditioning_embedding_in_channels=channels + 1, conditioning_embedding_num_channels=(embedding,),
                 **shared,
-            )
+            ))
         self.schedule = self._schedule()
 
     def start_control(self) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 
 from nbkit.core.checks import known, require
 from nbkit.nets.attention import FlexibleSelfAttention
+from nbkit.nets.conv import Conv3d
 from nbkit.nets.film import LEAK
 
 NORMS = {
@@ -85,7 +86,7 @@ class StridedUNet(nn.Module):
         self.cell = 2**levels
 
         def conv(a: int, b: int, stride: int = 1) -> nn.Module:
-            return unit(nn.Conv3d(a, b, 3, stride=stride, padding=1), norm=norm, dropout=dropout)
+            return unit(Conv3d(a, b, 3, stride=stride, padding=1), norm=norm, dropout=dropout)
 
         def rise(w: int) -> nn.Module:
             return unit(nn.ConvTranspose3d(2 * w, w, 2, stride=2), norm=norm, dropout=dropout)
@@ -96,7 +97,7 @@ class StridedUNet(nn.Module):
         self.bottleneck = nn.Sequential(conv(widths[-1], widths[-1]), conv(widths[-1], widths[-1]))
         self.rise = nn.ModuleList(rise(w) for w in reversed(widths[:-1]))
         self.up = nn.ModuleList(nn.Sequential(conv(2 * w, w), conv(w, w)) for w in reversed(widths[:-1]))
-        self.out = nn.Conv3d(first, 1, 1)
+        self.out = Conv3d(first, 1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in_channels, X, Y, Z) -> (B, 1, X, Y, Z)."""
@@ -129,11 +130,11 @@ class ResidualBlock(nn.Module):
         super().__init__()
         a, b = in_channels, out_channels
         if up:
-            layers = (nn.ConvTranspose3d(a, b, 2, stride=2), nn.Conv3d(b, b, 3, padding=1))
+            layers = (nn.ConvTranspose3d(a, b, 2, stride=2), Conv3d(b, b, 3, padding=1))
             self.short: nn.Module = nn.ConvTranspose3d(a, b, 2, stride=2)
         else:
-            layers = (nn.Conv3d(a, a, 3, padding=1), nn.Conv3d(a, b, 3, stride=2, padding=1))
-            self.short = nn.Conv3d(a, b, 1, stride=2)
+            layers = (Conv3d(a, a, 3, padding=1), Conv3d(a, b, 3, stride=2, padding=1))
+            self.short = Conv3d(a, b, 1, stride=2)
         self.long = nn.Sequential(*(unit(layer, norm=norm, dropout=dropout) for layer in layers))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -171,7 +172,7 @@ class ResidualAttentionUNet(nn.Module):
         )
         widths = [first * 2**i for i in range(levels + 1)]
         self.cell, self.middle = 2**levels, (levels + 1) // 2
-        self.first = unit(nn.Conv3d(in_channels, first, 3, padding=1), norm=norm, dropout=dropout)
+        self.first = unit(Conv3d(in_channels, first, 3, padding=1), norm=norm, dropout=dropout)
         self.down = nn.ModuleList(
             ResidualBlock(w, 2 * w, up=False, norm=norm, dropout=dropout) for w in widths[:-1]
         )
@@ -184,7 +185,7 @@ class ResidualAttentionUNet(nn.Module):
             FlexibleSelfAttention(widths[self.middle], pool=attention_pool) if attention_pool else nn.Identity()
             for _ in range(2)
         )
-        self.out = nn.Conv3d(2 * first, 1, 3, padding=1)
+        self.out = Conv3d(2 * first, 1, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in_channels, X, Y, Z) -> (B, 1, X, Y, Z)."""

@@ -33,8 +33,7 @@ def slide(
         (1, K, X, Y, Z).
     """
     if window is None or all(n <= w for n, w in zip(x.shape[2:], window)):
-        # on CPUs torch's convolutions of one volume take longer than those of the same volume twice
-        return net(x.expand(2, -1, -1, -1, -1))[:1] if x.device.type == "cpu" else net(x)
+        return net(x)
     from monai.inferers import sliding_window_inference  # takes seconds to import, and small profiles do without
 
     return sliding_window_inference(x, window, 4, net, overlap=overlap, mode="gaussian")

@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nbkit.nets.conv import Conv3d
+
 
 def double_conv(in_channels: int, out_channels: int, *, norm: bool = False) -> nn.Sequential:
     """Two 3³ convolutions, each followed by ReLU; with `norm`, by instance normalisation and ReLU."""
     layers: list[nn.Module] = []
     for channels in (in_channels, out_channels):
-        layers.append(nn.Conv3d(channels, out_channels, 3, padding=1))
+        layers.append(Conv3d(channels, out_channels, 3, padding=1))
         layers += [nn.InstanceNorm3d(out_channels, affine=True)] if norm else []
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
@@ -41,7 +43,7 @@ class UNet(nn.Module):
         self.bottleneck = double_conv(widths[-2], widths[-1], norm=norm)
         self.rise = nn.ModuleList(nn.ConvTranspose3d(2 * w, w, 2, stride=2) for w in reversed(widths[:-1]))
         self.up = nn.ModuleList(double_conv(2 * w, w, norm=norm) for w in reversed(widths[:-1]))
-        self.out = nn.Conv3d(first, out_channels, 1)
+        self.out = Conv3d(first, out_channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in_channels, X, Y, Z) -> (B, out_channels, X, Y, Z)."""

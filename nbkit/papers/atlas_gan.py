@@ -108,12 +108,12 @@ class Config(Settings):
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
-            "width": 4, "blocks": 1, "critic_widths": (4, 8), "critic_features": 8, "epochs": 2, "steps_per_epoch": 6,
-            "generator_rate": 2e-3, "critic_rate": 2e-3, "beyond_years": 40.0, "half": False,
+            "width": 4, "blocks": 1, "critic_widths": (4, 8), "critic_features": 8, "batch": 2, "epochs": 2,
+            "steps_per_epoch": 6, "generator_rate": 2e-3, "critic_rate": 2e-3, "beyond_years": 40.0, "half": False,
         },
         "laptop": {
-            "width": 16, "blocks": 2, "critic_widths": (16, 32, 64), "critic_features": 32, "epochs": 4,
-            "steps_per_epoch": 40, "generator_rate": 1e-3, "critic_rate": 1e-3,
+            "width": 16, "blocks": 2, "critic_widths": (16, 32, 64), "critic_features": 32, "batch": 2,
+            "epochs": 4, "steps_per_epoch": 40, "generator_rate": 1e-3, "critic_rate": 1e-3,
         },
     }
 

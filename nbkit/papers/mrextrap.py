@@ -114,7 +114,7 @@ class Config(Settings):
         },
         "laptop": {
             "widths": (16, 16, 32), "res_blocks": 1, "groups": 8, "epochs": 20, "adversarial_from": 10,
-            "scans_per_epoch": 20, "batch": 1, "learning_rate": 1e-3, "schedule": "linear",
+            "scans_per_epoch": 32, "batch": 2, "learning_rate": 1e-3, "schedule": "linear",
             "critic_widths": (8, 16, 32), "slices": 6,
         },
     }

@@ -58,8 +58,8 @@ class Config(Settings):
         Feature maps of the first U-Net block, and poolings.
     learning_rate : float
         Of Adam at the start; falls to nothing along a cosine.
-    steps : int
-        Training images seen, one per step.
+    steps, batch : int
+        Training steps, and images seen in each.
     """
 
     contrast: str = "T1w"
@@ -68,12 +68,13 @@ class Config(Settings):
     levels: int = 3
     learning_rate: float = 2e-3
     steps: int = 20_000
+    batch: int = 1
     device: str = "auto"
     seed: int = 7
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"first": 6, "levels": 2, "learning_rate": 1e-2, "steps": 36},
-        "laptop": {"first": 12, "learning_rate": 5e-3, "steps": 300},
+        "smoke": {"first": 6, "levels": 2, "learning_rate": 1e-2, "steps": 24, "batch": 2},
+        "laptop": {"first": 12, "learning_rate": 5e-3, "steps": 200, "batch": 2},
     }
 
 
@@ -109,21 +110,22 @@ class RegionalSegmenter:
         NbkitError
             If a scan has no labels, or scans name their codes differently.
         """
-        scans = [scan for subject in cohort for scan in subject.scans]
+        c, scans = self.config, [scan for subject in cohort for scan in subject.scans]
         self.names, self._shares = _shared_names(scans), Recent(_REMEMBERED)
         first = scans[0].labels
         self.shape, self.affine = first.shape, first.affine
         self._build(_usual_place(scans, self.names))
-        optimiser = torch.optim.Adam(self.net.parameters(), lr=self.config.learning_rate)
-        plan = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.config.steps)
+        optimiser = torch.optim.Adam(self.net.parameters(), lr=c.learning_rate)
+        plan = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, c.steps)
         half = fast_half(self.device)
         step = PlainStep(self.net, optimiser, loss=self._loss, device=self.device, half=half, clip=5.0)
 
         def epoch(number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-            yield self._example(scans, number)
+            drawn = [self._example(scans, c.batch * (number - 1) + k) for k in range(1, c.batch + 1)]
+            yield tuple(map(torch.cat, zip(*drawn, strict=True)))
             plan.step()
 
-        history = train(step, epoch, epochs=self.config.steps, rule=StripRule(), label="regional segmenter")
+        history = train(step, epoch, epochs=c.steps, rule=StripRule(), label="regional segmenter")
         self.history, self.trained_on = history.as_dict(), subject_hash(cohort.ids)
         self.calibration = self._calibrated(cohort)
         return self
@@ -230,7 +232,7 @@ class RegionalSegmenter:
         return found
 
     def _example(self, scans: Sequence[Scan], number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The image (1, 1, X, Y, Z) and class indices (1, 1, X, Y, Z) of step `number`."""
+        """The image (1, 1, X, Y, Z) and class indices (1, 1, X, Y, Z) of draw `number`."""
         rng = torch_generator(self.config.seed, "segmenter step", number)
         scan = scans[int(torch.randint(len(scans), (), generator=rng))]
         classes = _classes(scan.labels.data, self.names)

@@ -65,8 +65,10 @@ def test_a_small_volume_alone_is_what_it_is_among_others_and_so_is_its_gradient(
         net(x[:1].repeat(count, 1, 1, 1, 1))[0].square().sum().backward()
         slopes[count] = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
     assert slopes[1].keys() == slopes[2].keys()
+    # alone it is convolved in another order: rounding goes with the size of what is added up
+    steepest = max(float(slope.abs().max()) for slope in slopes[1].values())
     for name, slope in slopes[1].items():
-        torch.testing.assert_close(2 * slope, slopes[2][name], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(2 * slope, slopes[2][name], rtol=1e-3, atol=1e-6 * steepest)
 
 
 def test_slices_in_two_dimensions():
