@@ -75,7 +75,8 @@ def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(short):
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
 def test_profiles_change_sizes_only(profile):
     config = Config.for_profile(profile)
-    sizes = {"width", "blocks", "critic_widths", "critic_features", "epochs", "steps_per_epoch", "beyond_years"}
+    sizes = {"width", "blocks", "critic_widths", "critic_features", "epochs", "steps_per_epoch", "batch",
+             "beyond_years"}
     rates = {"generator_rate", "critic_rate", "half"}
     changed = {name for name, value in config.as_dict().items() if value != Config().as_dict()[name]}
     assert changed <= sizes | rates and (profile == "paper") == (not changed)
