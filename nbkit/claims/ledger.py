@@ -1,4 +1,4 @@
-"""What was published: every printed number and every claim of a paper, read from ``published/<paper>.toml``."""
+"""What was published: every printed number and every claim of a paper, read from its folder's ``published.toml``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from nbkit.core.checks import NbkitError, closest, known, require
 
-PUBLISHED = Path(__file__).parent / "published"
+PAPERS = Path(__file__).parents[1] / "papers"
 Kind = Literal["order", "sign", "difference", "equivalence", "correlation"]
 DIRECTIONS = {
     "order": ("ascending", "descending"),
@@ -110,7 +110,7 @@ class Paper(_Record):
 
     @property
     def name(self) -> str:
-        """Name of the ledger file without its ending."""
+        """What notebooks call the ledger by."""
         return self.paper.name
 
     @property
@@ -136,7 +136,7 @@ class Paper(_Record):
 
 def papers() -> tuple[str, ...]:
     """Names of the ledgers that come with nbkit."""
-    return tuple(sorted(p.stem for p in PUBLISHED.glob("*.toml")))
+    return tuple(sorted(_ledgers()))
 
 
 def load_paper(name: str) -> Paper:
@@ -147,7 +147,13 @@ def load_paper(name: str) -> Paper:
     NbkitError
         For an unknown paper (with the nearest name), or a faulty file, by name, field and remedy.
     """
-    return read_ledger(PUBLISHED / f"{known(name, papers(), 'load_paper: name')}.toml")
+    return read_ledger(_ledgers()[known(name, papers(), "load_paper: name")])
+
+
+@lru_cache(maxsize=1)
+def _ledgers() -> dict[str, Path]:
+    """Ledger files by their name; all are read once, so that one with a wrong name cannot hide."""
+    return {read_ledger(path).name: path for path in sorted(PAPERS.glob("*/published*.toml"))}
 
 
 @lru_cache(maxsize=16)

@@ -15,12 +15,11 @@ from scipy import stats as scipy_stats
 from nbkit.claims.ledger import Claim, Number, Paper, load_paper, papers
 from nbkit.claims.observe import Observation, load_artefacts, load_observations
 from nbkit.core.files import write_json
-from nbkit.core.stats import Interval, bootstrap_mean, bootstrap_p, holm, paired_difference, paired_p
+from nbkit.core.stats import (
+    ALPHA, MIN_SUBJECTS, Interval, bootstrap_mean, bootstrap_p, holm, paired_difference, paired_p,
+)
 
 SCORECARD = "scorecard.json"
-ALPHA = 0.05
-# with five subjects the smallest two-sided p that any sign pattern can give is 2/2⁵ = 0.06
-MIN_SUBJECTS = 6
 VERDICTS = ("reproduced", "inconclusive", "contradicted", "not run")
 
 

@@ -10,6 +10,9 @@ from scipy import stats
 
 from nbkit.core.checks import require
 
+ALPHA = 0.05
+MIN_SUBJECTS = 6
+"""With five subjects the smallest two-sided p that any sign pattern can give is 2/2⁵ = 0.06."""
 
 @dataclass(frozen=True)
 class Interval:

@@ -1,1 +1,4 @@
-"""One file per system. Rank 4: imports no cohort, no phantom and no published number."""
+"""One paper, one folder: the systems, the experiments, the figures and what was published. Rank 4.
+
+Papers know nothing of each other, except of ``trajectories`` and ``synthesis``: what systems of one kind share.
+"""

@@ -16,11 +16,11 @@ from typing import Self
 import numpy as np
 
 from nbkit.core.checks import NbkitError, known, require
-from nbkit.core.outlook import Outlook
+from nbkit.papers.trajectories.outlook import Outlook
 from nbkit.core.protocols import Scan
 from nbkit.core.recent import Recent
 from nbkit.core.volume import Volume
-from nbkit.figures.explore import Chart, Column, Curve, explorer_picture
+from nbkit.papers.trajectories.outlook_figures import Chart, Column, Curve, explorer_picture
 from nbkit.figures.style import Picture
 
 ALONE = "nobody"

@@ -22,7 +22,7 @@ from nbkit.core.checks import known, require
 from nbkit.core.files import write_text
 from nbkit.core.seeds import numpy_generator
 from nbkit.core.volume import Volume
-from nbkit.figures.progression import survey_sheet
+from nbkit.papers.daninet.figures import survey_sheet
 from nbkit.figures.style import Picture
 from nbkit.widgets.keys import EXPLORER_CLASS, KeyGuard
 

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from nbkit.core.seeds import torch_generator
-from nbkit.losses.ageing import AgeingBatch, AgeingObjective
-from nbkit.nets.caae import ConditionalAutoencoder, LatentCritic, SliceCritic, draw_weights
-from nbkit.papers.daninet import Config
-from nbkit.training.personalise import Tuning, personalise
+from nbkit.papers.daninet.constraints import AgeingBatch, AgeingObjective
+from nbkit.papers.daninet.caae import ConditionalAutoencoder, LatentCritic, SliceCritic
+from nbkit.nets.weights import draw_weights
+from nbkit.papers.daninet.daninet import Config
+from nbkit.papers.daninet.personalise import Tuning, personalise
 from nbkit.training.steps import AdversarialStep
 
 CONFIG, DIAGNOSES, PEOPLE, STEPS = Config.for_profile("laptop"), 4, 8, 4

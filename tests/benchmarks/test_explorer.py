@@ -12,8 +12,8 @@ import torch
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
-from nbkit.papers.outlooks import Carried, Outlooks, Seen
-from nbkit.papers.trajectory_controls import NoChange
+from nbkit.papers.trajectories.outlooks import Carried, Outlooks, Seen
+from nbkit.papers.trajectories.controls import NoChange
 from nbkit.phantom.longitudinal import GRIDS
 from nbkit.widgets.explorer import Explorer, Person
 from nbkit.widgets.panel import Panel

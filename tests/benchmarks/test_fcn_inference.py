@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from nbkit.core.device import autocast
-from nbkit.papers.conv_synthesis import Config, ConvSynthesizer
+from nbkit.papers.flair.conv_synthesis import Config, ConvSynthesizer
 
 SHAPE = (208, 256, 40)
 MEMORY = """
 import resource, torch
-from nbkit.papers.conv_synthesis import Config, ConvSynthesizer
+from nbkit.papers.flair.conv_synthesis import Config, ConvSynthesizer
 ConvSynthesizer(Config(device="cpu")).forward(torch.randn(5, 208, 256, 40))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

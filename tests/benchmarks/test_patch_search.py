@@ -15,7 +15,7 @@ from nbkit.cohorts.ms_phantom import GRIDS, roster
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.data.intensity import Standardiser
 from nbkit.data.patches import PatchReader
-from nbkit.nets.nearest import nearest
+from nbkit.papers.flair.nearest import nearest
 from nbkit.phantom.ms import Person, simulate
 from nbkit.phantom.parameters import load_parameters
 

@@ -10,7 +10,7 @@ import torch
 
 from nbkit.core.seeds import torch_generator
 from nbkit.data.pet_slices import STAGES, Slices
-from nbkit.papers.pet_dcgan import Config, PetDCGAN
+from nbkit.papers.pet_dcgan.pet_dcgan import Config, PetDCGAN
 
 STEPS, TURNS, PEOPLE = 6, 5, 16
 

@@ -10,7 +10,9 @@ from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
 from nbkit.core.windows import filter_separable, gaussian_kernel
+from tests.figures.conftest import scan
 
+__all__ = ["scan"]  # figures of papers are drawn from the same head
 AFFINE = np.diag([0.9, 0.9, 3.0, 1.0])
 SHAPE = (16, 15, 11)
 

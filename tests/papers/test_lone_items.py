@@ -16,20 +16,20 @@ import torch.nn.functional as F
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
-from nbkit.papers.atlas_gan import AtlasGAN
-from nbkit.papers.atlas_gan import Config as AtlasConfig
-from nbkit.papers.brlp import BrLP
-from nbkit.papers.brlp import Config as BrlpConfig
-from nbkit.papers.conv_synthesis import Config as ConvConfig
-from nbkit.papers.conv_synthesis import ConvSynthesizer
-from nbkit.papers.lesion_segmenter import Config as LesionConfig
-from nbkit.papers.lesion_segmenter import LesionSegmenter
-from nbkit.papers.mrextrap import Config as MrextrapConfig
-from nbkit.papers.mrextrap import MRExtrap
-from nbkit.papers.myelin_synthesis import Config as MyelinConfig
-from nbkit.papers.myelin_synthesis import MyelinSynthesizer
-from nbkit.papers.regional_segmenter import Config as SegmenterConfig
-from nbkit.papers.regional_segmenter import RegionalSegmenter
+from nbkit.papers.inbrainsyn.atlas_gan import AtlasGAN
+from nbkit.papers.inbrainsyn.atlas_gan import Config as AtlasConfig
+from nbkit.papers.brlp.brlp import BrLP
+from nbkit.papers.brlp.brlp import Config as BrlpConfig
+from nbkit.papers.flair.conv_synthesis import Config as ConvConfig
+from nbkit.papers.flair.conv_synthesis import ConvSynthesizer
+from nbkit.papers.flair.lesion_segmenter import Config as LesionConfig
+from nbkit.papers.flair.lesion_segmenter import LesionSegmenter
+from nbkit.papers.mrextrap.mrextrap import Config as MrextrapConfig
+from nbkit.papers.mrextrap.mrextrap import MRExtrap
+from nbkit.papers.myelin.synthesis import Config as MyelinConfig
+from nbkit.papers.myelin.synthesis import MyelinSynthesizer
+from nbkit.papers.trajectories.regional_segmenter import Config as SegmenterConfig
+from nbkit.papers.trajectories.regional_segmenter import RegionalSegmenter
 from tests.flops import Convolutions
 
 SHAPE, AFFINE = (32, 36, 32), np.diag([5.0, 5.0, 5.0, 1.0])

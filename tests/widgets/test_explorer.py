@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from nbkit.core.checks import NbkitError, require
-from nbkit.core.outlook import Outlook
+from nbkit.papers.trajectories.outlook import Outlook
 from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
 from nbkit.data.nifti import read_image, save_image

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from nbkit.core.checks import NbkitError, require
-from nbkit.core.outlook import Outlook
+from nbkit.papers.trajectories.outlook import Outlook
 from nbkit.core.volume import Volume
 from nbkit.data.nifti import read_image, save_image
 from nbkit.widgets.explorer import Explorer, Person

@@ -1,0 +1,13 @@
+"""DaniNet (Ravì, Alexander and Oxtoby, MICCAI 2019): slices of a brain at other ages, under biological constraints.
+
+What the paper claims: a conditional adversarial autoencoder (CAAE) that is told age and diagnosis (C), held by
+constraints on how voxels and regions change with age (P), and tuned on each person (T), simulates slices closer to
+the true follow-up, in SSIM, than any of its parts and than face ageing [9]; and people who are asked prefer it.
+
+``daninet`` is the system and its baseline [9], ``constraints`` the losses of Section 2.3, ``personalise`` the tuning
+on one person, ``observer`` an automated reader in place of the survey, ``experiments`` Table 1 and the courses.
+"""
+
+from nbkit.papers.daninet.daninet import VARIANTS, Config, DaniNet
+
+__all__ = ["VARIANTS", "Config", "DaniNet"]

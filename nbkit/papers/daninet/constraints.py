@@ -1,0 +1,223 @@
+"""What a slice generated at many ages loses: brightening with age, other regional rates than expected, another face.
+
+Ravi et al., "Degenerative Adversarial NeuroImage Nets", MICCAI 2019. As printed, Eq. 3 counts signs, which have no
+slope, and Eq. 4 sums signed differences, which have no lowest value; both are read here as what they are meant to
+prevent. Every loss gives one value per subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from nbkit.losses.adversarial import bce_discriminator, bce_generator
+
+Terms = dict[str, torch.Tensor]
+
+
+def monotone_loss(images: torch.Tensor, own: torch.Tensor, *, inside: torch.Tensor) -> torch.Tensor:
+    """How much brighter pixels get with age, between a person's own age and each other (Eq. 3).
+
+    Parameters
+    ----------
+    images : torch.Tensor
+        (B, A, S, S), one per age bin, youngest first.
+    own : torch.Tensor
+        Whole numbers (B,): the bin of the person's own age.
+    inside : torch.Tensor
+        (B, S, S) bool: the pixels that count.
+
+    Returns
+    -------
+    torch.Tensor
+        (B,): max(0, older − younger), summed over pixels and the A − 1 pairs, over the number of both.
+    """
+    here = torch.take_along_dim(images, own.view(-1, 1, 1, 1), dim=1)
+    bins = torch.arange(images.shape[1], device=images.device)
+    sign = (own[:, None] - bins).sign().to(images)
+    risen = (sign[..., None, None] * (here - images)).clamp(min=0) * inside[:, None]
+    pixels = inside.flatten(1).sum(dim=1).clamp(min=1)
+    return risen.flatten(1).sum(dim=1) / (pixels * max(images.shape[1] - 1, 1))
+
+
+def regional_loss(
+    images: torch.Tensor, own: torch.Tensor, diagnosis: torch.Tensor, *, masks: torch.Tensor, ratios: torch.Tensor,
+    epsilon: float = 0.1,
+) -> torch.Tensor:
+    """How far regional sums change otherwise than expected, between a person's own age and each other (Eq. 4).
+
+    Parameters
+    ----------
+    images : torch.Tensor
+        (B, A, S, S) between 0 and 1, one per age bin, youngest first.
+    own, diagnosis : torch.Tensor
+        Whole numbers (B,): the bin of the person's own age, and the row of `ratios`.
+    masks : torch.Tensor
+        (R, S, S) of 0 and 1.
+    ratios : torch.Tensor
+        (D, A, A, R): expected sum in the second bin over that in the first, the first being the younger.
+    epsilon : float
+        Added to every sum of pixels; 0.1 as published.
+
+    Returns
+    -------
+    torch.Tensor
+        (B,): |expected − (Σ older + ε) / (Σ younger + ε)|, averaged over regions and the A − 1 pairs.
+    """
+    with torch.autocast(images.device.type, enabled=False):  # a bfloat16 sum is off by more than a year's change
+        sums = images.flatten(2).float() @ masks.flatten(1).T.float()
+    here = torch.take_along_dim(sums, own.view(-1, 1, 1), dim=1)
+    bins, mine = torch.arange(images.shape[1], device=images.device), own[:, None]
+    earlier = (bins < mine)[..., None]
+    older, younger = torch.where(earlier, here, sums), torch.where(earlier, sums, here)
+    expected = ratios.to(sums)[diagnosis[:, None], torch.minimum(bins, mine), torch.maximum(bins, mine)]
+    apart = (expected - (older + epsilon) / (younger + epsilon)).abs()
+    return apart.mean(dim=2).sum(dim=1) / max(images.shape[1] - 1, 1)
+
+
+def mixed_age(images: torch.Tensor, lower: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """A person between two bins: α · image of `lower` + (1 − α) · image of the next bin (Eq. 5).
+
+    Parameters
+    ----------
+    images : torch.Tensor
+        (B, A, S, S).
+    lower : torch.Tensor
+        Whole numbers (B,); after the last bin comes none, and it stands for both.
+    alpha : torch.Tensor
+        (B,) from 0 to 1; 1 gives the image of `lower` itself.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, S, S).
+    """
+    upper = (lower + 1).clamp(max=images.shape[1] - 1)
+    first, second = (torch.take_along_dim(images, k.view(-1, 1, 1, 1), dim=1)[:, 0] for k in (lower, upper))
+    return blend(first, second, alpha)
+
+
+def blend(first: torch.Tensor, second: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """α · first + (1 − α) · second of images (B, S, S), with α (B,)."""
+    weight = alpha.view(-1, 1, 1).to(first)
+    return weight * first + (1 - weight) * second
+
+
+class AgeingBatch(NamedTuple):
+    """What a step of training sees.
+
+    Attributes
+    ----------
+    slices : object
+        With image (B, S, S) from −1 (background) to 1, inside (B, S, S) bool, whole numbers own, lower and diagnosis
+        (B,), and alpha (B,): :class:`nbkit.papers.daninet.aged_slices.AgedSlices`.
+    prior : torch.Tensor
+        (B, latent) drawn uniformly from −1 to 1.
+    full : int
+        The first so many slices are generated at every age, which the constraints on progression need.
+    """
+
+    slices: Any
+    prior: torch.Tensor
+    full: int
+
+
+class AgeingObjective:
+    """Eq. 6, for the autoencoder, its two critics, and the tuning to one person.
+
+    The autoencoder is called as ``net(x, rows, ages, diagnosis)``
+    (:class:`nbkit.papers.daninet.caae.ConditionalAutoencoder`); the critics are ``critics["latent"]`` and ``critics["image"]``.
+
+    Parameters
+    ----------
+    ages : int
+        Number of bins A.
+    weights : mapping of str to float
+        Of "deformation" (mean squared difference, images from −1 to 1), "latent" and "image" (cross-entropies), "voxel"
+        (:func:`monotone_loss`) and "region" (:func:`regional_loss`), both of images from 0 to 1.
+    masks, ratios : torch.Tensor or None
+        Of :func:`regional_loss`; None: without either constraint on progression.
+    """
+
+    def __init__(
+        self, ages: int, weights: Mapping[str, float], *, masks: torch.Tensor | None = None,
+        ratios: torch.Tensor | None = None,
+    ) -> None:
+        self.ages, self.weights, self.masks, self.ratios = ages, dict(weights), masks, ratios
+
+    def generate(self, net: nn.Module, batch: AgeingBatch) -> Terms:
+        """Codes, slices at the batch's own ages, and slices at all ages of its first `full` members."""
+        x, k, device = batch.slices, batch.full, batch.prior.device
+        count = len(x.image)
+        upper = (x.lower + 1).clamp(max=self.ages - 1)
+        rows = torch.arange(count, device=device)
+        rows = torch.cat([rows[:k].repeat_interleave(self.ages), rows[k:].repeat_interleave(2)])
+        ages = torch.arange(self.ages, device=device).repeat(k)
+        ages = torch.cat([ages, torch.stack([x.lower, upper], dim=1)[k:].flatten()])
+        z, made = net(x.image[:, None], rows, ages, x.diagnosis)
+        everything = made[: k * self.ages].float().unflatten(0, (k, self.ages))
+        pairs = made[k * self.ages :].float().unflatten(0, (count - k, 2))
+        mixed = torch.cat([
+            mixed_age(everything, x.lower[:k], x.alpha[:k]), blend(pairs[:, 0], pairs[:, 1], x.alpha[k:]),
+        ])
+        return {"latent": z.float(), "image": mixed, "everything": everything}
+
+    def generator(self, critics: nn.ModuleDict, batch: AgeingBatch, made: Terms) -> Terms:
+        """The autoencoder's loss; the constraints are estimated without bias from the first `full` members."""
+        x, k, count = batch.slices, batch.full, len(batch.prior)
+        terms = {
+            "deformation": _mean_square(made["image"], x.image),
+            "latent": bce_generator(critics["latent"](made["latent"])),
+            "image": bce_generator(critics["image"](made["image"][:, None], x.own, x.diagnosis)),
+        }
+        if self.masks is not None and k:
+            few = self._constraints(made["everything"], x.own[:k], x.diagnosis[:k], x.inside[:k])
+            terms |= {name: torch.cat([v * (count / k), v.new_zeros(count - k)]) for name, v in few.items()}
+        return self._total(terms)
+
+    @staticmethod
+    def critic(critics: nn.ModuleDict, batch: AgeingBatch, made: Terms) -> Terms:
+        """Both critics' own losses."""
+        x, judge = batch.slices, critics["image"]
+        real, fake = (judge(images[:, None], x.own, x.diagnosis) for images in (x.image, made["image"]))
+        terms = {
+            "latent": bce_discriminator(critics["latent"](batch.prior), critics["latent"](made["latent"])),
+            "image": bce_discriminator(real, fake),
+        }
+        return {"total": terms["latent"] + terms["image"], **terms}
+
+    def personal(self, net: Callable[..., Any], person: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Loss of one slice alone, without critics: a number.
+
+        `person` holds "image", "inside" (S, S), and "own", "lower", "alpha", "diagnosis" as numbers without axes.
+        """
+        one = {name: value[None] for name, value in person.items()}
+        upper = (one["lower"] + 1).clamp(max=self.ages - 1)
+        constrained = self.masks is not None
+        ages = torch.arange(self.ages, device=upper.device) if constrained else torch.cat([one["lower"], upper])
+        _, made = net(one["image"][:, None], torch.zeros_like(ages), ages, one["diagnosis"])
+        if constrained:
+            mixed = mixed_age(made[None], one["lower"], one["alpha"])
+            terms = self._constraints(made[None], one["own"], one["diagnosis"], one["inside"])
+        else:
+            mixed, terms = blend(made[:1], made[1:], one["alpha"]), {}
+        return self._total({"deformation": _mean_square(mixed, one["image"]), **terms})["total"][0]
+
+    def _constraints(
+        self, images: torch.Tensor, own: torch.Tensor, diagnosis: torch.Tensor, inside: torch.Tensor
+    ) -> Terms:
+        bright = (images + 1) / 2
+        return {
+            "voxel": monotone_loss(bright, own, inside=inside),
+            "region": regional_loss(bright, own, diagnosis, masks=self.masks, ratios=self.ratios),
+        }
+
+    def _total(self, terms: Terms) -> Terms:
+        return {"total": sum(self.weights[name] * value for name, value in terms.items()), **terms}
+
+
+def _mean_square(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return (a - b).square().flatten(1).mean(dim=1)

@@ -1,0 +1,400 @@
+"""DaniNet: slices at other ages by a conditional adversarial autoencoder that is told how brains degenerate.
+
+Ravi, Alexander and Oxtoby, "Degenerative Adversarial NeuroImage Nets: Generating Images that Mimic Disease
+Progression", MICCAI 2019. Three parts are added to the autoencoder of face ageing ([9], CAAE): P, constraints that
+nothing brightens with age and that regions darken at the rate regressors expect; C, the clinical diagnosis as a label;
+T, tuning to the one slice of the person that is asked about.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from nbkit.core.checks import check_keys, known, require
+from nbkit.core.config import Settings
+from nbkit.core.device import fast_half, pick_device
+from nbkit.core.protocols import Cohort, Scan, age_of
+from nbkit.core.recent import Recent, fingerprint
+from nbkit.core.seeds import torch_generator
+from nbkit.core.volume import Volume
+from nbkit.papers.daninet.aged_slices import AgedSlices, SliceFrame
+from nbkit.data.slices import DIAGNOSES, diagnosis_code
+from nbkit.data.splits import subject_hash
+from nbkit.papers.daninet.constraints import AgeingBatch, AgeingObjective, mixed_age
+from nbkit.papers.daninet.caae import ConditionalAutoencoder, LatentCritic, SliceCritic
+from nbkit.nets.weights import draw_weights
+from nbkit.training.adversarial import train_adversarial
+from nbkit.training.autoencoding import SCHEDULES
+from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
+from nbkit.papers.daninet.personalise import Tuning, at_every_age
+from nbkit.papers.daninet.regional_rates import AgeBins, RegionalRates
+from nbkit.papers.daninet.regional_regression import fit_regional_rates, region_masks
+
+VARIANTS = ("[9]", "C", "T", "C-T", "P", "P-C", "P-T", "P-C-T")
+"""Columns of Table 1."""
+_CODES = max(DIAGNOSES.values()) + 1
+_REMEMBERED = 256
+"""People whose images at all ages are kept: every further age of theirs costs nothing."""
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """Settings; defaults as published where stated. Images are slices, see :func:`nbkit.data.slices.sliced`.
+
+    The paper gives the network z-scores, CAAE images from −1 to 1. Here background is −1 and 1 is a bright intensity
+    learned from the training slices, by one factor for everybody: the scans' unit has white matter at 1 already.
+
+    Attributes
+    ----------
+    progression, clinical, transfer : bool
+        P, C and T of Table 1; all three: DaniNet, none: [9]. Without C nothing knows the diagnosis, nor do the
+        regressors of P.
+    contrast : str
+    size, widths, latent : int, tuple of int, int
+        Pixels along an edge, 4 · 2 to the number of widths; feature maps as in CAAE; length of the code.
+    ages : int
+        Bins, from the youngest to the oldest training scan.
+    critic_widths, critic_features : tuple of int, int
+        Of the critic of slices, as in CAAE.
+    weight_sd : float or None
+        Of the first weights; None: by fan in, which narrow networks need (:func:`nbkit.papers.daninet.caae.draw_weights`).
+    regions, grow : int
+        Regions of P, and by how many pixels (not stated) each grows into its neighbours.
+    svr_monotone, svr_reach : bool, {"direct", "chained"}
+        Published: regressors learn from pairs of scans that darken only, which biases them, and predict ages far apart
+        at once (:func:`nbkit.papers.daninet.regional_regression.fit_regional_rates`).
+    deformation_weight, latent_weight, image_weight, voxel_weight, region_weight : float
+        Of Eq. 6; terms are means over pixels, pairs of ages and regions. With the published weights the constraints'
+        slope is a thousandth of the deformation's; small profiles weigh them a hundred times more.
+    constrained : float
+        Share of a batch that is generated at all ages for the constraints: their mean over it estimates the batch's
+        without bias. Published: 1, at some five times the time.
+    learning_rate, beta1, schedule
+        Of Adam; small profiles take few steps, at a larger rate that falls to zero.
+    batch, epochs, batches_per_epoch : int, int, int or None
+        None: every slice once an epoch. Small profiles count updates.
+    transfer_steps, transfer_learning_rate
+        Of T, for encoder and generator, with the deformation and, under P, both constraints; critics take no part.
+        Published: 200 steps; what is tuned, at what rate and by which losses is not stated.
+    subjects_at_once : int
+        People tuned together; more take more memory and change nothing else.
+    margin : float
+        Years beyond the training ages up to which is predicted; there, the last bin stands for all ages.
+    half : bool or None
+        bfloat16 autocast in training; None: on a GPU that is faster with it.
+    """
+
+    progression: bool = True
+    clinical: bool = True
+    transfer: bool = True
+    contrast: str = "T1w"
+    size: int = 128
+    widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    latent: int = 200
+    ages: int = 10
+    critic_widths: tuple[int, ...] = (16, 32, 64, 128)
+    critic_features: int = 1024
+    weight_sd: float | None = 0.02
+    regions: int = 128
+    grow: int = 2
+    svr_monotone: bool = True
+    svr_reach: str = "direct"
+    deformation_weight: float = 0.2
+    latent_weight: float = 3e-4
+    image_weight: float = 3e-4
+    voxel_weight: float = 3e-4
+    region_weight: float = 3e-4
+    constrained: float = 0.1
+    learning_rate: float = 2e-4
+    beta1: float = 0.5
+    schedule: str = "constant"
+    batch: int = 100
+    epochs: int = 3_000
+    batches_per_epoch: int | None = None
+    transfer_steps: int = 200
+    transfer_learning_rate: float = 2e-4
+    subjects_at_once: int = 8
+    margin: float = 5.0
+    half: bool | None = None
+    device: str = "auto"
+    seed: int = 7
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "size": 32, "widths": (8, 8, 16), "latent": 16, "ages": 5, "critic_widths": (4, 8), "critic_features": 16,
+            "weight_sd": None, "regions": 8, "grow": 1, "voxel_weight": 0.03, "region_weight": 0.03, "batch": 8,
+            "epochs": 12, "batches_per_epoch": 1, "learning_rate": 2e-3, "schedule": "linear", "transfer_steps": 6,
+            "transfer_learning_rate": 1e-3,
+        },
+        "laptop": {
+            "size": 64, "widths": (16, 24, 32, 64), "latent": 64, "critic_widths": (8, 16, 32, 64),
+            "critic_features": 64, "weight_sd": None, "regions": 64, "grow": 1, "voxel_weight": 0.03,
+            "region_weight": 0.03, "batch": 16, "epochs": 400, "batches_per_epoch": 1, "learning_rate": 1e-3,
+            "schedule": "linear", "transfer_steps": 80, "transfer_learning_rate": 1e-3,
+        },
+    }
+
+    def __post_init__(self) -> None:
+        known(self.schedule, SCHEDULES, "Config: schedule")
+        for name, good, expected in (
+            ("batch", self.batch >= 2, "at least 2, because critics compare slices of a batch"),
+            ("constrained", 0 < self.constrained <= 1, "a share above 0, at most 1"),
+        ):
+            require(good, f"Config: {name}", expected=expected, found=getattr(self, name), remedy="Change it.")
+
+    @classmethod
+    def variant(cls, name: str, profile: str = "paper", **changes: Any) -> Self:
+        """Settings of a column of Table 1: ``Config.variant("P-C-T", "laptop")``; unknown names are refused."""
+        parts = known(name, VARIANTS, "Config.variant: name").split("-")
+        switches = {"progression": "P" in parts, "clinical": "C" in parts, "transfer": "T" in parts}
+        return cls.for_profile(profile, **switches, **changes)
+
+    @property
+    def name(self) -> str:
+        """Its column in Table 1."""
+        parts = {"P": self.progression, "C": self.clinical, "T": self.transfer}
+        return "-".join(part for part, on in parts.items() if on) or "[9]"
+
+
+class DaniNet:
+    """A :class:`~nbkit.core.protocols.TrajectoryModel` of slices."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or Config()
+        self.device = pick_device(self.config.device)
+        self.net: ConditionalAutoencoder | None = None
+        self.frame: SliceFrame | None = None
+        self.bins: AgeBins | None = None
+        self.rates: RegionalRates | None = None
+        self.codes: tuple[int, ...] = ()
+        self.trained_on = ""
+        self.history: dict[str, Any] = {}
+        self._sequences = Recent(_REMEMBERED)
+
+    def fit(self, cohort: Cohort) -> Self:
+        """Learn the scale of intensities and the age bins, under P the regional rates, then the networks.
+
+        Raises
+        ------
+        NbkitError
+            If a scan has no age, an unknown diagnosis, or lies on another grid; if all were scanned at one age; under
+            P, if nobody was scanned twice.
+        """
+        c, scans = self.config, [scan for subject in cohort for scan in subject.scans]
+        self.frame = SliceFrame.of(scans, contrast=c.contrast, size=c.size)
+        self.bins = AgeBins(min(map(age_of, scans)), max(map(age_of, scans)), c.ages)
+        told = [diagnosis_code(scan.diagnosis or person.diagnosis) for person in cohort for scan in person.scans]
+        self.codes, self.trained_on = tuple(sorted(set(told))), subject_hash(cohort.ids)
+        slices = self._slices(scans, told)
+        self.rates = self._learn_rates(cohort, slices) if c.progression else None
+        self._sequences = Recent(_REMEMBERED)
+        self._train(slices)
+        return self
+
+    def _slices(self, scans: Sequence[Scan], codes: Sequence[int]) -> AgedSlices:
+        told = [code * self.config.clinical for code in codes]
+        return AgedSlices.of(scans, told, frame=self.frame, bins=self.bins)
+
+    def _learn_rates(self, cohort: Cohort, slices: AgedSlices) -> RegionalRates:
+        c, images = self.config, ((slices.image + 1) / 2).numpy()
+        brain = slices.inside.float().mean(dim=0).numpy() >= 0.5
+        ends = np.cumsum([len(person.scans) for person in cohort])
+        sequences = [
+            (list(map(age_of, p.scans)), images[end - len(p.scans) : end], diagnosis_code(p.diagnosis) * c.clinical)
+            for p, end in zip(cohort, ends, strict=True)
+        ]
+        return fit_regional_rates(
+            sequences, masks=region_masks(images, brain, count=c.regions, grow=c.grow), bins=self.bins,
+            monotone=c.svr_monotone, diagnoses=_CODES, reach=c.svr_reach,
+        )
+
+    def _train(self, slices: AgedSlices) -> None:
+        c = self.config
+        self.net = self._build()
+        labels = {"ages": c.ages, "diagnoses": _CODES * c.clinical}
+        judge = SliceCritic(c.size, c.critic_widths, features=c.critic_features, **labels)
+        critics = nn.ModuleDict({"latent": LatentCritic(c.latent), "image": judge})
+        draw_weights(critics, torch_generator(c.seed, "weights", "critics"), sd=c.weight_sd).to(self.device)
+        history = train_adversarial(
+            self.net, critics, self._objective(), batches=lambda epoch: self._batches(slices, epoch), epochs=c.epochs,
+            learning_rate=c.learning_rate, betas=(c.beta1, 0.999), schedule=c.schedule, device=self.device,
+            half=self._half, label=f"DaniNet {c.name}",
+        )
+        self.history = history.as_dict()
+
+    @property
+    def _half(self) -> bool:
+        return self.device.type != "cpu" and fast_half(self.device) if self.config.half is None else self.config.half
+
+    def _build(self) -> ConditionalAutoencoder:
+        c = self.config
+        net = ConditionalAutoencoder(c.size, c.widths, latent=c.latent, ages=c.ages, diagnoses=_CODES * c.clinical)
+        return draw_weights(net, torch_generator(c.seed, "weights", "autoencoder"), sd=c.weight_sd).to(self.device)
+
+    def _objective(self) -> AgeingObjective:
+        c = self.config
+        names = ("deformation", "latent", "image", "voxel", "region")
+        tables = {} if self.rates is None else {
+            "masks": self.rates.masks.to(self.device), "ratios": self.rates.ratios.to(self.device),
+        }
+        return AgeingObjective(c.ages, {name: getattr(c, f"{name}_weight") for name in names}, **tables)
+
+    def _batches(self, slices: AgedSlices, epoch: int) -> Iterator[AgeingBatch]:
+        """Batches whose every draw depends on the seed and the epoch alone."""
+        c, rng = self.config, torch_generator(self.config.seed, "batches", epoch)
+        for drawn in slices.shuffled(c.batch, batches=c.batches_per_epoch, generator=rng):
+            prior = 2 * torch.rand(len(drawn), c.latent, generator=rng) - 1
+            full = max(1, round(c.constrained * len(drawn))) if c.progression else 0
+            yield AgeingBatch(drawn.to(self.device), prior.to(self.device), full)
+
+    def transferring(self, transfer: bool, **changes: Any) -> Self:
+        """The same trained model with T or without, or with other settings of it, e.g. ``transfer_steps=50``."""
+        names = ("transfer_steps", "transfer_learning_rate", "subjects_at_once", "margin")
+        check_keys(changes, names, "DaniNet.transferring")
+        twin = copy.copy(self)
+        twin.config = self.config.changed(transfer=transfer, **changes)
+        return twin
+
+    def predict(self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str) -> list[Volume]:
+        """One slice per age (years), given the last of the scans seen so far; earlier ones are not looked at.
+
+        Refused by name: no scan, one on another grid or without an age, an age out of reach (also of the scan), a
+        diagnosis that is unknown or, under C, that nobody had in training.
+        """
+        require(len(history) > 0, "DaniNet: history", expected="at least one scan", found="none", remedy="Give one.")
+        return self.predict_many([max(history, key=age_of)], [ages], [diagnosis])[0]
+
+    def predict_many(
+        self, scans: Sequence[Scan], ages: Sequence[Sequence[float]], diagnoses: Sequence[str]
+    ) -> list[list[Volume]]:
+        """Slices of several people, each from one scan at ages of their own: tuned together, which is faster."""
+        self._fitted()
+        asked = [[self._checked(age) for age in theirs] for theirs in ages]
+        sequences = self.personalised(scans, diagnoses)
+        return [
+            [self._mixed(images, scan, age) for age in theirs]
+            for images, scan, theirs in zip(sequences, scans, asked, strict=True)
+        ]
+
+    def personalised(self, scans: Sequence[Scan], diagnoses: Sequence[str]) -> torch.Tensor:
+        """Images of every scan's person at the centre of each age bin (``bins.centres``), after T where it is on.
+
+        All that a prediction needs, and all that is remembered: the tuned weights are not.
+
+        Returns
+        -------
+        torch.Tensor
+            (N, A, S, S) in the scans' unit, not masked.
+        """
+        self._fitted()
+        require(
+            len(scans) == len(diagnoses) > 0, "DaniNet: diagnoses", expected=f"one for each of {len(scans)} scans",
+            found=len(diagnoses), remedy="Give one diagnosis per scan, one scan at least.",
+        )
+        told = [self._code(d) for d in diagnoses]
+        keys = [self._key(scan, code) for scan, code in zip(scans, told, strict=True)]
+        found = {key: self._sequences.peek(key) for key in keys}
+        rows = [keys.index(key) for key, images in found.items() if images is None]
+        if rows:
+            slices = self._slices([scans[i] for i in rows], [told[i] for i in rows])
+            for i, images in zip(rows, self._generate(slices), strict=True):
+                found[keys[i]] = self._sequences.keep(keys[i], images)
+        return torch.stack([found[key] for key in keys])
+
+    def _key(self, scan: Scan, code: int) -> tuple:
+        """Everything that the images of a person depend on."""
+        seen = [scan.image(self.config.contrast), *([scan.mask("brain")] if "brain" in scan.masks else [])]
+        return self.config.digest(), self._checked(age_of(scan)), code, *map(fingerprint, seen)
+
+    def _generate(self, slices: AgedSlices) -> torch.Tensor:
+        """Images (N, A, S, S) at all ages, in the scans' unit."""
+        c, made = self.config, []
+        tuning = Tuning(
+            loss=self._objective().personal, steps=c.transfer_steps, learning_rate=c.transfer_learning_rate,
+            betas=(c.beta1, 0.999),
+        )
+        for rows in torch.arange(len(slices)).split(c.subjects_at_once):
+            people = slices.rows(rows).to(self.device).named()
+            made.append(at_every_age(self.net, people, ages=c.ages, tuning=tuning if c.transfer else None))
+        return self.frame.restored(torch.cat(made).cpu())
+
+    def _mixed(self, images: torch.Tensor, scan: Scan, age: float) -> Volume:
+        lower, alpha = self.bins.mixture(age)
+        image = mixed_age(images[None], torch.tensor([lower]), torch.tensor([alpha]))[0]
+        inside = self.frame.inside(scan) if "brain" in scan.masks else 1
+        step = f"DaniNet {self.config.name} at {age:g} years from a slice at {age_of(scan):g}"
+        return self.frame.volume(image * inside, step)
+
+    def save(self, path: Path) -> None:
+        """Write weights, settings, regional rates and every constant learned into the folder `path`."""
+        frame = self._fitted()
+        constants = {"frame": frame.constants(), "bins": self.bins.constants(), "codes": list(self.codes)}
+        save_checkpoint(
+            path, _tensors(self.net, self.rates), system="DaniNet", config=self.config.as_dict(), constants=constants,
+            training_subjects=self.trained_on,
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what :meth:`save` wrote; missing, unexpected or inconsistent parts are refused by name."""
+        tensors, record = load_checkpoint(path, system="DaniNet")
+        model, constants = cls(Config.from_dict(record["config"])), record["constants"]
+        for name in ("frame", "bins", "codes"):
+            known(name, constants, f"{path}: constants")
+        model.frame = SliceFrame.from_constants(constants["frame"], where=str(path))
+        model.bins = AgeBins.from_constants(constants["bins"], where=str(path))
+        net = model._build()
+        check_tensors(tensors, model._expected(net), str(path))
+        if model.config.progression:
+            model.rates = RegionalRates.from_tensors(tensors, where=str(path))
+            require(
+                model.rates.bins == model.bins, f"{path}: rates.bins", expected=f"{model.bins}, as in model.json",
+                found=model.rates.bins, remedy="model.json belongs to other weights: save the model again.",
+            )
+        net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
+        model.net, model.codes, model.trained_on = net, tuple(constants["codes"]), record["training_subjects"]
+        return model
+
+    def _expected(self, net: nn.Module) -> dict[str, torch.Tensor]:
+        """Tensors of the shapes that a checkpoint must have."""
+        c = self.config
+        masks, ratios = (c.regions, c.size, c.size), (_CODES, c.ages, c.ages, c.regions)
+        rates = RegionalRates(torch.empty(masks), torch.empty(ratios), self.bins) if c.progression else None
+        return _tensors(net, rates)
+
+    def _fitted(self) -> SliceFrame:
+        require(
+            self.net is not None, "DaniNet", expected="a fitted model", found="an unfitted one",
+            remedy="Call fit(cohort) or DaniNet.load(path) first.",
+        )
+        return self.frame
+
+    def _code(self, diagnosis: str) -> int:
+        code = diagnosis_code(diagnosis)
+        seen = [name for name, value in DIAGNOSES.items() if value in self.codes]
+        require(
+            code in self.codes or not self.config.clinical, "DaniNet: diagnosis", expected=f"one of {', '.join(seen)}",
+            found=repr(diagnosis), remedy="Nobody with this diagnosis was in training.",
+        )
+        return code
+
+    def _checked(self, age: float) -> float:
+        low, high = self.bins.low - self.config.margin, self.bins.high + self.config.margin
+        require(
+            low <= age <= high, "DaniNet: ages", expected=f"ages from {low:g} to {high:g} years", found=f"{age:g}",
+            remedy="Slices are not predicted further from the training ages than Config.margin.",
+        )
+        return float(age)
+
+
+def _tensors(net: nn.Module, rates: RegionalRates | None) -> dict[str, torch.Tensor]:
+    named = {f"net.{name}": value for name, value in net.state_dict().items()}
+    return named if rates is None else named | rates.tensors()

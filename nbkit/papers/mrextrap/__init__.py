@@ -1,0 +1,13 @@
+"""MRExtrap (Kapoor, Macke and Baumgartner): a straight line through a person's latents, continued and decoded.
+
+What the paper claims: the latents of a convolutional autoencoder of brain scans change linearly with age, so that
+half-way between two scans lie the mean volumes; lines through a person's latents predict later scans, better with
+more scans, and better than DaniNet; a prior over slopes would extend this to a single scan.
+
+``mrextrap`` is the system, ``losses`` what its autoencoder minimises, ``experiments`` Figures 1 and 2; the lines and
+the prior over slopes are shared with lines through voxels (``trajectories.slopes``).
+"""
+
+from nbkit.papers.mrextrap.mrextrap import Config, MRExtrap
+
+__all__ = ["Config", "MRExtrap"]

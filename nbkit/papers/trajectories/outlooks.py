@@ -1,0 +1,308 @@
+"""Outlooks: what a system says of a person at any age, predicted beforehand at a few ages and looked up ever after.
+
+A deformation moves the last scan seen and its labels; a system that paints images has its volumes measured by a
+segmenter. Between the ages predicted, two years apart or so, images and volumes are mixed linearly, which takes a few
+milliseconds where a prediction takes seconds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from nbkit.core.checks import NbkitError, known, require
+from nbkit.core.files import Cache
+from nbkit.papers.trajectories.outlook import Outlook, between
+from nbkit.core.protocols import Forecast, Scan, Segmenter, TrajectoryModel
+from nbkit.core.recent import Recent, fingerprint
+from nbkit.core.source import module_digest
+from nbkit.core.volume import Volume
+from nbkit.data.slices import put_back, sliced_scan
+from nbkit.metrics.regions import by_structure, regional_volumes
+from nbkit.training.checkpoint import load_checkpoint, save_checkpoint
+
+_KEPT = 48
+"""People and courses whose outlooks stay in memory, per system."""
+
+
+class Seen(NamedTuple):
+    """What a system may see of a person.
+
+    Attributes
+    ----------
+    scans : sequence of Scan
+        Ordered by age.
+    volumes : mapping of str to float
+        mm³ by structure at the last of them; what is predicted is growth from there.
+    """
+
+    scans: Sequence[Scan]
+    volumes: Mapping[str, float]
+
+
+class Asked(Protocol):
+    """Whom a view asks about."""
+
+    id: str
+    age: float
+
+
+def labelled(scan: Scan, segmenter: Segmenter, *, contrast: str = "T1w") -> Scan:
+    """The scan with the segmenter's labels, unless it has labels of its own."""
+    if scan.labels is not None:
+        return scan
+    labels = segmenter.segment(scan.image(contrast), mask=scan.mask("brain"))
+    return replace(scan, labels=labels, label_names=dict(segmenter.names))
+
+
+def counted(scan: Scan) -> dict[str, float]:
+    """mm³ of every structure of a labelled scan."""
+    require(
+        scan.labels is not None, f"{scan.subject}/{scan.session}: labels", expected="a label map", found="none",
+        remedy="Use labelled(scan, segmenter) first.",
+    )
+    return by_structure(regional_volumes(scan.labels, scan.label_names))
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """A system that deforms the last scan seen: ``model.futures(scan, ages, course)``."""
+
+    model: Any
+
+    def __call__(self, seen: Seen, ages: Sequence[float], told: Any) -> list[Outlook]:
+        """One outlook per age; volumes grow as the labels of the scan do."""
+        scan = seen.scans[-1]
+        futures, start = self.model.futures(scan, ages, told), counted(scan)
+        growths = [_ratio(by_structure(volumes), start) for volumes in futures.volumes()]
+        return [Outlook(i, _grown(seen, g)) for i, g in zip(futures.images(), growths, strict=True)]
+
+    def key(self) -> dict[str, Any]:
+        """What it depends on, JSON-able."""
+        return {"model": _told_of(self.model)}
+
+
+@dataclass(frozen=True, eq=False)
+class Painted:
+    """A system that paints images; the segmenter measures them.
+
+    Growth is the measured volume over that of the system's own image at the age of the last scan, so that neither the
+    blur of an autoencoder nor the segmenter's bias counts as change.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+    segmenter : Segmenter
+    draws : int
+        Of futures, for the spread of volumes, where the model has ``predict_with_uncertainty``; 0 for none. Each future
+        drawn is set against itself at the age of the last scan.
+    """
+
+    model: TrajectoryModel
+    segmenter: Segmenter
+    draws: int = 0
+
+    def __call__(self, seen: Seen, ages: Sequence[float], told: Any) -> list[Outlook]:
+        """One outlook per age."""
+        mask, now = seen.scans[-1].mask("brain"), float(seen.scans[-1].age)
+
+        def measure(image: Volume) -> dict[str, float]:
+            return by_structure(self.segmenter.volumes(image, mask=mask))
+
+        asked = list(dict.fromkeys([now, *ages]))
+        if self.draws:
+            found = self.model.predict_with_uncertainty(seen.scans, asked, told, draws=self.draws, measure=measure)
+            images, spreads = [f.image for f in found], [_spread(seen, found[0], f) for f in found]
+        else:
+            images = self.model.predict(seen.scans, asked, told)
+            spreads = [{} for _ in images]
+        sizes = [measure(image) for image in images]
+        growths = [_grown(seen, _ratio(size, sizes[0])) for size in sizes]
+        made = map(Outlook, images, growths, spreads)
+        by_age = dict(zip(asked, made, strict=True))
+        return [by_age[age] for age in ages]
+
+    def key(self) -> dict[str, Any]:
+        """What it depends on, JSON-able."""
+        return {"model": _told_of(self.model), "segmenter": _told_of(self.segmenter), "draws": self.draws}
+
+
+@dataclass(frozen=True, eq=False)
+class Sliced:
+    """A system of slices: the plane it knows is put into the last scan seen; there are no volumes.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+    where : mapping
+        ``level_mm``, ``size`` and ``spacing_mm`` of its slices (:func:`nbkit.data.slices.sliced`).
+    contrast : str
+    """
+
+    model: TrajectoryModel
+    where: Mapping[str, Any]
+    contrast: str = "T1w"
+
+    def __call__(self, seen: Seen, ages: Sequence[float], told: Any) -> list[Outlook]:
+        """One outlook per age."""
+        last = seen.scans[-1]
+        history = [sliced_scan(scan, contrast=self.contrast, **self.where) for scan in seen.scans]
+        images = self.model.predict(history, ages, told)
+        return [Outlook(put_back(image, last.image(self.contrast)), {}) for image in images]
+
+    def key(self) -> dict[str, Any]:
+        """What it depends on, JSON-able."""
+        return {"model": _told_of(self.model), "where": dict(self.where)}
+
+
+Foresee = Carried | Painted | Sliced
+
+
+class Outlooks:
+    """A system's outlooks on some people, each course of a person predicted when it is first asked for, and kept.
+
+    Parameters
+    ----------
+    foresee : Carried, Painted or Sliced
+    people : mapping of str to Seen
+        By id.
+    courses : mapping of str to object
+        Diagnosis paths by name, and what the system is told of them; a callable is given the last scan seen.
+    years : sequence of float
+        After the last scan seen, rising from 0: where it predicts.
+    key : JSON-able
+        What the system depends on besides its settings and training people (the training data's hash).
+    cache : Cache, optional
+    """
+
+    def __init__(
+        self, foresee: Foresee, people: Mapping[str, Seen], *, courses: Mapping[str, Any],
+        years: Sequence[float], key: Any = None, cache: Cache | None = None,
+    ) -> None:
+        require(
+            len(years) > 1 and years[0] == 0 and all(a < b for a, b in zip(years, years[1:])), "Outlooks: years",
+            expected="rising years that start at 0", found=list(years), remedy="Pass e.g. years=(0, 2, 4, 6, 8, 10).",
+        )
+        self.foresee, self.people, self.courses = foresee, dict(people), dict(courses)
+        self.years, self._key, self._cache = tuple(map(float, years)), key, cache
+        self._kept = Recent(_KEPT)
+
+    def __call__(self, person: Asked, age: float, course: str) -> Outlook:
+        """The outlook on a person (anything with an ``id``) at an age.
+
+        Raises
+        ------
+        NbkitError
+            For an age before the last scan seen or after the last year, a course that the system does not know, or
+            whatever the system refuses, ages it was not trained for above all.
+        """
+        seen = self.people[known(person.id, self.people, "Outlooks: person")]
+        known(course, self.courses, "Outlooks: course")
+        year = round(age - float(seen.scans[-1].age), 6)
+        rows = self._rows(person.id, course)
+        require(
+            0 <= year <= max(rows), f"Outlooks: {course}",
+            expected=f"up to {max(rows):g} years after the last scan seen",
+            found=f"{year:g}", remedy="The system was not trained for ages beyond; choose an earlier one.",
+        )
+        places = sorted(rows)
+        k = min(bisect_right(places, year) - 1, len(places) - 2) if len(places) > 1 else 0
+        low, high = places[k], places[min(k + 1, len(places) - 1)]
+        return between(rows[low], rows[high], (year - low) / (high - low) if high > low else 0.0)
+
+    def exactly(self, person_id: str, year: float, course: str) -> Outlook:
+        """What the system itself says so many years on: what :meth:`__call__` mixes in between."""
+        seen = self.people[known(person_id, self.people, "Outlooks: person")]
+        return self.foresee(seen, [float(seen.scans[-1].age) + year], self._told(seen, course))[0]
+
+    def _rows(self, person_id: str, course: str) -> dict[float, Outlook]:
+        """Outlooks by year."""
+        return self._kept.get((person_id, course), lambda: self._prepared(person_id, course))
+
+    def _prepared(self, person_id: str, course: str) -> dict[float, Outlook]:
+        seen, told = self.people[person_id], self._told(self.people[person_id], course)
+        record = {
+            "foresee": self.foresee.key(), "key": self._key, "told": str(told), "years": self.years,
+            "scans": [[float(s.age), *(fingerprint(i) for i in s.images.values())] for s in seen.scans],
+            "labels": fingerprint(seen.scans[-1].labels) if seen.scans[-1].labels is not None else "",
+            "start": dict(seen.volumes), "source": module_digest(__name__, *_modules(self.foresee)),
+        }
+        return (self._cache or Cache()).get(
+            "outlooks", record, lambda folder: _write(folder, self._predicted(seen, told)), _read
+        )
+
+    def _predicted(self, seen: Seen, told: Any) -> dict[float, Outlook]:
+        """All years at once; where the system refuses the last ones, those before."""
+        now = float(seen.scans[-1].age)
+        refusal: NbkitError | None = None
+        for count in range(len(self.years), 0, -1):
+            years = self.years[:count]
+            try:
+                found = self.foresee(seen, [now + year for year in years], told)
+            except NbkitError as error:
+                refusal = refusal or error
+                continue
+            return dict(zip(years, found, strict=True))
+        raise refusal
+
+    def _told(self, seen: Seen, course: str) -> Any:
+        told = self.courses[known(course, self.courses, "Outlooks: course")]
+        return told(seen.scans[-1]) if callable(told) else told
+
+
+def _grown(seen: Seen, growth: Mapping[str, float]) -> dict[str, float]:
+    return {name: volume * growth[name] for name, volume in seen.volumes.items() if name in growth}
+
+
+def _ratio(later: Mapping[str, float], first: Mapping[str, float]) -> dict[str, float]:
+    """Growth by structure; 1 for a structure that is not there."""
+    return {name: value / first[name] if first.get(name) else 1.0 for name, value in later.items()}
+
+
+def _spread(seen: Seen, first: Forecast, forecast: Forecast) -> dict[str, float]:
+    """Standard deviation, mm³, of each structure over the futures drawn, each set against itself at the start."""
+    sd = {
+        name: float(np.std(drawn / np.maximum(first.draws[name], 1e-9), ddof=1))
+        for name, drawn in forecast.draws.items()
+    }
+    return _grown(seen, sd)
+
+
+def _told_of(system: Any) -> list[Any]:
+    return [type(system).__name__, system.config.as_dict(), getattr(system, "trained_on", "")]
+
+
+def _modules(foresee: Foresee) -> list[str]:
+    systems = [foresee.model, *([foresee.segmenter] if isinstance(foresee, Painted) else [])]
+    return sorted({type(system).__module__ for system in systems})
+
+
+def _write(folder: Path, rows: Mapping[float, Outlook]) -> None:
+    images = {f"{year:g}": o.image for year, o in rows.items()}
+    first = next(iter(images.values()))
+    constants = {
+        "affine": first.affine.tolist(), "history": {year: list(i.history) for year, i in images.items()},
+        "volumes": {f"{y:g}": dict(o.volumes) for y, o in rows.items()},
+        "spread": {f"{y:g}": dict(o.spread) for y, o in rows.items()},
+    }
+    tensors = {year: image.data.float().clone() for year, image in images.items()}
+    save_checkpoint(
+        folder / "outlooks", tensors, system="Outlooks", config={}, constants=constants, training_subjects="",
+    )
+
+
+def _read(folder: Path) -> dict[float, Outlook]:
+    tensors, record = load_checkpoint(folder / "outlooks", system="Outlooks")
+    c = record["constants"]
+    affine = np.array(c["affine"])
+    rows = {
+        float(year): Outlook(Volume(data, affine, tuple(c["history"][year])), c["volumes"][year], c["spread"][year])
+        for year, data in tensors.items()
+    }
+    return dict(sorted(rows.items()))

@@ -1,0 +1,215 @@
+"""The experiments on latent lines, on people whose volumes are known and with readers that cannot err."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from nbkit.core.checks import NbkitError
+from nbkit.core.protocols import Cohort, Forecast, Scan, Subject
+from nbkit.core.volume import Volume
+from nbkit.papers.mrextrap.experiments import (
+    STRUCTURES, FourVolumes, agreement, dealt, explained_by_latents, forecast_volumes, four_volumes, histories,
+    interpolated_volumes, latent_volume, person_curve, straightness, true_volumes,
+)
+
+SHAPE, AFFINE = (8, 6, 10), np.diag([3.0, 3.0, 3.0, 1.0])
+REGIONS = ("lateral_ventricle_left", "lateral_ventricle_right", "hippocampus_left", "frontal_left", "white_matter_left",
+           "csf_left")
+WEIGHT = {"lateral_ventricle": 2.0, "hippocampus": 1.0, "grey_matter": 2.0, "white_matter": 1.0}
+"""The paper's volumes per unit of brightness: grey matter is frontal and hippocampus."""
+
+
+class Brightness:
+    """Reads every region as the mean brightness of the image, times a bias that forecasts must not feel."""
+
+    config, trained_on = None, "nobody"
+
+    def __init__(self, bias: float = 1.0) -> None:
+        self.bias = bias
+
+    def volumes(self, image: Volume, *, mask: Volume) -> dict[str, float]:
+        return dict.fromkeys(REGIONS, self.bias * float(image.data[mask.data].mean()))
+
+
+class Line:
+    """Continues brightness along least squares, however few the scans; blurs all it paints by `damp`."""
+
+    def __init__(self, estimator: str, *, damp: float = 1.0) -> None:
+        self.config, self.damp = SimpleNamespace(estimator=estimator), damp
+
+    def predict(self, history, ages, diagnosis):
+        seen = [float(s.image("T1w").data.mean()) for s in history]
+        years = [s.age for s in history]
+        slope, level = np.polyfit(years, seen, 1) if len(seen) > 1 else (0.0, seen[0])
+        return [picture(self.damp * (slope * age + level)) for age in ages]
+
+    def predict_with_uncertainty(self, history, ages, diagnosis, *, draws, measure):
+        told = []
+        for age, image in zip(ages, self.predict(history, ages, diagnosis), strict=True):
+            drawn = [measure(picture(float(image.data.mean()) + k * (age - history[-1].age))) for k in range(draws)]
+            draws_of = {name: np.array([d[name] for d in drawn]) for name in drawn[0]}
+            told.append(Forecast(age, image, image, draws_of))
+        return told
+
+
+def picture(value: float) -> Volume:
+    return Volume(torch.full((1, *SHAPE), value), AFFINE)
+
+
+def person(name: str, diagnosis: str, values, ages=None) -> Subject:
+    brain = {"brain": Volume(torch.ones(1, *SHAPE, dtype=torch.bool), AFFINE)}
+    ages = ages or [70.0 + 2 * k for k in range(len(values))]
+    visits = enumerate(zip(ages, values, strict=True))
+    scans = tuple(Scan(name, f"M{k}", age, {"T1w": picture(value)}, brain) for k, (age, value) in visits)
+    return Subject(name, None, diagnosis, scans)
+
+
+def cohort(*people: Subject, truth=None) -> Cohort:
+    return Cohort("bright", people, "embedded", {}, truth or {})
+
+
+STEADY, BENT = person("steady", "CN", [10.0, 12.0, 14.0, 16.0, 18.0]), person("bent", "AD", [10.0, 9.0, 8.0, 4.0])
+PEOPLE, READER = cohort(STEADY, BENT), FourVolumes(Brightness())
+TRUTH = true_volumes(PEOPLE, READER)
+
+
+def table(models, **options) -> pd.DataFrame:
+    given = {"segmenter": READER, "truth": TRUTH, "designs": ["all", "latest", "first"], "progress": False} | options
+    return forecast_volumes(models, PEOPLE, **given)
+
+
+def test_the_four_volumes_add_up_sides_and_lobes():
+    regions = {"hippocampus_left": 1.0, "hippocampus_right": 2.0, "frontal_left": 10.0, "thalamus_right": 5.0,
+               "lateral_ventricle_left": 7.0, "white_matter_left": 20.0, "hindbrain_left": 100.0, "csf_left": 50.0}
+    assert four_volumes(regions) == {
+        "lateral_ventricle": 7.0, "hippocampus": 3.0, "grey_matter": 18.0, "white_matter": 20.0,
+    }
+
+
+def test_truth_is_simulated_or_read():
+    known = SimpleNamespace(volumes=[dict.fromkeys(REGIONS, 1.0 + k) for k in range(4)])
+    found = true_volumes(cohort(STEADY, BENT, truth={"bent": known}), FourVolumes(Brightness(bias=3.0)))
+    assert found["bent"][1]["lateral_ventricle"] == 4.0 and found["steady"][0]["hippocampus"] == pytest.approx(30.0)
+    assert found["steady"][0] == pytest.approx({n: 30.0 * w for n, w in WEIGHT.items()})
+
+
+def test_histories_keep_the_target_and_count_the_scans():
+    asked = histories(5, "all", "latest", "first")
+    assert {h.target for h in asked} == {4}
+    assert [h.seen for h in asked if h.design == "all"] == [(0, 1, 2, 3)]
+    assert [h.seen for h in asked if h.design == "latest"] == [(3,), (2, 3), (1, 2, 3)]
+    assert [h.seen for h in asked if h.design == "first"] == [(0,), (0, 1), (0, 1, 2)]
+    assert histories(3, "all", "latest") == []
+    with pytest.raises(NbkitError, match="Did you mean 'latest'"):
+        histories(5, "lates")
+
+
+def test_a_line_meets_who_follows_it_and_nothing_else_gains():
+    found = table({"line": Line("bayes", damp=0.4)}, segmenter=FourVolumes(Brightness(bias=0.7)), designs=["all"])
+    line = found[(found["model"] == "line") & (found["subject"] == "steady")]
+    assert np.allclose(line["miss"], 0, atol=1e-3), "neither a reader's bias nor a dim image is change"
+    assert np.allclose(line["true_change_pct"], 100 * (18 / 16 - 1)) and set(line["structure"]) == set(STRUCTURES)
+    still = found[(found["model"] == "no_change") & (found["subject"] == "bent")]
+    assert np.allclose(still["error_pct"], 100 * (8 / 4 - 1)) and np.allclose(still["change_pct"], 0)
+    assert (still["scans"] == 3).all() and np.allclose(still["years"], 2.0)
+
+
+def test_least_squares_waits_for_the_second_scan():
+    found = table({"ols": Line("ols"), "bayes": Line("bayes")}, designs=["latest", "first"])
+    counts = found.groupby("model")["scans"].agg(["min", "max"])
+    assert counts.loc["ols"].tolist() == [2, 3] and counts.loc["bayes"].tolist() == [1, 3]
+    early, late = (found[(found["design"] == d) & (found["scans"] == 1)]["years"] for d in ("first", "latest"))
+    assert set(early) == {6.0, 8.0} and set(late) == {2.0}
+
+
+def test_floors_see_the_target():
+    found = table({}, designs=["all"], floors={"hindsight": lambda scan: scan.image("T1w")})
+    assert np.allclose(found[found["model"] == "hindsight"]["miss"], 0, atol=1e-4)
+
+
+def test_agreement_by_hand():
+    rows = pd.DataFrame({
+        "structure": "hippocampus", "model": "half", "subject": ["a", "b", "c"], "true_change_pct": [0.0, 2.0, 4.0],
+        "change_pct": [1.0, 2.0, 3.0], "error_pct": [1.0, 0.0, -1.0], "miss": [1.0, 0.0, 1.0],
+    })
+    found = agreement(rows).loc[("hippocampus", "half")]
+    assert found["pace"] == pytest.approx(0.5) and found["correlation"] == pytest.approx(1.0)
+    assert (found["miss (%)"], found["bias (%)"], found["people"]) == (pytest.approx(2 / 3), 0.0, 3)
+
+
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def mixed(power: float):
+    """From the first scan to the last, straight for a power of 1."""
+    return lambda last, first, a: picture(float(first.image("T1w").data.mean()) * (1 - a**power)
+                                          + float(last.image("T1w").data.mean()) * a**power)
+
+
+def test_straight_and_bent_interpolations_are_told_apart():
+    ways = {"straight": mixed(1.0), "bent": mixed(2.0)}
+    found = straightness(interpolated_volumes(ways, PEOPLE, segmenter=READER, alphas=ALPHAS))
+    found = found.set_index(["way", "subject"])
+    straight, bent = (found.loc[(way, "steady")].iloc[0] for way in ways)
+    assert straight["bend_pct"] == pytest.approx(0, abs=1e-4) and straight["r2"] == pytest.approx(1)
+    assert straight["middle_mm3"] == pytest.approx(straight["mean_mm3"]) == pytest.approx(straight["chord_mm3"])
+    # at α = 1/2 the bent way has come a quarter of the way from 10 to 18, and is 2 below the mean of 14
+    assert bent["bend_pct"] == pytest.approx(100 * 2 / 14, rel=1e-4) and bent["r2"] < 0.95
+    assert bent["change_pct"] == pytest.approx(80, rel=1e-4)
+
+
+def test_the_chord_is_that_of_the_scans_not_of_what_a_way_makes():
+    dim = {"dim": lambda last, first, a: picture(0.5 * (10 + 8 * a))}
+    row = straightness(interpolated_volumes(dim, cohort(STEADY), segmenter=READER, alphas=ALPHAS)).iloc[1]
+    assert row["chord_mm3"] == pytest.approx(14.0) and row["mean_mm3"] == pytest.approx(7.0)
+
+
+def test_no_change_at_all_has_no_r2():
+    still = cohort(person("still", "CN", [5.0, 5.0]))
+    found = straightness(interpolated_volumes({"way": mixed(1.0)}, still, segmenter=READER, alphas=ALPHAS))
+    assert found["r2"].isna().all()
+
+
+def test_a_curve_starts_at_the_true_volume_and_spreads_with_the_years():
+    given = {"seen": 3, "segmenter": FourVolumes(Brightness(bias=5.0)), "truth": TRUTH}
+    curve = person_curve(Line("bayes"), STEADY, ages=[74.0, 76.0, 78.0], draws=4, **given)
+    one = curve[curve["structure"] == "hippocampus"]
+    assert np.allclose(one["mm3"], [14, 16, 18], rtol=1e-5) and one["count"].tolist() == [4] * 3
+    assert one["sd"].is_monotonic_increasing and one["sd"].iloc[0] == pytest.approx(0, abs=1e-5)
+    plain = person_curve(Line("ols"), STEADY, ages=[78.0], **given)
+    assert list(plain.columns) == ["structure", "age", "mm3"]
+
+
+def test_people_are_dealt_by_diagnosis():
+    group = [person(f"{d}{k}", d, [1.0] * (4 if k else 3)) for d in ("AD", "CN") for k in range(4)]
+    assert dealt(cohort(*group), 3).ids == ("AD1", "CN1", "AD2")
+    assert len(dealt(cohort(*group), None)) == 6 and dealt(cohort(*group), 5, visits=3).ids[0] == "AD0"
+
+
+class Halves:
+    """Latents are means over blocks of two voxels, the first channel; the second is noise."""
+
+    config = SimpleNamespace(contrast="T1w")
+    space = SimpleNamespace(net=SimpleNamespace(factor=2))
+
+    def encode(self, scan: Scan) -> torch.Tensor:
+        x = scan.image("T1w").data.float()
+        mean = torch.nn.functional.avg_pool3d(x[None], 2)[0]
+        return torch.cat([3 * mean - 1, torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))])
+
+
+def test_latents_lie_where_they_were_made():
+    noise = torch.randn(1, 12, 14, 10, generator=torch.Generator().manual_seed(1))
+    brain = Volume(torch.ones_like(noise).bool(), AFFINE)
+    scan = Scan("a", "M0", 70.0, {"T1w": Volume(noise, AFFINE)}, {"brain": brain})
+    latents = latent_volume(Halves(), scan)
+    assert latents.shape == (6, 7, 5) and np.allclose(latents.spacing, 6.0)
+    # the centre of the first cell is between the first two voxels along each axis
+    assert np.allclose(latents.affine @ [0, 0, 0, 1], AFFINE @ [0.5, 0.5, 0.5, 1])
+    assert explained_by_latents(Halves(), scan) == pytest.approx(1.0, abs=1e-6)
+    assert explained_by_latents(Halves(), scan, shift=2) < 0.1

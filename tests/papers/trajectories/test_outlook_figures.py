@@ -1,0 +1,69 @@
+"""The explorer's picture cuts where it says, whatever the orientation of the file, and keeps its words inside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from nbkit.core.checks import NbkitError
+from nbkit.core.volume import Volume
+from nbkit.papers.trajectories.outlook_figures import Chart, Column, Curve, explorer_picture
+
+CHART = Chart("hippocampus (mL)", [Curve("one", [70, 80], [7, 6], [0, 0.2])], 75.0, (60.0, 78.0), {"seen": ([70], [7])})
+
+
+def _gradient(codes: str) -> Volume:
+    """An image whose value is its world z in mm, stored with its axes along `codes`."""
+    affine = np.diag([4.0, 3.0, 2.0, 1.0])
+    affine[:3, 3] = (-20, -15, -10)
+    z = affine[2, 3] + 2.0 * torch.arange(12.0)
+    data = z.expand(10, 10, 12).clone()
+    if codes == "LPS":
+        affine[:, 3] += affine[:, 0] * 9 + affine[:, 1] * 9
+        affine[:, :2] *= -1
+        data = data.flip(0, 1)
+    return Volume(data, affine)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS"])
+def test_the_cut_is_where_the_caller_says(codes):
+    image = _gradient(codes)
+    figure = explorer_picture([Column("a", image)], CHART, level_mm=6.0, top=1.0, swing=1.0)
+    shown = figure.axes[0].images[0]
+    assert set(np.asarray(shown.get_array()).ravel()) == {6.0}
+    left, right, bottom, top = shown.get_extent()
+    assert (right - left) / (top - bottom) == pytest.approx(40 / 30), "no stretching"
+    coronal = explorer_picture([Column("a", image)], CHART, level_mm=0.0, plane="coronal", top=1.0, swing=1.0)
+    np.testing.assert_allclose(np.asarray(coronal.axes[0].images[0].get_array())[:, 0], -10 + 2.0 * np.arange(12))
+
+
+def test_words_stay_inside_the_figure():
+    image = _gradient("RAS")
+    columns = [Column(f"{t}, 70.0 y", image, image) for t in ("baseline", "InBrainSyn", "MRExtrap", "true scan")]
+    figure = explorer_picture(columns, CHART, level_mm=0.0, top=1.0, swing=0.25)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    for axes in figure.axes:
+        box = axes.get_tightbbox(renderer)
+        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1
+    titles = [text.get_window_extent(renderer) for text in figure.axes[0].texts if text.get_text().endswith(" y")]
+    assert len(titles) == 4 and all(a.x1 < b.x0 for a, b in zip(titles, titles[1:], strict=False))
+
+
+def test_the_chart_reaches_as_far_as_the_slider_and_shades_what_was_not_learned():
+    reach = replace(CHART, reach=(70.0, 95.0))
+    axes = explorer_picture([Column("a", _gradient("RAS"))], reach, level_mm=0.0, top=1.0, swing=1.0).axes[-1]
+    assert axes.get_xlim()[1] >= 95 and len(axes.patches) == 1
+    box = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    assert (box.x0, box.x1) == pytest.approx((78.0, axes.get_xlim()[1]))
+
+
+def test_no_column_or_an_unknown_plane_is_refused():
+    with pytest.raises(NbkitError, match="at least one column"):
+        explorer_picture([], CHART, level_mm=0.0, top=1.0, swing=1.0)
+    with pytest.raises(NbkitError, match="sagittal"):
+        explorer_picture([Column("a", _gradient("RAS"))], CHART, level_mm=0.0, plane="sagittal", top=1.0, swing=1.0)
