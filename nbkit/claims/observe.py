@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import base64
-import html
 import json
 import math
 import re
@@ -14,12 +12,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from nbkit.claims.ledger import load_paper
+from nbkit.claims.shown import Savable, Shown
 from nbkit.core.checks import NbkitError, closest, require
 from nbkit.core.files import atomic, write_json, write_text
 from nbkit.core.protocols import Cohort
@@ -27,27 +26,6 @@ from nbkit.core.protocols import Cohort
 OBSERVATIONS, ARTEFACTS = "observations.jsonl", "artefacts.json"
 PNG_BYTES = 250_000
 DPI_LADDER = (180, 150, 120, 100, 80, 64)
-
-
-class Savable(Protocol):
-    """Anything that saves itself as a picture the way a matplotlib Figure does."""
-
-    def savefig(self, path: Path, **options: Any) -> None:
-        """Write the picture to `path`."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A saved picture with its caption; a notebook shows both, with the caption as alternative text."""
-
-    path: Path
-    caption: str
-
-    def _repr_html_(self) -> str:
-        data = base64.b64encode(self.path.read_bytes()).decode()
-        text = html.escape(self.caption)
-        image = f'<img src="data:image/png;base64,{data}" alt="{text}" style="max-width: 100%; width: 180mm">'
-        return f'<figure style="margin: 0">{image}<figcaption style="max-width: 180mm">{text}</figcaption></figure>'
 
 
 @dataclass(frozen=True)
@@ -201,6 +179,51 @@ class Run:
         NbkitError
             For an id the ledger lacks, neither or both of `per_subject` and `value`, or a value that is not finite.
         """
+        seen = self._observed(id, per_subject, value=value, sd=sd, n=n, unit=unit, note=note, extra=extra)
+        self._write_observations(seen)
+        return seen
+
+    def record(self, frame: pd.DataFrame, *, extra: bool = False, published: bool = False) -> pd.DataFrame:
+        """Record a tidy frame (:mod:`nbkit.core.tidy`), and return it: an observation for each of its ids.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            Columns "id", "value", "subject" (empty: a number of no single person, one row an id) and "unit"; optional
+            "sd" and "n" of such numbers, and "note". Rows with an empty id are not recorded.
+        extra : bool
+            Ids that the paper does not have are welcome.
+        published : bool
+            Of the paper's ids record only those that its ledger has (a table may print folds that a run lacks, and
+            the reverse); all others are recorded too.
+
+        Raises
+        ------
+        NbkitError
+            As :meth:`number` does.
+        """
+        seen = []
+        for id, rows in frame[frame["id"] != ""].groupby("id", sort=False):
+            if published and self._is_of_paper(id) and id not in self.paper.ids:
+                continue
+            single, first = (rows["subject"] == "").all(), rows.iloc[0]
+            more = {key: first[key] for key in ("unit", "note") if key in rows and pd.notna(first[key])}
+            if single:
+                more |= {key: kind(first[key]) for key, kind in (("sd", float), ("n", int))
+                         if key in rows and pd.notna(first[key])}
+            values = None if single else dict(zip(rows["subject"], rows["value"], strict=True))
+            require(
+                len(rows) == (1 if single else len(values)), f"Run.record: {id}", expected="one row a subject",
+                found=f"{len(rows)} rows", remedy="Give each fold, visit or setting an id of its own.",
+            )
+            seen.append(self._observed(id, values, value=first["value"] if single else None, extra=extra, **more))
+        self._write_observations(*seen)
+        return frame
+
+    def _observed(
+        self, id: str, per_subject: Mapping[str, float] | Sequence[float] | None, *, value: float | None = None,
+        sd: float | None = None, n: int | None = None, unit: str = "", note: str = "", extra: bool = False,
+    ) -> Observation:
         where = f"Run.number: {id}"
         self._check_id(id, extra)
         require(
@@ -213,12 +236,10 @@ class Run:
             value, n, sd = float(x.mean()), x.size, float(x.std(ddof=1)) if x.size > 1 else None
         self._check_finite([*by_subject.values()] or [value, *([] if sd is None else [sd])], where)
         self._check_text(note, where)
-        seen = Observation(
+        return Observation(
             id, float(value), sd, n, unit, by_subject, self.cohort, self.level, self.profile, self.seed,
             self.notebook, note,
         )
-        self._write_observations(seen)
-        return seen
 
     def by_fold(
         self, prefix: str, systems: Mapping[str, Mapping[str, Mapping[str, float]]], *, unit: str, extra: bool = False,
@@ -273,8 +294,11 @@ class Run:
         self._not_run.append({"notebook": self.notebook, "prefix": prefix, "reason": reason})
         self._write_index()
 
+    def _is_of_paper(self, id: str) -> bool:
+        return self.paper is not None and id.startswith(self.paper.prefix + ".")
+
     def _check_id(self, id: str, extra: bool) -> None:
-        if self.paper and id.startswith(self.paper.prefix + ".") and not extra:
+        if self._is_of_paper(id) and not extra:
             require(
                 id in self.paper.ids, "Run.number: id", expected=f"an id of {self.paper.name}", found=repr(id),
                 remedy=f"{closest(id, self.paper.ids)}Pass extra=True for a number the paper does not have.",

@@ -11,7 +11,7 @@ from nbkit.core.checks import require
 from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
 from nbkit.figures.mosaics import Row, Tile, panel
-from nbkit.figures.names import marks_of
+from nbkit.figures.marks import marks
 from nbkit.figures.slices import Scale, View, difference_scale, grey_scale, view_at
 from nbkit.figures.style import FULL_MM, Picture
 
@@ -56,7 +56,7 @@ def trajectory_sheet(
     scale = difference_scale([g for row in gaps.values() for g in row], brain, label=unit, signed=True)
     titles = [_age(baseline, "baseline"), *(_age(scan, "follow-up") for scan in truth)]
     rows = [_row([baseline.image(contrast), *true], views, grey, "truth", titles)]
-    for name, mark in marks_of(predictions).items():
+    for name, mark in marks(predictions).items():
         rows.append(_row([None, *predictions[name]], views, grey, mark.title))
         rows.append(_row([None, *gaps[name]], views, scale, f"{mark.title}\n− truth"))
     return panel(rows, width_mm=width_mm)
@@ -90,7 +90,7 @@ def future_sheet(
     gaps = {name: _gaps(made, [start] * len(ages), name) for name, made in futures.items()}
     scale = difference_scale([g for row in gaps.values() for g in row], brain, label=unit, signed=True)
     titles, rows = [_age(baseline, "baseline"), *(f"{age:.1f} y" for age in ages)], []
-    for name, mark in marks_of(futures).items():
+    for name, mark in marks(futures).items():
         rows.append(_row([None if rows else start, *futures[name]], views, grey, mark.title, () if rows else titles))
         rows.append(_row([None, *gaps[name]], views, scale, f"{mark.title}\n− baseline"))
     return panel(rows, width_mm=width_mm)
@@ -129,7 +129,7 @@ def template_sheet(
     scale = difference_scale(gaps.values(), brain, label=unit, signed=True)
     titles = [*(f"{age:.0f} y" for age in ages), f"{ages[-1]:.0f} − {ages[0]:.0f} y"]
     for view in _views(brain, levels_mm):
-        for name, mark in marks_of(groups).items():
+        for name, mark in marks(groups).items():
             tiles = [Tile(image, view, grey) for image in groups[name].values()] + [Tile(gaps[name], view, scale)]
             rows.append(Row(_titled(tiles, () if rows else titles), mark.title))
     return panel(rows, width_mm=width_mm)

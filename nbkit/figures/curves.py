@@ -8,34 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from nbkit.core.checks import require
-from nbkit.core.stats import Interval, bootstrap_mean
-from nbkit.figures.style import FULL_MM, HALF_MM, Mark, Picture, look, marks, new_figure
-
-LINES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
-INK, SOFT = "#111111", "#666666"
-
-
-def number(value: float, digits: int = 3, *, decimals: int | None = None) -> str:
-    """`value` with a true minus sign and at least `digits` significant digits; whole digits are never rounded away.
-
-    `decimals` fixes the number of decimals instead; very large and very small values get an exponent.
-    """
-    if not np.isfinite(value):
-        return "–"
-    size = int(np.floor(np.log10(abs(value)))) if value else 0
-    if decimals is None and not -4 <= size < 9:
-        return f"{value:.{digits - 1}e}".replace("-", "−")
-    places = max(digits - 1 - size, 0) if decimals is None else decimals
-    return f"{value:.{places}f}".replace("-", "−")
-
-
-def interval_text(mean: Interval) -> str:
-    """``"−0.037 [−0.046, −0.027]"``: decimals follow from the width of the interval."""
-    width = mean.high - mean.low or abs(mean.value) or 1.0
-    decimals = int(np.clip(1 - np.floor(np.log10(width)), 0, 9))
-    value, low, high = (f"{v:+.{decimals}f}" for v in (mean.value, mean.low, mean.high))
-    return f"{value} [{low}, {high}]".replace("-", "−")
-
+from nbkit.core.stats import bootstrap_mean
+from nbkit.figures.charts import INK, LINES, SOFT, interval_text
+from nbkit.figures.marks import Mark, marks
+from nbkit.figures.style import FULL_MM, HALF_MM, Picture, look, new_figure
 
 @look()
 def learning_curves(

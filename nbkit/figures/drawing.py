@@ -11,7 +11,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyArrowPatch, Polygon
 
 from nbkit.core.checks import require
-from nbkit.figures.style import FULL_MM, Picture, look, new_figure, title_of
+from nbkit.figures.marks import title_of
+from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 
 TALL, SLANT, LETTER = 16.0, 5.0, 1.6
 INPUT, HIDDEN, OUTPUT = "#E69F00", "#0072B2", "#009E73"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 
 from nbkit.core.checks import check_keys, require
-from nbkit.figures.curves import INK
+from nbkit.figures.charts import INK
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure, wrapped
 from nbkit.figures.tables import VERDICTS
 

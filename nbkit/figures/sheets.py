@@ -10,7 +10,8 @@ from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.slices import Scale, View, difference_scale, grey_scale, lesion_boxes, view_of
-from nbkit.figures.style import FULL_MM, Picture, title_of
+from nbkit.figures.marks import title_of
+from nbkit.figures.style import FULL_MM, Picture
 
 
 def contrast_sheet(

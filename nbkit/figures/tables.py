@@ -11,7 +11,7 @@ from pandas.io.formats.style import Styler
 
 from nbkit.core.checks import require
 from nbkit.core.config import digest
-from nbkit.figures.curves import number
+from nbkit.figures.charts import number
 
 # verdict: sign, ink, ground; the words stay, so that colour is never needed to read a verdict
 VERDICTS = {

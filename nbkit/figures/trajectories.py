@@ -13,25 +13,15 @@ from matplotlib.axes import Axes
 
 from nbkit.core.checks import closest, known, require
 from nbkit.core.stats import bootstrap_mean
-from nbkit.figures.curves import INK, LINES, SOFT
-from nbkit.figures.names import DIAGNOSES, marks_of, region_title
-from nbkit.figures.style import FULL_MM, HALF_MM, Mark, Picture, look, marks, new_figure
+from nbkit.figures.charts import INK, LINES, SOFT
+from nbkit.figures.marks import DIAGNOSES, Mark, marks, region_title
+from nbkit.figures.style import FULL_MM, HALF_MM, Picture, look, new_figure
 
 PANEL_MM, KEY_MM = 44.0, 5.5
 LETTER_MM, HANDLE_MM = 1.4, 9.0
 """Height of a panel, of a line of the legend; in the legend, width of a letter and of a sample with its gaps."""
 MARK = {"markeredgecolor": "white", "markeredgewidth": 0.4}
 OUTSIDE = "#D55E00"
-
-
-def needs(table: pd.DataFrame, columns: Sequence[str], where: str) -> None:
-    """Refuse a table without rows, or without one of `columns`, with the nearest name that it has."""
-    missing = [c for c in columns if c not in table.columns]
-    require(
-        not missing and len(table) > 0, f"{where}: table", expected=f"rows with the columns {', '.join(columns)}",
-        found=f"no {missing[0]}" if missing else "no rows",
-        remedy=f"{closest(missing[0], table.columns) if missing else ''}Rename or add the column.",
-    )
 
 
 def _small_multiples(names: Sequence[str], draw: Callable[[Axes, str], None], columns: int, width_mm: float) -> Picture:
@@ -112,7 +102,7 @@ def volume_trajectories(
     table = table.assign(**{c: table[c] if c in table else np.nan for c in ("low", "high")})
     table = _scaled(table, relative)
     names = list(structures or table["structure"].unique())
-    models = marks_of(table["model"].unique())
+    models = marks(table["model"].unique())
 
     def draw(axes: Axes, structure: str) -> None:
         rows = _of_structure(table, structure, "volume_trajectories")
@@ -225,7 +215,7 @@ def rate_strip(
     needs(table, ("structure", "diagnosis", "rate"), "rate_strip")
     names = list(structures or table["structure"].unique())
     found = list(table["diagnosis"].unique())
-    groups = marks(sorted(found, key=lambda d: [*DIAGNOSES, *found].index(d)), DIAGNOSES)
+    groups = marks(sorted(found, key=lambda d: [*DIAGNOSES, *found].index(d)))
 
     def draw(axes: Axes, structure: str) -> None:
         rows = _of_structure(table, structure, "rate_strip")

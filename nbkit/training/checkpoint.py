@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from nbkit import __version__
-from nbkit.core.checks import NbkitError, closest, require
+from nbkit.core.checks import NbkitError, closest, known, require
+from nbkit.core.config import Settings
 from nbkit.core.files import atomic
 
 FORMAT = 1
@@ -91,3 +93,65 @@ def check_tensors(found: Mapping[str, torch.Tensor], expected: Mapping[str, torc
             f"{where}: weights", expected="only tensors of this network", found=name,
             remedy=f"{closest(name, expected)}The file does not fit this Config.",
         )
+
+
+class Constants(dict):
+    """What a checkpoint keeps beside the weights; a name that is not there is refused, with the nearest that is."""
+
+    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+        super().__init__(values)
+        self._where = where
+
+    def __missing__(self, name: str) -> Any:
+        return known(name, self, f"{self._where}: constants")
+
+
+class Saved:
+    """A system that is kept as a folder: tensors (safetensors) beside its settings and what else it learned (JSON).
+
+    A subclass names its ``settings`` (the class of its ``config``) and says what it holds: ``_tensors()``,
+    ``_constants()`` (JSON-able), and ``_restore(tensors, constants, where)``, which takes both back and refuses what
+    does not fit, :func:`load_weights` being its usual means.
+    """
+
+    settings: ClassVar[type[Settings]]
+    config: Any
+    trained_on: str = ""
+
+    def _tensors(self) -> Mapping[str, torch.Tensor]:
+        raise NotImplementedError
+
+    def _constants(self) -> Mapping[str, Any]:
+        return {}
+
+    def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
+        raise NotImplementedError
+
+    def save(self, path: Path | str) -> None:
+        """Write weights, settings and constants into the folder `path`, in one step."""
+        save_checkpoint(
+            path, self._tensors(), system=type(self).__name__, config=self.config.as_dict(),
+            constants=self._constants(), training_subjects=self.trained_on,
+        )
+
+    @classmethod
+    def load(cls, path: Path | str, **given: Any) -> Self:
+        """Read what :meth:`save` wrote; `given` is what the constructor takes beside the settings.
+
+        Raises
+        ------
+        NbkitError
+            For missing, unexpected or misshapen parts, by name.
+        """
+        tensors, record = load_checkpoint(path, system=cls.__name__)
+        model = cls(cls.settings.from_dict(record["config"]), **given)
+        model.trained_on = record["training_subjects"]
+        model._restore(tensors, Constants(record["constants"], str(path)), str(path))
+        return model
+
+
+def load_weights(net: nn.Module, tensors: Mapping[str, torch.Tensor], where: str, *, prefix: str = "") -> None:
+    """Give `net` the tensors whose names start with `prefix`, without it; missing or foreign ones are refused."""
+    mine = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    check_tensors(mine, net.state_dict(), where)
+    net.load_state_dict(mine)

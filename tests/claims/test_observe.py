@@ -13,6 +13,7 @@ import pytest
 from nbkit.claims.observe import PNG_BYTES, Run, load_artefacts, load_observations
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort, Subject
+from nbkit.core.tidy import stacked, tidy
 
 FCN = "wei2019.table2_2a.mse.fcn"
 
@@ -171,3 +172,30 @@ def test_the_credit_of_open_data_stands_in_every_source(tmp_path):
     scans = {level: Cohort("c", (), level, {"attribution": "A. Giver, CC-BY"}) for level in ("open", "embedded")}
     said = {k: Run(tmp_path / k, notebook="n", cohort=c, profile="smoke", seed=1).source for k, c in scans.items()}
     assert said["open"].endswith("A. Giver, CC-BY") and "Giver" not in said["embedded"]
+
+
+def test_a_tidy_frame_gives_an_observation_for_each_id(tmp_path):
+    frame = stacked(
+        tidy({"s1": 1.0, "s2": 4.0}, id="a.b", unit="z²", system="fcn"), tidy(5.0, id="a.c", unit="s"),
+        tidy({"s1": 9.0}, metric="not recorded"),
+    )
+    assert make(tmp_path).record(frame) is frame
+    found = load_observations(tmp_path)
+    assert list(found) == ["a.b", "a.c"]
+    assert (found["a.b"].value, found["a.b"].n, found["a.b"].per_subject) == (2.5, 2, {"s1": 1.0, "s2": 4.0})
+    assert (found["a.c"].value, found["a.c"].n, found["a.c"].unit) == (5.0, None, "s")
+
+
+def test_ids_of_a_paper_are_checked_or_left_out_where_they_are_not_published(tmp_path):
+    frame = stacked(tidy({"s1": 0.2}, id=FCN), tidy({"s1": 0.3}, id=FCN + ".fold9"))
+    with pytest.raises(NbkitError, match="an id of wei2019_flair"):
+        make(tmp_path, paper="wei2019_flair").record(frame)
+    make(tmp_path, paper="wei2019_flair").record(frame, published=True)
+    assert list(load_observations(tmp_path)) == [FCN]
+    make(tmp_path, paper="wei2019_flair").record(frame, extra=True)
+    assert len(load_observations(tmp_path)) == 2
+
+
+def test_a_subject_twice_under_one_id_is_refused(tmp_path):
+    with pytest.raises(NbkitError, match="one row a subject"):
+        make(tmp_path).record(stacked(tidy({"s1": 1.0}, id="a.b"), tidy({"s1": 2.0}, id="a.b")))

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from nbkit.core.checks import NbkitError
 from nbkit.figures.drawing import Layer, architecture_drawing
-from nbkit.figures.style import title_of
+from nbkit.figures.marks import title_of
 
 FCN = [
     Layer("input", 5, sheets=("T1w", "T1SE", "T2w", "PDw", "T1wCE"), note="208×256×40 voxels\nz-scored"),

@@ -11,7 +11,8 @@ from IPython.core.formatters import DisplayFormatter
 from matplotlib.colors import to_rgb
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from nbkit.figures.style import SYSTEMS, look, marks, new_figure, title_of, wrapped
+from nbkit.figures.marks import SYNTHESIS, marks, title_of
+from nbkit.figures.style import look, new_figure, wrapped
 
 # Machado, Oliveira & Fernandes 2009, severity 1.0, on linear RGB
 MACHADO = {
@@ -32,17 +33,17 @@ def _seen(colour: str, matrix: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("vision", MACHADO)
 def test_published_systems_are_told_apart_with_any_colour_vision(vision):
-    seen = [_seen(SYSTEMS[n].colour, MACHADO[vision]) for n in ("rf", "mp", "mlp", "unet", "fcn", "truth")]
+    seen = [_seen(SYNTHESIS[n].colour, MACHADO[vision]) for n in ("rf", "mp", "mlp", "unet", "fcn", "truth")]
     assert min(deltaE_ciede2000(a, b) for a, b in itertools.combinations(seen, 2)) > 9
 
 
 def test_colour_is_never_the_only_difference():
-    assert len({m.marker for m in SYSTEMS.values()}) == len({m.colour for m in SYSTEMS.values()}) == len(SYSTEMS)
+    assert len({m.marker for m in SYNTHESIS.values()}) == len({m.colour for m in SYNTHESIS.values()}) == len(SYNTHESIS)
 
 
 def test_unknown_names_get_colours_no_known_system_of_the_figure_uses():
     made = marks(["fcn", "mine", "yours"])
-    assert made["fcn"] is SYSTEMS["fcn"]
+    assert made["fcn"] is SYNTHESIS["fcn"]
     assert len({m.colour for m in made.values()}) == 3
     assert made == marks(["fcn", "mine", "yours"])
 

@@ -14,10 +14,13 @@ from nbformat import NotebookNode
 from tests.sources import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-CODE_LINES, FILE_BYTES = 15, 150_000
+CELL_LINES, LINE_LENGTH, NOTEBOOK_LINES, FILE_BYTES = 8, 100, 120, 150_000
+END = ("verdicts", "claims", "provenance")
+"""Tags of the last code cells, in order."""
 LIBRARIES = {"nbkit", "numpy", "pandas", "IPython"}
 PARAMETERS = {"profile", "cohort", "seed", "device", "out_dir"}
 SOMEBODYS_FOLDER = re.compile(r"(/(home|Users|root|tmp|work|mnt|private)/|[A-Za-z]:\\)")
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 INERT = re.compile(r"^(\w+)\s*=.*#\s*inert:\s*\S+", re.MULTILINE)
 
 
@@ -120,11 +123,17 @@ def _plain(node: ast.stmt) -> bool:
 
 
 def code_faults(notebook: NotebookNode) -> Iterator[str]:
-    """Long cells, definitions, magics, foreign imports, places on one machine."""
+    """Long cells and lines, much code, definitions, magics, foreign imports, places on one machine."""
+    total = sum(len(cell.source.splitlines()) for cell in code_cells(notebook))
+    if total > NOTEBOOK_LINES:
+        yield f"{total} lines of code, at most {NOTEBOOK_LINES}"
     for cell in code_cells(notebook):
         where = f"cell {cell.get('id')}"
-        if len(cell.source.splitlines()) > CODE_LINES:
-            yield f"{where}: more than {CODE_LINES} lines"
+        lines = cell.source.splitlines()
+        if len(lines) > CELL_LINES and not has_tag(cell, "parameters"):
+            yield f"{where}: more than {CELL_LINES} lines"
+        if any(len(line) > LINE_LENGTH for line in lines):
+            yield f"{where}: a line of more than {LINE_LENGTH} characters"
         if cell.source.strip() and not nodes(cell):
             yield f"{where}: not plain Python (a magic, a !command, or a slip)"
         for node in nodes(cell):
@@ -138,6 +147,9 @@ def _node_faults(node: ast.AST) -> Iterator[str]:
     named = isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
     if named or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield "defines a function or class"
+    inner = [part for part in ast.walk(node) if part is not node]
+    if isinstance(node, COMPREHENSIONS) and any(isinstance(part, COMPREHENSIONS) for part in inner):
+        yield "nests comprehensions"
     if isinstance(node, ast.Import | ast.ImportFrom):
         names = [node.module or "."] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
         for top in {name.split(".")[0] for name in names} - LIBRARIES - sys.stdlib_module_names:
@@ -147,14 +159,11 @@ def _node_faults(node: ast.AST) -> Iterator[str]:
 
 
 def story_faults(notebook: NotebookNode) -> Iterator[str]:
-    """A provenance cell, text before every code cell after it, verdicts at the end."""
+    """Text before every code cell; at the end verdicts, claims and provenance, which the reader of a paper can skip."""
     cells = notebook.cells
-    start = next((i for i, c in enumerate(cells) if c.cell_type == "code" and "provenance" in c.source), None)
-    if start is None:
-        yield "no provenance cell"
-        return
-    for before, cell in zip(cells[start:], cells[start + 1 :], strict=False):
+    for before, cell in zip(cells, cells[1:], strict=False):
         if cell.cell_type == "code" and before.cell_type != "markdown":
             yield f"cell {cell.get('id')}: no text before it"
-    if cells[-1].cell_type != "code" or "verdict" not in cells[-1].source.lower():
-        yield "the last cell does not show the verdicts"
+    ends = [next((tag for tag in END if has_tag(cell, tag)), None) for cell in code_cells(notebook)[-len(END):]]
+    if ends != list(END):
+        yield f"the last code cells are not {', '.join(END)}"

@@ -16,12 +16,12 @@ from matplotlib.axes import Axes
 
 from nbkit.core.checks import check_keys, known, require
 from nbkit.core.volume import Volume
-from nbkit.figures.curves import LINES, SOFT
+from nbkit.figures.charts import LINES, SOFT
 from nbkit.figures.mosaics import Row, Tile, panel
-from nbkit.figures.names import DIAGNOSES, MODELS
+from nbkit.figures.marks import CYCLE, DIAGNOSES, Mark, TRAJECTORIES, marks, needs
 from nbkit.figures.slices import Scale, View, difference_scale, grey_scale, view_of
-from nbkit.figures.style import CYCLE, FULL_MM, Mark, Picture, look, marks, new_figure
-from nbkit.figures.trajectories import KEY_MM, PANEL_MM, needs
+from nbkit.figures.style import FULL_MM, Picture, look, new_figure
+from nbkit.figures.trajectories import KEY_MM, PANEL_MM
 
 Slice = np.ndarray | Volume
 
@@ -246,7 +246,7 @@ def configurations_sheet(
         expected="at least one person with one output", remedy="Simulate a follow-up first.",
     )
     names, rows, framed = list(people[0].outputs), [], [_framed(p.brain) for p in people]
-    titles = ["input", "follow-up", *(m.title for m in marks(names, {**MODELS, **CONFIGURATIONS}).values())]
+    titles = ["input", "follow-up", *(m.title for m in marks(names, {**TRAJECTORIES, **CONFIGURATIONS}).values())]
     images = []
     for person, (brain, _) in zip(people, framed, strict=True):
         check_keys(person.outputs, names, f"configurations_sheet: {person.label}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -25,7 +24,7 @@ from nbkit.data.splits import inner_split, subject_hash
 from nbkit.data.synthesis import brain_box, brain_channels, on_grid
 from nbkit.nets.fcn import count_parameters, fcn, initialise
 from nbkit.nets.unet import UNet
-from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
+from nbkit.training.checkpoint import Constants, Saved, load_weights
 from nbkit.training.crops import CropSampler, Example
 from nbkit.training.loop import StripRule, train
 from nbkit.training.steps import PlainStep
@@ -136,8 +135,10 @@ def masked_mse(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tenso
     return squares.sum(1) / inside.sum(1).clamp(min=1)
 
 
-class ConvSynthesizer:
+class ConvSynthesizer(Saved):
     """A :class:`~nbkit.core.protocols.ModalitySynthesizer` around one convolutional network."""
+
+    settings = Config
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
@@ -145,7 +146,6 @@ class ConvSynthesizer:
         self.device = pick_device(self.config.device)
         self.half = fast_half(self.device) if self.config.half is None else self.config.half
         self.standardiser: Standardiser | None = None
-        self.trained_on = ""
         self.history: dict[str, Any] = {}
 
     @property
@@ -233,20 +233,12 @@ class ConvSynthesizer:
         raw = z[0] * self.standardiser.sd[self.config.target] + self.standardiser.mean[self.config.target]
         return on_grid(raw, mask=mask, step=f"{self.config.network} synthesis of {self.config.target}")
 
-    def save(self, path: Path) -> None:
-        """Write weights, settings and scaling constants into the folder `path`."""
-        save_checkpoint(
-            path, self.net.state_dict(), system="ConvSynthesizer", config=self.config.as_dict(),
-            constants=self.standardiser.to_dict(), training_subjects=self.trained_on,
-        )
+    def _tensors(self) -> Mapping[str, torch.Tensor]:
+        return self.net.state_dict()
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote; weights that do not fit the Config are refused by name."""
-        tensors, record = load_checkpoint(path, system="ConvSynthesizer")
-        model = cls(Config.from_dict(record["config"]))
-        check_tensors(tensors, model.net.state_dict(), str(path))
-        model.net.load_state_dict(tensors)
-        model.standardiser = Standardiser.from_dict(record["constants"])
-        model.trained_on = record["training_subjects"]
-        return model
+    def _constants(self) -> dict[str, Any]:
+        return self.standardiser.to_dict()
+
+    def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
+        load_weights(self.net, tensors, where)
+        self.standardiser = Standardiser.from_dict(constants)

@@ -13,7 +13,7 @@ from nbkit.core.checks import require
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM
 from nbkit.figures.mosaics import Row, Tile, panel
-from nbkit.figures.names import marks_of
+from nbkit.figures.marks import marks
 from nbkit.figures.slices import View, canonical, difference_scale, grey_scale, view_at
 from nbkit.figures.style import FULL_MM, Picture
 
@@ -61,7 +61,7 @@ def deformation_sheet(
     gaps = _misses(log_jacobians)
     scale = replace(difference_scale(log_jacobians.values(), brain, label=label, signed=True), cmap="RdBu_r")
     bare, below = replace(scale, label=""), (anatomy, grey_scale(anatomy, brain))
-    titles = {name: mark.title for name, mark in marks_of(log_jacobians).items()}
+    titles = {name: mark.title for name, mark in marks(log_jacobians).items()}
     heat = {name: Tile(v, view, scale, titles[name], under=below) for name, v in log_jacobians.items()}
     rows = [Row(tuple(heat.values()), "change of volume")]
     if any(gaps.values()):

@@ -14,12 +14,12 @@ from nbkit.core.checks import require
 from nbkit.core.stats import Interval
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM
-from nbkit.figures.curves import INK, LINES, SOFT
+from nbkit.figures.charts import INK, LINES, SOFT
 from nbkit.figures.mosaics import Row, Tile, panel
-from nbkit.figures.names import marks_of, region_title
+from nbkit.figures.marks import CYCLE, marks, needs, region_title
 from nbkit.figures.slices import Scale, difference_scale, grey_scale, view_at
-from nbkit.figures.style import CYCLE, FULL_MM, HALF_MM, Picture, look, new_figure
-from nbkit.figures.trajectories import MARK, needs
+from nbkit.figures.style import FULL_MM, HALF_MM, Picture, look, new_figure
+from nbkit.figures.trajectories import MARK
 
 STRAIGHT, BENT, SEEN = "#0072B2", "#D55E00", "#EAEAEA"
 PANEL_MM, KEY_MM = 42.0, 6.0
@@ -170,7 +170,7 @@ def forecast_curves(
 
 def _forecast(axes: Axes, table: pd.DataFrame, seen: tuple[float, float]) -> None:
     axes.axvspan(*seen, color=SEEN, linewidth=0, label="ages seen", zorder=0)
-    marks = marks_of(table["model"].unique())
+    marks = marks(table["model"].unique())
     for place, (model, mark) in enumerate(marks.items()):
         rows = table[table["model"] == model].sort_values("age")
         age, volume = rows["age"].to_numpy(), rows["mm3"].to_numpy() / 1000
@@ -204,7 +204,7 @@ def change_scatter(
     needs(table, ("structure", "model", "change_pct", "true_change_pct"), "change_scatter")
     figure = new_figure(width_mm, len(models) * PANEL_MM)
     panels = figure.subplots(len(models), len(structures), squeeze=False, sharex="col", sharey="col")
-    for row, (model, mark) in enumerate(marks_of(models).items()):
+    for row, (model, mark) in enumerate(marks(models).items()):
         for axes, structure in zip(panels[row], structures, strict=True):
             part = table[(table["structure"] == structure) & (table["model"] == model)]
             axes.axline((0, 0), slope=1, color=SOFT, linewidth=0.8)

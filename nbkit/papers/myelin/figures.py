@@ -11,8 +11,9 @@ from matplotlib.patches import Patch
 
 from nbkit.core.checks import require
 from nbkit.core.stats import bootstrap_mean
-from nbkit.figures.curves import INK, LINES, SOFT, number
-from nbkit.figures.style import FULL_MM, Mark, Picture, look, marks, new_figure, title_of
+from nbkit.figures.charts import INK, LINES, SOFT, number
+from nbkit.figures.marks import Mark, marks, title_of
+from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 from nbkit.metrics.stats import bland_altman
 
 TRUTH = Mark("True PET", "#4D4D4D", "*")

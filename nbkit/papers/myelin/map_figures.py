@@ -14,7 +14,8 @@ from nbkit.core.checks import require
 from nbkit.core.volume import Volume
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.slices import Scale, View, grey_scale, lesion_boxes, view_of
-from nbkit.figures.style import FULL_MM, Picture, look, title_of
+from nbkit.figures.marks import title_of
+from nbkit.figures.style import FULL_MM, Picture, look
 
 AGREEMENT = {
     "neither: normal": "#FFFFFF", "both: demyelinated": "#F0E442", "true PET only": "#C1121F",

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 
 from nbkit.core.checks import known, require
 from nbkit.core.stats import Interval, bootstrap_mean
-from nbkit.figures.curves import INK, LINES, SOFT
-from nbkit.figures.style import FULL_MM, Mark, Picture, look, new_figure
-from nbkit.figures.trajectories import needs
+from nbkit.figures.charts import INK, LINES, SOFT
+from nbkit.figures.marks import Mark, needs
+from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 
 ARMS: dict[str, Mark] = {
     "real": Mark("real", "#000000", "o"),

@@ -9,10 +9,10 @@ import pandas as pd
 
 from nbkit.core.checks import require
 from nbkit.core.stats import Interval, bootstrap_mean
-from nbkit.figures.curves import LINES
-from nbkit.figures.names import marks_of
+from nbkit.figures.charts import LINES
+from nbkit.figures.marks import marks, needs
 from nbkit.figures.style import HALF_MM, Picture, look, new_figure
-from nbkit.figures.trajectories import MARK, needs
+from nbkit.figures.trajectories import MARK
 
 
 def horizon_intervals(
@@ -64,7 +64,7 @@ def error_by_horizon(
     figure = new_figure(width_mm, 0.66 * width_mm)
     axes = figure.add_subplot()
     spread = 0.012 * np.ptp([h for row in errors.values() for h in row] or [0.0])
-    for place, (model, mark) in enumerate(marks_of(errors).items()):
+    for place, (model, mark) in enumerate(marks(errors).items()):
         row = dict(sorted(errors[model].items()))
         require(
             len(row) > 0, f"error_by_horizon: {model}", expected="an interval for at least one horizon", found="none",

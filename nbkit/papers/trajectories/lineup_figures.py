@@ -9,7 +9,7 @@ from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM
 from nbkit.figures.mosaics import Row, Tile, panel
-from nbkit.figures.names import marks_of
+from nbkit.figures.marks import marks
 from nbkit.figures.slices import difference_scale, grey_scale, view_at
 from nbkit.figures.style import FULL_MM, Picture
 
@@ -53,7 +53,7 @@ def lineup(
     grey = grey_scale(seen, brain)
     miss = difference_scale([gap for gap in gaps if gap is not None], brain, label=unit, signed=True)
     ages = [f"seen, {last.age:.1f}\N{NO-BREAK SPACE}y", f"true, {target.age:.1f}\N{NO-BREAK SPACE}y"]
-    titles = [*ages, *(mark.title for mark in marks_of(predictions).values())]
+    titles = [*ages, *(mark.title for mark in marks(predictions).values())]
     rows = []
     for level, view in enumerate(view_at(brain, mm, plane=plane) for plane, mm in levels_mm.items()):
         heads = titles if level == 0 else [""] * len(titles)

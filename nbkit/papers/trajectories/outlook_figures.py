@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from nbkit.core.checks import require
 from nbkit.core.volume import Volume
 from nbkit.figures.mosaics import bare_axes
-from nbkit.figures.names import MODELS
+from nbkit.figures.marks import TRAJECTORIES, marks
 from nbkit.figures.slices import canonical
-from nbkit.figures.style import FULL_MM, Picture, look, marks, new_figure
+from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 
 TILE_MM, TOP_MM, CURVE_MM = 34.0, 5.0, 58.0
 INK, SHADE = "#111111", "#F0F0F0"
@@ -166,7 +166,7 @@ def _chart(figure: Picture, chart: Chart, place_mm: tuple[float, float, float, f
     for start, stop in ((low, chart.trained[0]), (chart.trained[1], high)):
         if stop > start:
             axes.axvspan(start, stop, color=SHADE, zorder=0)
-    looks = marks([curve.name for curve in chart.curves], {mark.title: mark for mark in MODELS.values()})
+    looks = marks([curve.name for curve in chart.curves], {mark.title: mark for mark in TRAJECTORIES.values()})
     for curve, colour in ((curve, looks[curve.name].colour) for curve in chart.curves):
         values, spread = np.asarray(curve.values, float), np.asarray(curve.spread, float)
         axes.plot(curve.ages, values, color=colour, label=curve.name, zorder=3)

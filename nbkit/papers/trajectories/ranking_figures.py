@@ -13,10 +13,9 @@ from matplotlib.patches import Patch
 
 from nbkit.core.checks import known, require
 from nbkit.core.stats import ALPHA, MIN_SUBJECTS, Interval, bootstrap_mean, bootstrap_p, holm, paired_difference
-from nbkit.figures.curves import INK, LINES, SOFT, interval_text, number
-from nbkit.figures.names import marks_of
-from nbkit.figures.style import FULL_MM, Mark, Picture, look, new_figure
-from nbkit.figures.trajectories import needs
+from nbkit.figures.charts import INK, LINES, SOFT, interval_text, number
+from nbkit.figures.marks import Mark, marks, needs
+from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 
 TIED = "#EFEFEF"
 ROW_MM, HEAD_MM = 6.0, 27.0
@@ -108,7 +107,7 @@ def standings_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         columns[f"{measure}: gain"] = pd.Series(said, rows.index).where(rows["against control"] != "–", "–")
     order = next(iter(tables.values()))["model"]
     made = pd.DataFrame(columns).reindex(order)
-    made.index = [mark.title for mark in marks_of(order).values()]
+    made.index = [mark.title for mark in marks(order).values()]
     return made
 
 
@@ -147,7 +146,7 @@ def ranking_plot(
     )
     most = max(map(len, tables.values()))
     figure = new_figure(width_mm, HEAD_MM + ROW_MM * most)
-    marks = marks_of(dict.fromkeys(m for table in tables.values() for m in table["model"]))
+    marks = marks(dict.fromkeys(m for table in tables.values() for m in table["model"]))
     panels = figure.subplots(1, len(tables), squeeze=False)[0]
     for axes, (measure, table) in zip(panels, tables.items(), strict=True):
         _panel(axes, table, marks, controls, (published or {}).get(measure, {}))

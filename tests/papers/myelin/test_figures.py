@@ -8,7 +8,7 @@ import pytest
 from nbkit.core.checks import NbkitError
 from nbkit.core.stats import bootstrap_mean
 from nbkit.papers.myelin.figures import agreement_grid, iteration_curves, patient_bars, roi_boxes
-from nbkit.figures.style import MYELIN, SYSTEMS, marks, title_of
+from nbkit.figures.marks import MYELIN, SYNTHESIS, marks, title_of
 from nbkit.metrics.stats import bland_altman
 
 RNG = np.random.default_rng(6)
@@ -16,7 +16,7 @@ PATIENTS = {f"ms{i:02}": v for i, v in enumerate((0.30, 0.10, 0.20, 0.45))}
 
 
 def test_systems_have_names_and_looks_of_their_own_beside_the_shared_ones():
-    beside = [SYSTEMS[n] for n in ("unet", "linear", "mean", "truth")]
+    beside = [SYNTHESIS[n] for n in ("unet", "linear", "mean", "truth")]
     both = [*MYELIN.values(), *beside]
     assert len({m.colour for m in both}) == len({m.marker for m in both}) == len({m.title for m in both}) == len(both)
     assert title_of("refiner_cfsagan") == "Refiner CF-SAGAN" and title_of("DVR") == "[¹¹C]PIB DVR"

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from nbkit.figures.names import DIAGNOSES, ESTIMATES, FUTURES, MODELS, TRANSPORTS, marks_of, region_title
+from nbkit.figures.marks import DIAGNOSES, ESTIMATES, FUTURES, TRAJECTORIES, TRANSPORTS, marks, region_title
 
 
-@pytest.mark.parametrize("known", [MODELS, ESTIMATES, FUTURES, TRANSPORTS, DIAGNOSES])
+@pytest.mark.parametrize("known", [TRAJECTORIES, ESTIMATES, FUTURES, TRANSPORTS, DIAGNOSES])
 def test_colour_is_never_the_only_difference(known):
     assert len({m.colour for m in known.values()}) == len({m.marker for m in known.values()}) == len(known)
 
 
 def test_estimates_stand_beside_models_without_a_clash():
-    beside = {n: m for n, m in MODELS.items() if n not in ("mrextrap", "population")}
+    beside = {n: m for n, m in TRAJECTORIES.items() if n not in ("mrextrap", "population")}
     both = [*beside.values(), *ESTIMATES.values()]
     assert len({m.colour for m in both}) == len({m.marker for m in both}) == len(both)
 
 
 def test_a_model_that_is_not_known_gets_a_free_colour_and_its_own_name():
-    made = marks_of(["truth", "inbrainsyn", "mine"])
+    made = marks(["truth", "inbrainsyn", "mine"])
     assert [m.title for m in made.values()] == ["truth", "InBrainSyn", "mine"]
     assert len({m.colour for m in made.values()}) == 3
 

@@ -1,0 +1,158 @@
+"""One table of marks: every system, future and diagnosis has one title, one colour and one marker in every figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from nbkit.core.checks import closest, require
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How one system is drawn everywhere: never by colour alone."""
+
+    title: str
+    colour: str
+    marker: str
+
+
+# Okabe & Ito's eight colours, distinguishable with any colour vision, and a grey for the weakest control.
+SYNTHESIS: dict[str, Mark] = {
+    "fcn": Mark("3D FCN", "#0072B2", "o"),
+    "unet": Mark("3D U-Net", "#D55E00", "s"),
+    "rf": Mark("Random forest", "#009E73", "^"),
+    "mlp": Mark("Voxelwise MLP", "#CC79A7", "D"),
+    "mp": Mark("Modality propagation", "#E69F00", "v"),
+    "linear": Mark("Linear, all inputs", "#56B4E9", "P"),
+    "t2_linear": Mark("Linear, T2-w only", "#B3A800", "X"),
+    "mean": Mark("Training mean", "#8C8C8C", "."),
+    "truth": Mark("truth", "#000000", "*"),
+}
+MYELIN: dict[str, Mark] = {
+    "dnn": Mark("2-layer DNN", "#CC79A7", "D"),
+    "unet_w": Mark("3D U-Net, weighted L1", "#661100", "H"),
+    "cgan": Mark("Sketcher (cGAN)", "#009E73", "^"),
+    "cgan_w": Mark("Sketcher, weighted L1", "#B3A800", "X"),
+    "refiner": Mark("Sketcher-Refiner", "#0072B2", "o"),
+    "refiner_cgan": Mark("Refiner cGAN", "#332288", "8"),
+    "cfsagan": Mark("CF-SAGAN", "#E69F00", "v"),
+    "refiner_cfsagan": Mark("Refiner CF-SAGAN", "#882255", "p"),
+}
+"""Systems of myelin PET; with the U-Net and the controls of SYNTHESIS, no two share a colour or a marker."""
+TRAJECTORIES: dict[str, Mark] = {
+    "inbrainsyn": Mark("InBrainSyn", "#0072B2", "s"),
+    "no_pt": Mark("No-PT", "#D55E00", "^"),
+    "mrextrap": Mark("MRExtrap", "#E69F00", "P"),
+    "brlp": Mark("BrLP", "#009E73", "v"),
+    "daninet": Mark("DaniNet", "#CC79A7", "D"),
+    "population": Mark("population mean change", "#56B4E9", "p"),
+    "no_change": Mark("no change", "#8C8C8C", "X"),
+    "gan_templates": Mark("GAN templates", "#882255", "H"),
+    "kernel_templates": Mark("kernel templates", "#332288", "8"),
+    "no_transport": Mark("not transported", "#661100", "1"),
+    "wrong_sign": Mark("wrong sign", "#999933", "3"),
+}
+"""Trajectory models; the figures of one run never show two of these under one colour or marker."""
+ESTIMATES: dict[str, Mark] = {
+    "brlp_one_sample": Mark("BrLP, one sample", "#7FD1B9", "d"),
+    "mrextrap_ols": Mark("MRExtrap, least squares", "#8C510A", "<"),
+    "mrextrap_bayes": Mark("MRExtrap, posterior", "#E69F00", "P"),
+    "mrextrap_population": Mark("MRExtrap, population slope", "#56B4E9", "p"),
+    "pixel_ols": Mark("voxels, least squares", "#6B6400", ">"),
+    "pixel_population": Mark("voxels, population slope", "#B3A800", "h"),
+    "mrextrap_anchored": Mark("MRExtrap, least squares, anchored", "#C49A6C", "4"),
+    "hindsight": Mark("true follow-up, as read", "#444444", "*"),
+    "autoencoder": Mark("true follow-up, reconstructed", "#777777", "x"),
+}
+"""Lines through a person's latents or voxels, and the true scan; beside TRAJECTORIES without mrextrap, population."""
+FUTURES: dict[str, Mark] = {
+    "HC": Mark("HC", "#0072B2", "s"),
+    "HC→AD": Mark("HC, then AD", "#CC79A7", "D"),
+    "MCI": Mark("MCI", "#E69F00", "P"),
+}
+"""Courses and stages that are not in DIAGNOSES."""
+TRANSPORTS: dict[str, Mark] = {
+    "none": Mark("no transport", "#8C8C8C", "X"),
+    "half": Mark("half conjugation", "#0072B2", "s"),
+    "full": Mark("full conjugation", "#009E73", "^"),
+    "wrong": Mark("wrong sign", "#D55E00", "v"),
+    "conjugation": Mark("exact conjugation", "#CC79A7", "D"),
+}
+DIAGNOSES: dict[str, Mark] = {
+    "CN": Mark("CN", "#0072B2", "o"),
+    "SMC": Mark("SMC", "#56B4E9", "s"),
+    "EMCI": Mark("EMCI", "#009E73", "^"),
+    "LMCI": Mark("LMCI", "#E69F00", "D"),
+    "AD": Mark("AD", "#D55E00", "v"),
+}
+"""In the order of the disease."""
+FAMILIES = (SYNTHESIS, MYELIN, TRAJECTORIES, ESTIMATES, FUTURES, TRANSPORTS, DIAGNOSES)
+MARKS: dict[str, Mark] = {name: mark for family in FAMILIES for name, mark in family.items()}
+CYCLE = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"),
+         ("#56B4E9", "P"), ("#B3A800", "X"), ("#8C8C8C", "p"))
+
+CONTRASTS = {
+    "T1w": "T1-w", "T1SE": "T1SE", "T2w": "T2-w", "PDw": "PD", "DIR": "DIR", "FLAIR": "FLAIR",
+    "T1wCE": "T1-w post-contrast", "DVR": "[¹¹C]PIB DVR",
+}
+MASKS = {
+    "wm": "white matter", "wm_hc": "WM of controls", "nawm": "normal-appearing WM", "lesions": "lesions",
+    "gm": "grey matter", "csf": "CSF",
+}
+SHORT_INPUTS = {"t1": "T1-w", "t1se": "T1SE", "t2": "T2-w", "pd": "PD", "dir": "DIR", "t1ce": "T1-w post-contrast"}
+_REGIONS = {"csf": "CSF", "white_matter": "white matter", "deep_grey": "other deep grey matter"}
+_LOBES = ("frontal", "parietal", "temporal", "occipital", "limbic")
+
+
+def marks(names: Iterable[str], more: Mapping[str, Mark] | None = None) -> dict[str, Mark]:
+    """Colour and marker of each name or title: what :data:`MARKS` or `more` know keeps its own, others get the rest.
+
+    A title is as good as a name, so that one system never has two colours.
+    """
+    names, known = list(dict.fromkeys(names)), {**{m.title: m for m in MARKS.values()}, **MARKS, **(more or {})}
+    taken = {known[n].colour for n in names if n in known}
+    free = [pair for pair in CYCLE if pair[0] not in taken] or list(CYCLE)
+    others = [n for n in names if n not in known]
+    spare = {n: Mark(title_of(n), *free[i % len(free)]) for i, n in enumerate(others)}
+    return {n: known.get(n) or spare[n] for n in names}
+
+
+def title_of(name: str) -> str:
+    """What a reader sees for a system, contrast, mask or combination: ``"t1_dir"`` becomes ``"T1-w + DIR"``.
+
+    ``"no_dir"`` becomes ``"without DIR"``; a name that is not known is shown as it is.
+    """
+    known = {n: m.title for n, m in MARKS.items()} | MASKS | CONTRASTS
+    if name in known:
+        return known[name]
+    without, parts = name.startswith("no_"), name.removeprefix("no_").split("_")
+    if not all(p in SHORT_INPUTS for p in parts):
+        return name
+    return ("without " if without else "") + " + ".join(SHORT_INPUTS[p] for p in parts)
+
+
+def region_title(name: str) -> str:
+    """What a reader sees for a region: ``"hippocampus_left"`` becomes ``"Left hippocampus"``.
+
+    The lobes are grey matter: ``"frontal"`` becomes ``"Frontal cortex"``.
+    """
+    structure, _, last = name.rpartition("_")
+    sided = last in ("left", "right")
+    structure = structure if sided else name
+    words = f"{structure} cortex" if structure in _LOBES else _REGIONS.get(structure, structure.replace("_", " "))
+    words = f"{last} {words}" if sided else words
+    return words[0].upper() + words[1:]
+
+
+def needs(table: pd.DataFrame, columns: Iterable[str], where: str) -> None:
+    """Refuse a table without rows, or without one of `columns`, with the nearest name that it has."""
+    columns = list(columns)
+    missing = [c for c in columns if c not in table.columns]
+    require(
+        not missing and len(table) > 0, f"{where}: table", expected=f"rows with the columns {', '.join(columns)}",
+        found=f"no {missing[0]}" if missing else "no rows",
+        remedy=f"{closest(missing[0], table.columns) if missing else ''}Rename or add the column.",
+    )

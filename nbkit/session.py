@@ -1,0 +1,138 @@
+"""What every notebook begins and ends with: a cohort, a results folder, who was scanned, verdicts, provenance. Rank 6.
+
+One call each, so that a notebook is left with its paper::
+
+    run = begin("05_mrextrap", paper="mrextrap", task="ageing", profile=profile, cohort=cohort, seed=seed, out_dir=out_dir)
+    run.who()                                             # the people, by diagnosis
+    run.table("table1", frame, caption="Errors, mL")      # recorded, and shown with its source
+    run.record(frame)                                     # a tidy frame: its numbers, by id
+    run.beside("Table 1")                                 # published and ours, row by row
+    run.verdicts(); run.claims(); run.provenance()        # the last three cells
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Markdown
+from pandas.io.formats.style import Styler
+
+from nbkit.claims.observe import Observation, Run, load_observations
+from nbkit.claims.tables import comparison_table, verdict_table
+from nbkit.claims.verdicts import judge_folder
+from nbkit.cohorts import cohort_for
+from nbkit.core.protocols import Cohort
+from nbkit.figures.tables import show_table
+from nbkit.runner.provenance import collect
+
+
+class Session(Run):
+    """A :class:`~nbkit.claims.observe.Run` that knows its people and shows what it records.
+
+    Attributes
+    ----------
+    people : Cohort
+    kind : str
+        "simulated", "real scans", or what the cohort says of itself.
+    """
+
+    def __init__(self, out_dir: Path | str, *, people: Cohort, **options) -> None:
+        super().__init__(out_dir, cohort=people, **options)
+        self.people = people
+        self.kind = people.provenance.get("kind", "simulated" if people.truth else "real scans")
+
+    @property
+    def said(self) -> str:
+        """The line under every table: cohort, kind, level and profile."""
+        return f"{self.cohort} ({self.kind}), {self.level} data, {self.profile} profile"
+
+    def who(self, people: Cohort | None = None, **groups: Cohort) -> Styler:
+        """People by diagnosis: how many, their visits, ages and years of follow-up; a column more for each group.
+
+        `people` stands for everybody; ``training=..., test=...`` add how many of each diagnosis are among them.
+        """
+        frame = pd.DataFrame([_person(subject) for subject in people or self.people])
+        table = frame.groupby("diagnosis", sort=False).agg(
+            people=("visits", "size"), scans=("visits", "sum"), youngest=("age", "min"), oldest=("last", "max"),
+            years=("years", "mean"),
+        ).rename(columns={"years": "mean years of follow-up"})
+        for name, group in groups.items():
+            table[name] = pd.Series([s.diagnosis for s in group]).value_counts().reindex(table.index, fill_value=0)
+        table = table.round(1).dropna(axis="columns", how="all")
+        caption = f"People by diagnosis at the first scan. {self.said}. {self.people.provenance.get('attribution', '')}"
+        return show_table(table, caption)
+
+    def table(self, name: str, data: pd.DataFrame, *, caption: str) -> Styler:
+        """Record ``tables/NAME.csv``, and show it with its source as the last line of a cell does."""
+        super().table(name, data, caption=caption)
+        return self.show(data, caption)
+
+    def show(self, data: pd.DataFrame, caption: str) -> Styler:
+        """Show a table with its source, without recording it."""
+        return show_table(data, f"{caption}. {self.said}")
+
+    def beside(self, where: str, *, name: str | None = None, caption: str = "") -> Styler:
+        """A published table with our numbers beneath each row, recorded as `name` ("table2_1" for "Table 2.1")."""
+        data = comparison_table(self.paper, self.observed(), where=where)
+        plain = where.lower().replace(" ", "").replace(".", "_").replace("(", "").replace(")", "")
+        return self.table(name or plain, data, caption=caption or f"{where}: published, and ours")
+
+    def observed(self) -> dict[str, Observation]:
+        """What the folder holds so far, by id."""
+        return load_observations(self.out_dir)
+
+    def value(self, id: str) -> float:
+        """The recorded value of one id, for a sentence."""
+        return self.observed()[id].value
+
+    def tell(self, *lines: str) -> Markdown:
+        """Sentences with numbers of this run, as a list when there are several."""
+        return Markdown(lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines))
+
+    def verdicts(self, *, where: str | None = None) -> Styler:
+        """The verdict on every claim of the paper, by what this folder holds."""
+        table = verdict_table(judge_folder(self.out_dir), where=where)
+        mine = table[table["claim"].isin([claim.statement for claim in self.paper.claim])]
+        return self.show(mine.reset_index(drop=True), "Claims, and what this run says")
+
+    def claims(self) -> Styler:
+        """Every claim of the paper in its own place, and where the published numbers come from."""
+        rows = [(claim.where, claim.statement, claim.note) for claim in self.paper.claim]
+        table = pd.DataFrame(rows, columns=["where", "claim", "note"])
+        table = table if table["note"].any() else table.drop(columns="note")
+        return show_table(table, f"{len(table)} claims. {self.paper.paper.title}; {self.paper.paper.source}")
+
+    def provenance(self) -> Styler:
+        """Cohort, machine and versions behind every number."""
+        facts = {"seed": self.seed, **self.people.provenance, **collect()}
+        table = pd.Series({key: str(value) for key, value in facts.items()}, name="this run").to_frame()
+        return show_table(table, f"Cohort, machine and versions. {self.said}")
+
+
+def begin(
+    notebook: str, *, task: str, profile: str, cohort: str, seed: int, out_dir: Path | str, paper: str | None = None,
+    n_jobs: int = 1,
+) -> Session:
+    """Open the cohort that `cohort` means for `task`, and this notebook's part of the results folder.
+
+    Parameters
+    ----------
+    notebook : str
+        The notebook's file name without ``.ipynb``.
+    task : {"flair", "ageing", "myelin", "myelin_null", "pet"}
+    profile, cohort, seed, out_dir, n_jobs
+        As in the notebook's parameters.
+    paper : str, optional
+        Ledger whose ids are checked and whose claims are judged.
+    """
+    people = cohort_for(cohort, task=task, profile=profile, seed=seed, n_jobs=n_jobs)
+    return Session(out_dir, people=people, notebook=notebook, profile=profile, seed=seed, paper=paper)
+
+
+def _person(subject) -> dict[str, object]:
+    ages: Sequence[float] = [scan.age for scan in subject.scans if scan.age is not None]
+    first, last = (ages[0], ages[-1]) if ages else (None, None)
+    years = last - first if ages else None
+    return {"diagnosis": subject.diagnosis, "visits": len(subject.scans), "age": first, "last": last, "years": years}
