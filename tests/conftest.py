@@ -13,9 +13,10 @@ import pytest
 from hypothesis import settings
 
 # set before any test module is imported: libraries read these once
-SANDBOX = Path(tempfile.mkdtemp(prefix="nbkit-tests-"))
+OWNER = "NBKIT_TESTS_SANDBOX" not in os.environ  # workers share the cache of the process that started them
+SANDBOX = Path(os.environ.setdefault("NBKIT_TESTS_SANDBOX", tempfile.mkdtemp(prefix="nbkit-tests-") if OWNER else ""))
 for _name, _folder in {"HOME": "home", "NBKIT_CACHE": "cache", "NBKIT_DATA": "data"}.items():
-    (SANDBOX / _folder).mkdir()
+    (SANDBOX / _folder).mkdir(exist_ok=True)
     os.environ[_name] = str(SANDBOX / _folder)
 for _name in [n for n in os.environ if n.startswith("XDG_")]:
     del os.environ[_name]
@@ -38,8 +39,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish() -> None:
-    """Leave nothing behind; a worker has time for this only as long as its session lasts."""
-    shutil.rmtree(SANDBOX, ignore_errors=True)
+    """Leave nothing behind."""
+    if OWNER:
+        shutil.rmtree(SANDBOX, ignore_errors=True)
 
 
 def _is_local(host: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from nbkit.claims.ledger import Number, Paper, load_paper
+from nbkit.claims.ledger import Number, Paper, load_paper, papers
 from nbkit.claims.observe import Observation
 from nbkit.claims.verdicts import VERDICTS, ClaimVerdict, Scorecard
 
@@ -72,6 +72,46 @@ def papers_table(scorecard: Scorecard) -> pd.DataFrame:
         rows[name] = [*mine.counts().values(), *numbers.values()]
     columns = [("claims", v) for v in VERDICTS] + [("numbers", v) for v in NUMBER_VERDICTS]
     return pd.DataFrame.from_dict(rows, orient="index", columns=pd.MultiIndex.from_tuples(columns))
+
+
+def paper_title(name: str) -> str:
+    """``"Wei 2019: wei2019_flair"``, for the name of a ledger."""
+    paper = load_paper(name).paper
+    return f"{paper.authors.split(',')[0]} {paper.year}: {name}"
+
+
+def contradicted_table(scorecard: Scorecard) -> pd.DataFrame:
+    """The claims that a run contradicts, with their papers, as :func:`verdict_table` has them."""
+    prefixes = {load_paper(name).prefix: paper_title(name) for name in scorecard.papers}
+    mine = [c for c in scorecard.claims if c.verdict == "contradicted"]
+    table = verdict_table(Scorecard(tuple(mine))).drop(columns="verdict")
+    table.insert(0, "paper", [prefixes[c.id.partition(".")[0]] for c in mine])
+    return table
+
+
+def reasons_table(scorecard: Scorecard) -> pd.DataFrame:
+    """Why claims and numbers were not run: how many of each, by reason, the most frequent first."""
+    told = {kind: [v.verdict.partition(": ")[2] for v in verdicts if v.verdict.startswith("not run")]
+            for kind, verdicts in (("claims", scorecard.claims), ("numbers", scorecard.numbers))}
+    counts = {kind: pd.Series(reasons, dtype=str).value_counts() for kind, reasons in told.items()}
+    table = pd.DataFrame(counts).fillna(0).astype(int).rename_axis("reason")
+    return table.sort_values(["claims", "numbers"], ascending=False)
+
+
+def recorded_table(observations: Mapping[str, Observation]) -> pd.DataFrame:
+    """How many numbers each notebook recorded, on which cohort, at which profile and seed."""
+    names = ["notebook", "cohort", "level", "profile", "seed"]
+    found = pd.DataFrame([[getattr(o, name) for name in names] for o in observations.values()], columns=names)
+    counts = found.value_counts(sort=False).rename("numbers recorded").reset_index()
+    return counts.sort_values("notebook").set_index("notebook")
+
+
+def ledgers_table() -> pd.DataFrame:
+    """What each paper's ledger holds: title, year, printed numbers, claims; rows by name of the ledger."""
+    ledgers = {name: load_paper(name) for name in papers()}
+    rows = {name: [ledger.paper.title, ledger.paper.year, sum(n.value is not None for n in ledger.number),
+                   len(ledger.claim)] for name, ledger in ledgers.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["paper", "year", "published numbers", "claims"])
 
 
 def levels_table(scorecards: Mapping[str, Scorecard]) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import torch
 from scipy import ndimage
 
 from nbkit.core.checks import require
+from nbkit.core.protocols import Cohort
 from nbkit.core.volume import Volume, bounding_box
 
 
@@ -23,6 +24,13 @@ class LesionContrast(NamedTuple):
 def volume_mm3(mask: Volume) -> float:
     """Volume of the true voxels of a mask in mm³."""
     return int(mask.data.bool().sum()) * mask.voxel_volume
+
+
+def lesion_loads(cohort: Cohort) -> dict[str, float]:
+    """Lesion load in mL of everybody with a lesion mask who is no control: as simulated, else that of the mask."""
+    ill = [s for s in cohort if "lesions" in s.baseline.masks and s.diagnosis not in ("HC", "CN")]
+    true = {s.id: cohort.truth[s.id]["lesion_load_ml"] for s in ill if s.id in cohort.truth}
+    return {s.id: true.get(s.id, volume_mm3(s.baseline.mask("lesions")) / 1000) for s in ill}
 
 
 def region_mean(image: Volume, region: Volume) -> float:

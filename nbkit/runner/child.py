@@ -6,7 +6,6 @@ from a cell that fails; and when the run itself is killed, kernel and process en
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -28,12 +27,6 @@ from papermill.exceptions import PapermillExecutionError
 
 from nbkit.runner.ending import OUT_OF_MEMORY, describe
 
-# ipykernel_launcher, but for jsonschema's slow grammar: see nbkit.runner.execute; MONAI imports it too
-_LAUNCH = (
-    "import sys; sys.path = [p for p in sys.path if p]; sys.modules['rfc3987_syntax'] = None; "
-    "from ipykernel.kernelapp import launch_new_instance; launch_new_instance()"
-)
-
 
 class Kernel(AsyncKernelManager):
     """This very interpreter as kernel, whatever kernelspecs the user has installed; remembers how it ended."""
@@ -43,7 +36,7 @@ class Kernel(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
         """A kernelspec made here, not looked up."""
-        argv = [sys.executable, "-c", _LAUNCH, "-f", "{connection_file}", "--log-level=ERROR"]
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
         return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
     async def _async_is_alive(self) -> bool:
@@ -56,20 +49,8 @@ class Kernel(AsyncKernelManager):
 
     is_alive = _async_is_alive
 
-    async def _async_kill_kernel(self, restart: bool = False) -> None:
-        self.kill()
-        try:
-            await asyncio.wait_for(self._async_wait(), timeout=self.shutdown_wait_time)
-        except TimeoutError:
-            await super()._async_kill_kernel(restart=restart)
-        else:
-            await self.provisioner.wait()
-
     def kill(self) -> None:
-        """End the kernel with all its workers, without asking.
-
-        Not by SIGKILL: joblib's tracker of shared memory ignores SIGTERM, sees the others end, and clears up.
-        """
+        """End the kernel with all its workers; by SIGTERM, so that joblib's tracker of shared memory clears up."""
         pid = getattr(self.provisioner, "pid", None)
         if pid:
             with suppress(ProcessLookupError):
@@ -103,8 +84,6 @@ def _execute(job: dict[str, Any]) -> dict[str, Any]:
             nbformat.read(job["notebook"], as_version=4), job["output"], job["parameters"], kernel_name="python3",
             language="python", cwd=job["cwd"], progress_bar={"desc": job["name"]} if job["progress"] else False,
             store_widget_state=False, kernel_manager_class=Kernel,
-            # what a notebook makes is written by then; a kernel that is asked to end takes seconds to free its memory
-            shutdown_kernel="immediate",
         )
     except PapermillExecutionError as error:
         memory = f" ({OUT_OF_MEMORY})" if "Memory" in error.ename else ""

@@ -30,9 +30,7 @@ from nbkit.runner.report import write_report
 
 log = logging.getLogger(__name__)
 NOTEBOOKS = ROOT / "notebooks"
-# jsonschema reads a grammar of international addresses when it is imported, which takes longer than all else that a
-# child imports, and no notebook has any: it does without where the reader of that grammar is not there
-_CHILD = "import sys; sys.modules['rfc3987_syntax'] = None; from nbkit.runner.child import main; main(sys.argv[1])"
+_CHILD = "import sys; from nbkit.runner.child import main; main(sys.argv[1])"
 # glibc hands freed blocks back to the system and faults them in again: a sixth of a training step of a 3D U-Net, and in
 # threads, which have heaps of their own, more
 _HEAP = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_ARENA_MAX": "1"}

@@ -1,80 +1,70 @@
-"""Every notebook runs at its smallest size through the runner, leaves what it declares, and obeys its parameters."""
+"""Every notebook runs once at its smallest size through the runner, leaves what it declares, and obeys its parameters.
+
+That the same seed gives the same bits is proved where things are made: on every simulated cohort (tests/cohorts) and
+on every fit (tests/papers); here only that a notebook hands its parameters on.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import shutil
 import warnings
 from pathlib import Path
 from typing import ClassVar
 
-import nbformat
 import pytest
 
+from nbkit import session
 from nbkit.claims.observe import load_artefacts, load_observations
-from nbkit.cohorts import NAMES as COHORTS
 from nbkit.core.checks import NbkitError
-from nbkit.core.files import cache_folder
+from nbkit.core.config import PROFILES
 from nbkit.runner.execute import RunResult, reproduce
 from nbkit.runner.parameters import declared
 from tests.notebooks import contract
 
-pytestmark = pytest.mark.slow
-# the runner decides these two itself: where results go (the whole test looks there), and that nobody is watching
-RUNNERS_OWN = {"out_dir", "headless"}
+pytestmark = [pytest.mark.slow, pytest.mark.notebook]
 SETTINGS = {"profile": "smoke", "cohort": "embedded", "seed": 7, "device": "cpu"}
-OBEYED = [
-    (path, name)
-    for path in contract.NOTEBOOKS
-    for name, parameter in declared(path).items()
-    if not parameter.inert and name not in RUNNERS_OWN
-]
 AGEING = ("05", "06", "08", "09")
-AMOUNTS = [(p, n) for p, n in OBEYED if isinstance(declared(p)[n].default, bool | int | float | list)]
-WORDS = [(path, name) for path, name in OBEYED if (path, name) not in AMOUNTS]
+OPENED = {"profile": PROFILES[1], "cohort": "a_cohort", "seed": 8}
+"""What :func:`nbkit.session.begin` must be handed, unlike any default."""
 
 
-def altered(value: object) -> object:
-    """Another value of the same type."""
-    match value:
-        case bool():
-            return not value
-        case int():
-            return value + 1
-        case float():
-            return value * 1.5
-        case list():
-            return value[:-1]
-    raise TypeError(f"{value!r} is no amount")
+class Stopped(Exception):
+    """Raised in place of opening a cohort."""
 
 
-def beginning(path: Path, folder: Path) -> Path:
-    """A copy of the notebook that ends with the first cell that leaves a table or a figure."""
-    notebook = contract.read(path)
-    cells = notebook.cells
-    lengths = (k for k in range(len(cells)) if contract.declared_artefacts(nbformat.NotebookNode(cells=cells[:k])))
-    notebook.cells = cells[:next(lengths, len(cells))]
-    nbformat.write(notebook, folder / path.name)
-    return folder / path.name
+def obeyed(path: Path) -> set[str]:
+    """Parameters that must change something; the runner decides itself where results go, and that nobody watches."""
+    return {n for n, p in declared(path).items() if not p.inert} - {"out_dir", "headless"}
 
 
-def measured(folder: Path, notebook: str) -> dict[str, object]:
-    """All that a notebook recorded: its numbers by id, and the bytes of its tables and figures by file."""
-    found = [o for o in load_observations(folder).values() if o.notebook == notebook]
-    files = [a["file"] for a in load_artefacts(folder)["artefacts"] if a["notebook"] == notebook]
-    return {o.id: (o.value, dict(o.per_subject)) for o in found} | {f: (folder / f).read_bytes() for f in files}
+def amounts(path: Path) -> set[str]:
+    """Those of the parameters above that are numbers or lists."""
+    return {n for n in obeyed(path) if isinstance(declared(path)[n].default, bool | int | float | list)}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give every class the notebooks of its own, and their parameters."""
+    """Give every class the notebooks of its own, and their words."""
     asked, paths = metafunc.fixturenames, metafunc.cls.paths
     if "name" in asked:
-        pairs = [(p, n) for p, n in (WORDS if "word" in metafunc.function.__name__ else AMOUNTS) if p in paths]
+        pairs = [(p, n) for p in paths for n in sorted(obeyed(p) - amounts(p))]
         metafunc.parametrize(("path", "name"), pairs, ids=[f"{p.stem}-{n}" for p, n in pairs])
     elif "path" in asked:
         metafunc.parametrize("path", paths, ids=lambda p: p.stem)
+
+
+def played(path: Path, folder: Path, **given: object) -> None:
+    """Run a notebook cell by cell in this process, which has the libraries loaded."""
+    parameters, *cells = contract.code_cells(contract.read(path))
+    values: dict[str, object] = {}
+    exec(parameters.source, values)
+    chosen = SETTINGS | {"out_dir": str(folder), "headless": True, "n_jobs": 1} | given
+    values |= {key: value for key, value in chosen.items() if key in values}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for cell in cells:
+            exec(cell.source, values)
 
 
 class Smoke:
@@ -86,16 +76,6 @@ class Smoke:
     def run(self, request, tmp_path_factory) -> RunResult:
         """The notebooks, run once."""
         return reproduce(request.cls.paths, out_dir=tmp_path_factory.mktemp("smoke"), **SETTINGS)
-
-    @pytest.fixture(scope="class")
-    def rerun(self, request, run, tmp_path_factory) -> RunResult:
-        """The same again elsewhere, with nothing cached but the people: tests/cohorts makes those twice."""
-        cache, people = tmp_path_factory.mktemp("cache"), set(COHORTS) & {f.name for f in cache_folder().iterdir()}
-        for name in people:
-            shutil.copytree(cache_folder() / name, cache / name)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("NBKIT_CACHE", str(cache))
-            return reproduce(request.cls.paths, out_dir=tmp_path_factory.mktemp("again"), **SETTINGS)
 
     def test_every_notebook_completes(self, run):
         assert {s.notebook: (s.status, s.error) for s in run.stamps} == {p.stem: ("done", "") for p in self.paths}
@@ -135,37 +115,26 @@ class Smoke:
     def test_nothing_is_written_beside_the_notebooks(self, run):
         assert {p.suffix for p in (contract.ROOT / "notebooks").iterdir() if p.is_file()} == {".ipynb"}
 
-    def test_the_same_seed_gives_the_same_numbers(self, run, rerun, path):
-        first, second = (measured(r.folder, path.stem) for r in (run, rerun))
-        assert first.keys() == second.keys()
-        numbers = [o.id for o in load_observations(run.folder).values() if o.notebook == path.stem]
-        assert [i for i in numbers if ".seconds" not in i and first[i] != second[i]] == []
+    def test_profile_cohort_and_seed_decide_who_is_opened(self, tmp_path, monkeypatch, path):
+        """The cohort that a notebook opens is the one it was asked for; what another seed changes, cohorts' tests show."""
+        asked: dict[str, object] = {}
 
-    def test_a_parameter_changes_something(self, run, rerun, tmp_path, path, name):
-        """Mostly the first table shows it; where it does not, the whole notebook must."""
-        # what differs between two equal runs (times) cannot tell that the parameter did anything
-        first, second = (measured(r.folder, path.stem) for r in (run, rerun))
-        change = {name: altered(SETTINGS.get(name, declared(path)[name].default))}
-        for book in (beginning(path, tmp_path), path):
-            assert reproduce([book], out_dir=tmp_path / "out", **SETTINGS, parameters=change).exit_code == 0
-            now = measured(tmp_path / "out", path.stem)
-            recorded = now.keys() | (first.keys() if book == path else set())
-            if [key for key in recorded if first.get(key) == second.get(key) != now.get(key)]:
-                return
-        pytest.fail(f"{name} changes nothing")
+        def refuse(level: str, **options: object) -> None:
+            asked.update(options, cohort=level)
+            raise Stopped
+
+        monkeypatch.setattr(session, "cohort_for", refuse)
+        if path.stem.startswith("10"):  # the scorecard opens no cohort: it reads what the others recorded
+            pytest.skip("opens no cohort")
+        with pytest.raises(Stopped):
+            played(path, tmp_path, **OPENED)
+        assert OPENED.items() <= asked.items()
 
     def test_a_word_that_no_choice_knows_is_refused(self, run, tmp_path, monkeypatch, path, name):
-        """Cell by cell in this process, which has the libraries loaded; `run` has filled the cache."""
+        """`run` has filled the cache."""
         monkeypatch.chdir(tmp_path)
-        given = SETTINGS | {"out_dir": str(tmp_path), "headless": True, "n_jobs": 1, name: "nonsense"}
-        parameters, *cells = contract.code_cells(contract.read(path))
-        values: dict[str, object] = {}
-        exec(parameters.source, values)
-        values |= {key: value for key, value in given.items() if key in values}
-        with pytest.raises(NbkitError, match="nonsense"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for cell in cells:
-                exec(cell.source, values)
+        with pytest.raises(NbkitError, match="nonsense"):
+            played(path, tmp_path, **{name: "nonsense"})
 
 
 class TestAgeing(Smoke):
@@ -174,6 +143,11 @@ class TestAgeing(Smoke):
 
 class TestOthers(Smoke):
     paths = [path for path in contract.NOTEBOOKS if not path.stem.startswith(AGEING)]
+
+
+def test_the_seed_is_the_only_amount():
+    """Others are words, refused above where no choice knows them; one more amount needs a test that changes it."""
+    assert set().union(*(amounts(path) for path in contract.NOTEBOOKS)) == {"seed"}
 
 
 @pytest.mark.skipif(not os.environ.get("NBKIT_MIRROR"), reason="set NBKIT_MIRROR to use the real files")
