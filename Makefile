@@ -21,8 +21,8 @@ PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 NBKIT := $(PY) -m nbkit.cli
 LOCK  := --constraint requirements.lock
-# declares numpy < 2.4 and runs with 2.4: installed for `make bench` only, past the resolver
-PEERS := antspyx==0.6.3 webcolors==25.10.0
+# for `make bench` only, past the resolver: antspyx declares numpy < 2.4 and runs with 2.4
+PEERS := antspyx==0.6.3 webcolors==25.10.0 picsl-greedy==1.4.0.3
 PIP   := $(if $(UV),"$(UV)" pip install --python $(PY),$(PY) -m pip install --disable-pip-version-check)
 
 # glibc keeps what is freed: training faults its pages in once, not at every step
@@ -60,10 +60,10 @@ data: $(STAMP)  ## download and verify a cohort: make data COHORT=open
 doctor: $(STAMP)  ## what is installed, what is missing, and how to fix it
 	$(NBKIT) doctor
 
-bench: $(STAMP)  ## speed beside peers, timed in one run
+bench: $(STAMP)  ## speed beside peers, timed in one run; KEEP=1 commits the ratios of what has no peer
 	$(PIP) --quiet $(LOCK) --editable ".[test,bench]"
 	$(PIP) --quiet --no-deps $(PEERS)
-	$(PY) -m pytest tests/benchmarks
+	KEEP=$(KEEP) $(PY) -m pytest tests/benchmarks
 
 clean:  ## remove the environment and test leftovers; results and downloads stay
 	rm -rf $(VENV) .pytest_cache .hypothesis .benchmarks build dist

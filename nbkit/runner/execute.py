@@ -33,7 +33,7 @@ NOTEBOOKS = ROOT / "notebooks"
 _CHILD = "import sys; from nbkit.runner.child import main; main(sys.argv[1])"
 # glibc hands freed blocks back to the system and faults them in again: a sixth of a training step of a 3D U-Net, and in
 # threads, which have heaps of their own, more
-_HEAP = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_ARENA_MAX": "1"}
+HEAP = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_ARENA_MAX": "1"}
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def _environment(scratch: Path) -> dict[str, str]:
     places = {f"JUPYTER_{n}_DIR": "jupyter" for n in ("DATA", "CONFIG", "RUNTIME")} | {"IPYTHONDIR": "ipython"}
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
-        **_HEAP, **os.environ, **{name: str(scratch / folder) for name, folder in places.items()}, "JUPYTER_PATH": "",
+        **HEAP, **os.environ, **{name: str(scratch / folder) for name, folder in places.items()}, "JUPYTER_PATH": "",
         "JUPYTER_PLATFORM_DIRS": "1", "PYTHONPATH": os.pathsep.join(path), "PYTHONHASHSEED": "0",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     }

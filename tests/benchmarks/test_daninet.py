@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import statistics
-import time
 from collections.abc import Callable
 
 import pytest
@@ -81,33 +79,17 @@ def tuned(constrained: bool, *, together: bool) -> Callable[[], object]:
     return lambda: personalise(net, people, tuning=tuning) if together else one_by_one(net, people, tuning)
 
 
-def medians(acts: dict[str, Callable[[], object]], turns: int) -> dict[str, float]:
-    """Seconds of each, taken in turns after one round that does not count."""
-    taken: dict[str, list[float]] = {name: [] for name in acts}
-    for _ in range(turns + 1):
-        for name, act in acts.items():
-            start = time.perf_counter()
-            act()
-            taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(seconds[1:]) for name, seconds in taken.items()}
+@pytest.mark.benchmark(group="DaniNet training step")
+@pytest.mark.parametrize("who", ["nbkit P-C", "[9]"])
+def test_training_step(benchmark, who):
+    """What the constraints on progression cost."""
+    benchmark.pedantic(training_step(who != "[9]"), rounds=9, warmup_rounds=1)
 
 
-def test_the_constraints_cost_at_most_three_fifths_more(capsys):
-    found = medians({"[9]": training_step(False), "P-C": training_step(True)}, 11)
-    ratio = found["P-C"] / found["[9]"]
-    with capsys.disabled():
-        print(f"\ntraining step, {CONFIG.size}², batch {CONFIG.batch}: [9] {found['[9]'] * 1e3:.0f} ms, ", end="")
-        print(f"P-C {found['P-C'] * 1e3:.0f} ms, P-C / [9] = {ratio:.2f}", end="")
-    assert ratio <= 1.6
-
-
-@pytest.mark.parametrize("constrained", [False, True])
-def test_tuning_together_is_no_slower_than_one_by_one(constrained, capsys):
-    acts = {name: tuned(constrained, together=name == "together") for name in ("together", "one by one")}
-    found = {name: seconds / PEOPLE / STEPS * 1e3 for name, seconds in medians(acts, 5).items()}
-    ratio = found["together"] / found["one by one"]
-    with capsys.disabled():
-        variant = "P-C-T" if constrained else "C-T"
-        print(f"\n{variant}, {PEOPLE} people: {found['together']:.1f} ms a person and step together, ", end="")
-        print(f"{found['one by one']:.1f} ms one by one, ratio {ratio:.2f}", end="")
-    assert ratio <= 1.1
+@pytest.mark.parametrize("who", ["nbkit together", "one by one"])
+@pytest.mark.parametrize("constrained", [
+    pytest.param(variant == "P-C-T", id=variant, marks=pytest.mark.benchmark(group=f"tuning 8 people, {variant}"))
+    for variant in ("C-T", "P-C-T")
+])
+def test_tuning(benchmark, constrained, who):
+    benchmark.pedantic(tuned(constrained, together=who == "nbkit together"), rounds=5, warmup_rounds=1)

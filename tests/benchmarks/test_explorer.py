@@ -1,8 +1,7 @@
-"""How long a move of the explorer's slider takes at laptop size, two systems side by side, picture included."""
+"""Three moves of the explorer's slider at laptop size, two systems side by side, picture included."""
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import replace
 
 import numpy as np
@@ -38,10 +37,7 @@ def explorer(tmp_path) -> Explorer:
                     structures=["hippocampus"], horizon=10.0, trained=(55.0, 78.0))
 
 
-def test_a_move_takes_less_than_a_fifth_of_a_second(explorer, capsys):
-    waits = Panel(explorer, replace(explorer.start, beside="b")).moves(21)
-    with capsys.disabled():
-        size = "×".join(map(str, SHAPE))
-        print(f"\nexplorer at {size}, two systems: a move takes {statistics.median(waits):.0f} ms (median of 21), "
-              f"{max(waits):.0f} ms at most", end="")
-    assert statistics.median(waits) < 200
+@pytest.mark.benchmark(group="three moves of the explorer, two systems")
+def test_a_move(benchmark, explorer):
+    panel = Panel(explorer, replace(explorer.start, beside="b"))
+    benchmark.pedantic(panel.moves, args=(3,), rounds=7, warmup_rounds=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -41,21 +40,10 @@ def contenders(what: str) -> dict[str, Callable[[], torch.Tensor]]:
     }
 
 
-@pytest.mark.parametrize("what", ["warp", "exponential"])
-def test_no_slower_than_voxelmorph(what, capsys):
-    """The shortest of nine each, taken in turns: what other programs take from the machine is nobody's speed."""
-    acts = contenders(what)
-    seconds: dict[str, list[float]] = {name: [] for name in acts}
+@pytest.mark.parametrize("what, who", [
+    pytest.param(what, who, id=f"{who}", marks=pytest.mark.benchmark(group=f"{what} at {SIZE}³"))
+    for what in ("warp", "exponential") for who in contenders(what)
+])
+def test_beside_voxelmorph(benchmark, what, who):
     with torch.inference_mode():
-        for turn in range(10):
-            for name, act in acts.items():
-                start = time.perf_counter()
-                act()
-                if turn:
-                    seconds[name].append(time.perf_counter() - start)
-    best = {name: min(times) for name, times in seconds.items()}
-    theirs = next(value for name, value in best.items() if name.startswith("voxelmorph"))
-    with capsys.disabled():
-        for name, value in best.items():
-            print(f"\n{what} at {SIZE}³  {name:<28} {value * 1e3:8.1f} ms  / voxelmorph = {value / theirs:.2f}", end="")
-    assert best[next(iter(acts))] <= theirs
+        benchmark.pedantic(contenders(what)[who], rounds=9, warmup_rounds=1)

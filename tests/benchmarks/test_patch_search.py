@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import cache, partial
 
 import numpy as np
@@ -68,15 +67,3 @@ def test_patch_search(benchmark, patches, who):
     found = benchmark.pedantic(CONTENDERS[who], args=(patches,), rounds=3, warmup_rounds=1)
     expected = CONTENDERS["nbkit"](patches)
     assert np.array_equal(found, expected[:: len(expected) // len(found)])
-
-
-def test_no_slower_than_the_fastest_exact_search_of_scikit_learn(patches):
-    """Best of three each, taken in turns; the trees' time is scaled to all queries."""
-    best = dict.fromkeys(CONTENDERS, float("inf"))
-    for _ in range(3):
-        for who, search in CONTENDERS.items():
-            start = time.perf_counter()
-            search(patches)
-            seconds = (time.perf_counter() - start) * (TREE_SHARE if who in TREES else 1)
-            best[who] = min(best[who], seconds)
-    assert best["nbkit"] <= min(best.values())
