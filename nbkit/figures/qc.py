@@ -1,20 +1,20 @@
-"""One scan at a glance, for the page of `nbkit data check`: three planes, mask outline, left and right named."""
+"""One scan at a glance, for the page of `nbkit data check`: three planes by nilearn, mask outline, left and right."""
 
 from __future__ import annotations
 
 import io
 
+import nibabel as nib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from nilearn import plotting
 from PIL import Image
+from scipy import ndimage
 
-from nbkit.core.checks import require
+from nbkit.core.checks import check_finite
 from nbkit.core.volume import Volume
-from nbkit.figures.slices import canonical
 from nbkit.figures.style import LESION, Picture, look, new_figure
 
-PLANES = {"sagittal": (0, "P", "A"), "coronal": (1, "L", "R"), "axial": (2, "L", "R")}
 OUTLINE, GREYS, REDS = LESION, 40, 16
 
 
@@ -28,29 +28,37 @@ def scan_picture(image: Volume, mask: Volume | None = None, *, width_mm: float =
         One channel, any axis order.
     mask : Volume, optional
         On the same grid; its outline is drawn and its centre is cut. Without it, the centre of the bright part.
+
+    Raises
+    ------
+    NbkitError
+        For a constant image, or a mask on another grid.
     """
-    image = canonical(image)
+    check_finite(image.data, "scan_picture: image")
+    figure = new_figure(width_mm, 0.4 * width_mm, layout=None)
+    values, inside = _in_memory(image), None
     if mask is not None:
-        mask = canonical(mask)
         image.check_grid(mask, "scan_picture: image and mask")
-    values = image.data[0].detach().cpu().float().numpy()
-    inside = mask.data[0].bool().cpu().numpy() if mask is not None else None
-    centre = _centre(values if inside is None else inside.astype(np.float32))
-    low, high = np.percentile(values, (1, 99.5))
-    sizes = _sizes(image)
-    share = [w for w, _ in sizes]
-    height_mm = width_mm / sum(share) * max(h for _, h in sizes)
-    figure = new_figure(width_mm, height_mm, layout=None)
-    left, gap = 0.0, 0.008
-    for (name, (axis, first, last)), (w, h) in zip(PLANES.items(), sizes, strict=True):
-        width = w / sum(share)
-        axes = figure.add_axes((left + gap / 2, 0.0, width - gap, 1.0))
-        left += width
-        _draw(axes, np.take(values, centre[axis], axis), (w, h), (low, max(high, low + 1e-6)))
-        if inside is not None:
-            _outline(axes, np.take(inside, centre[axis], axis), (w, h))
-        _name(axes, first, last, name)
+        inside = _in_memory(mask)
+    low, high = np.percentile(values.get_fdata(), (1, 99.5))
+    display = plotting.plot_anat(
+        values, display_mode="ortho", draw_cross=False, colorbar=False, figure=figure, black_bg=True, vmin=low,
+        vmax=max(high, low + 1e-6), cut_coords=_centre(image if mask is None else mask),
+    )
+    if inside is not None and not mask.data.bool().all():
+        display.add_contours(inside, levels=[0.5], colors=[OUTLINE], linewidths=0.8)
     return figure
+
+
+def _centre(weight: Volume) -> np.ndarray:
+    """World coordinates (mm) of the centre of mass of what is above the mean."""
+    values = weight.data[0].detach().cpu().numpy().astype(np.float32)
+    return nib.affines.apply_affine(weight.affine, ndimage.center_of_mass(np.clip(values - values.mean(), 0, None)))
+
+
+def _in_memory(volume: Volume) -> nib.Nifti1Image:
+    data = volume.data[0].detach().cpu()
+    return nib.Nifti1Image(data.numpy().astype(np.float32), volume.affine)
 
 
 def png(figure: Picture, *, dpi: int = 84) -> bytes:
@@ -71,41 +79,3 @@ def _palette() -> Image.Image:
     image = Image.new("P", (1, 1))
     image.putpalette(colours.round().astype(np.uint8).tobytes())
     return image
-
-
-def _centre(weight: np.ndarray) -> list[int]:
-    """Index at the centre of mass, per axis; only values above the mean count."""
-    weight = np.clip(weight - weight.mean(), 0, None)
-    require(
-        bool(weight.sum() > 0), "scan_picture: image", expected="an image with contrast", found="a constant one",
-        remedy="Look at the file: its conversion may have failed.",
-    )
-    profiles = (weight.sum(tuple(a for a in range(3) if a != axis)) for axis in range(3))
-    return [round(float((p * np.arange(p.size)).sum() / p.sum())) for p in profiles]
-
-
-def _sizes(image: Volume) -> list[tuple[float, float]]:
-    """Width and height in mm of the sagittal, coronal and axial cut."""
-    x, y, z = (n * s for n, s in zip(image.shape, image.spacing, strict=True))
-    return [(y, z), (x, z), (x, y)]
-
-
-def _draw(axes: Axes, cut: np.ndarray, size: tuple[float, float], limits: tuple[float, float]) -> None:
-    axes.imshow(cut.T, cmap="gray", vmin=limits[0], vmax=limits[1], extent=(0, size[0], 0, size[1]), aspect="equal")
-    axes.set_axis_off()
-
-
-def _outline(axes: Axes, cut: np.ndarray, size: tuple[float, float]) -> None:
-    if cut.any() and not cut.all():
-        (nx, ny), (w, h) = cut.shape, size
-        x, y = (np.arange(nx) + 0.5) * w / nx, (np.arange(ny) + 0.5) * h / ny
-        axes.contour(x, y, cut.T.astype(float), [0.5], colors=[OUTLINE], linewidths=0.8)
-
-
-def _name(axes: Axes, first: str, last: str, plane: str) -> None:
-    box = {"facecolor": "black", "alpha": 0.55, "pad": 1.2, "edgecolor": "none"}
-    for x, text, side in ((0.02, first, "left"), (0.98, last, "right")):
-        axes.text(x, 0.5, text, transform=axes.transAxes, ha=side, va="center", color="white", fontsize=8, bbox=box)
-    axes.text(
-        0.5, 0.99, plane, transform=axes.transAxes, ha="center", va="top", color="white", fontsize=6.5, bbox=box,
-    )
