@@ -184,23 +184,21 @@ class SliceCritic(nn.Module):
         super().__init__()
         edge = size // 2 ** len(widths)
         require(
-            len(widths) > 0 and edge * 2 ** len(widths) == size, "SliceCritic: size",
-            expected=f"a multiple of {2 ** len(widths)} for {len(widths)} widths, one width at least", found=size,
+            edge * 2 ** len(widths) == size, "SliceCritic: size", found=size,
+            expected=f"a multiple of {2 ** len(widths)} for {len(widths)} widths",
             remedy="Give another number of critic_widths.",
         )
         self.codes = Codes(ages, diagnoses, length=ages)
         self.first = _halving(1, widths[0])
         maps = (widths[0] + self.codes.length, *widths[1:])
-        self.rest = nn.Sequential(*(_halving(a, b) for a, b in zip(maps, widths[1:])))
-        ends = maps[0] if len(widths) == 1 else widths[-1]
-        self.score = nn.Sequential(nn.Linear(ends * edge**2, features), nn.LeakyReLU(_LEAK), nn.Linear(features, 1))
+        self.rest = nn.Sequential(*(_halving(a, b) for a, b in zip(maps, maps[1:])))
+        self.score = nn.Sequential(nn.Linear(maps[-1] * edge**2, features), nn.LeakyReLU(_LEAK), nn.Linear(features, 1))
 
     def forward(self, x: torch.Tensor, age: torch.Tensor, diagnosis: torch.Tensor) -> torch.Tensor:
         """Slices (B, 1, size, size), age bins (B,) and diagnoses (B,) -> scores (B,) without a sigmoid."""
         seen = self.first(x)
         told = self.codes(age, diagnosis)[..., None, None].expand(-1, -1, *seen.shape[2:])
         return self.score(self.rest(torch.cat([seen, told], dim=1)).flatten(1))[:, 0]
-
 
 
 def _halving(a: int, b: int) -> nn.Sequential:
@@ -215,6 +213,6 @@ def _unscaled(norm: nn.Module) -> nn.Module:
 def _check_size(size: int, widths: Sequence[int], where: str) -> None:
     needed = SMALLEST * 2 ** len(widths)
     require(
-        len(widths) > 0 and size == needed, where, expected=f"{needed} pixels for {len(widths)} widths", found=size,
+        size == needed, where, expected=f"{needed} pixels for {len(widths)} widths", found=size,
         remedy="Every width halves the slice, down to 4×4: give one width more or less, or cut slices of that size.",
     )
