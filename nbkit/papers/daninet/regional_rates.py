@@ -108,7 +108,7 @@ def followed_pairs(ages: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def true_ratios(
-    ages: Sequence[float], images: np.ndarray, masks: np.ndarray, *, where: str, epsilon: float = EPSILON
+    ages: Sequence[float], images: np.ndarray, masks: np.ndarray, *, where: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """What regions of one person did: the ratio of Eq. 4 for every pair of scans at different ages.
 
@@ -122,8 +122,6 @@ def true_ratios(
         (R, S, S).
     where : str
         Who it is, for errors.
-    epsilon : float
-        ε of Eq. 4.
 
     Returns
     -------
@@ -136,7 +134,7 @@ def true_ratios(
         remedy="Give one age per slice.",
     )
     younger, older = followed_pairs(ages)
-    sums = np.reshape(images, (len(images), -1)) @ np.reshape(masks, (len(masks), -1)).T.astype(np.float64) + epsilon
+    sums = np.reshape(images, (len(images), -1)) @ np.reshape(masks, (len(masks), -1)).T.astype(np.float64) + EPSILON
     return np.asarray(ages, dtype=np.float64)[np.column_stack([younger, older])], sums[older] / sums[younger]
 
 

@@ -224,6 +224,7 @@ def test_save_load_predict_is_identical(model, plain, newcomers, tmp_path):
         assert all(torch.equal(x.data, y.data) for x, y in zip(a, b, strict=True))
         assert (again.config, again.trained_on, again.codes) == (one.config, one.trained_on, one.codes)
         assert again.bins == one.bins and again.frame.peak == one.frame.peak
+        assert torch.equal(again.frame.scaled(newcomers[0].baseline), one.frame.scaled(newcomers[0].baseline))
     again = DaniNet.load(tmp_path / "full")
     assert torch.equal(again.rates.ratios, model.rates.ratios) and torch.equal(again.rates.masks, model.rates.masks)
 
@@ -248,14 +249,20 @@ def test_a_checkpoint_that_does_not_fit_is_refused(model, tmp_path, change, word
         DaniNet.load(tmp_path / "model")
 
 
-@pytest.mark.parametrize("name", ["frame", "bins", "codes"])
-def test_a_constant_that_is_missing_is_refused(model, tmp_path, name):
+@pytest.mark.parametrize(("path", "words"), [
+    (["frame"], "constants.*'frame'"), (["bins"], "constants.*'bins'"), (["codes"], "constants.*'codes'"),
+    (["frame", "peak"], "model: frame: constants.*'peak'"), (["bins", "count"], "model: bins: constants.*'count'"),
+])
+def test_a_constant_that_is_missing_is_refused(model, tmp_path, path, words):
     model.save(tmp_path / "model")
     file = tmp_path / "model" / "model.json"
     record = json.loads(file.read_text())
-    del record["constants"][name]
+    held = record["constants"]
+    for name in path[:-1]:
+        held = held[name]
+    del held[path[-1]]
     file.write_text(json.dumps(record))
-    with pytest.raises(NbkitError, match=name):
+    with pytest.raises(NbkitError, match=words):
         DaniNet.load(tmp_path / "model")
 
 
