@@ -120,8 +120,8 @@ class AgeingBatch(NamedTuple):
 class AgeingObjective:
     """Eq. 6, for the autoencoder, its two critics, and the tuning to one person.
 
-    The autoencoder is called as ``net(x, rows, ages, diagnosis)``
-    (:class:`nbkit.papers.daninet.caae.ConditionalAutoencoder`); the critics are ``critics["latent"]`` and ``critics["image"]``.
+    The autoencoder is called as ``net(x, rows, ages, diagnosis)``, see
+    :class:`nbkit.papers.daninet.caae.ConditionalAutoencoder`; critics are ``critics["latent"]`` and ``critics["image"]``.
 
     Parameters
     ----------
@@ -152,9 +152,8 @@ class AgeingObjective:
         z, made = net(x.image[:, None], rows, ages, x.diagnosis)
         everything = made[: k * self.ages].float().unflatten(0, (k, self.ages))
         pairs = made[k * self.ages :].float().unflatten(0, (count - k, 2))
-        mixed = torch.cat([
-            mixed_age(everything, x.lower[:k], x.alpha[:k]), mixed_age(pairs, torch.zeros_like(x.lower[k:]), x.alpha[k:]),
-        ])
+        first = torch.zeros_like(x.lower[k:])
+        mixed = torch.cat([mixed_age(everything, x.lower[:k], x.alpha[:k]), mixed_age(pairs, first, x.alpha[k:])])
         return {"latent": z.float(), "image": mixed, "everything": everything}
 
     def generator(self, critics: nn.ModuleDict, batch: AgeingBatch, made: Terms) -> Terms:

@@ -64,7 +64,7 @@ class Config(Settings):
     critic_widths, critic_features : tuple of int, int
         Of the critic of slices, as in CAAE.
     weight_sd : float or None
-        Of the first weights; None: by fan in, which narrow networks need (:func:`nbkit.papers.daninet.caae.draw_weights`).
+        Of the first weights; None: by fan in, which narrow networks need (:func:`nbkit.nets.weights.draw_weights`).
     regions, grow : int
         Regions of P, and by how many pixels (not stated) each grows into its neighbours.
     svr_monotone, svr_reach : bool, {"direct", "chained"}

@@ -6,20 +6,22 @@ Systems are called as in Table 1 ("P-C-T", "[9]"). Figures 2 and 4 are in :mod:`
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from nbkit.core.checks import require
 from nbkit.core.protocols import Cohort, Scan, Subject, age_of
-from nbkit.core.stats import paired_difference, paired_p
+from nbkit.core.stats import MIN_SUBJECTS, paired_difference, paired_p
 from nbkit.core.tidy import by_subject, stacked, tidy, where
 from nbkit.core.volume import Volume, bounding_box
 from nbkit.data.slices import cut
 from nbkit.metrics.image import SSIM_RADIUS, mae, psnr, ssim
+from nbkit.papers.daninet.daninet import VARIANTS
 
 PARTS = ("T", "P", "C")
 STAGES = {"cn": ("CN",), "smc": ("SMC",), "mci": ("EMCI", "MCI", "LMCI"), "ad": ("AD",)}
@@ -232,26 +234,44 @@ def component_gains(table: pd.DataFrame, metric: str = "ssim") -> pd.DataFrame:
 def differences(table: pd.DataFrame, against: str) -> pd.DataFrame:
     """Each system minus `against`, paired by person: mean, bootstrap 95 % interval, and the paper's paired t-test.
 
-    `table` holds one value a person and system.
+    `table` holds one value a person and system. Fewer than six people have no interval.
     """
     base, rows = by_subject(table, system=against), []
     for name in [name for name in table["system"].unique() if name != against]:
         other = by_subject(table, system=name)
         pair = [other[person] for person in base], [*base.values()]
         mean = paired_difference(*pair)
-        rows.append((name, mean.value, mean.low, mean.high, mean.n, paired_p(*pair)))
+        ends = (mean.low, mean.high) if mean.n >= MIN_SUBJECTS else (np.nan, np.nan)
+        rows.append((name, mean.value, *ends, mean.n, paired_p(*pair)))
     columns = ["system", f"minus {against}", "95 % from", "to", "people", "paired t-test, p"]
     return pd.DataFrame(rows, columns=columns).round(5).set_index("system")
 
 
 def followups(systems: Mapping[str, Any], people: Cohort, *, years: float = 2.0, last: bool = False) -> list[Case]:
-    """Every follow-up from so many years on (or each person's last) as each system simulates it from the first slice."""
+    """Every follow-up from so many years on, or each person's last, as systems simulate it from the first slice."""
     return [
         Case(
             person.id, scan.session, person.diagnosis, _years(person, scan), person.baseline.image("T1w"),
-            scan.image("T1w"), {n: _simulated(s, person, scan) for n, s in systems.items()}, person.baseline.mask("brain"),
+            scan.image("T1w"), {name: _simulated(system, person, scan) for name, system in systems.items()},
+            person.baseline.mask("brain"),
         )
         for person in people for scan in (person.scans[-1:] if last else _later(person, years))
+    ]
+
+
+def reasons(value: Callable[[str], float]) -> list[str]:
+    """Why the claims come out as they do, in sentences; ``value(id)`` is what a run recorded."""
+    gain = {part: value(f"daninet.table1.gain.{part.lower()}") for part in PARTS}
+    ssim = {name: value(f"daninet.table1.ssim.{key_of(name)}") for name in (*VARIANTS, "copy", "mean_change")}
+    best = max(VARIANTS, key=ssim.__getitem__)
+    darken = {name: value(f"daninet.fig4.monotone.regions.{key_of(name)}") for name in ("P-C-T", "C-T")}
+    brighten = {name: value(f"daninet.violations.{key_of(name)}") for name in ("P-C-T", "C-T", "true")}
+    return [
+        "Parts add to SSIM: " + ", ".join(f"{part} {more:+.3f}" for part, more in gain.items()) + ".",
+        f"Repeating the input gives {ssim['copy']:.3f}, the mean change {ssim['mean_change']:.3f}, the best "
+        f"configuration ({best}) {ssim[best]:.3f}: what a network of this size redraws it also blurs.",
+        f"Under P, {darken['P-C-T']:.0f} % of regional steps darken, without it {darken['C-T']:.0f} %; pixels that "
+        f"brighten: {brighten['P-C-T']:.1f} % against {brighten['C-T']:.1f} %, in true pairs {brighten['true']:.1f} %.",
     ]
 
 

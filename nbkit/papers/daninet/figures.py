@@ -73,7 +73,11 @@ def regional_progression(courses: pd.DataFrame, pairs: pd.DataFrame, *, regions:
                         palette={f"{n}, two scans of a person": c for n, c in shared["palette"].items()})
         axes.set(xlabel="age (years)", ylabel="intensity / at the first age")
 
-    return panels([str(r) for r in regions], draw, titles={str(r): f"region {r}" for r in regions})
+    figure = panels([str(r) for r in regions], draw, titles={str(r): f"region {r}" for r in regions})
+    low, high = zip(*(axes.get_ylim() for axes in figure.axes), strict=True)
+    for axes in figure.axes:
+        axes.set_ylim(min(low), max(high))
+    return figure
 
 
 def _segments(curves: pd.DataFrame, pairs: pd.DataFrame, diagnosis: str) -> pd.DataFrame:
@@ -98,9 +102,8 @@ def region_map(image: Volume, masks: torch.Tensor, *, brain: Volume, marked: Seq
         Regions outlined and numbered on the slice.
     """
     view, regions = view_of(brain, index=0), masks.numpy() > 0
-    cover, hues = (
-        brain.with_data(torch.from_numpy(x.astype(np.float32))[None, ..., None]) for x in (regions.sum(0), _hues(regions))
-    )
+    drawn = (torch.from_numpy(x.astype(np.float32)) for x in (regions.sum(0), _hues(regions)))
+    cover, hues = (brain.with_data(x[None, ..., None]) for x in drawn)
     tiles = (
         Tile(image, view, grey_scale(image, brain), "slice", over=_outlines(regions, marked, view)),
         Tile(hues, view, Scale(0, 1, "turbo"), f"{len(regions)} regions"),

@@ -157,6 +157,12 @@ def true_changes(people: Cohort, frame: SliceFrame) -> pd.DataFrame:
     )
 
 
+def changes_in_words(changes: pd.DataFrame) -> list[str]:
+    """The share that darkens, beside which :func:`true_changes` records the one that brightens."""
+    darker = changes["value"][changes["metric"] == "darker"].mean()
+    return [f"Between true scans, {darker:.1f} % of brain pixels darken by as much: noise alone would give both alike."]
+
+
 def brightness_changes(
     ages: Sequence[float], images: np.ndarray, *, brain: np.ndarray, tolerance: float = 0.05
 ) -> tuple[float, float]:

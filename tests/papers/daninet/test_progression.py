@@ -104,9 +104,8 @@ class Fading:
 
 def test_courses_of_everybody_are_recorded_under_the_ids_of_figure_4(people, steady):
     found = courses({"P-C-T": Fading()}, people, regions=steady.masks)
-    assert set(found["id"]) == {
-        f"daninet.{name}.p_c_t" for name in ("fig4.monotone.csf", "fig4.monotone.regions", "fig4.csf_area", "violations")
-    }
+    names = ("fig4.monotone.csf", "fig4.monotone.regions", "fig4.csf_area", "violations")
+    assert set(found["id"]) == {f"daninet.{name}.p_c_t" for name in names}
     assert by_subject(found, metric="regions") == {"a": 100, "b": 100} and set(found["system"]) == {"P-C-T"}
 
 
