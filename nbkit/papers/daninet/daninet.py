@@ -144,10 +144,6 @@ class Config(Settings):
     def __post_init__(self) -> None:
         known(self.schedule, SCHEDULES, "Config: schedule")
         require(
-            self.batch >= 2, "Config: batch", expected="at least 2", found=self.batch,
-            remedy="Critics compare slices of a batch.",
-        )
-        require(
             0 < self.constrained <= 1, "Config: constrained", expected="a share above 0, at most 1",
             found=self.constrained, remedy="Generate a part of each batch at all ages.",
         )
@@ -209,10 +205,10 @@ class DaniNet(Saved):
     def _learn_rates(self, cohort: Cohort, slices: AgedSlices) -> RegionalRates:
         c, images = self.config, ((slices.image + 1) / 2).numpy()
         brain = slices.inside.float().mean(dim=0).numpy() >= 0.5
-        ends = np.cumsum([len(person.scans) for person in cohort])
+        by_person = np.split(images, np.cumsum([len(person.scans) for person in cohort])[:-1])
         sequences = [
-            (list(map(age_of, p.scans)), images[end - len(p.scans) : end], diagnosis_code(p.diagnosis) * c.clinical)
-            for p, end in zip(cohort, ends, strict=True)
+            (list(map(age_of, p.scans)), theirs, diagnosis_code(p.diagnosis) * c.clinical)
+            for p, theirs in zip(cohort, by_person, strict=True)
         ]
         return fit_regional_rates(
             sequences, masks=region_masks(images, brain, count=c.regions, grow=c.grow), bins=self.bins,
@@ -221,6 +217,7 @@ class DaniNet(Saved):
 
     def _train(self, slices: AgedSlices) -> None:
         c = self.config
+        half = self.device.type != "cpu" and fast_half(self.device) if c.half is None else c.half
         self.net = self._build()
         labels = {"ages": c.ages, "diagnoses": _CODES * c.clinical}
         judge = SliceCritic(c.size, c.critic_widths, features=c.critic_features, **labels)
@@ -229,13 +226,9 @@ class DaniNet(Saved):
         history = train_adversarial(
             self.net, critics, self._objective(), batches=lambda epoch: self._batches(slices, epoch), epochs=c.epochs,
             learning_rate=c.learning_rate, betas=(c.beta1, 0.999), schedule=c.schedule, device=self.device,
-            half=self._half, label=f"DaniNet {c.name}",
+            half=half, label=f"DaniNet {c.name}",
         )
         self.history = history.as_dict()
-
-    @property
-    def _half(self) -> bool:
-        return self.device.type != "cpu" and fast_half(self.device) if self.config.half is None else self.config.half
 
     def _build(self) -> ConditionalAutoencoder:
         c = self.config
@@ -273,34 +266,22 @@ class DaniNet(Saved):
         diagnosis that is unknown or, under C, that nobody had in training.
         """
         require(len(history) > 0, "DaniNet: history", expected="at least one scan", found="none", remedy="Give one.")
-        return self.predict_many([max(history, key=age_of)], [ages], [diagnosis])[0]
-
-    def predict_many(
-        self, scans: Sequence[Scan], ages: Sequence[Sequence[float]], diagnoses: Sequence[str]
-    ) -> list[list[Volume]]:
-        """Slices of several people, each from one scan at ages of their own: tuned together, which is faster."""
-        asked = [[self._checked(age) for age in theirs] for theirs in ages]
-        sequences = self.personalised(scans, diagnoses)
-        return [
-            [self._mixed(images, scan, age) for age in theirs]
-            for images, scan, theirs in zip(sequences, scans, asked, strict=True)
-        ]
+        scan, asked = max(history, key=age_of), [self._checked(age) for age in ages]
+        images = self.personalised([scan], [diagnosis])[0]
+        return [self._mixed(images, scan, age) for age in asked]
 
     def personalised(self, scans: Sequence[Scan], diagnoses: Sequence[str]) -> torch.Tensor:
         """Images of every scan's person at the centre of each age bin (``bins.centres``), after T where it is on.
 
-        All that a prediction needs, and all that is remembered: the tuned weights are not.
+        All that a prediction needs, and all that is remembered: the tuned weights are not. People are tuned together,
+        which is faster than one after the other.
 
         Returns
         -------
         torch.Tensor
             (N, A, S, S) in the scans' unit, not masked.
         """
-        require(
-            len(scans) == len(diagnoses) > 0, "DaniNet: diagnoses", expected=f"one for each of {len(scans)} scans",
-            found=len(diagnoses), remedy="Give one diagnosis per scan, one scan at least.",
-        )
-        keys = {i: self._key(scan, diagnosis) for i, (scan, diagnosis) in enumerate(zip(scans, diagnoses))}
+        keys = {i: self._key(*asked) for i, asked in enumerate(zip(scans, diagnoses, strict=True))}
         found = self._sequences.get_all(keys, lambda rows: self._generate(
             self._slices([scans[i] for i in rows], [self._code(diagnoses[i]) for i in rows])
         ))

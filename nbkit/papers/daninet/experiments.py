@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from nbkit.core.checks import require
+from nbkit.core.checks import check_keys, require
 from nbkit.core.protocols import Cohort, Scan, Subject, age_of
 from nbkit.core.stats import MIN_SUBJECTS, paired_difference, paired_p
 from nbkit.core.tidy import by_subject, stacked, tidy, where
@@ -215,17 +215,11 @@ def component_gains(table: pd.DataFrame, metric: str = "ssim") -> pd.DataFrame:
     """
     found = where(table, metric=metric)
     values = {name: pd.Series(by_subject(found, system=name)) for name in found["system"].unique()}
-    sets = {name: frozenset(name.split("-")) - {"[9]"} for name in values}
-    sets = {name: parts for name, parts in sets.items() if parts <= set(PARTS)}
+    check_keys(VARIANTS, values, "component_gains: system")
     frames = []
     for part in PARTS:
-        pairs = [(more, less) for more, has in sets.items() for less, lacks in sets.items() if has - lacks == {part}
-                 and lacks < has]
-        require(
-            len(pairs) == 4, f"component_gains: {part}", expected="all eight columns of Table 1",
-            found=", ".join(sets), remedy="Score every configuration.",
-        )
-        gain = sum(values[more] - values[less] for more, less in pairs) / len(pairs)
+        without = [name for name in VARIANTS if part not in name]
+        gain = sum(values[_with(part, name)] - values[name] for name in without) / len(without)
         id = f"daninet.table1.gain.{part.lower()}"
         frames.append(tidy(gain.to_dict(), id=id, unit=found["unit"].iloc[0], system=part, metric=f"gain in {metric}"))
     return stacked(*frames)
@@ -273,6 +267,10 @@ def reasons(value: Callable[[str], float]) -> list[str]:
         f"Under P, {darken['P-C-T']:.0f} % of regional steps darken, without it {darken['C-T']:.0f} %; pixels that "
         f"brighten: {brighten['P-C-T']:.1f} % against {brighten['C-T']:.1f} %, in true pairs {brighten['true']:.1f} %.",
     ]
+
+
+def _with(part: str, name: str) -> str:
+    return "-".join(p for p in "PCT" if p == part or p in name)
 
 
 def _simulated(system: Any, person: Subject, scan: Scan) -> Volume:

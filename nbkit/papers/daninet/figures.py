@@ -14,7 +14,7 @@ import torch
 from matplotlib import patheffects as effects
 from matplotlib.axes import Axes
 
-from nbkit.core.checks import check_keys, require
+from nbkit.core.checks import check_keys
 from nbkit.core.volume import Volume
 from nbkit.figures.charts import SOFT, looks, panels
 from nbkit.figures.marks import CYCLE, marks, needs
@@ -154,7 +154,6 @@ def configurations_sheet(cases: Sequence[Case]) -> Picture:
     names, rows = list(cases[0].candidates), []
     titles = ["input", "follow-up", *(mark.title for mark in marks(names).values())]
     for case in cases:
-        check_keys(case.candidates, names, f"configurations_sheet: {case.id}")
         check_keys(names, case.candidates, f"configurations_sheet: {case.id}")
     shown = [[case.baseline, case.truth, *(case.candidates[name] for name in names)] for case in cases]
     gaps = [[_minus(image, row[1]) for image in row] for row in shown]
@@ -201,10 +200,6 @@ def ages_sheet(images: Sequence[Volume], ages: Sequence[float], *, brain: Volume
     columns : int
         Ages side by side.
     """
-    require(
-        len(images) == len(ages) > 1, "ages_sheet: images, ages", expected="two or more images, and an age for each",
-        found=f"{len(images)} images, {len(ages)} ages", remedy="Simulate the centres of the age bins.",
-    )
     view, grey, gaps = view_of(brain, index=0), grey_scale(images[0], brain), [_minus(i, images[0]) for i in images]
     change = difference_scale(gaps[1:], brain, label=f"change ({UNIT})", signed=True)
     above = [Tile(i, view, grey, f"{age:.1f} years") for i, age in zip(images, ages, strict=True)]

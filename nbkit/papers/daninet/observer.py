@@ -56,9 +56,12 @@ def observe(case: Case, *, features: SliceFeatures, peak: float, regions: torch.
     Raises
     ------
     NbkitError
-        For no candidates, one named "none", an empty brain, or regions of another size.
+        For no candidates, one named "none", or an empty brain.
     """
-    _check(case, regions)
+    require(
+        len(case.candidates) > 0 and NONE not in case.candidates, "observe: candidates", found=list(case.candidates),
+        expected=f"at least one simulation, none of them called {NONE!r}", remedy="Name them by system.",
+    )
     inside, rows = case.brain.data[:1].bool(), []
     shown = {name: _scaled(image, inside, peak) for name, image in {**case.candidates, NONE: case.baseline}.items()}
     truth, sums = _scaled(case.truth, inside, peak), regions.detach().cpu().double()
@@ -105,19 +108,3 @@ def _distance(
         return float(perceptual_distance(features, *deep, slices=slices))
     sums = [torch.einsum("xy,rxy->r", x[0, 0, :, :, 0].double(), regions) + EPSILON for x in (image, truth, baseline)]
     return float((sums[0] / sums[2] - sums[1] / sums[2]).abs().mean())
-
-
-def _check(case: Case, regions: torch.Tensor) -> None:
-    require(
-        len(case.candidates) > 0 and NONE not in case.candidates, "observe: candidates", found=list(case.candidates),
-        expected=f"at least one simulation, none of them called {NONE!r}", remedy="Name them by configuration.",
-    )
-    require(
-        bool(case.brain.data.any()), "observe: brain", expected="at least one pixel", found="an empty mask",
-        remedy="Check that the mask belongs to this slice.",
-    )
-    require(
-        tuple(regions.shape[1:]) == case.truth.shape[:2], "observe: regions", found=tuple(regions.shape),
-        expected=f"masks of shape (R, {case.truth.shape[0]}, {case.truth.shape[1]})",
-        remedy="Pass the regions of the same slice grid.",
-    )

@@ -44,8 +44,7 @@ def regional_pairs(people: Cohort, model: Any) -> pd.DataFrame:
     """
     frames, masks = [], model.rates.masks.numpy()
     for person in people:
-        ages, images = _history(person, model.frame)
-        years, ratios = true_ratios(ages, images, masks, where=f"regional_pairs: {person.id}")
+        years, ratios = true_ratios(*_history(person, model.frame), masks)
         told = {"subject": person.id, "diagnosis": person.diagnosis, "younger": years[:, 0], "older": years[:, 1]}
         frames.append(pd.DataFrame(ratios).assign(**told))
     wide = pd.concat(frames, ignore_index=True)

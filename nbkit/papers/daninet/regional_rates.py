@@ -18,7 +18,6 @@ History = tuple[Sequence[float], np.ndarray, int]
 
 EPSILON = 0.1
 """Of Eq. 4: added to every sum of a region's pixels."""
-_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -87,14 +86,6 @@ class RegionalRates:
     ratios: torch.Tensor
     bins: AgeBins
 
-    def __post_init__(self) -> None:
-        ages, regions = self.bins.count, len(self.masks)
-        require(
-            self.ratios.ndim == 4 and self.ratios.shape[1:] == (ages, ages, regions), "RegionalRates: ratios",
-            expected=f"shape (D, {ages}, {ages}, {regions})", found=tuple(self.ratios.shape),
-            remedy="Keep masks, ratios and bins of one fit together.",
-        )
-
     def tensors(self) -> dict[str, torch.Tensor]:
         """All of it under flat names, for a checkpoint."""
         bins = torch.tensor([self.bins.low, self.bins.high, self.bins.count], dtype=torch.float64)
@@ -108,7 +99,7 @@ def followed_pairs(ages: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def true_ratios(
-    ages: Sequence[float], images: np.ndarray, masks: np.ndarray, *, where: str
+    ages: Sequence[float], images: np.ndarray, masks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """What regions of one person did: the ratio of Eq. 4 for every pair of scans at different ages.
 
@@ -120,33 +111,12 @@ def true_ratios(
         (n, S, S) in [0, 1].
     masks : numpy.ndarray
         (R, S, S).
-    where : str
-        Who it is, for errors.
 
     Returns
     -------
     tuple of numpy.ndarray
         Years at the younger and the older scan (pairs, 2), and (Σ older + ε) / (Σ younger + ε) (pairs, R).
     """
-    check_slices(images, masks.shape[1:], where)
-    require(
-        len(ages) == len(images), where, expected=f"{len(images)} ages in years", found=list(ages),
-        remedy="Give one age per slice.",
-    )
     younger, older = followed_pairs(ages)
     sums = np.reshape(images, (len(images), -1)) @ np.reshape(masks, (len(masks), -1)).T.astype(np.float64) + EPSILON
     return np.asarray(ages, dtype=np.float64)[np.column_stack([younger, older])], sums[older] / sums[younger]
-
-
-def check_slices(images: np.ndarray, shape: tuple[int, ...], where: str) -> None:
-    """Refuse whatever is not (n, *shape) slices in [0, 1]."""
-    require(
-        images.ndim == 3 and len(images) > 0 and images.shape[1:] == shape, where,
-        expected=f"slices (n, {', '.join(map(str, shape))})", found=images.shape,
-        remedy="Cut all slices on one grid, that of the masks.",
-    )
-    low, high = float(images.min()), float(images.max())
-    require(
-        low >= -_ROUNDING and high <= 1 + _ROUNDING, where, expected="intensities from 0 to 1",
-        found=f"{low:.4g} to {high:.4g}", remedy="Scale by the training images' maximum and clip.",
-    )

@@ -132,10 +132,8 @@ def test_configurations_stand_in_columns_above_what_they_miss():
 
 
 def test_people_need_the_same_systems():
-    one, less = case("sub-01", 0.02), case("sub-02", 0.02, "[9]")
-    for cases in ([one, less], [less, one]):
-        with pytest.raises(NbkitError, match=cases[1].subject):
-            configurations_sheet(cases)
+    with pytest.raises(NbkitError, match="configurations_sheet: sub-02/M24: .*found 'P-C-T'"):
+        configurations_sheet([case("sub-01", 0.02), case("sub-02", 0.02, "[9]")])
 
 
 def test_ages_stand_in_order_above_their_change():
@@ -146,7 +144,7 @@ def test_ages_stand_in_order_above_their_change():
     means = [float(np.nanmean(i.get_array().filled(np.nan))) for i in changes]
     np.testing.assert_allclose(means, [-0.02 * k for k in range(1, 7)], atol=1e-6)
     assert len({i.get_clim() for i in changes}) == 1 and len({i.get_clim() for i in _greys(figure)}) == 1
-    with pytest.raises(NbkitError, match="7 images, 6 ages"):
+    with pytest.raises(ValueError, match="shorter than"):
         ages_sheet(images, ages[:6], brain=volume(BRAIN))
 
 

@@ -116,14 +116,12 @@ def test_shares_are_per_subject_with_zeros_so_that_they_pair():
 
 
 @pytest.mark.parametrize(
-    ("change", "options", "message"),
+    ("candidates", "brain", "message"),
     [
-        ({"candidates": {}}, {}, "at least one simulation"),
-        ({"candidates": {NONE: TRUTH}}, {}, "none of them called 'none'"),
-        ({"brain": BRAIN.with_data(torch.zeros_like(BRAIN.data))}, {}, "observe: brain"),
-        ({}, {"regions": QUARTERS[:, :20]}, r"masks of shape \(R, 32, 32\)"),
+        ({}, BRAIN, "at least one simulation"), ({NONE: TRUTH}, BRAIN, "none of them called 'none'"),
+        ({"x": TRUTH}, BRAIN.with_data(torch.zeros_like(BRAIN.data)), "mask"),
     ],
 )
-def test_what_cannot_be_judged_is_refused(change, options, message):
+def test_what_cannot_be_judged_is_refused(candidates, brain, message):
     with pytest.raises(NbkitError, match=message):
-        observe(case(**{"candidates": {"x": TRUTH}, **change}), **{**GIVEN, **options})
+        observe(case(candidates, brain=brain), **GIVEN)
