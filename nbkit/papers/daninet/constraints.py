@@ -121,7 +121,7 @@ class AgeingObjective:
     """Eq. 6, for the autoencoder, its two critics, and the tuning to one person.
 
     The autoencoder is called as ``net(x, rows, ages, diagnosis)``, see
-    :class:`nbkit.papers.daninet.caae.ConditionalAutoencoder`; critics are ``critics["latent"]`` and ``critics["image"]``.
+    :class:`nbkit.papers.daninet.caae.ConditionalAutoencoder`; ``critics["latent"]`` and ``critics["image"]`` judge.
 
     Parameters
     ----------

@@ -17,8 +17,8 @@ from nbkit.core.tidy import by_subject, stacked, tidy
 from nbkit.core.volume import Volume
 from nbkit.data.slices import cut
 from nbkit.papers.daninet.experiments import (
-    Case, OnSlice, component_gains, differences, first_ages, followed, followups, key_of, people_counts, score_slices,
-    table1, tune,
+    Case, OnSlice, component_gains, differences, first_ages, followed, followups, key_of, people_counts, reasons,
+    score_slices, table1, tune,
 )
 from nbkit.papers.daninet.regional_rates import AgeBins
 
@@ -140,6 +140,13 @@ def test_people_are_counted_as_the_paper_counts_them(people):
         "age.high": 73, "years": 2.75, "share.cn": 50, "share.smc": 0, "share.mci": 0, "share.ad": 50,
     }
     assert first_ages(all=people).loc[["count", "mean"], "all"].tolist() == [2, 68]
+
+
+def test_reasons_are_told_with_the_numbers_of_the_run():
+    found = {"daninet.table1.gain.t": 0.16, "daninet.table1.ssim.p_t": 0.7, "daninet.table1.ssim.copy": 0.9}
+    parts, copy, courses = reasons(lambda id: found.get(id, 0.1))
+    assert "T +0.160, P +0.100" in parts and "input gives 0.900" in copy and "(P-T) 0.700" in copy
+    assert "in true pairs 0.1 %" in courses
 
 
 class Tuned(Dimmed):
