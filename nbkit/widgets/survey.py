@@ -205,15 +205,12 @@ def survey_summary(answers: pd.DataFrame | Path | str) -> pd.DataFrame:
         Without answers, for a question that one rater answers twice, or a choice that was not shown.
     """
     table = answers if isinstance(answers, pd.DataFrame) else read_answers(answers)
+    again = table[table.duplicated(["rater", "question"])]
+    twice = [f"{rater} on {question} twice" for rater, question in zip(again["rater"], again["question"], strict=True)]
     require(
-        len(table) > 0, "survey_summary: answers", expected="at least one answer", found="none",
-        remedy="Let somebody answer the survey first.",
-    )
-    twice = table[table.duplicated(["rater", "question"])]
-    require(
-        twice.empty, "survey_summary: answers", expected="one answer by each rater to each question",
-        found=", ".join(f"{r} on {q} twice" for r, q in zip(twice["rater"], twice["question"], strict=True)),
-        remedy="Remove the answer that does not count.",
+        len(table) > 0 and not twice, "survey_summary: answers", found=", ".join(twice) or "none",
+        expected="at least one answer, and one by each rater to each question",
+        remedy="Let somebody answer the survey first, or remove the answer that does not count.",
     )
     names = sorted({name for order in table["shown_order"] for name in order.split("|")})
     for choice in table["choice"].unique():
@@ -232,14 +229,11 @@ def _check_questions(questions: Sequence[Case]) -> None:
         len(ids) > 0 and not twice, "Survey: questions", expected="at least one, each id once",
         found=", ".join(twice) or "none", remedy="Pass one Case per follow-up.",
     )
-    names = set(questions[0].candidates)
+    names = sorted(questions[0].candidates)
+    others = [q.id for q in questions if sorted(q.candidates) != names]
+    good = 2 <= len(names) <= len(LETTERS) and NONE not in names and "|" not in "".join(names)
     require(
-        2 <= len(names) <= len(LETTERS) and NONE not in names and not any("|" in n for n in names),
-        "Survey: candidates", expected=f"two to {len(LETTERS)}, none called {NONE!r} or with a bar in its name",
-        found=sorted(names), remedy="Name the candidates by configuration.",
-    )
-    other = [q.id for q in questions if set(q.candidates) != names]
-    require(
-        not other, "Survey: candidates", expected=f"{', '.join(sorted(names))} in every question",
-        found=f"others in {', '.join(other)}", remedy="Compare the same configurations throughout.",
+        good and not others, "Survey: candidates", found=f"{', '.join(names)}; others in {', '.join(others) or 'none'}",
+        expected=f"two to {len(LETTERS)}, the same in every question, none called {NONE!r} or with a bar in its name",
+        remedy="Name the candidates by system, and compare the same throughout.",
     )

@@ -91,7 +91,7 @@ def rates_in_words(pairs: pd.DataFrame, rates: Mapping[str, RegionalRates]) -> l
     said = ", ".join(f"{share:.1f} % by the {name} regressors" for name, share in kept.items())
     return [
         f"Of true pairs, {rising:.0f} % of regional ratios rise.",
-        f"From the first bin to the last, CN, regions keep on average {said} of their intensity.",
+        f"From the first bin to the last, CN, regions keep of their intensity, on average: {said}.",
     ]
 
 
