@@ -89,7 +89,21 @@ DIAGNOSES: dict[str, Mark] = {
     "AD": Mark("AD", "#D55E00", "v"),
 }
 """In the order of the disease."""
-FAMILIES = (SYNTHESIS, MYELIN, TRAJECTORIES, ESTIMATES, FUTURES, TRANSPORTS, DIAGNOSES)
+CONFIGURATIONS: dict[str, Mark] = {
+    "[9]": Mark("CAAE [9]", "#8C8C8C", "X"),
+    "C": Mark("C", "#56B4E9", "p"),
+    "T": Mark("T", "#E69F00", "P"),
+    "C-T": Mark("C-T", "#009E73", "^"),
+    "P": Mark("P", "#B3A800", "h"),
+    "P-C": Mark("P-C", "#D55E00", "v"),
+    "P-T": Mark("P-T", "#CC79A7", "D"),
+    "P-C-T": Mark("P-C-T", "#0072B2", "o"),
+    "copy": Mark("input repeated", "#444444", "x"),
+    "mean_change": Mark("mean change", "#882255", "H"),
+}
+"""Of DaniNet, in the order of its Table 1: progression (P), clinical condition (C), transfer (T), or the face-ageing
+baseline [9]; then two controls."""
+FAMILIES = (SYNTHESIS, MYELIN, TRAJECTORIES, ESTIMATES, FUTURES, TRANSPORTS, DIAGNOSES, CONFIGURATIONS)
 MARKS: dict[str, Mark] = {name: mark for family in FAMILIES for name, mark in family.items()}
 CYCLE = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"),
          ("#56B4E9", "P"), ("#B3A800", "X"), ("#8C8C8C", "p"))

@@ -10,45 +10,23 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import ipywidgets
-import numpy as np
 import pandas as pd
 
 from nbkit.core.checks import known, require
 from nbkit.core.files import write_text
 from nbkit.core.seeds import numpy_generator
-from nbkit.core.volume import Volume
-from nbkit.papers.daninet.figures import survey_sheet
 from nbkit.figures.style import Picture
+from nbkit.papers.daninet.figures import Case, survey_sheet
 from nbkit.widgets.keys import EXPLORER_CLASS, KeyGuard
 
 NONE = "none"
 LETTERS = "ABCDEFGH"
 COLUMNS = ("rater", "question", "choice", "shown_order")
 PIXELS_PER_INCH = 110
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """One follow-up and its simulations.
-
-    Parameters
-    ----------
-    id : str
-    baseline, followup : numpy.ndarray or Volume
-        Slices: (S, S) with right and anterior rising, or Volumes of one axial slice.
-    candidates : mapping of str to numpy.ndarray or Volume
-        By configuration; the rater never sees these names.
-    """
-
-    id: str
-    baseline: np.ndarray | Volume
-    followup: np.ndarray | Volume
-    candidates: Mapping[str, np.ndarray | Volume]
 
 
 class Survey:
@@ -60,7 +38,8 @@ class Survey:
 
     Parameters
     ----------
-    questions : sequence of Question
+    questions : sequence of Case
+        Follow-ups with their simulations by system; the rater never sees these names.
     seed : int
     answers : Path
         CSV file with the columns of :data:`COLUMNS`; the only file that is written, whole at every answer. Several
@@ -74,18 +53,24 @@ class Survey:
         no CSV file in an existing folder; a file with other columns.
     """
 
-    def __init__(self, questions: Sequence[Question], *, seed: int, answers: Path, rater: str) -> None:
+    def __init__(self, questions: Sequence[Case], *, seed: int, answers: Path, rater: str) -> None:
         _check_questions(questions)
         require(
             bool(rater.strip()) and rater.isprintable(), "Survey: rater", expected="a name or code", found=repr(rater),
             remedy="Say who answers; a code is enough.",
         )
         self.questions, self.seed, self.rater = tuple(questions), int(seed), rater.strip()
-        self.answers = _csv_path(Path(answers))
-        self._done = {row["question"] for row in self._rows() if row["rater"] == self.rater}
+        self.answers = Path(answers)
+        require(
+            self.answers.suffix == ".csv" and self.answers.parent.is_dir() and not self.answers.is_dir(),
+            "Survey: answers", expected="a .csv file in a folder that exists", found=self.answers.name,
+            remedy="Name the file, and make its folder first.",
+        )
+        rows = self._rows()
+        self._done = set(rows["question"][rows["rater"] == self.rater])
 
     @property
-    def current(self) -> Question | None:
+    def current(self) -> Case | None:
         """The first question without an answer; None when all are answered."""
         return next((q for q in self.questions if q.id not in self._done), None)
 
@@ -100,7 +85,7 @@ class Survey:
         total, done = len(self.questions), sum(q.id in self._done for q in self.questions)
         return f"{done + 1} of {total}" if done < total else f"all {total} answered"
 
-    def shown_order(self, question: Question) -> tuple[str, ...]:
+    def shown_order(self, question: Case) -> tuple[str, ...]:
         """The configurations behind A, B, C, ... of a question; they do not depend on the order given."""
         names = sorted(question.candidates)
         order = numpy_generator(self.seed, "survey", self.rater, question.id).permutation(len(names))
@@ -126,18 +111,17 @@ class Survey:
         )
         order = self.shown_order(question)
         named = {**dict(zip(LETTERS, order, strict=False)), NONE: NONE}[known(choice, self.choices, "Survey: choice")]
-        row = dict(zip(COLUMNS, (self.rater, question.id, named, "|".join(order)), strict=True))
-        write_text(self.answers, _as_csv([*self._rows(), row]))
+        row = pd.DataFrame([(self.rater, question.id, named, "|".join(order))], columns=COLUMNS)
+        write_text(self.answers, pd.concat([self._rows(), row]).to_csv(index=False))
         self._done.add(question.id)
 
     def render(self) -> Picture:
         """The current question as a picture, with letters for names; the last one when all are answered."""
         question = self.current or self.questions[-1]
-        shown = {letter: question.candidates[name] for letter, name in zip(LETTERS, self.shown_order(question))}
-        return survey_sheet(question.baseline, question.followup, shown)
+        return survey_sheet(question, dict(zip(LETTERS, self.shown_order(question), strict=False)))
 
-    def _rows(self) -> list[dict[str, str]]:
-        return read_answers(self.answers).to_dict("records") if self.answers.exists() else []
+    def _rows(self) -> pd.DataFrame:
+        return read_answers(self.answers) if self.answers.exists() else pd.DataFrame(columns=COLUMNS)
 
 
 class SurveyPanel:
@@ -191,16 +175,14 @@ def read_answers(path: Path | str) -> pd.DataFrame:
         For other columns than :data:`COLUMNS`, by name.
     """
     with open(path, encoding="utf-8", newline="") as file:
-        lines = list(csv.reader(file))
-    head, rows = (lines[0] if lines else []), lines[1:]
-    bad = [i for i, row in enumerate(rows, 2) if len(row) != len(COLUMNS)]
+        head, *rows = list(csv.reader(file)) or [[]]
+    bad = [f"{len(row)} in line {i}" for i, row in enumerate(rows, 2) if len(row) != len(COLUMNS)]
     require(
         tuple(head) == COLUMNS and not bad, f"survey answers: {Path(path).name}",
-        expected=f"the columns {', '.join(COLUMNS)}",
-        found=f"{', '.join(head) or 'an empty file'}{f', and another number of them in line {bad[0]}' if bad else ''}",
+        expected=f"the columns {', '.join(COLUMNS)}", found="; ".join([", ".join(head) or "an empty file", *bad[:1]]),
         remedy="Name a new file for the answers, or the one of an earlier survey.",
     )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def survey_summary(answers: pd.DataFrame | Path | str) -> pd.DataFrame:
@@ -223,15 +205,12 @@ def survey_summary(answers: pd.DataFrame | Path | str) -> pd.DataFrame:
         Without answers, for a question that one rater answers twice, or a choice that was not shown.
     """
     table = answers if isinstance(answers, pd.DataFrame) else read_answers(answers)
+    again = table[table.duplicated(["rater", "question"])]
+    twice = [f"{rater} on {question} twice" for rater, question in zip(again["rater"], again["question"], strict=True)]
     require(
-        len(table) > 0, "survey_summary: answers", expected="at least one answer", found="none",
-        remedy="Let somebody answer the survey first.",
-    )
-    twice = table[table.duplicated(["rater", "question"])]
-    require(
-        twice.empty, "survey_summary: answers", expected="one answer by each rater to each question",
-        found=", ".join(f"{r} on {q} twice" for r, q in zip(twice["rater"], twice["question"], strict=True)),
-        remedy="Remove the answer that does not count.",
+        len(table) > 0 and not twice, "survey_summary: answers", found=", ".join(twice) or "none",
+        expected="at least one answer, and one by each rater to each question",
+        remedy="Let somebody answer the survey first, or remove the answer that does not count.",
     )
     names = sorted({name for order in table["shown_order"] for name in order.split("|")})
     for choice in table["choice"].unique():
@@ -243,39 +222,18 @@ def survey_summary(answers: pd.DataFrame | Path | str) -> pd.DataFrame:
     return pd.DataFrame(columns).assign(raters=len(times)).rename_axis("configuration")
 
 
-def _as_csv(rows: Sequence[Mapping[str, str]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
-
-
-def _csv_path(path: Path) -> Path:
-    require(
-        path.suffix == ".csv" and not path.is_dir() and path.parent.is_dir(), "Survey: answers", found=path.name,
-        expected="a .csv file in a folder that exists", remedy="Name the file, and make its folder first.",
-    )
-    if path.exists():
-        read_answers(path)
-    return path
-
-
-def _check_questions(questions: Sequence[Question]) -> None:
+def _check_questions(questions: Sequence[Case]) -> None:
     ids = [q.id for q in questions]
     twice = sorted({i for i in ids if ids.count(i) > 1})
     require(
         len(ids) > 0 and not twice, "Survey: questions", expected="at least one, each id once",
-        found=", ".join(twice) or "none", remedy="Pass one Question per follow-up.",
+        found=", ".join(twice) or "none", remedy="Pass one Case per follow-up.",
     )
-    names = set(questions[0].candidates)
+    names = sorted(questions[0].candidates)
+    others = [q.id for q in questions if sorted(q.candidates) != names]
+    good = 2 <= len(names) <= len(LETTERS) and NONE not in names and "|" not in "".join(names)
     require(
-        2 <= len(names) <= len(LETTERS) and NONE not in names and not any("|" in n for n in names),
-        "Survey: candidates", expected=f"two to {len(LETTERS)}, none called {NONE!r} or with a bar in its name",
-        found=sorted(names), remedy="Name the candidates by configuration.",
-    )
-    other = [q.id for q in questions if set(q.candidates) != names]
-    require(
-        not other, "Survey: candidates", expected=f"{', '.join(sorted(names))} in every question",
-        found=f"others in {', '.join(other)}", remedy="Compare the same configurations throughout.",
+        good and not others, "Survey: candidates", found=f"{', '.join(names)}; others in {', '.join(others) or 'none'}",
+        expected=f"two to {len(LETTERS)}, the same in every question, none called {NONE!r} or with a bar in its name",
+        remedy="Name the candidates by system, and compare the same throughout.",
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from nbkit.figures.marks import DIAGNOSES, ESTIMATES, FUTURES, TRAJECTORIES, TRANSPORTS, marks, region_title
+from nbkit.figures.marks import (
+    CONFIGURATIONS, DIAGNOSES, ESTIMATES, FUTURES, TRAJECTORIES, TRANSPORTS, marks, region_title,
+)
 
 
-@pytest.mark.parametrize("known", [TRAJECTORIES, ESTIMATES, FUTURES, TRANSPORTS, DIAGNOSES])
+@pytest.mark.parametrize("known", [TRAJECTORIES, ESTIMATES, FUTURES, TRANSPORTS, DIAGNOSES, CONFIGURATIONS])
 def test_colour_is_never_the_only_difference(known):
     assert len({m.colour for m in known.values()}) == len({m.marker for m in known.values()}) == len(known)
 

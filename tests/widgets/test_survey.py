@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from nbkit.core.checks import NbkitError
+from nbkit.core.volume import Volume
+from nbkit.papers.daninet.experiments import Case
 from nbkit.widgets.keys import EXPLORER_CLASS, KeyGuard
-from nbkit.widgets.survey import COLUMNS, NONE, Question, Survey, SurveyPanel, read_answers, survey_summary
+from nbkit.widgets.survey import COLUMNS, NONE, Survey, SurveyPanel, read_answers, survey_summary
 
 NAMES = ("p_c_t", "c_t", "caae")
 SIZE = 12
 
 
-def questions(count: int = 6) -> list[Question]:
-    rng = np.random.default_rng(3)
-    slices = rng.random((count, 2 + len(NAMES), SIZE, SIZE))
-    return [Question(f"q{k}", s[0], s[1], dict(zip(NAMES, s[2:], strict=True))) for k, s in enumerate(slices)]
+def question(session: str, images: np.ndarray, names: tuple[str, ...] = NAMES) -> Case:
+    """Of the subject q, by session: the input, the follow-up, and one simulation for each name."""
+    baseline, truth, *rest = (Volume(torch.from_numpy(image)[..., None]) for image in images)
+    brain = Volume(torch.ones(*images.shape[1:], 1, dtype=torch.bool))
+    return Case("q", session, "CN", 2.0, baseline, truth, dict(zip(names, rest, strict=True)), brain)
+
+
+def questions(count: int = 6, names: tuple[str, ...] = NAMES) -> list[Case]:
+    slices = np.random.default_rng(3).random((count, 2 + len(names), SIZE, SIZE))
+    return [question(f"{k}", images, names) for k, images in enumerate(slices)]
 
 
 @pytest.fixture
@@ -39,14 +49,14 @@ def test_letters_depend_on_seed_rater_and_question_and_on_nothing_else(survey, t
 
     assert orders(survey) == orders(again(survey)) and len(set(orders(survey))) > 1
     assert all(sorted(order) == sorted(NAMES) for order in orders(survey))
-    turned = [Question(q.id, q.baseline, q.followup, dict(reversed(q.candidates.items()))) for q in questions()]
+    turned = [replace(q, candidates=dict(reversed(q.candidates.items()))) for q in questions()]
     other = Survey(turned[::-1], seed=7, answers=tmp_path / "b.csv", rater="r1")
     assert orders(other)[::-1] == orders(survey)
     assert orders(again(survey, seed=8)) != orders(survey) != orders(again(survey, rater="r2"))
 
 
 def test_every_configuration_stands_under_every_letter_equally_often(survey):
-    asked = [Question(f"x{k}", *[np.zeros((2, 2))] * 2, dict.fromkeys(NAMES, np.zeros((2, 2)))) for k in range(600)]
+    asked = [replace(survey.questions[0], session=f"x{k}") for k in range(600)]
     first = pd.Series([survey.shown_order(q)[0] for q in asked]).value_counts()
     assert set(first.index) == set(NAMES) and first.min() > 160
 
@@ -57,7 +67,7 @@ def test_an_answer_names_what_stood_under_its_letter(survey):
     survey.answer(NONE)
     assert survey.answers.read_text().splitlines()[0] == ",".join(COLUMNS)
     rows = read_answers(survey.answers)
-    assert list(rows.iloc[0]) == ["r1", "q0", order[1], "|".join(order)]
+    assert list(rows.iloc[0]) == ["r1", "q/0", order[1], "|".join(order)]
     assert rows["choice"][1] == NONE and survey.progress == "3 of 6"
 
 
@@ -65,7 +75,7 @@ def test_a_survey_that_was_broken_off_goes_on(survey):
     for choice in ("A", "C"):
         survey.answer(choice)
     resumed = again(survey)
-    assert (resumed.current.id, resumed.progress) == ("q2", "3 of 6")
+    assert (resumed.current.id, resumed.progress) == ("q/2", "3 of 6")
     assert again(survey, rater="r2").progress == "1 of 6"
     for _ in range(4):
         resumed.answer("A")
@@ -94,14 +104,14 @@ def test_an_answer_that_cannot_be_written_leaves_the_file_and_the_question_open(
     monkeypatch.setattr("nbkit.core.files.os.replace", full)
     with pytest.raises(OSError, match="no space"):
         survey.answer("B")
-    assert survey.answers.read_bytes() == before and survey.current.id == "q1"
+    assert survey.answers.read_bytes() == before and survey.current.id == "q/1"
 
 
 def test_names_are_never_shown(survey):
     panel = SurveyPanel(survey)
     figure = survey.render()
     words = [t.get_text() for axes in figure.axes for t in axes.texts] + [a.get_title() for a in figure.axes]
-    assert {w for w in words if w} == {"L", "R", "input", "follow-up", "A", "B", "C"}
+    assert {w for w in words if w} == {"L", "R", "z = 0 mm", "input", "follow-up", "A", "B", "C"}
     shown = panel.words.value + "".join(b.description + (b.tooltip or "") for b in panel.buttons.values())
     assert not any(name in shown for name in NAMES)
 
@@ -110,8 +120,8 @@ def test_the_picture_shows_the_slices_under_their_letters(survey):
     question = survey.current
     images = [np.asarray(a.images[0].get_array()) for a in survey.render().axes if a.images]
     order = [question.candidates[name] for name in survey.shown_order(question)]
-    for image, values in zip(images, [question.baseline, question.followup, *order], strict=True):
-        np.testing.assert_allclose(image, values.T, atol=1e-6)
+    for image, shown in zip(images, [question.baseline, question.truth, *order], strict=True):
+        np.testing.assert_allclose(image, shown.data[0, ..., 0].T, atol=1e-6)
 
 
 def test_buttons_answer_and_the_picture_follows(survey):
@@ -181,9 +191,10 @@ def test_a_file_with_other_columns_is_refused_by_name_and_kept(tmp_path, text):
     ("change", "message"),
     [
         ({"rater": "  "}, "Survey: rater"), ({"rater": "a\nb"}, "Survey: rater"),
-        ({"questions": []}, "at least one"), ({"questions": [*questions(2), questions(1)[0]]}, "found q0"),
-        ({"questions": [Question("x", None, None, {"a": None, NONE: None})]}, "none called 'none'"),
-        ({"questions": [*questions(1), Question("x", None, None, {"a": None, "b": None})]}, "others in x"),
+        ({"questions": []}, "at least one"), ({"questions": [*questions(2), questions(1)[0]]}, "found q/0"),
+        ({"questions": questions(1, ("a", NONE))}, "none called 'none'"),
+        ({"questions": questions(1, ("a",))}, "two to 8"), ({"questions": questions(1, ("a", "b|c"))}, "with a bar"),
+        ({"questions": [*questions(1), *questions(2, ("a", "b"))[1:]]}, "others in q/1"),
         ({"answers": "folder"}, "Survey: answers"), ({"answers": "missing/answers.csv"}, "Survey: answers"),
         ({"answers": "folder.csv"}, "Survey: answers"),
     ],

@@ -5,7 +5,8 @@ constraints on how voxels and regions change with age (P), and tuned on each per
 the true follow-up, in SSIM, than any of its parts and than face ageing [9]; and people who are asked prefer it.
 
 ``daninet`` is the system and its baseline [9], ``constraints`` the losses of Section 2.3, ``personalise`` the tuning
-on one person, ``observer`` an automated reader in place of the survey, ``experiments`` Table 1 and the courses.
+on one person, ``experiments`` Table 1 and the follow-ups, ``progression`` Figures 2 and 4, ``observer`` an automated
+reader in place of the survey.
 """
 
 from nbkit.papers.daninet.daninet import VARIANTS, Config, DaniNet

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, Self
+from typing import Self
 
 import numpy as np
 import torch
 
-from nbkit.core.checks import check_finite, check_same_grid, known, require
+from nbkit.core.checks import check_finite, check_same_grid, require
 from nbkit.core.protocols import Scan, age_of
 from nbkit.core.volume import Volume
+from nbkit.papers.daninet.regional_rates import AgeBins
 
 _BRIGHT = 99.5
 """Percentile of the intensities above 0 that becomes 1."""
-
-
-class Bins(Protocol):
-    """Age bins."""
-
-    def index(self, age: float) -> int:
-        """The bin of an age (years)."""
-
-    def mixture(self, age: float) -> tuple[int, float]:
-        """The lower of the two nearest bins and its weight."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +55,11 @@ class SliceFrame:
             remedy="Cut the cohort with nbkit.data.slices.sliced(cohort, size=...), or change Config.size.",
         )
         bare = cls(contrast, first.shape, first.affine, 1.0)
-        tops = [_top(bare._image(scan), _name(scan)) for scan in scans]
-        return cls(contrast, first.shape, first.affine, float(np.median(tops)))
+        return cls(contrast, first.shape, first.affine, float(np.median([bare._top(scan) for scan in scans])))
 
     def scaled(self, scan: Scan) -> torch.Tensor:
         """The slice as (S, S) float32 from −1 (background) to 1; another grid is refused."""
-        return 2 * (self._image(scan).data[0, ..., 0].float() / self.peak).clamp(0, 1) - 1
+        return 2 * (self._image(scan).float() / self.peak).clamp(0, 1) - 1
 
     def restored(self, images: torch.Tensor) -> torch.Tensor:
         """Inverse of :meth:`scaled`, for any shape: in the scans' unit, never below 0."""
@@ -78,7 +68,7 @@ class SliceFrame:
     def inside(self, scan: Scan) -> torch.Tensor:
         """(S, S) bool: the scan's mask "brain" or, where it has none, wherever there is any intensity."""
         if "brain" not in scan.masks:
-            return self._image(scan).data[0, ..., 0] > 0
+            return self._image(scan) > 0
         mask = scan.mask("brain")
         check_same_grid(self.shape, self.affine, mask.shape, mask.affine, f"{_name(scan)}: brain mask")
         return mask.data[0, ..., 0].bool()
@@ -87,25 +77,19 @@ class SliceFrame:
         """An image (S, S) in the scans' unit as a Volume on the grid of the scans."""
         return Volume(image.detach().float().cpu()[None, ..., None], self.affine, (step,))
 
-    def constants(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {
-            "contrast": self.contrast, "shape": list(self.shape), "affine": self.affine.tolist(), "peak": self.peak,
-        }
-
-    @classmethod
-    def from_constants(cls, constants: Mapping[str, Any], *, where: str) -> Self:
-        """Inverse of :meth:`constants`; a missing one is refused by name."""
-        contrast, shape, affine, peak = (
-            constants[known(name, constants, f"{where}: frame")] for name in ("contrast", "shape", "affine", "peak")
-        )
-        return cls(contrast, tuple(shape), np.array(affine), peak)
-
-    def _image(self, scan: Scan) -> Volume:
+    def _image(self, scan: Scan) -> torch.Tensor:
         image, where = scan.image(self.contrast), f"{_name(scan)}: {self.contrast}"
         check_same_grid(self.shape, self.affine, image.shape, image.affine, where)
         check_finite(image.data, where)
-        return image
+        return image.data[0, ..., 0]
+
+    def _top(self, scan: Scan) -> float:
+        image = self._image(scan)
+        require(
+            bool((image > 0).any()), _name(scan), expected="intensities above 0", found="none",
+            remedy="The network knows 0 as background: shift the intensities, or leave this scan out.",
+        )
+        return float(np.percentile(image[image > 0].float().numpy(), _BRIGHT))
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +118,7 @@ class AgedSlices:
     diagnosis: torch.Tensor
 
     @classmethod
-    def of(cls, scans: Sequence[Scan], codes: Sequence[int], *, frame: SliceFrame, bins: Bins) -> Self:
+    def of(cls, scans: Sequence[Scan], codes: Sequence[int], *, frame: SliceFrame, bins: AgeBins) -> Self:
         """From scans with ages and the code of each one's diagnosis."""
         years = [age_of(scan) for scan in scans]
         lower, alpha = zip(*map(bins.mixture, years), strict=True)
@@ -151,7 +135,7 @@ class AgedSlices:
         """The tensors by name."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
-    def rows(self, chosen: torch.Tensor | slice) -> Self:
+    def rows(self, chosen: torch.Tensor) -> Self:
         """Some of them."""
         return type(self)(*(value[chosen] for value in self.named().values()))
 
@@ -169,15 +153,6 @@ class AgedSlices:
         passes = [torch.randperm(count, generator=generator) for _ in range(-(-batches * size // count))]
         for chosen in torch.cat(passes)[: batches * size].split(size):
             yield self.rows(chosen)
-
-
-def _top(image: Volume, where: str) -> float:
-    bright = image.data[image.data > 0].float()
-    require(
-        bright.numel() > 0, where, expected="intensities above 0", found="none",
-        remedy="The network knows 0 as background: shift the intensities, or leave this scan out.",
-    )
-    return float(np.percentile(bright.numpy(), _BRIGHT))
 
 
 def _name(scan: Scan) -> str:

@@ -58,7 +58,11 @@ class Encoder(nn.Module):
 
     def __init__(self, size: int, widths: Sequence[int], *, latent: int) -> None:
         super().__init__()
-        _check_size(size, widths, "Encoder: size")
+        needed = SMALLEST * 2 ** len(widths)
+        require(
+            size == needed, "Encoder: size", expected=f"{needed} pixels for {len(widths)} widths", found=size,
+            remedy="Every width halves a slice, down to 4×4: give one width more or less, or cut slices of that size.",
+        )
         layers: list[nn.Module] = []
         for a, b in zip((1, *widths), widths):
             layers += [nn.Conv2d(a, b, _KERNEL, stride=2, padding=2), nn.ReLU()]
@@ -77,15 +81,14 @@ class Generator(nn.Module):
 
     Parameters
     ----------
-    size, widths, latent
+    widths, latent
         Of the :class:`Encoder`.
     ages, diagnoses : int
         Age bins and diagnoses; 0 diagnoses: not told. Labels are repeated to about the length of the code.
     """
 
-    def __init__(self, size: int, widths: Sequence[int], *, latent: int, ages: int, diagnoses: int) -> None:
+    def __init__(self, widths: Sequence[int], *, latent: int, ages: int, diagnoses: int) -> None:
         super().__init__()
-        _check_size(size, widths, "Generator: size")
         self.codes, self.width = Codes(ages, diagnoses, length=latent), widths[-1]
         self.dense = nn.Linear(latent + self.codes.length, self.width * SMALLEST**2)
         maps = [*reversed(widths), max(widths[0] // 2, 1), max(widths[0] // 4, 1)]
@@ -107,14 +110,16 @@ class ConditionalAutoencoder(nn.Module):
 
     Parameters
     ----------
-    size, widths, latent, ages, diagnoses
-        As :class:`Generator`.
+    size, widths, latent
+        Of the :class:`Encoder`.
+    ages, diagnoses
+        Of the :class:`Generator`.
     """
 
     def __init__(self, size: int, widths: Sequence[int], *, latent: int, ages: int, diagnoses: int) -> None:
         super().__init__()
         self.encoder = Encoder(size, widths, latent=latent)
-        self.generator = Generator(size, widths, latent=latent, ages=ages, diagnoses=diagnoses)
+        self.generator = Generator(widths, latent=latent, ages=ages, diagnoses=diagnoses)
 
     def forward(
         self, x: torch.Tensor, rows: torch.Tensor, ages: torch.Tensor, diagnosis: torch.Tensor
@@ -184,23 +189,21 @@ class SliceCritic(nn.Module):
         super().__init__()
         edge = size // 2 ** len(widths)
         require(
-            len(widths) > 0 and edge * 2 ** len(widths) == size, "SliceCritic: size",
-            expected=f"a multiple of {2 ** len(widths)} for {len(widths)} widths, one width at least", found=size,
+            edge * 2 ** len(widths) == size, "SliceCritic: size", found=size,
+            expected=f"a multiple of {2 ** len(widths)} for {len(widths)} widths",
             remedy="Give another number of critic_widths.",
         )
         self.codes = Codes(ages, diagnoses, length=ages)
         self.first = _halving(1, widths[0])
         maps = (widths[0] + self.codes.length, *widths[1:])
-        self.rest = nn.Sequential(*(_halving(a, b) for a, b in zip(maps, widths[1:])))
-        ends = maps[0] if len(widths) == 1 else widths[-1]
-        self.score = nn.Sequential(nn.Linear(ends * edge**2, features), nn.LeakyReLU(_LEAK), nn.Linear(features, 1))
+        self.rest = nn.Sequential(*(_halving(a, b) for a, b in zip(maps, maps[1:])))
+        self.score = nn.Sequential(nn.Linear(maps[-1] * edge**2, features), nn.LeakyReLU(_LEAK), nn.Linear(features, 1))
 
     def forward(self, x: torch.Tensor, age: torch.Tensor, diagnosis: torch.Tensor) -> torch.Tensor:
         """Slices (B, 1, size, size), age bins (B,) and diagnoses (B,) -> scores (B,) without a sigmoid."""
         seen = self.first(x)
         told = self.codes(age, diagnosis)[..., None, None].expand(-1, -1, *seen.shape[2:])
         return self.score(self.rest(torch.cat([seen, told], dim=1)).flatten(1))[:, 0]
-
 
 
 def _halving(a: int, b: int) -> nn.Sequential:
@@ -210,11 +213,3 @@ def _halving(a: int, b: int) -> nn.Sequential:
 def _unscaled(norm: nn.Module) -> nn.Module:
     norm.weight.requires_grad_(False)
     return norm
-
-
-def _check_size(size: int, widths: Sequence[int], where: str) -> None:
-    needed = SMALLEST * 2 ** len(widths)
-    require(
-        len(widths) > 0 and size == needed, where, expected=f"{needed} pixels for {len(widths)} widths", found=size,
-        remedy="Every width halves the slice, down to 4×4: give one width more or less, or cut slices of that size.",
-    )

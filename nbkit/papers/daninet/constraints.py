@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 from nbkit.losses.adversarial import bce_discriminator, bce_generator
+from nbkit.papers.daninet.aged_slices import AgedSlices
+from nbkit.papers.daninet.regional_rates import EPSILON
 
 Terms = dict[str, torch.Tensor]
 
@@ -44,8 +46,7 @@ def monotone_loss(images: torch.Tensor, own: torch.Tensor, *, inside: torch.Tens
 
 
 def regional_loss(
-    images: torch.Tensor, own: torch.Tensor, diagnosis: torch.Tensor, *, masks: torch.Tensor, ratios: torch.Tensor,
-    epsilon: float = 0.1,
+    images: torch.Tensor, own: torch.Tensor, diagnosis: torch.Tensor, *, masks: torch.Tensor, ratios: torch.Tensor
 ) -> torch.Tensor:
     """How far regional sums change otherwise than expected, between a person's own age and each other (Eq. 4).
 
@@ -59,13 +60,11 @@ def regional_loss(
         (R, S, S) of 0 and 1.
     ratios : torch.Tensor
         (D, A, A, R): expected sum in the second bin over that in the first, the first being the younger.
-    epsilon : float
-        Added to every sum of pixels; 0.1 as published.
 
     Returns
     -------
     torch.Tensor
-        (B,): |expected − (Σ older + ε) / (Σ younger + ε)|, averaged over regions and the A − 1 pairs.
+        (B,): |expected − (Σ older + ε) / (Σ younger + ε)| with ε = 0.1, averaged over regions and the A − 1 pairs.
     """
     with torch.autocast(images.device.type, enabled=False):  # a bfloat16 sum is off by more than a year's change
         sums = images.flatten(2).float() @ masks.flatten(1).T.float()
@@ -74,7 +73,7 @@ def regional_loss(
     earlier = (bins < mine)[..., None]
     older, younger = torch.where(earlier, here, sums), torch.where(earlier, sums, here)
     expected = ratios.to(sums)[diagnosis[:, None], torch.minimum(bins, mine), torch.maximum(bins, mine)]
-    apart = (expected - (older + epsilon) / (younger + epsilon)).abs()
+    apart = (expected - (older + EPSILON) / (younger + EPSILON)).abs()
     return apart.mean(dim=2).sum(dim=1) / max(images.shape[1] - 1, 1)
 
 
@@ -97,11 +96,6 @@ def mixed_age(images: torch.Tensor, lower: torch.Tensor, alpha: torch.Tensor) ->
     """
     upper = (lower + 1).clamp(max=images.shape[1] - 1)
     first, second = (torch.take_along_dim(images, k.view(-1, 1, 1, 1), dim=1)[:, 0] for k in (lower, upper))
-    return blend(first, second, alpha)
-
-
-def blend(first: torch.Tensor, second: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """α · first + (1 − α) · second of images (B, S, S), with α (B,)."""
     weight = alpha.view(-1, 1, 1).to(first)
     return weight * first + (1 - weight) * second
 
@@ -111,16 +105,14 @@ class AgeingBatch(NamedTuple):
 
     Attributes
     ----------
-    slices : object
-        With image (B, S, S) from −1 (background) to 1, inside (B, S, S) bool, whole numbers own, lower and diagnosis
-        (B,), and alpha (B,): :class:`nbkit.papers.daninet.aged_slices.AgedSlices`.
+    slices : AgedSlices
     prior : torch.Tensor
         (B, latent) drawn uniformly from −1 to 1.
     full : int
         The first so many slices are generated at every age, which the constraints on progression need.
     """
 
-    slices: Any
+    slices: AgedSlices
     prior: torch.Tensor
     full: int
 
@@ -128,8 +120,8 @@ class AgeingBatch(NamedTuple):
 class AgeingObjective:
     """Eq. 6, for the autoencoder, its two critics, and the tuning to one person.
 
-    The autoencoder is called as ``net(x, rows, ages, diagnosis)``
-    (:class:`nbkit.papers.daninet.caae.ConditionalAutoencoder`); the critics are ``critics["latent"]`` and ``critics["image"]``.
+    The autoencoder is called as ``net(x, rows, ages, diagnosis)``, see
+    :class:`nbkit.papers.daninet.caae.ConditionalAutoencoder`; ``critics["latent"]`` and ``critics["image"]`` judge.
 
     Parameters
     ----------
@@ -160,9 +152,8 @@ class AgeingObjective:
         z, made = net(x.image[:, None], rows, ages, x.diagnosis)
         everything = made[: k * self.ages].float().unflatten(0, (k, self.ages))
         pairs = made[k * self.ages :].float().unflatten(0, (count - k, 2))
-        mixed = torch.cat([
-            mixed_age(everything, x.lower[:k], x.alpha[:k]), blend(pairs[:, 0], pairs[:, 1], x.alpha[k:]),
-        ])
+        first = torch.zeros_like(x.lower[k:])
+        mixed = torch.cat([mixed_age(everything, x.lower[:k], x.alpha[:k]), mixed_age(pairs, first, x.alpha[k:])])
         return {"latent": z.float(), "image": mixed, "everything": everything}
 
     def generator(self, critics: nn.ModuleDict, batch: AgeingBatch, made: Terms) -> Terms:
@@ -195,16 +186,15 @@ class AgeingObjective:
         `person` holds "image", "inside" (S, S), and "own", "lower", "alpha", "diagnosis" as numbers without axes.
         """
         one = {name: value[None] for name, value in person.items()}
-        upper = (one["lower"] + 1).clamp(max=self.ages - 1)
-        constrained = self.masks is not None
-        ages = torch.arange(self.ages, device=upper.device) if constrained else torch.cat([one["lower"], upper])
+        lower, place = one["lower"], one["lower"]
+        ages = torch.arange(self.ages, device=lower.device)
+        if self.masks is None:  # the two bins beside the age are enough
+            ages, place = torch.cat([lower, (lower + 1).clamp(max=self.ages - 1)]), torch.zeros_like(lower)
         _, made = net(one["image"][:, None], torch.zeros_like(ages), ages, one["diagnosis"])
-        if constrained:
-            mixed = mixed_age(made[None], one["lower"], one["alpha"])
-            terms = self._constraints(made[None], one["own"], one["diagnosis"], one["inside"])
-        else:
-            mixed, terms = blend(made[:1], made[1:], one["alpha"]), {}
-        return self._total({"deformation": _mean_square(mixed, one["image"]), **terms})["total"][0]
+        terms = {"deformation": _mean_square(mixed_age(made[None], place, one["alpha"]), one["image"])}
+        if self.masks is not None:
+            terms |= self._constraints(made[None], one["own"], one["diagnosis"], one["inside"])
+        return self._total(terms)["total"][0]
 
     def _constraints(
         self, images: torch.Tensor, own: torch.Tensor, diagnosis: torch.Tensor, inside: torch.Tensor

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -25,18 +24,18 @@ from nbkit.core.protocols import Cohort, Scan, age_of
 from nbkit.core.recent import Recent, fingerprint
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
-from nbkit.papers.daninet.aged_slices import AgedSlices, SliceFrame
 from nbkit.data.slices import DIAGNOSES, diagnosis_code
 from nbkit.data.splits import subject_hash
-from nbkit.papers.daninet.constraints import AgeingBatch, AgeingObjective, mixed_age
-from nbkit.papers.daninet.caae import ConditionalAutoencoder, LatentCritic, SliceCritic
 from nbkit.nets.weights import draw_weights
-from nbkit.training.adversarial import train_adversarial
-from nbkit.training.autoencoding import SCHEDULES
-from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
+from nbkit.papers.daninet.aged_slices import AgedSlices, SliceFrame
+from nbkit.papers.daninet.caae import ConditionalAutoencoder, LatentCritic, SliceCritic
+from nbkit.papers.daninet.constraints import AgeingBatch, AgeingObjective, mixed_age
 from nbkit.papers.daninet.personalise import Tuning, at_every_age
 from nbkit.papers.daninet.regional_rates import AgeBins, RegionalRates
 from nbkit.papers.daninet.regional_regression import fit_regional_rates, region_masks
+from nbkit.training.adversarial import train_adversarial
+from nbkit.training.autoencoding import SCHEDULES
+from nbkit.training.checkpoint import Constants, Saved, check_tensors, load_weights
 
 VARIANTS = ("[9]", "C", "T", "C-T", "P", "P-C", "P-T", "P-C-T")
 """Columns of Table 1."""
@@ -65,7 +64,7 @@ class Config(Settings):
     critic_widths, critic_features : tuple of int, int
         Of the critic of slices, as in CAAE.
     weight_sd : float or None
-        Of the first weights; None: by fan in, which narrow networks need (:func:`nbkit.papers.daninet.caae.draw_weights`).
+        Of the first weights; None: by fan in, which narrow networks need (:func:`nbkit.nets.weights.draw_weights`).
     regions, grow : int
         Regions of P, and by how many pixels (not stated) each grows into its neighbours.
     svr_monotone, svr_reach : bool, {"direct", "chained"}
@@ -144,11 +143,10 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         known(self.schedule, SCHEDULES, "Config: schedule")
-        for name, good, expected in (
-            ("batch", self.batch >= 2, "at least 2, because critics compare slices of a batch"),
-            ("constrained", 0 < self.constrained <= 1, "a share above 0, at most 1"),
-        ):
-            require(good, f"Config: {name}", expected=expected, found=getattr(self, name), remedy="Change it.")
+        require(
+            0 < self.constrained <= 1, "Config: constrained", expected="a share above 0, at most 1",
+            found=self.constrained, remedy="Generate a part of each batch at all ages.",
+        )
 
     @classmethod
     def variant(cls, name: str, profile: str = "paper", **changes: Any) -> Self:
@@ -164,8 +162,10 @@ class Config(Settings):
         return "-".join(part for part, on in parts.items() if on) or "[9]"
 
 
-class DaniNet:
+class DaniNet(Saved):
     """A :class:`~nbkit.core.protocols.TrajectoryModel` of slices."""
+
+    settings = Config
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
@@ -175,7 +175,6 @@ class DaniNet:
         self.bins: AgeBins | None = None
         self.rates: RegionalRates | None = None
         self.codes: tuple[int, ...] = ()
-        self.trained_on = ""
         self.history: dict[str, Any] = {}
         self._sequences = Recent(_REMEMBERED)
 
@@ -206,10 +205,10 @@ class DaniNet:
     def _learn_rates(self, cohort: Cohort, slices: AgedSlices) -> RegionalRates:
         c, images = self.config, ((slices.image + 1) / 2).numpy()
         brain = slices.inside.float().mean(dim=0).numpy() >= 0.5
-        ends = np.cumsum([len(person.scans) for person in cohort])
+        by_person = np.split(images, np.cumsum([len(person.scans) for person in cohort])[:-1])
         sequences = [
-            (list(map(age_of, p.scans)), images[end - len(p.scans) : end], diagnosis_code(p.diagnosis) * c.clinical)
-            for p, end in zip(cohort, ends, strict=True)
+            (list(map(age_of, p.scans)), theirs, diagnosis_code(p.diagnosis) * c.clinical)
+            for p, theirs in zip(cohort, by_person, strict=True)
         ]
         return fit_regional_rates(
             sequences, masks=region_masks(images, brain, count=c.regions, grow=c.grow), bins=self.bins,
@@ -218,6 +217,7 @@ class DaniNet:
 
     def _train(self, slices: AgedSlices) -> None:
         c = self.config
+        half = self.device.type != "cpu" and fast_half(self.device) if c.half is None else c.half
         self.net = self._build()
         labels = {"ages": c.ages, "diagnoses": _CODES * c.clinical}
         judge = SliceCritic(c.size, c.critic_widths, features=c.critic_features, **labels)
@@ -226,13 +226,9 @@ class DaniNet:
         history = train_adversarial(
             self.net, critics, self._objective(), batches=lambda epoch: self._batches(slices, epoch), epochs=c.epochs,
             learning_rate=c.learning_rate, betas=(c.beta1, 0.999), schedule=c.schedule, device=self.device,
-            half=self._half, label=f"DaniNet {c.name}",
+            half=half, label=f"DaniNet {c.name}",
         )
         self.history = history.as_dict()
-
-    @property
-    def _half(self) -> bool:
-        return self.device.type != "cpu" and fast_half(self.device) if self.config.half is None else self.config.half
 
     def _build(self) -> ConditionalAutoencoder:
         c = self.config
@@ -270,49 +266,32 @@ class DaniNet:
         diagnosis that is unknown or, under C, that nobody had in training.
         """
         require(len(history) > 0, "DaniNet: history", expected="at least one scan", found="none", remedy="Give one.")
-        return self.predict_many([max(history, key=age_of)], [ages], [diagnosis])[0]
-
-    def predict_many(
-        self, scans: Sequence[Scan], ages: Sequence[Sequence[float]], diagnoses: Sequence[str]
-    ) -> list[list[Volume]]:
-        """Slices of several people, each from one scan at ages of their own: tuned together, which is faster."""
-        self._fitted()
-        asked = [[self._checked(age) for age in theirs] for theirs in ages]
-        sequences = self.personalised(scans, diagnoses)
-        return [
-            [self._mixed(images, scan, age) for age in theirs]
-            for images, scan, theirs in zip(sequences, scans, asked, strict=True)
-        ]
+        scan, asked = max(history, key=age_of), [self._checked(age) for age in ages]
+        images = self.personalised([scan], [diagnosis])[0]
+        return [self._mixed(images, scan, age) for age in asked]
 
     def personalised(self, scans: Sequence[Scan], diagnoses: Sequence[str]) -> torch.Tensor:
         """Images of every scan's person at the centre of each age bin (``bins.centres``), after T where it is on.
 
-        All that a prediction needs, and all that is remembered: the tuned weights are not.
+        All that a prediction needs, and all that is remembered: the tuned weights are not. People are tuned together,
+        which is faster than one after the other.
 
         Returns
         -------
         torch.Tensor
             (N, A, S, S) in the scans' unit, not masked.
         """
-        self._fitted()
-        require(
-            len(scans) == len(diagnoses) > 0, "DaniNet: diagnoses", expected=f"one for each of {len(scans)} scans",
-            found=len(diagnoses), remedy="Give one diagnosis per scan, one scan at least.",
-        )
-        told = [self._code(d) for d in diagnoses]
-        keys = [self._key(scan, code) for scan, code in zip(scans, told, strict=True)]
-        found = {key: self._sequences.peek(key) for key in keys}
-        rows = [keys.index(key) for key, images in found.items() if images is None]
-        if rows:
-            slices = self._slices([scans[i] for i in rows], [told[i] for i in rows])
-            for i, images in zip(rows, self._generate(slices), strict=True):
-                found[keys[i]] = self._sequences.keep(keys[i], images)
-        return torch.stack([found[key] for key in keys])
+        keys = {i: self._key(*asked) for i, asked in enumerate(zip(scans, diagnoses, strict=True))}
+        found = self._sequences.get_all(keys, lambda rows: self._generate(
+            self._slices([scans[i] for i in rows], [self._code(diagnoses[i]) for i in rows])
+        ))
+        return torch.stack([found[i] for i in keys])
 
-    def _key(self, scan: Scan, code: int) -> tuple:
+    def _key(self, scan: Scan, diagnosis: str) -> tuple:
         """Everything that the images of a person depend on."""
         seen = [scan.image(self.config.contrast), *([scan.mask("brain")] if "brain" in scan.masks else [])]
-        return self.config.digest(), self._checked(age_of(scan)), code, *map(fingerprint, seen)
+        age = self._checked(age_of(scan))
+        return self.config.digest(), age, self._code(diagnosis), *map(fingerprint, seen)
 
     def _generate(self, slices: AgedSlices) -> torch.Tensor:
         """Images (N, A, S, S) at all ages, in the scans' unit."""
@@ -333,49 +312,33 @@ class DaniNet:
         step = f"DaniNet {self.config.name} at {age:g} years from a slice at {age_of(scan):g}"
         return self.frame.volume(image * inside, step)
 
-    def save(self, path: Path) -> None:
-        """Write weights, settings, regional rates and every constant learned into the folder `path`."""
-        frame = self._fitted()
-        constants = {"frame": frame.constants(), "bins": self.bins.constants(), "codes": list(self.codes)}
-        save_checkpoint(
-            path, _tensors(self.net, self.rates), system="DaniNet", config=self.config.as_dict(), constants=constants,
-            training_subjects=self.trained_on,
-        )
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        named = {f"net.{name}": value for name, value in self.net.state_dict().items()}
+        return named if self.rates is None else named | self.rates.tensors()
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote; missing, unexpected or inconsistent parts are refused by name."""
-        tensors, record = load_checkpoint(path, system="DaniNet")
-        model, constants = cls(Config.from_dict(record["config"])), record["constants"]
-        for name in ("frame", "bins", "codes"):
-            known(name, constants, f"{path}: constants")
-        model.frame = SliceFrame.from_constants(constants["frame"], where=str(path))
-        model.bins = AgeBins.from_constants(constants["bins"], where=str(path))
-        net = model._build()
-        check_tensors(tensors, model._expected(net), str(path))
-        if model.config.progression:
-            model.rates = RegionalRates.from_tensors(tensors, where=str(path))
-            require(
-                model.rates.bins == model.bins, f"{path}: rates.bins", expected=f"{model.bins}, as in model.json",
-                found=model.rates.bins, remedy="model.json belongs to other weights: save the model again.",
-            )
-        net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
-        model.net, model.codes, model.trained_on = net, tuple(constants["codes"]), record["training_subjects"]
-        return model
+    def _constants(self) -> dict[str, Any]:
+        frame = vars(self.frame) | {"affine": self.frame.affine.tolist()}
+        return {"frame": frame, "bins": asdict(self.bins), "codes": list(self.codes)}
 
-    def _expected(self, net: nn.Module) -> dict[str, torch.Tensor]:
-        """Tensors of the shapes that a checkpoint must have."""
+    def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
         c = self.config
-        masks, ratios = (c.regions, c.size, c.size), (_CODES, c.ages, c.ages, c.regions)
-        rates = RegionalRates(torch.empty(masks), torch.empty(ratios), self.bins) if c.progression else None
-        return _tensors(net, rates)
-
-    def _fitted(self) -> SliceFrame:
-        require(
-            self.net is not None, "DaniNet", expected="a fitted model", found="an unfitted one",
-            remedy="Call fit(cohort) or DaniNet.load(path) first.",
-        )
-        return self.frame
+        frame, bins = (Constants(constants[name], f"{where}: {name}") for name in ("frame", "bins"))
+        self.frame = SliceFrame(frame["contrast"], tuple(frame["shape"]), np.array(frame["affine"]), frame["peak"])
+        self.bins, self.codes = AgeBins(bins["low"], bins["high"], bins["count"]), tuple(constants["codes"])
+        self.net = self._build()
+        if c.progression:
+            masks, ratios = (c.regions, c.size, c.size), (_CODES, c.ages, c.ages, c.regions)
+            self.rates = RegionalRates(torch.empty(masks), torch.empty(ratios), self.bins)
+        expected = self._tensors()
+        check_tensors(tensors, expected, where)
+        load_weights(self.net, tensors, where, prefix="net.")
+        if c.progression:
+            found, expected = tensors["rates.bins"].tolist(), expected["rates.bins"].tolist()
+            require(
+                found == expected, f"{where}: rates.bins", expected=f"{expected}, as in model.json", found=found,
+                remedy="model.json belongs to other weights: save the model again.",
+            )
+            self.rates = RegionalRates(tensors["rates.masks"], tensors["rates.ratios"], self.bins)
 
     def _code(self, diagnosis: str) -> int:
         code = diagnosis_code(diagnosis)
@@ -387,14 +350,13 @@ class DaniNet:
         return code
 
     def _checked(self, age: float) -> float:
+        require(
+            self.bins is not None, "DaniNet", expected="a fitted model", found="an unfitted one",
+            remedy="Call fit(cohort) or DaniNet.load(path) first.",
+        )
         low, high = self.bins.low - self.config.margin, self.bins.high + self.config.margin
         require(
             low <= age <= high, "DaniNet: ages", expected=f"ages from {low:g} to {high:g} years", found=f"{age:g}",
             remedy="Slices are not predicted further from the training ages than Config.margin.",
         )
         return float(age)
-
-
-def _tensors(net: nn.Module, rates: RegionalRates | None) -> dict[str, torch.Tensor]:
-    named = {f"net.{name}": value for name, value in net.state_dict().items()}
-    return named if rates is None else named | rates.tensors()

@@ -1,32 +1,87 @@
-"""How simulated slices are scored: images against follow-ups, what each part of DaniNet adds, and how courses run."""
+"""Who is simulated, Table 1, what each part of DaniNet adds, and the follow-ups that are shown and judged.
+
+Systems are called as in Table 1 ("P-C-T", "[9]"). Figures 2 and 4 are in :mod:`nbkit.papers.daninet.progression`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from nbkit.core.checks import known, require
+from nbkit.core.checks import check_keys, require
 from nbkit.core.protocols import Cohort, Scan, Subject, age_of
+from nbkit.core.stats import MIN_SUBJECTS, paired_difference, paired_p
+from nbkit.core.tidy import by_subject, stacked, tidy, where
 from nbkit.core.volume import Volume, bounding_box
-from nbkit.papers.daninet.aged_slices import SliceFrame
-from nbkit.data.slices import cut, diagnosis_code
+from nbkit.data.slices import cut
 from nbkit.metrics.image import SSIM_RADIUS, mae, psnr, ssim
-from nbkit.papers.daninet.regional_rates import History, RegionalRates, monotone_violations
+from nbkit.papers.daninet.daninet import VARIANTS
 
-COMPONENTS = ("P", "C", "T")
-_DARK = 0.4
-"""Of the peak: below it, a pixel of a T1w slice is mostly fluid."""
+PARTS = ("T", "P", "C")
+STAGES = {"cn": ("CN",), "smc": ("SMC",), "mci": ("EMCI", "MCI", "LMCI"), "ad": ("AD",)}
+"""Of the paper's people."""
+MEASURES = {
+    "ssim": ("daninet.table1.ssim", "SSIM"), "ssim_brain": ("daninet.controls.ssim_brain", "SSIM"),
+    "psnr": ("daninet.controls.psnr", "dB"), "mae": ("daninet.controls.mae", "share of peak"),
+}
+"""Where the scores of slices are recorded, and their units."""
 
 
-def key_of(variant: str) -> str:
-    """The name under which a column of Table 1 is recorded: "p_c_t" for "P-C-T", "caae" for "[9]"."""
-    return "caae" if variant == "[9]" else variant.lower().replace("-", "_")
+def key_of(system: str) -> str:
+    """The name under which a system is recorded: "p_c_t" for "P-C-T", "caae" for "[9]"."""
+    return "caae" if system == "[9]" else system.lower().replace("-", "_")
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A follow-up and its simulations.
+
+    Parameters
+    ----------
+    subject, session, diagnosis : str
+        Whose follow-up it is, and the diagnosis at baseline.
+    years : float
+        From the input to the follow-up.
+    baseline, truth : Volume
+        The input and the follow-up, one slice each: data (1, S, S, 1), on one grid, in the scans' own unit.
+    candidates : mapping of str to Volume
+        Simulations of the follow-up, by system.
+    brain : Volume
+        Mask on that grid.
+
+    Raises
+    ------
+    NbkitError
+        For more than one slice, or other grids than that of the follow-up.
+    """
+
+    subject: str
+    session: str
+    diagnosis: str
+    years: float
+    baseline: Volume
+    truth: Volume
+    candidates: Mapping[str, Volume]
+    brain: Volume
+
+    def __post_init__(self) -> None:
+        require(
+            self.truth.shape[2] == 1, f"{self.id}: follow-up", expected="one axial slice, shape (S, S, 1)",
+            found=self.truth.shape, remedy="Cut the slice first (nbkit.data.slices.cut).",
+        )
+        for name, image in {"baseline": self.baseline, "brain": self.brain, **self.candidates}.items():
+            self.truth.check_grid(image, f"{self.id}: follow-up and {name}")
+
+    @property
+    def id(self) -> str:
+        """Subject and session."""
+        return f"{self.subject}/{self.session}"
 
 
 class OnSlice:
@@ -51,9 +106,58 @@ class OnSlice:
         return [cut(image, **self.where) for image in self.model.predict(seen, ages, diagnosis)]
 
 
+def followed(cohort: Cohort, train: Cohort, *, years: float = 2.0) -> Cohort:
+    """People with a visit so long after the first, or longer, whose diagnosis somebody in training has."""
+    taught = {person.diagnosis for person in train}
+    return cohort.subset([p.id for p in cohort if p.diagnosis in taught and _years(p, p.scans[-1]) >= years])
+
+
+def first_ages(**groups: Cohort) -> pd.DataFrame:
+    """Ages at the first scan (years), described for each group."""
+    ages = {name: pd.Series([person.baseline.age for person in group]) for name, group in groups.items()}
+    return pd.DataFrame({name: values.describe() for name, values in ages.items()}).round(2)
+
+
+def people_counts(cohort: Cohort, *, training: Cohort, test: Cohort) -> pd.DataFrame:
+    """What the paper says of its people, of ours: slices, people, ages, years of follow-up, diagnoses."""
+    ages = [age_of(scan) for person in cohort for scan in person.scans]
+    years = [_years(person, person.scans[-1]) for person in cohort if len(person.scans) > 1]
+    counts = {
+        "slices_train": _scans(training), "people_train": len(training), "slices_test": _scans(test),
+        "people_test": len(test), "scans": _scans(cohort) / len(cohort),
+    }
+    spans = {"age.low": min(ages), "age.high": max(ages), "years": sum(years) / len(years)}
+    shares = {
+        f"share.{name}": 100 * sum(person.diagnosis in stages for person in cohort) / len(cohort)
+        for name, stages in STAGES.items()
+    }
+    units = {"1": counts, "years": spans, "% of participants": shares}
+    return stacked(*(
+        tidy(value, id=f"daninet.data.{name}", unit=unit, metric=name)
+        for unit, values in units.items() for name, value in values.items()
+    ))
+
+
+def tune(models: Mapping[str, Any], people: Cohort) -> pd.DataFrame:
+    """Tune every model to all people at once, whom it remembers thereafter; seconds a person takes.
+
+    Recorded for the full model, with the seconds in which one person tuned to before is simulated at all ages.
+    """
+    frames = []
+    for name, model in models.items():
+        began = time.perf_counter()
+        model.personalised([p.baseline for p in people], [p.diagnosis for p in people])
+        seconds = (time.perf_counter() - began) / len(people)
+        id = "daninet.seconds.transfer" if name == "P-C-T" else ""
+        frames.append(tidy(seconds, id=id, unit="s", system=name, note="a person, several tuned together"))
+    full, person, began = models["P-C-T"], people.subjects[0], time.perf_counter()
+    full.predict([person.baseline], full.bins.centres, person.diagnosis)
+    told = {"unit": "s", "system": "P-C-T", "note": "all ages, the person tuned to before"}
+    return stacked(*frames, tidy(time.perf_counter() - began, id="daninet.seconds.simulation", **told))
+
+
 def score_slices(
-    models: Mapping[str, Any], cohort: Cohort, *, peak: float, years: float = 2.0, contrast: str = "T1w",
-    progress: bool = True,
+    models: Mapping[str, Any], cohort: Cohort, *, peak: float, years: float = 2.0, progress: bool = True
 ) -> pd.DataFrame:
     """Predict every later visit of every subject from the first slice, with every model.
 
@@ -67,7 +171,6 @@ def score_slices(
         Intensity that becomes 1; the range of PSNR and SSIM.
     years : float
         Visits nearer to the first are left out. The paper's test people have one at two years or later.
-    contrast : str
     progress : bool
         Show a progress bar.
 
@@ -85,132 +188,105 @@ def score_slices(
     rows = []
     for subject in tqdm(cohort, desc="slices", unit="person", disable=not progress):
         first, later = subject.baseline, _later(subject, years)
-        ages = [age_of(scan) for scan in later]
         for name, model in models.items():
-            images = model.predict((first,), ages, subject.diagnosis)
+            images = model.predict((first,), [age_of(scan) for scan in later], subject.diagnosis)
             for scan, image in zip(later, images, strict=True):
-                where = {
+                visit = {
                     "subject": subject.id, "session": scan.session, "diagnosis": subject.diagnosis,
-                    "age": age_of(scan), "years": age_of(scan) - age_of(first), "model": name,
+                    "age": age_of(scan), "years": _years(subject, scan), "model": name,
                 }
-                rows.append(where | _scores(image, scan, first, peak, contrast))
+                rows.append(visit | _scores(image, scan, first, peak))
     return pd.DataFrame(rows)
 
 
-def component_gains(scores: pd.DataFrame, column: str = "ssim") -> dict[str, dict[str, float]]:
-    """What P, C and T add each: component -> subject -> mean over the four pairs of columns that differ by it alone.
+def table1(scores: pd.DataFrame) -> pd.DataFrame:
+    """Each system's SSIM, and the other measures, a mean for each person over the visits of :func:`score_slices`."""
+    means = scores.groupby(["model", "subject"], sort=False)[list(MEASURES)].mean()
+    return stacked(*(
+        tidy(means.loc[name, metric].to_dict(), id=f"{id}.{key_of(name)}", unit=unit, system=name, metric=metric)
+        for metric, (id, unit) in MEASURES.items() for name in scores["model"].unique()
+    ))
 
-    `scores` is a table of :func:`score_slices` whose models are all columns of Table 1, by their names.
+
+def component_gains(table: pd.DataFrame, metric: str = "ssim") -> pd.DataFrame:
+    """What T, P and C add each: for each person the mean over the four pairs of columns that differ by it alone.
+
+    `table` is :func:`table1` with all eight columns; controls beside them do not count.
     """
-    known(column, scores.columns, "component_gains: column")
-    means = scores.groupby(["model", "subject"], sort=False)[column].mean()
-    sets = {name: frozenset(name.split("-")) - {"[9]"} for name in scores["model"].unique()}
-    gains = {}
-    for part in COMPONENTS:
-        pairs = [
-            (more, less) for more, has in sets.items() for less, lacks in sets.items()
-            if lacks < has and has - lacks == {part}
-        ]
-        require(
-            len(pairs) == 4, f"component_gains: {part}", expected="all eight columns of Table 1",
-            found=", ".join(sets), remedy="Score every configuration.",
+    found = where(table, metric=metric)
+    values = {name: pd.Series(by_subject(found, system=name)) for name in found["system"].unique()}
+    check_keys(VARIANTS, values, "component_gains: system")
+    frames = []
+    for part in PARTS:
+        without = [name for name in VARIANTS if part not in name]
+        gain = sum(values[_with(part, name)] - values[name] for name in without) / len(without)
+        id = f"daninet.table1.gain.{part.lower()}"
+        frames.append(tidy(gain.to_dict(), id=id, unit=found["unit"].iloc[0], system=part, metric=f"gain in {metric}"))
+    return stacked(*frames)
+
+
+def differences(table: pd.DataFrame, against: str) -> pd.DataFrame:
+    """Each system minus `against`, paired by person: mean, bootstrap 95 % interval, and the paper's paired t-test.
+
+    `table` holds one value a person and system. Fewer than six people have no interval.
+    """
+    base, rows = by_subject(table, system=against), []
+    for name in [name for name in table["system"].unique() if name != against]:
+        other = by_subject(table, system=name)
+        pair = [other[person] for person in base], [*base.values()]
+        mean = paired_difference(*pair)
+        ends = (mean.low, mean.high) if mean.n >= MIN_SUBJECTS else (np.nan, np.nan)
+        rows.append((name, mean.value, *ends, mean.n, paired_p(*pair)))
+    columns = ["system", f"minus {against}", "95 % from", "to", "people", "paired t-test, p"]
+    return pd.DataFrame(rows, columns=columns).round(5).set_index("system")
+
+
+def followups(systems: Mapping[str, Any], people: Cohort, *, years: float = 2.0, last: bool = False) -> list[Case]:
+    """Every follow-up from so many years on, or each person's last, as systems simulate it from the first slice."""
+    return [
+        Case(
+            person.id, scan.session, person.diagnosis, _years(person, scan), person.baseline.image("T1w"),
+            scan.image("T1w"), {name: _simulated(system, person, scan) for name, system in systems.items()},
+            person.baseline.mask("brain"),
         )
-        gains[part] = (sum(means[more] - means[less] for more, less in pairs) / len(pairs)).to_dict()
-    return gains
+        for person in people for scan in (person.scans[-1:] if last else _later(person, years))
+    ]
 
 
-def histories(cohort: Cohort, frame: SliceFrame) -> dict[str, History]:
-    """By subject id: ages (n,), slices (n, S, S) from 0 to 1, code of the diagnosis at baseline."""
-    return {
-        person.id: (
-            [age_of(scan) for scan in person.scans],
-            np.stack([((frame.scaled(scan) + 1) / 2).numpy() for scan in person.scans]),
-            diagnosis_code(person.diagnosis),
-        )
-        for person in cohort
-    }
+def reasons(value: Callable[[str], float]) -> list[str]:
+    """Why the claims come out as they do, in sentences; ``value(id)`` is what a run recorded."""
+    gain = {part: value(f"daninet.table1.gain.{part.lower()}") for part in PARTS}
+    ssim = {name: value(f"daninet.table1.ssim.{key_of(name)}") for name in (*VARIANTS, "copy", "mean_change")}
+    best = max(VARIANTS, key=ssim.__getitem__)
+    darken = {name: value(f"daninet.fig4.monotone.regions.{key_of(name)}") for name in ("P-C-T", "C-T")}
+    brighten = {name: value(f"daninet.violations.{key_of(name)}") for name in ("P-C-T", "C-T", "true")}
+    return [
+        "Parts add to SSIM: " + ", ".join(f"{part} {more:+.3f}" for part, more in gain.items()) + ".",
+        f"Repeating the input gives {ssim['copy']:.3f}, the mean change {ssim['mean_change']:.3f}, the best "
+        f"configuration ({best}) {ssim[best]:.3f}: what a network of this size redraws it also blurs.",
+        f"Under P, {darken['P-C-T']:.0f} % of regional steps darken, without it {darken['C-T']:.0f} %; pixels that "
+        f"brighten: {brighten['P-C-T']:.1f} % against {brighten['C-T']:.1f} %, in true pairs {brighten['true']:.1f} %.",
+    ]
 
 
-def regional_pairs(
-    people: Mapping[str, History], masks: np.ndarray, *, epsilon: float = 0.1
-) -> pd.DataFrame:
-    """True ratios of regional intensity for all pairs of a person's scans.
-
-    Parameters
-    ----------
-    people : mapping of str to (ages, images, diagnosis)
-    masks : numpy.ndarray
-        (R, S, S).
-    epsilon : float
-        ε of Eq. 4.
-
-    Returns
-    -------
-    pandas.DataFrame
-        subject, region, diagnosis (code), younger, older (years), ratio: (Σ older + ε) / (Σ younger + ε).
-    """
-    rows, flat = [], np.reshape(masks, (len(masks), -1)).T.astype(np.float64)
-    for name, (ages, images, code) in people.items():
-        sums = np.reshape(images, (len(ages), -1)) @ flat + epsilon
-        for i, j in zip(*np.nonzero(np.less.outer(ages, ages)), strict=True):
-            ratios = sums[j] / sums[i]
-            rows.append(pd.DataFrame({
-                "subject": name, "region": np.arange(len(masks)), "diagnosis": code, "younger": ages[i],
-                "older": ages[j], "ratio": ratios,
-            }))
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+def _with(part: str, name: str) -> str:
+    return "-".join(p for p in "PCT" if p == part or p in name)
 
 
-def ratio_errors(pairs: pd.DataFrame, rates: Mapping[str, RegionalRates]) -> dict[str, dict[str, float]]:
-    """Mean |predicted − true ratio| of each person: name of the rates -> subject -> error; "constant" predicts 1.
-
-    Between the centres of age bins, logs of the tabulated ratios are interpolated linearly in both ages.
-    """
-    found = {name: (pairs["ratio"] - _tabulated(pairs, table)).abs() for name, table in rates.items()}
-    found["constant"] = (pairs["ratio"] - 1).abs()
-    return {name: errors.groupby(pairs["subject"], sort=False).mean().to_dict() for name, errors in found.items()}
+def _simulated(system: Any, person: Subject, scan: Scan) -> Volume:
+    return system.predict((person.baseline,), [age_of(scan)], person.diagnosis)[0]
 
 
-def course_measures(
-    images: torch.Tensor, *, brain: torch.Tensor, regions: torch.Tensor, peak: float
-) -> dict[str, float]:
-    """How one simulated course runs from bin to bin.
+def _scans(cohort: Cohort) -> int:
+    return sum(len(person.scans) for person in cohort)
 
-    Parameters
-    ----------
-    images : torch.Tensor
-        (A, S, S) in the scans' unit, from the youngest bin to the oldest.
-    brain : torch.Tensor
-        (S, S) bool.
-    regions : torch.Tensor
-        (R, S, S).
-    peak : float
-        Intensity that becomes 1.
 
-    Returns
-    -------
-    dict of str to float
-        "csf": % of steps in which a pixel within one pixel of fluid darkens; "regions": % of steps in which a region
-        does; "csf_area": dark area at the oldest age minus that at the youngest, % of the brain; "brighter": % of brain
-        pixels that brighten by more than .05 of the peak between two ages, mean over all pairs.
-    """
-    x = (images / peak).clamp(0, 1).double() * brain
-    dark = (x < _DARK) & brain
-    near = F.max_pool2d(dark[:1].float(), 3, stride=1, padding=1)[0] > 0
-    ring = near & ~dark[0] & brain
-    steps = x.diff(dim=0)
-    sums = torch.einsum("aij,rij->ar", x, regions.double()).diff(dim=0)
-    history = (list(range(len(x))), x.numpy(), 0)
-    return {
-        "csf": 100 * float((steps[:, ring] < 0).double().mean()), "regions": 100 * float((sums < 0).double().mean()),
-        "csf_area": 100 * float(dark[-1].sum() - dark[0].sum()) / float(brain.sum()),
-        "brighter": 100 * float(monotone_violations([history], brain=brain.numpy())["brighter"][0]),
-    }
+def _years(person: Subject, scan: Scan) -> float:
+    return age_of(scan) - age_of(person.baseline)
 
 
 def _later(subject: Subject, years: float) -> list[Scan]:
-    first = age_of(subject.baseline)
-    later = [scan for scan in subject.scans[1:] if age_of(scan) - first >= years]
+    later = [scan for scan in subject.scans[1:] if _years(subject, scan) >= years]
     require(
         len(later) > 0, f"score_slices: {subject.id}", expected=f"a visit {years:g} years after the first, or later",
         found=f"{len(subject.scans)} scans", remedy="Leave the subject out of the test set.",
@@ -218,34 +294,15 @@ def _later(subject: Subject, years: float) -> list[Scan]:
     return later
 
 
-def _scores(image: Volume, scan: Scan, first: Scan, peak: float, contrast: str) -> dict[str, float]:
-    image.check_grid(scan.image(contrast), f"score_slices: {scan.subject}: prediction and truth")
+def _scores(image: Volume, scan: Scan, first: Scan, peak: float) -> dict[str, float]:
+    image.check_grid(scan.image("T1w"), f"score_slices: {scan.subject}: prediction and truth")
     brain = (first.mask("brain").data | scan.mask("brain").data).bool()[None]
-    a, b = ((volume.data.float() / peak)[None].cpu() for volume in (image, scan.image(contrast)))
-    box = (slice(None), slice(None), *_square(brain[0, 0]))
+    a, b = ((volume.data.float() / peak)[None].cpu() for volume in (image, scan.image("T1w")))
+    # the brain's box, grown so that windows centred at its edge fit
+    x, y, _ = bounding_box(brain[0, 0], margin=SSIM_RADIUS)
+    box = (slice(None), slice(None), x, y)
     return {
         "ssim": float(ssim(a[box], b[box], data_range=1.0, dims=2)),
         "ssim_brain": float(ssim(a, b, data_range=1.0, mask=brain, dims=2)),
         "psnr": float(psnr(a, b, data_range=1.0, mask=brain)), "mae": float(mae(a, b, mask=brain)),
     }
-
-
-def _square(brain: torch.Tensor) -> tuple[slice, slice, slice]:
-    """The brain's box, grown so that windows centred at its edge fit."""
-    x, y, _ = bounding_box(brain, margin=SSIM_RADIUS)
-    return x, y, slice(0, brain.shape[2])
-
-
-def _tabulated(pairs: pd.DataFrame, rates: RegionalRates) -> np.ndarray:
-    """Predicted ratio of every row of `pairs`."""
-    logs = rates.ratios.double().log().numpy()
-    logs = logs - logs.swapaxes(1, 2)  # a ratio backwards in time is one over that forwards
-    low, high = ([rates.bins.mixture(age) for age in pairs[column]] for column in ("younger", "older"))
-    (i, a), (j, b) = (map(np.array, zip(*side, strict=True)) for side in (low, high))
-    code, region = pairs["diagnosis"].to_numpy(), pairs["region"].to_numpy()
-    last = rates.bins.count - 1
-    total = np.zeros(len(pairs))
-    for p, u in ((i, a), (np.minimum(i + 1, last), 1 - a)):
-        for q, v in ((j, b), (np.minimum(j + 1, last), 1 - b)):
-            total += u * v * logs[code, p, q, region]
-    return np.exp(total)

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 from torch.func import functional_call, vmap
 
-from nbkit.core.checks import require
 from nbkit.training.steps import check_terms
 
 Weights = dict[str, torch.Tensor]
@@ -62,18 +61,11 @@ def personalise(net: nn.Module, examples: Examples, *, tuning: Tuning) -> Weight
 
     Raises
     ------
-    NbkitError
-        For a network that saves more than parameters, or no examples.
     NonFiniteLoss
         At the first step whose loss is not finite.
     """
-    trained, count = dict(net.named_parameters()), _count(examples)
-    kept = [name for name in net.state_dict() if name not in trained]
-    require(
-        not kept, "personalise: net", expected="a network of parameters alone", found=f"buffers {', '.join(kept)}",
-        remedy="Layers that keep statistics of batches cannot be tuned to one example.",
-    )
-    weights = {name: p.detach().expand(count, *p.shape).clone().requires_grad_() for name, p in trained.items()}
+    count = len(next(iter(examples.values())))
+    weights = {n: p.detach().expand(count, *p.shape).clone().requires_grad_() for n, p in net.named_parameters()}
     optimiser = torch.optim.Adam(weights.values(), lr=tuning.learning_rate, betas=tuning.betas, fused=True)
     for step in range(tuning.steps):
         total = at_all(net, weights, examples, act=tuning.loss).sum()
@@ -121,18 +113,8 @@ def at_every_age(net: nn.Module, people: Examples, *, ages: int, tuning: Tuning 
         weights = personalise(net, people, tuning=tuning)
         with torch.no_grad():
             return at_all(net, weights, people, act=act)
-    count = _count(people)
+    count = len(people["image"])
     rows = torch.arange(count, device=bins.device).repeat_interleave(ages)
     with torch.no_grad():
         _, made = net(people["image"][:, None], rows, bins.repeat(count), people["diagnosis"])
     return made.unflatten(0, (count, ages))
-
-
-def _count(examples: Examples) -> int:
-    counts = {name: len(value) for name, value in examples.items()}
-    require(
-        len(set(counts.values())) == 1 and min(counts.values()) > 0, "personalise: examples",
-        expected="one entry per person under every name", found=counts or "none",
-        remedy="Stack the people's examples, one or more of them.",
-    )
-    return next(iter(counts.values()))

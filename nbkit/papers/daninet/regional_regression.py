@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
 from nbkit.core.checks import known, require
-from nbkit.papers.daninet.regional_rates import AgeBins, History, RegionalRates, check_slices, followed_pairs
+from nbkit.papers.daninet.regional_rates import AgeBins, History, RegionalRates, true_ratios
 
 REACHES = ("direct", "chained")
 _MOST_IMAGES = 64
@@ -50,27 +50,14 @@ def region_masks(images: np.ndarray, brain: np.ndarray, *, count: int, grow: int
     -------
     numpy.ndarray
         (R, S, S) bool; together they cover the brain.
-
-    Raises
-    ------
-    NbkitError
-        If shapes differ, intensities leave [0, 1], or the brain has fewer pixels than regions.
     """
-    images, brain = np.asarray(images), np.asarray(brain, dtype=bool)
-    check_slices(images, brain.shape, "region_masks: images")
-    pixels = int(brain.sum())
-    require(
-        1 <= count <= pixels and pixels > 1, "region_masks: count",
-        expected=f"from 1 to the brain's {pixels} pixels (2 at least)", found=count, remedy="Ask for another number.",
-    )
-    require(grow >= 0, "region_masks: grow", expected="0 or more pixels", found=grow, remedy="Use 1 or 2.")
     chosen = images[_evenly(len(images), _MOST_IMAGES)]
     regions = np.zeros((count, *brain.shape), dtype=bool)
     regions[:, brain] = np.arange(count)[:, None] == _clusters(_local_means(chosen, brain), brain, count)
-    if grow == 0:
-        return regions
     cross = ndimage.generate_binary_structure(2, 1)[None]
-    return ndimage.binary_dilation(regions, cross, iterations=grow, mask=np.broadcast_to(brain, regions.shape))
+    for _ in range(grow):
+        regions = ndimage.binary_dilation(regions, cross) & brain
+    return regions
 
 
 def _local_means(images: np.ndarray, brain: np.ndarray) -> np.ndarray:
@@ -90,8 +77,8 @@ def _clusters(features: np.ndarray, brain: np.ndarray, count: int) -> np.ndarray
 
 
 def fit_regional_rates(
-    sequences: Sequence[History], *, masks: np.ndarray, bins: AgeBins, monotone: bool, epsilon: float = 0.1,
-    diagnoses: int = 4, reach: str = "direct", most_pairs: int = 1000,
+    sequences: Sequence[History], *, masks: np.ndarray, bins: AgeBins, monotone: bool, diagnoses: int = 4,
+    reach: str = "direct", most_pairs: int = 1000,
 ) -> RegionalRates:
     """Learn each region's ratio of intensities between two ages, and tabulate it at the centres of `bins`.
 
@@ -111,8 +98,6 @@ def fit_regional_rates(
     monotone : bool
         True, as published: pairs in which the region gets brighter are left out of that region's regression. Where
         noise is of the size of the change, this alone predicts darkening.
-    epsilon : float
-        ε = 0.1 as published, of a sum over pixels.
     diagnoses : int
         D, the number of codes.
     reach : {"direct", "chained"}
@@ -126,16 +111,15 @@ def fit_regional_rates(
     Raises
     ------
     NbkitError
-        If nobody has scans at two ages, a sequence does not fit the masks or leaves [0, 1], or a diagnosis has no code.
+        If nobody has scans at two ages.
 
     Notes
     -----
     A region with fewer than 5 pairs is taken not to change: its ratios are 1.
     """
     known(reach, REACHES, "fit_regional_rates: reach")
-    require(epsilon > 0, "fit_regional_rates: epsilon", expected="above 0", found=epsilon, remedy="Use 0.1.")
     regions = np.asarray(masks, dtype=bool)
-    told, ratios = _pairs(sequences, regions, epsilon=epsilon, diagnoses=diagnoses)
+    told, ratios = _pairs(sequences, regions)
     younger, older = np.triu_indices(bins.count, k=1)
     asked = np.array([(bins.centres[p], bins.centres[a], d) for d in range(diagnoses) for p, a in zip(younger, older)])
     table = np.ones((diagnoses, bins.count, bins.count, len(regions)))
@@ -164,21 +148,13 @@ def _chained(table: np.ndarray) -> np.ndarray:
     return np.where(later, between, 1.0)
 
 
-def _pairs(
-    sequences: Sequence[History], masks: np.ndarray, *, epsilon: float, diagnoses: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(sequences: Sequence[History], masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Inputs (n, 3) and ratios (n, R) of all pairs of one person's scans, in order of the years between them."""
-    told, ratios, flat = [], [], masks.reshape(len(masks), -1).T.astype(np.float64)
-    for who, (ages, images, code) in enumerate(sequences):
-        require(
-            code in range(diagnoses), f"fit_regional_rates: person {who}", expected=f"a code from 0 to {diagnoses - 1}",
-            found=code, remedy="Use nbkit.data.slices.diagnosis_code.",
-        )
-        younger, older = followed_pairs(ages, images, masks.shape[1:], f"fit_regional_rates: person {who}")
-        years = np.asarray(ages, dtype=np.float64)
-        sums = np.reshape(images, (len(years), -1)) @ flat + epsilon
-        told.append(np.column_stack([years[younger], years[older], np.full(len(younger), code)]))
-        ratios.append(sums[older] / sums[younger])
+    told, ratios = [], []
+    for ages, images, code in sequences:
+        years, seen = true_ratios(ages, images, masks)
+        told.append(np.column_stack([years, np.full(len(years), code)]))
+        ratios.append(seen)
     require(
         sum(map(len, told)) > 0, "fit_regional_rates: sequences", expected="somebody scanned at two ages or more",
         found="none", remedy="Train on people with follow-up scans.",

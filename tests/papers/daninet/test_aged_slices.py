@@ -63,14 +63,6 @@ def test_the_brain_is_the_mask_or_what_shines(frame):
     assert torch.equal(frame.inside(SCANS[2]), SCANS[2].image("T1w").data[0, ..., 0] > 0)
 
 
-def test_constants_survive(frame):
-    again = SliceFrame.from_constants(frame.constants(), where="test")
-    assert torch.equal(again.scaled(SCANS[2]), frame.scaled(SCANS[2]))
-    bad = {k: v for k, v in frame.constants().items() if k != "peak"}
-    with pytest.raises(NbkitError, match="test: frame.*'peak'"):
-        SliceFrame.from_constants(bad, where="test")
-
-
 def elsewhere(affine: np.ndarray, data: torch.Tensor | None = None) -> Scan:
     image = SCANS[0].image("T1w").data if data is None else data
     return replace(SCANS[0], images={"T1w": Volume(image, affine)})

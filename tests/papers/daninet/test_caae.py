@@ -72,7 +72,7 @@ def test_slices_are_encoded_once_and_generated_where_asked():
 
 @pytest.mark.parametrize("told", [0, 2])
 def test_the_generator_hears_age_always_and_diagnosis_where_it_is_told(told):
-    net, z = drawn(Generator(16, (3, 4), latent=6, ages=3, diagnoses=told)), torch.randn(1, 6)
+    net, z = drawn(Generator((3, 4), latent=6, ages=3, diagnoses=told)), torch.randn(1, 6)
     zero, one = torch.tensor([0]), torch.tensor([1])
     first = net(z, zero, zero)
     assert not torch.equal(first, net(z, one, zero))
@@ -145,14 +145,13 @@ def test_weights_by_fan_in_keep_the_size_of_signals():
     label = torch.zeros(64, dtype=torch.long)
     spread = {}
     for sd in (None, 0.02):
-        net = drawn(Generator(32, (16, 16, 32), latent=6, ages=3, diagnoses=0), sd)
+        net = drawn(Generator((16, 16, 32), latent=6, ages=3, diagnoses=0), sd)
         spread[sd] = net.body[:-1](net.dense(torch.cat([x, net.codes(label, label)], 1)).unflatten(1, (32, 4, 4))).std()
     assert 0.2 < spread[None] < 3 and spread[0.02] < 1e-2
 
 
 @pytest.mark.parametrize(("make", "words"), [
     (lambda: Encoder(60, (4, 4, 4, 4), latent=3), "Encoder: size: expected 64 pixels for 4 widths, found 60"),
-    (lambda: Generator(64, (4, 4), latent=3, ages=2, diagnoses=0), "Generator: size: expected 16 pixels"),
     (lambda: SliceCritic(36, (4, 4, 4), ages=2, diagnoses=0), "SliceCritic: size: expected a multiple of 8"),
 ])
 def test_sizes_that_do_not_fit_are_refused(make, words):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nbkit.papers.daninet.constraints import AgeingBatch, AgeingObjective, blend, mixed_age, monotone_loss, regional_loss
+from nbkit.papers.daninet.constraints import AgeingBatch, AgeingObjective, mixed_age, monotone_loss, regional_loss
 
 B, A, R, S, D = 3, 4, 5, 6, 2
 RNG = np.random.default_rng(8)
@@ -236,8 +236,8 @@ def test_gradients_reach_the_generator_through_every_term():
         assert slope.abs() > 1e-5, name
 
 
-def test_blend():
-    weight = torch.tensor([1.0, 0.0, 0.5])
-    found = blend(IMAGES[:, 0], IMAGES[:, 1], weight)
+def test_the_weight_is_that_of_the_lower_bin():
+    weight, lower = torch.tensor([1.0, 0.0, 0.5]), torch.zeros(B, dtype=torch.long)
+    found = mixed_age(IMAGES, lower, weight)
     assert torch.equal(found[0], IMAGES[0, 0]) and torch.equal(found[1], IMAGES[1, 1])
     torch.testing.assert_close(found[2], IMAGES[2, :2].mean(dim=0))

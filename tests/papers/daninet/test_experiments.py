@@ -1,4 +1,4 @@
-"""Slices are scored as by hand, gains are differences of the right pairs, and courses are measured on planted ones."""
+"""Scores against independent code, gains and differences by hand, and who and what is compared."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from skimage.metrics import structural_similarity
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort, Scan, Subject
+from nbkit.core.tidy import by_subject, stacked, tidy
 from nbkit.core.volume import Volume
-from nbkit.papers.daninet.aged_slices import SliceFrame
 from nbkit.data.slices import cut
 from nbkit.papers.daninet.experiments import (
-    OnSlice, component_gains, course_measures, histories, key_of, ratio_errors, regional_pairs, score_slices,
+    Case, OnSlice, component_gains, differences, first_ages, followed, followups, key_of, people_counts, reasons,
+    score_slices, table1, tune,
 )
-from nbkit.papers.daninet.regional_rates import AgeBins, RegionalRates
+from nbkit.papers.daninet.regional_rates import AgeBins
 
 SIZE = 32
 AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
@@ -32,7 +33,7 @@ def _scan(name: str, age: float, image: np.ndarray) -> Scan:
     return Scan(name, f"M{age:g}", age, {"T1w": volume}, {"brain": mask})
 
 
-def _person(name: str, diagnosis: str, ages: tuple[float, ...], *, seed: int) -> Subject:
+def person(name: str, diagnosis: str, ages: tuple[float, ...], *, seed: int) -> Subject:
     rng = np.random.default_rng(seed)
     scans = tuple(_scan(name, age, BRAIN * rng.uniform(0.2, 1.0, BRAIN.shape)) for age in ages)
     return Subject(name, "F", diagnosis, scans)
@@ -40,7 +41,7 @@ def _person(name: str, diagnosis: str, ages: tuple[float, ...], *, seed: int) ->
 
 @pytest.fixture(scope="module")
 def people() -> Cohort:
-    both = (_person("a", "CN", (70.0, 71.0, 73.0), seed=1), _person("b", "AD", (66.0, 68.5), seed=2))
+    both = (person("a", "CN", (70.0, 71.0, 73.0), seed=1), person("b", "AD", (66.0, 68.5), seed=2))
     return Cohort("noise", both, "embedded", {"data_hash": "x"})
 
 
@@ -83,57 +84,101 @@ def test_the_truth_is_perfect_and_nobody_without_a_late_visit_is_scored(people):
         score_slices({"oracle": Oracle()}, people, peak=1.0, years=2.6, progress=False)
 
 
+def test_scores_become_one_value_a_person_under_the_ids_of_the_paper(people):
+    scores = score_slices({"P-C-T": Dimmed(0.5), "copy": Dimmed(1.0)}, people, peak=0.8, years=0.5, progress=False)
+    table = table1(scores)
+    row = table[(table["id"] == "daninet.controls.psnr.p_c_t") & (table["subject"] == "a")]
+    visits = scores[(scores["model"] == "P-C-T") & (scores["subject"] == "a")]
+    assert len(visits) == 2 and row["value"].tolist() == pytest.approx([visits["psnr"].mean()])
+    assert row["unit"].tolist() == ["dB"] and row["system"].tolist() == ["P-C-T"]
+    assert set(table["id"]) == {
+        f"daninet.{name}.{key}" for key in ("p_c_t", "copy")
+        for name in ("table1.ssim", "controls.ssim_brain", "controls.psnr", "controls.mae")
+    }
+    assert len(table) == 2 * 2 * 4 and [key_of(v) for v in ("[9]", "P-C-T", "none")] == ["caae", "p_c_t", "none"]
+
+
+def ssim_table(values: dict[str, dict[str, float]]) -> pd.DataFrame:
+    return stacked(*(tidy(v, unit="SSIM", system=name, metric="ssim") for name, v in values.items()))
+
+
 def test_gains_are_means_over_pairs_that_differ_by_one_part():
-    worth, rows = {"P": 0.01, "C": 0.02, "T": 0.1}, []
+    worth, values = {"P": 0.01, "C": 0.02, "T": 0.1}, {}
     for name in ("[9]", "C", "T", "C-T", "P", "P-C", "P-T", "P-C-T"):
         parts = set(name.split("-")) - {"[9]"}
         bonus = 0.04 * (parts >= {"P", "C"})  # felt in two of the four pairs of P, and of C
-        rows += [(s, name, k + sum(worth[p] for p in parts) + bonus) for s, k in (("a", 0.4), ("b", 0.5))]
-    table = pd.DataFrame(rows, columns=["subject", "model", "ssim"])
-    gains = component_gains(table)
+        values[name] = {s: k + sum(worth[p] for p in parts) + bonus for s, k in (("a", 0.4), ("b", 0.5))}
+    gains = component_gains(ssim_table(values | {"copy": {"a": 0.9, "b": 0.9}}))
     for part, expected in (("P", 0.03), ("C", 0.04), ("T", 0.1)):
-        assert gains[part] == pytest.approx({"a": expected, "b": expected}), part
-    with pytest.raises(NbkitError, match=r"component_gains: P: .*all eight"):
-        component_gains(table[table["model"] != "P-C"])
-    with pytest.raises(NbkitError, match="component_gains: column.*Did you mean 'ssim'"):
-        component_gains(table, "sim")
-    assert [key_of(v) for v in ("[9]", "P-C-T")] == ["caae", "p_c_t"]
+        found = by_subject(gains, id=f"daninet.table1.gain.{part.lower()}")
+        assert found == pytest.approx({"a": expected, "b": expected}), part
+    del values["P-C"]
+    with pytest.raises(NbkitError, match="component_gains: system: .*found 'P-C'"):
+        component_gains(ssim_table(values))
 
 
-def test_true_ratios_and_the_errors_of_tables(people):
-    frame = SliceFrame("T1w", (SIZE, SIZE, 1), AFFINE, 1.0)
-    told = histories(people, frame)
-    masks = np.zeros((2, SIZE, SIZE), dtype=bool)
-    masks[0, 6:16, 8:24] = masks[1, 14:26, 8:24] = True
-    pairs = regional_pairs(told, masks)
-    assert len(pairs) == 2 * (3 + 1)
-    row = pairs[(pairs["subject"] == "b") & (pairs["region"] == 1)].iloc[0]
-    sums = [people.subject("b").scans[k].image("T1w").numpy()[..., 0][masks[1]].sum() + 0.1 for k in (0, 1)]
-    assert row["ratio"] == pytest.approx(sums[1] / sums[0], rel=1e-5) and row["diagnosis"] == 3
+def test_differences_are_paired_byperson():
+    base = {f"s{k}": 0.5 + 0.01 * k for k in range(8)}
+    other = {s: v - 0.02 + 0.001 * (-1) ** k for k, (s, v) in enumerate(base.items())}
+    table = differences(ssim_table({"P-C-T": base, "copy": dict(reversed(other.items()))}), "P-C-T")
+    row = table.loc["copy"]
+    assert row["minus P-C-T"] == pytest.approx(-0.02) and row["people"] == 8
+    assert -0.021 <= row["95 % from"] < -0.02 < row["to"] <= -0.019 and row["paired t-test, p"] < 1e-4
+
+
+def test_people_followed_long_enough_and_of_a_diagnosis_that_was_taught(people):
+    healthy = people.subset(["a"])
+    assert followed(people, people, years=2.0).ids == ("a", "b") and followed(people, people, years=2.6).ids == ("a",)
+    assert followed(people, healthy, years=2.0).ids == ("a",)
+
+
+def test_people_are_counted_as_the_paper_counts_them(people):
+    counts = people_counts(people, training=people.subset(["a"]), test=people.subset(["b"])).set_index("id")["value"]
+    found = {id.removeprefix("daninet.data."): value for id, value in counts.items()}
+    assert found == {
+        "slices_train": 3, "people_train": 1, "slices_test": 2, "people_test": 1, "scans": 2.5, "age.low": 66,
+        "age.high": 73, "years": 2.75, "share.cn": 50, "share.smc": 0, "share.mci": 0, "share.ad": 50,
+    }
+    assert first_ages(all=people).loc[["count", "mean"], "all"].tolist() == [2, 68]
+
+
+def test_reasons_are_told_with_the_numbers_of_the_run():
+    found = {"daninet.table1.gain.t": 0.16, "daninet.table1.ssim.p_t": 0.7, "daninet.table1.ssim.copy": 0.9}
+    parts, copy, courses = reasons(lambda id: found.get(id, 0.1))
+    assert "T +0.160, P +0.100" in parts and "input gives 0.900" in copy and "(P-T) 0.700" in copy
+    assert "in true pairs 0.1 %" in courses
+
+
+class Tuned(Dimmed):
+    """Remembers whom it was tuned to."""
+
     bins = AgeBins(60, 80, 5)
-    steady = torch.exp(-0.01 * torch.from_numpy(bins.centres[None, :] - bins.centres[:, None]))
-    ratios = torch.where(torch.ones(5, 5).triu(1) > 0, steady, 1.0)[None, :, :, None].expand(4, -1, -1, 2).float()
-    exact = pairs.assign(ratio=np.exp(-0.01 * (pairs["older"] - pairs["younger"])))
-    errors = ratio_errors(exact, {"steady": RegionalRates(torch.from_numpy(masks).float(), ratios, bins)})
-    assert errors["steady"] == pytest.approx({"a": 0, "b": 0}, abs=1e-6)
-    years = [1.0, 3.0, 2.0]
-    assert errors["constant"]["a"] == pytest.approx(np.mean([1 - math.exp(-0.01 * y) for y in years]))
+
+    def personalised(self, scans, diagnoses):
+        """Note the people."""
+        self.told = [(scan.subject, diagnosis) for scan, diagnosis in zip(scans, diagnoses, strict=True)]
 
 
-def test_a_course_that_darkens_beside_a_growing_pool():
-    brain = torch.from_numpy(BRAIN)
-    images = torch.stack([torch.where(brain, 0.9 - 0.01 * k, 0.0) for k in range(4)]) * 2.0
-    for k in range(4):
-        images[k, 12:14, 12 : 16 + k] = 0.2 - 0.02 * k
-    regions = torch.stack([brain, torch.zeros_like(brain)]).float()
-    regions[1, 6:9] = brain[6:9].float()
-    found = course_measures(images, brain=brain, regions=regions, peak=2.0)
-    assert found["csf"] == found["regions"] == 100 and found["brighter"] == 0
-    assert found["csf_area"] == pytest.approx(100 * 6 / BRAIN.sum())
-    back = course_measures(images.flip(0), brain=brain, regions=regions, peak=2.0)
-    assert back["regions"] == 0 and back["csf_area"] == pytest.approx(-100 * 6 / BRAIN.sum())
-    # the pool shrinks by a column a step: that pixel, and no other, brightens by more than 0.05
-    assert back["brighter"] == pytest.approx(100 * np.mean([2, 4, 6, 2, 4, 2]) / BRAIN.sum())
+def test_all_are_tuned_to_at_once_and_the_full_system_is_timed(people):
+    models = {"[9]": Tuned(1.0), "P-C-T": Tuned(0.5)}
+    seconds = tune(models, people)
+    assert all(model.told == [("a", "CN"), ("b", "AD")] for model in models.values())
+    assert list(seconds["id"]) == ["", "daninet.seconds.transfer", "daninet.seconds.simulation"]
+    assert (seconds["value"] >= 0).all()
+
+
+def test_follow_ups_stand_beside_their_simulations(people):
+    cases = followups({"half": Dimmed(0.5)}, people, years=0.5)
+    assert [(case.id, case.years, case.diagnosis) for case in cases] == [
+        ("a/M71", 1.0, "CN"), ("a/M73", 3.0, "CN"), ("b/M68.5", 2.5, "AD"),
+    ]
+    assert torch.equal(cases[1].candidates["half"].data, 0.5 * cases[1].baseline.data)
+    assert [case.id for case in followups({}, people, last=True)] == ["a/M73", "b/M68.5"]
+    with pytest.raises(NbkitError, match="a/M73: follow-up and baseline: expected the same shape"):
+        replace(cases[1], baseline=cases[1].baseline.crop((slice(0, 20), slice(0, 32), slice(0, 1))))
+    thick = Volume(torch.rand(16, 16, 4), AFFINE)
+    with pytest.raises(NbkitError, match="one axial slice"):
+        Case("a", "M0", "CN", 1.0, thick, thick, {}, thick)
 
 
 def test_a_system_of_volumes_answers_by_the_slice_of_its_volume():

@@ -9,8 +9,9 @@ import torch
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
+from nbkit.papers.daninet.experiments import Case
 from nbkit.papers.daninet.figures import (
-    CONFIGURATIONS, Simulated, ages_sheet, configurations_sheet, region_map, regional_progression, survey_sheet,
+    ages_sheet, configurations_sheet, method_drawing, region_map, regional_progression, survey_sheet,
 )
 from tests.figures.conftest import pixels
 
@@ -36,60 +37,57 @@ def drawn(figure) -> list[np.ndarray]:
     return [np.asarray(a.images[0].get_array().filled(np.nan)) for a in figure.axes if a.images]
 
 
-@pytest.fixture
-def ratios() -> np.ndarray:
-    """(D=4, A=5, A, R=3): region r loses (r + 1) · (d + 1) % a bin."""
-    d, p, a, r = np.indices((4, 5, 5, 3))
-    return np.where(a > p, 1 - 0.01 * (r + 1) * (d + 1) * (a - p), 1.0)
-
-
 CENTRES = np.array([64.0, 68, 72, 76, 80])
 
 
-def test_curves_are_the_ratios_to_the_first_age(ratios):
-    figure = regional_progression(ratios, CENTRES, diagnoses={"CN": 0, "AD": 3}, regions=(2, 0))
-    assert titles(figure) == [] and [a.get_title(loc="left") for a in figure.axes] == ["region 2", "region 0"]
+def curves() -> pd.DataFrame:
+    """Region r loses (r + 1) % a bin, and four times as much in the ill."""
+    rows = [
+        (name, age, r, 1 - 0.01 * (r + 1) * d * k)
+        for name, d in (("CN", 1), ("AD", 4)) for k, age in enumerate(CENTRES) for r in range(3)
+    ]
+    return pd.DataFrame(rows, columns=["diagnosis", "age", "structure", "value"])
+
+
+PAIRS = pd.DataFrame(
+    [("CN", 66.0, 70.0, 1, 0.5), ("AD", 64.0, 80.0, 1, 0.9), ("CN", 64.0, 66.0, 0, 1.1), ("AD", 64.0, 66.0, 2, 1.0)],
+    columns=["diagnosis", "younger", "older", "structure", "value"],
+)
+
+
+def test_curves_are_drawn_region_by_region_never_told_by_colour_alone():
+    figure = regional_progression(curves(), PAIRS, regions=(2, 0))
+    assert [a.get_title(loc="left") for a in figure.axes] == ["region 2", "region 0"]
     for axes, region in zip(figure.axes, (2, 0), strict=True):
-        curves = {line.get_label(): line for line in axes.lines if line.get_label() in ("CN", "AD")}
-        for name, d in (("CN", 0), ("AD", 3)):
-            np.testing.assert_allclose(curves[name].get_xdata(), CENTRES)
-            np.testing.assert_allclose(curves[name].get_ydata(), ratios[d, 0, :, region])
-        assert curves["CN"].get_linestyle() != curves["AD"].get_linestyle(), "never by colour alone"
+        lines = [line for line in axes.lines if len(line.get_xdata()) == len(CENTRES)]
+        for line, d in zip(lines, (1, 4), strict=True):
+            np.testing.assert_allclose(line.get_xdata(), CENTRES)
+            np.testing.assert_allclose(line.get_ydata(), 1 - 0.01 * (region + 1) * d * np.arange(5))
+        assert len({line.get_linestyle() for line in lines}) == len({line.get_color() for line in lines}) == 2
+    words = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert words == {"CN", "AD", "CN, two scans of a person", "AD, two scans of a person"}
 
 
-def test_a_pair_of_scans_starts_on_the_curve_of_its_diagnosis(ratios):
-    rows = [(1, "CN", 66.0, 70.0, 0.5), (1, "AD", 64.0, 80.0, 0.9), (0, "CN", 64.0, 66.0, 1.1)]
-    pairs = pd.DataFrame(rows, columns=["region", "diagnosis", "younger", "older", "ratio"])
-    axes = regional_progression(ratios, CENTRES, diagnoses={"CN": 0, "AD": 3}, regions=(1,), pairs=pairs).axes[0]
+def test_a_pair_of_scans_starts_on_the_curve_of_its_diagnosis():
+    axes = regional_progression(curves(), PAIRS, regions=(1,)).axes[0]
     segments = [line.get_xydata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_xdata()[0] >= 60]
     np.testing.assert_allclose(segments, [[[66, 0.99], [70, 0.495]], [[64, 1.0], [80, 0.9]]])
+    np.testing.assert_allclose(np.concatenate([c.get_offsets() for c in axes.collections]), [[70, 0.495], [80, 0.9]])
     with pytest.raises(NbkitError, match="pairs: table: expected rows"):
-        regional_progression(ratios, CENTRES, diagnoses={"CN": 0}, regions=(1,), pairs=pairs.drop(columns="older"))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"centres": CENTRES[:3]}, "for 3 ages"), ({"regions": (3,)}, r"regions: expected places from 0 to 2"),
-        ({"diagnoses": {"AD": 4}}, "diagnoses: expected places from 0 to 3"), ({"regions": ()}, "1 and 0"),
-    ],
-)
-def test_ratios_that_do_not_fit_are_refused(ratios, change, message):
-    given = {"centres": CENTRES, "diagnoses": {"CN": 0}, "regions": (0,)} | change
-    with pytest.raises(NbkitError, match=message):
-        regional_progression(ratios, **given)
+        regional_progression(curves(), PAIRS.drop(columns="older"), regions=(1,))
 
 
 @pytest.fixture
-def masks() -> np.ndarray:
+def masks() -> torch.Tensor:
     """Three overlapping regions in the brain."""
-    return np.stack([BRAIN & (X < 10), BRAIN & (X >= 8) & (Y < 12), BRAIN & (X >= 8) & (Y >= 11)])
+    parts = [BRAIN & (X < 10), BRAIN & (X >= 8) & (Y < 12), BRAIN & (X >= 8) & (Y >= 11)]
+    return torch.from_numpy(np.stack(parts)).float()
 
 
 def test_the_map_counts_regions_and_numbers_those_asked_for(masks):
     figure = region_map(volume(slice_of(0)), masks, brain=volume(BRAIN), marked=(2,))
     assert titles(figure) == ["slice", "3 regions", "overlap"]
-    image, hues, cover = drawn(figure)
+    (image, hues, cover), masks = drawn(figure), masks.numpy() > 0
     box = tuple(slice(max(np.nonzero(BRAIN.any(1 - k))[0].min() - 2, 0), np.nonzero(BRAIN.any(1 - k))[0].max() + 3)
                 for k in (0, 1))
     np.testing.assert_array_equal(cover[BRAIN[box].T], masks.sum(0)[box].T[BRAIN[box].T])
@@ -101,28 +99,27 @@ def test_the_map_counts_regions_and_numbers_those_asked_for(masks):
 
 
 def test_a_numbered_region_lies_where_it_is(masks):
-    axes = region_map(slice_of(0), masks, brain=BRAIN, marked=(0,)).axes[0]
+    axes = region_map(volume(slice_of(0)), masks, brain=volume(BRAIN), marked=(0,)).axes[0]
     (label,) = [t for t in axes.texts if t.get_text() == "0"]
     assert label.get_position()[0] < np.mean(axes.get_xlim()) - 3, "the left of the brain is left"
 
 
-def test_regions_of_another_grid_or_number_are_refused(masks):
-    with pytest.raises(NbkitError, match=r"shape \(R, 24, 24\)"):
-        region_map(slice_of(0), masks[:, :20], brain=BRAIN)
-    with pytest.raises(NbkitError, match="region_map: marked"):
-        region_map(slice_of(0), masks, brain=BRAIN, marked=(3,))
+def test_regions_of_another_grid_are_refused(masks):
+    with pytest.raises(NbkitError, match="Volume.with_data: data: expected spatial shape"):
+        region_map(volume(slice_of(0)), masks[:, :20], brain=volume(BRAIN))
 
 
-def person(label: str, gain: float) -> Simulated:
-    """The follow-up is darker by 0.1; the outputs by 0.1 − gain and by 0.1 − 2 gain."""
-    outputs = {"caae": volume(slice_of(-0.1 + 2 * gain)), "p_c_t": volume(slice_of(-0.1 + gain))}
-    return Simulated(label, volume(slice_of(0)), volume(slice_of(-0.1)), outputs, volume(BRAIN), years=2.0)
+def case(subject: str, gain: float, *names: str) -> Case:
+    """The follow-up is darker by 0.1; the simulations by 0.1 − 2 gain and by 0.1 − gain."""
+    both = {"[9]": volume(slice_of(-0.1 + 2 * gain)), "P-C-T": volume(slice_of(-0.1 + gain))}
+    candidates = {name: both[name] for name in names or both}
+    return Case(subject, "M24", "AD", 2.0, volume(slice_of(0)), volume(slice_of(-0.1)), candidates, volume(BRAIN))
 
 
 def test_configurations_stand_in_columns_above_what_they_miss():
-    figure = configurations_sheet([person("sub-01", 0.02), person("sub-02", 0.04)], unit="share of peak")
-    assert titles(figure) == ["input", "follow-up", "[9]", "P-C-T"]
-    assert "sub-01\n+2.0 years" in [t.get_text() for t in figure.texts]
+    figure = configurations_sheet([case("sub-01", 0.02), case("sub-02", 0.04)])
+    assert titles(figure) == ["input", "follow-up", "CAAE [9]", "P-C-T"]
+    assert "person 2, AD\n+2.0 years" in [t.get_text() for t in figure.texts], "ids belong into no picture"
     images = [a.images[0] for a in figure.axes if a.images]
     errors = [i for i in images if i.get_cmap().name == "RdBu_r"]
     assert len(images) == 2 * (4 + 3) and len(errors) == 6
@@ -130,40 +127,25 @@ def test_configurations_stand_in_columns_above_what_they_miss():
     np.testing.assert_allclose(means, [0.1, 0.04, 0.02, 0.1, 0.08, 0.04], atol=1e-6)
     assert len({e.get_clim() for e in errors}) == 1
     bars = [a.get_ylabel().replace("\n", " ") for a in figure.axes if a.get_ylabel()]
-    assert bars == ["output − follow-up (share of peak)"] * 2
+    assert bars == ["simulation − follow-up (1 = white matter)"] * 2
     assert any(t.get_text() == "z = 12 mm" for t in figure.axes[0].texts)
 
 
-def test_people_need_the_same_configurations_on_one_grid():
-    one, other = person("sub-01", 0.02), person("sub-02", 0.02)
-    less = Simulated("sub-02", other.baseline, other.followup, {"caae": other.outputs["caae"]}, other.brain)
-    with pytest.raises(NbkitError, match="sub-02"):
-        configurations_sheet([one, less])
-    with pytest.raises(NbkitError, match="sub-02"):
-        configurations_sheet([less, one][::-1])
-    moved = Simulated("x", Volume(one.baseline.data), one.followup, one.outputs, one.brain)
-    with pytest.raises(NbkitError, match="the same affine"):
-        configurations_sheet([moved])
-    with pytest.raises(NbkitError, match="at least one person"):
-        configurations_sheet([])
-
-
-def test_every_configuration_of_the_table_has_its_own_look():
-    looks = {(m.colour, m.marker) for m in CONFIGURATIONS.values()}
-    assert len(looks) == len(CONFIGURATIONS) and len({m.title for m in CONFIGURATIONS.values()}) == 10
+def test_people_need_the_same_systems():
+    with pytest.raises(NbkitError, match="configurations_sheet: sub-02/M24: .*found 'P-C-T'"):
+        configurations_sheet([case("sub-01", 0.02), case("sub-02", 0.02, "[9]")])
 
 
 def test_ages_stand_in_order_above_their_change():
-    images, ages = [slice_of(-0.02 * k) for k in range(7)], [64 + 2.4 * k for k in range(7)]
-    figure = ages_sheet(images, ages, brain=BRAIN, columns=5)
+    images, ages = [volume(slice_of(-0.02 * k)) for k in range(7)], [64 + 2.4 * k for k in range(7)]
+    figure = ages_sheet(images, ages, brain=volume(BRAIN), columns=5)
     assert titles(figure) == [f"{a:.1f} years" for a in ages]
     changes = [i for a in figure.axes if a.images for i in a.images if i.get_cmap().name == "RdBu_r"]
     means = [float(np.nanmean(i.get_array().filled(np.nan))) for i in changes]
     np.testing.assert_allclose(means, [-0.02 * k for k in range(1, 7)], atol=1e-6)
     assert len({i.get_clim() for i in changes}) == 1 and len({i.get_clim() for i in _greys(figure)}) == 1
-    assert not any("mm" in t.get_text() for a in figure.axes for t in a.texts), "an array knows no level"
-    with pytest.raises(NbkitError, match="7 images, 6 ages"):
-        ages_sheet(images, ages[:6], brain=BRAIN)
+    with pytest.raises(ValueError, match="shorter than"):
+        ages_sheet(images, ages[:6], brain=volume(BRAIN))
 
 
 def _greys(figure):
@@ -171,18 +153,22 @@ def _greys(figure):
 
 
 def test_a_survey_sheet_shows_letters_and_whole_brains_with_right_on_the_right():
-    spot = np.zeros((SIZE, SIZE))
+    spot = np.zeros((SIZE, SIZE), dtype=np.float32)
     spot[20, 12] = 1.0
-    figure = survey_sheet(slice_of(0), spot, {"A": spot, "B": slice_of(0.1)})
+    bright, dark = volume(slice_of(0)), volume(slice_of(-0.5))
+    shown = Case("s", "1", "CN", 2.0, bright, volume(spot), {"x": volume(spot), "y": bright}, volume(BRAIN))
+    figure = survey_sheet(shown, {"A": "x", "B": "y"})
     assert titles(figure) == ["input", "follow-up", "A", "B"]
     first, _, a, b = drawn(figure)
     assert (a > 0).sum() == 1 and (first > 0).sum() == (b > 0).sum() == BRAIN.sum(), "nothing is cut off"
     row, column = np.argwhere(a > 0)[0]
     assert first[row, column] == pytest.approx(slice_of(0)[20, 12]), "one cut for all"
-    shot = pixels(survey_sheet(slice_of(-0.5), spot, {"A": spot}))
+    alone = Case("s", "1", "CN", 2.0, dark, volume(spot), {"x": volume(spot)}, volume(BRAIN))
+    shot = pixels(survey_sheet(alone, {"A": "x"}))
     third = shot[30:, : shot.shape[1] * 2 // 3].mean(-1)[:, shot.shape[1] // 3 + 30:-30]
     assert np.nonzero(third > 0.9)[1].mean() > third.shape[1] / 2
-    with pytest.raises(NbkitError, match=r"shape \(S, S\)"):
-        survey_sheet(np.zeros((2, 3, 4)), spot, {})
-    with pytest.raises(NbkitError, match="one axial slice"):
-        survey_sheet(Volume(torch.zeros(5, 5, 5)), spot, {})
+
+
+def test_the_method_is_drawn():
+    words = {text.get_text().replace("\n", " ") for text in method_drawing().axes[0].texts}
+    assert {"tuned to the person (T)", "slice at the age asked for", "darken"} <= words

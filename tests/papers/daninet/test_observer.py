@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from nbkit.core.checks import NbkitError
+from nbkit.core.tidy import by_subject
 from nbkit.core.volume import Volume
 from nbkit.losses.perceptual import perceptual_distance, random_features
 from nbkit.metrics.image import ssim
-from nbkit.papers.daninet.observer import JUDGES, NONE, Case, observe, observed, observed_shares
+from nbkit.papers.daninet.experiments import Case
+from nbkit.papers.daninet.observer import JUDGES, NONE, observe, observed
 
 SIZE, PEAK, AFFINE = 32, 2.0, np.diag([3.0, 3.0, 3.0, 1.0])
 X, Y = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
@@ -31,11 +34,19 @@ def brain_with(ventricle: float, *, noise: int | None = None) -> Volume:
 
 
 TRUTH, BASELINE = brain_with(6.0), brain_with(3.0)
-GIVEN = {"brain": BRAIN, "features": FEATURES, "peak": PEAK, "regions": QUARTERS}
+GIVEN = {"features": FEATURES, "peak": PEAK, "regions": QUARTERS}
 
 
-def chosen(candidates: dict[str, Volume], **options) -> dict[str, str]:
-    table = observe(TRUTH, BASELINE, candidates, **{**GIVEN, **options})
+def case(candidates: dict[str, Volume], subject: str = "s1", session: str = "v1", brain: Volume = BRAIN) -> Case:
+    return Case(subject, session, "CN", 2.0, BASELINE, TRUTH, candidates, brain)
+
+
+def seen(candidates: dict[str, Volume], **options) -> pd.DataFrame:
+    return observe(case(candidates), **{**GIVEN, **options})
+
+
+def chosen(candidates: dict[str, Volume]) -> dict[str, str]:
+    table = seen(candidates)
     assert table.groupby("judge")["chosen"].sum().eq(1).all()
     return dict(table.loc[table["chosen"], ["judge", "candidate"]].to_numpy())
 
@@ -64,7 +75,7 @@ def test_judges_see_different_things():
 
 def test_distances_are_those_of_their_definitions():
     image = brain_with(4.5)
-    table = observe(TRUTH, BASELINE, {"x": image}, **GIVEN).set_index(["judge", "candidate"])["distance"]
+    table = seen({"x": image}).set_index(["judge", "candidate"])["distance"]
     inside = BRAIN.data[0, :, :, 0]
     x, y, b = ((v.data[0, :, :, 0] / PEAK).clamp(0, 1) * inside for v in (image, TRUTH, BASELINE))
     sums = [[float((s * q).sum()) + 0.1 for q in QUARTERS] for s in (x, y, b)]
@@ -76,62 +87,41 @@ def test_distances_are_those_of_their_definitions():
     nothing = torch.tensor([], dtype=torch.long)
     apart = perceptual_distance(FEATURES, *slab, slices=(nothing, nothing, torch.tensor([0])))
     assert table["features", "x"] == pytest.approx(float(apart), rel=1e-6)
-    same = observe(TRUTH, BASELINE, {"x": TRUTH}, **GIVEN).set_index(["candidate", "judge"])["distance"]
+    same = seen({"x": TRUTH}).set_index(["candidate", "judge"])["distance"]
     assert same["x"].abs().max() < 1e-6 < same[NONE].min()
 
 
 def test_what_lies_outside_the_brain_counts_for_nobody():
     outside = TRUTH.with_data(torch.where(BRAIN.data, TRUTH.data, torch.tensor(9.0)))
-    table = observe(TRUTH, BASELINE, {"x": outside}, **GIVEN)
+    table = seen({"x": outside})
     assert table.loc[table["candidate"] == "x", "distance"].abs().max() < 1e-6
-
-
-def test_without_regions_there_are_two_judges():
-    assert set(chosen({"x": TRUTH}, regions=None)) == {"features", "ssim"}
 
 
 def test_features_that_ask_for_whole_volumes_take_a_slice():
     """LPIPS has five stages and refuses fewer than 31 voxels along any axis; a slice has one."""
     deep = random_features(widths=(4, 4, 4, 4, 4))
-    table = observe(TRUTH, BASELINE, {"x": TRUTH}, **{**GIVEN, "features": deep}).set_index(["judge", "candidate"])
+    table = seen({"x": TRUTH}, features=deep).set_index(["judge", "candidate"])
     assert table.loc[("features", "x"), "distance"] == 0 < table.loc[("features", NONE), "distance"]
 
 
 def test_shares_are_per_subject_with_zeros_so_that_they_pair():
-    good, bad = {"a": brain_with(5.9), "b": brain_with(4.0)}, {"a": brain_with(4.0), "b": brain_with(5.9)}
+    good, bad = {"P-C-T": brain_with(5.9), "[9]": brain_with(4.0)}, {"P-C-T": brain_with(4.0), "[9]": brain_with(5.9)}
     plan = [("s1", "v1", good), ("s1", "v2", bad), ("s1", "v3", good), ("s2", "v1", good)]
-    cases = [Case(s, v, TRUTH, BASELINE, candidates, BRAIN) for s, v, candidates in plan]
-    table = observed(cases, features=FEATURES, peak=PEAK)
-    shares = observed_shares(table).set_index(["judge", "candidate", "subject"])["percent"].unstack("subject")
+    table = observed([case(candidates, s, v) for s, v, candidates in plan], **GIVEN)
     for judge in ("features", "ssim"):
-        np.testing.assert_allclose(shares.loc[judge].loc[["a", "b", NONE]], [[200 / 3, 100], [100 / 3, 0], [0, 0]])
-    with pytest.raises(NbkitError, match="s1/v1 twice"):
-        observed([cases[0], cases[0]], features=FEATURES, peak=PEAK)
-    with pytest.raises(NbkitError, match="observed: cases"):
-        observed([], features=FEATURES, peak=PEAK)
-    with pytest.raises(NbkitError, match="2 different sets"):
-        observed_shares(table[~((table["subject"] == "s2") & (table["candidate"] == "b"))])
-    with pytest.raises(NbkitError, match="no chosen"):
-        observed_shares(table.drop(columns="chosen"))
+        for key, shares in (("p_c_t", [200 / 3, 100]), ("caae", [100 / 3, 0]), (NONE, [0, 0])):
+            found = by_subject(table, id=f"daninet.survey.observer.{judge}.{key}")
+            assert found == pytest.approx(dict(zip(("s1", "s2"), shares, strict=True)))
+    assert set(table["unit"]) == {"%"} and set(table["metric"]) == set(JUDGES)
 
 
 @pytest.mark.parametrize(
-    ("candidates", "options", "message"),
+    ("candidates", "brain", "message"),
     [
-        ({}, {}, "at least one simulation"),
-        ({NONE: TRUTH}, {}, "none of them called 'none'"),
-        ({"x": TRUTH.crop((slice(0, 20), slice(0, 32), slice(0, 1)))}, {}, "observe: truth and x"),
-        ({"x": TRUTH}, {"brain": BRAIN.with_data(torch.zeros_like(BRAIN.data))}, "observe: brain"),
-        ({"x": TRUTH}, {"regions": QUARTERS[:, :20]}, r"masks of shape \(R, 32, 32\)"),
-        ({"x": TRUTH}, {"peak": 0.0}, "observe: peak"),
+        ({}, BRAIN, "at least one simulation"), ({NONE: TRUTH}, BRAIN, "none of them called 'none'"),
+        ({"x": TRUTH}, BRAIN.with_data(torch.zeros_like(BRAIN.data)), "mask"),
     ],
 )
-def test_what_cannot_be_judged_is_refused(candidates, options, message):
+def test_what_cannot_be_judged_is_refused(candidates, brain, message):
     with pytest.raises(NbkitError, match=message):
-        chosen(candidates, **options)
-
-
-def test_a_volume_is_not_a_slice():
-    thick = Volume(torch.rand(16, 16, 4), AFFINE)
-    with pytest.raises(NbkitError, match="one axial slice"):
-        observe(thick, thick, {"x": thick}, **GIVEN)
+        observe(case(candidates, brain=brain), **GIVEN)
