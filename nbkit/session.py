@@ -2,7 +2,8 @@
 
 One call each, so that a notebook is left with its paper::
 
-    run = begin("05_mrextrap", paper="mrextrap", task="ageing", profile=profile, cohort=cohort, seed=seed, out_dir=out_dir)
+    run = begin("05_mrextrap", paper="mrextrap", task="ageing", profile=profile, cohort=cohort,
+                seed=seed, out_dir=out_dir)
     run.who()                                             # the people, by diagnosis
     run.table("table1", frame, caption="Errors, mL")      # recorded, and shown with its source
     run.record(frame)                                     # a tidy frame: its numbers, by id

@@ -1,4 +1,4 @@
-"""The Lie algebra of stationary velocity fields: bracket and Baker–Campbell–Hausdorff formula."""
+"""The Lie algebra of stationary velocity fields: the bracket, and fields carried by a flow."""
 
 from __future__ import annotations
 
@@ -92,25 +92,3 @@ def lie_bracket(v: Velocity, u: Velocity, *, affine: np.ndarray) -> Velocity:
     """
     check_pair(v, u, "lie_bracket: v, u")
     return adjoint(v, affine=affine)(u)
-
-
-def bch(v: Velocity, u: Velocity, *, affine: np.ndarray) -> Velocity:
-    """Velocity of exp(v) ∘ exp(u) (`u` flows first) to third order in the fields.
-
-    v + u + 1/2 [v, u] + 1/12 ([v, [v, u]] + [u, [u, v]]), the Baker–Campbell–Hausdorff formula with
-    the bracket of :func:`lie_bracket`. What is left out is of fourth order.
-
-    Parameters
-    ----------
-    v, u : torch.Tensor
-        (B, 3, X, Y, Z), mm per unit time, world components, on one grid; B may be 1 for either.
-    affine : numpy.ndarray
-        4×4 voxel-to-world (mm).
-
-    References
-    ----------
-    Bossa, Hernandez & Olmos, MICCAI 2007; Vercauteren et al., MICCAI 2008 (log-domain demons).
-    """
-    first = lie_bracket(v, u, affine=affine)
-    second = lie_bracket(Velocity(v - u), first, affine=affine)  # both double brackets at once: [u, v] = −[v, u]
-    return Velocity(v + u + first / 2 + second / 12)

@@ -1,4 +1,4 @@
-"""From one value per subject to the numbers a table prints."""
+"""Agreement of two measurements, and the difference of two groups, over subjects."""
 
 from __future__ import annotations
 
@@ -9,46 +9,8 @@ import numpy as np
 from scipy import stats
 
 from nbkit.core.checks import require
-from nbkit.core.stats import bootstrap_mean
 
 LIMITS_OF_AGREEMENT = 1.96
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A metric over subjects.
-
-    Attributes
-    ----------
-    mean, sd : float
-        Over the subjects that have a value; sd with n − 1, NaN for a single subject.
-    low, high : float
-        Bootstrap 95 % interval of the mean, by subject.
-    n, undefined : int
-        Subjects with a value, and subjects for whom the metric is undefined (NaN; a control has no lesion Dice).
-    """
-
-    mean: float
-    sd: float
-    low: float
-    high: float
-    n: int
-    undefined: int
-
-
-def summarise(values: Sequence[float], *, seed: int = 0) -> Summary:
-    """Mean, sd and bootstrap interval of one value per subject.
-
-    Raises
-    ------
-    NbkitError
-        If no subject has a value, or a value is infinite.
-    """
-    x = np.asarray(values, dtype=np.float64).ravel()
-    kept = x[~np.isnan(x)]
-    interval = bootstrap_mean(kept, seed=seed)
-    sd = float(kept.std(ddof=1)) if kept.size > 1 else np.nan
-    return Summary(interval.value, sd, interval.low, interval.high, interval.n, x.size - kept.size)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from scipy.linalg import expm, logm
 from torch.autograd.functional import jvp
 
 from nbkit.core.checks import NbkitError
-from nbkit.geometry.algebra import bch, directional_derivative, lie_bracket
+from nbkit.geometry.algebra import directional_derivative, lie_bracket
 from nbkit.geometry.flow import compose, expv
 from nbkit.geometry.warp import grid_positions
 from tests.geometry.fields import CENTRE, GENERATOR, INSIDE, OTHER, linear_field
@@ -126,38 +126,10 @@ def test_storage_order_does_not_matter():
     assert torch.allclose(lie_bracket(v, u, affine=ras), lie_bracket(v.flip(2), u.flip(2), affine=las).flip(2))
 
 
-def bch_error(size: float, affine: np.ndarray) -> float:
-    a, b = size * GENERATOR, size * OTHER
-    velocity = bch(linear_field(a, affine), linear_field(b, affine), affine=affine)
-    return float((velocity - linear_field(logm(expm(a) @ expm(b)), affine)).abs().max())
-
-
-@frames
-def test_bch_is_the_matrix_logarithm_up_to_fourth_order(affine):
-    large, small = bch_error(1.0, affine), bch_error(0.5, affine)
-    assert large < 1e-3
-    assert 13 < large / small < 19
-
-
-def test_bch_flows_the_second_field_first():
-    affine = FRAMES["oblique"]
-    v, u = linear_field(GENERATOR, affine), linear_field(OTHER, affine)
-    one_by_one = compose(expv(v, affine=affine, steps=7), expv(u, affine=affine, steps=7), affine=affine)[INSIDE]
-    at_once = expv(bch(v, u, affine=affine), affine=affine, steps=7)[INSIDE]
-    swapped = expv(bch(u, v, affine=affine), affine=affine, steps=7)[INSIDE]
-    assert torch.allclose(at_once, one_by_one, atol=2e-4)
-    assert float((swapped - one_by_one).abs().max()) > 2e-2
-
-
-def test_bch_of_a_field_with_itself_doubles_it():
-    v = noise(0)
-    assert torch.equal(bch(v, v, affine=FRAMES["LPS"]), 2 * v)
-
-
 def test_a_batch_is_its_members():
     v, u, affine = noise(0, batch=3), noise(1), FRAMES["oblique"]
-    each = torch.cat([bch(one[None], u, affine=affine) for one in v])
-    assert torch.allclose(bch(v, u, affine=affine), each, atol=1e-12)
+    each = torch.cat([lie_bracket(one[None], u, affine=affine) for one in v])
+    assert torch.allclose(lie_bracket(v, u, affine=affine), each, atol=1e-12)
 
 
 def test_bad_fields_are_named():
@@ -166,4 +138,4 @@ def test_bad_fields_are_named():
     with pytest.raises(NbkitError, match="two voxels per axis"):
         lie_bracket(torch.zeros(1, 3, 4, 4, 1), torch.zeros(1, 3, 4, 4, 1), affine=np.eye(4))
     with pytest.raises(NbkitError, match=r"expected shape \(B, 3, X, Y, Z\)"):
-        bch(torch.zeros(3, 4, 4, 4), torch.zeros(3, 4, 4, 4), affine=np.eye(4))
+        lie_bracket(torch.zeros(3, 4, 4, 4), torch.zeros(3, 4, 4, 4), affine=np.eye(4))

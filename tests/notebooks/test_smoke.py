@@ -116,7 +116,7 @@ class Smoke:
         assert {p.suffix for p in (contract.ROOT / "notebooks").iterdir() if p.is_file()} == {".ipynb"}
 
     def test_profile_cohort_and_seed_decide_who_is_opened(self, tmp_path, monkeypatch, path):
-        """The cohort that a notebook opens is the one it was asked for; what another seed changes, cohorts' tests show."""
+        """The cohort that a notebook opens is the one it was asked for; what a seed changes, cohorts show."""
         asked: dict[str, object] = {}
 
         def refuse(level: str, **options: object) -> None:

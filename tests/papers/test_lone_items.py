@@ -49,7 +49,9 @@ def visit(name: str, session: int) -> Scan:
     brain = (sum(a**2 for a in axes) < 0.8)[None]
     lesions = brain & (field(name, "lesions") > 1)
     masks = {"brain": brain, "lesions": lesions, "nawm": brain & ~lesions, "wm": brain, "csf": brain & (field(name) > 1)}
-    images = {c: (2 + field(name, c) + 0.1 * session * field(name, c, "change")).clamp(0.1) * brain for c in CONTRASTS}
+    images = {
+        c: (2 + field(name, c) + 0.1 * session * field(name, c, "change")).clamp(0.1) * brain for c in CONTRASTS
+    }
     labels = (1 + (axes[0] > -0.3).int() + (axes[0] > 0.4).int()) * brain
     return Scan(
         name, f"M{session}", 60.0 + 3 * session, {c: Volume(x.float(), AFFINE) for c, x in images.items()},
@@ -97,7 +99,8 @@ def atlas(cohort: Cohort) -> Iterator[Callable[[], object]]:
 
 def latents(cohort: Cohort) -> Iterator[Callable[[], object]]:
     healthy = Cohort("fields", tuple(replace(s, diagnosis="CN") for s in cohort), "embedded", cohort.provenance)
-    model = MRExtrap(MrextrapConfig.for_profile("smoke", epochs=2, adversarial_from=1, scans_per_epoch=4, perceptual="random"))
+    settings = {"epochs": 2, "adversarial_from": 1, "scans_per_epoch": 4, "perceptual": "random"}
+    model = MRExtrap(MrextrapConfig.for_profile("smoke", **settings))
     yield lambda: model.fit(healthy)
     yield lambda: model.predict(healthy.subjects[0].scans, [66.0], "CN")
     brlp = BrLP(BrlpConfig.for_profile("smoke", regions=("hippocampus", "white_matter"), diffusion_steps=2,
