@@ -276,6 +276,6 @@ def test_a_circle_is_found():
 def test_a_library_too_many_is_found_through_what_is_imported():
     files = (
         Source("nbkit/papers/x/a.py", "import sklearn.svm\nfrom nbkit.core.b import f"),
-        Source("nbkit/core/b.py", "import torch, pandas"),
+        Source("nbkit/core/b.py", "import torch, pandas, monai"),
     )
-    assert list(lean_faults(files)) == ["nbkit/papers/x/a.py: needs pandas, sklearn: one of them at most"]
+    assert list(lean_faults(files)) == ["nbkit/papers/x/a.py: needs monai, sklearn: one of them at most"]
