@@ -160,3 +160,17 @@ def inner_split(train_ids: Sequence[str], fraction: float, *, seed: int) -> tupl
 def subject_hash(ids: Iterable[str]) -> str:
     """Twelve hex digits of a set of subjects, whatever their order: goes beside trained weights."""
     return hashlib.sha256("\0".join(sorted(ids)).encode()).hexdigest()[:12]
+
+
+def dealt(cohort: Cohort, most: int | None, *, visits: int = 4) -> Cohort:
+    """At most so many people with `visits` or more, dealt by diagnosis in turn, in the order of the cohort.
+
+    Who is looked at thus depends on nothing that was measured.
+    """
+    hands: dict[str, list[str]] = {}
+    for subject in cohort:
+        if len(subject.scans) >= visits:
+            hands.setdefault(subject.diagnosis, []).append(subject.id)
+    turns = range(max(map(len, hands.values()), default=0))
+    order = [hand[k] for k in turns for hand in hands.values() if k < len(hand)]
+    return cohort.subset(order[:most])
