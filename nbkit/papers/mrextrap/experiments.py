@@ -1,6 +1,7 @@
 """The figures of the paper and their controls as tidy frames (Kapoor, Macke and Baumgartner, Figs. 1 and 2).
 
-Structures are the paper's four; ids shorten their names (:data:`PLACES`).
+Structures are the paper's four; ids shorten their names (:data:`PLACES`). ``ours`` is a fitted
+:class:`~nbkit.papers.mrextrap.mrextrap.MRExtrap`.
 """
 
 from __future__ import annotations
@@ -8,17 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
-import torch.nn.functional as F
 
-from nbkit.core.checks import require
 from nbkit.core.protocols import Cohort, Scan, Subject, TrajectoryModel, VolumeReader
 from nbkit.core.tidy import paired, stacked, tidy, where
 from nbkit.core.volume import Volume
 from nbkit.metrics.calibration import LEVELS, central_interval, coverage, cross_conformal
-from nbkit.papers.mrextrap.mrextrap import MRExtrap
+from nbkit.papers.mrextrap.metrics import agreement, explained_by_latents
 from nbkit.papers.mrextrap.volumes import (
     NO_CHANGE, FourVolumes, Truth, forecast_volumes, interpolated_volumes, person_curve,
 )
@@ -54,7 +51,7 @@ def with_known_diagnosis(test: Cohort, train: Cohort) -> Cohort:
     return test.subset([subject.id for subject in test if subject.diagnosis in known])
 
 
-def forecasters(ours: MRExtrap, train: Cohort, *, profile: str) -> dict[str, TrajectoryModel]:
+def forecasters(ours: Any, train: Cohort, *, profile: str) -> dict[str, TrajectoryModel]:
     """The trained model under each estimator, and the same lines through voxels, without latents."""
     models = {f"mrextrap_{name}": ours.estimating(name) for name in ("ols", "bayes", "population")}
     models["mrextrap_anchored"] = ours.estimating("ols", anchored=True)
@@ -63,7 +60,7 @@ def forecasters(ours: MRExtrap, train: Cohort, *, profile: str) -> dict[str, Tra
     return models
 
 
-def about_training(ours: MRExtrap) -> str:
+def about_training(ours: Any) -> str:
     """What the model learned from, and how small its latents are, as a sentence."""
     shape, (low, high) = "×".join(map(str, ours.space.latent_shape)), ours.ages
     return (
@@ -72,7 +69,7 @@ def about_training(ours: MRExtrap) -> str:
     )
 
 
-def interpolations(ours: MRExtrap) -> dict[str, Callable[[Scan, Scan, float], Volume]]:
+def interpolations(ours: Any) -> dict[str, Callable[[Scan, Scan, float], Volume]]:
     """From one scan to another: through latents, and by plain averages of the images as the control."""
     return {
         "latent": ours.interpolate,
@@ -80,7 +77,7 @@ def interpolations(ours: MRExtrap) -> dict[str, Callable[[Scan, Scan, float], Vo
     }
 
 
-def between(ours: MRExtrap, person: Subject, alphas: Sequence[float]) -> dict[str, dict[float, Volume]]:
+def between(ours: Any, person: Subject, alphas: Sequence[float]) -> dict[str, dict[float, Volume]]:
     """Figure 1c: images from a person's first scan (α = 0) to the last (α = 1), by way and α."""
     first, last = person.scans[0], person.scans[-1]
     return {way: {a: mix(last, first, a) for a in alphas} for way, mix in interpolations(ours).items()}
@@ -94,7 +91,7 @@ def predicted(models: Mapping[str, TrajectoryModel], person: Subject, *, seen: i
 
 
 def measured(
-    models: Mapping[str, TrajectoryModel], people: Cohort, *, ours: MRExtrap, reader: FourVolumes, truth: Truth,
+    models: Mapping[str, TrajectoryModel], people: Cohort, *, ours: Any, reader: FourVolumes, truth: Truth,
     alphas: Sequence[float], key: Any,
 ) -> dict[str, pd.DataFrame]:
     """Everything that forecasts and interpolations of these people give, worked out once and kept.
@@ -116,43 +113,6 @@ def measured(
         sources=["nbkit.papers.mrextrap.volumes"])
 
 
-def latent_volume(model: Any, scan: Scan) -> Volume:
-    """Latents (C, x, y, z) of a scan with their place in the world: a cell is as wide as the voxels it stands for."""
-    space, affine = model.space, scan.image(model.config.contrast).affine.copy()
-    factor = space.net.factor
-    affine[:3, 3] += affine[:3, :3] @ np.full(3, (factor - 1) / 2)
-    affine[:3, :3] *= factor
-    return Volume(model.encode(scan), affine, ("latents",))
-
-
-def explained_by_latents(model: Any, scan: Scan, *, shift: int = 0) -> float:
-    """Share of the variance of the image, averaged over latent cells in the brain, that is linear in the latents.
-
-    Parameters
-    ----------
-    shift : int
-        Cells along the second axis by which latents are moved first: a control in the wrong place.
-    """
-    z, brain = model.encode(scan), scan.mask("brain").data.float()
-    factor = model.space.net.factor
-    pad = [side for n in reversed(brain.shape[1:]) for side in (0, -n % factor)]
-    image, inside = (
-        F.avg_pool3d(F.pad(x.float(), pad)[None], factor)[0, 0]
-        for x in (scan.image(model.config.contrast).data, brain)
-    )
-    where = inside > 0.5
-    cells = torch.roll(z, shift, dims=2)[:, where].double().T
-    values = image[where].double()
-    design = torch.cat([cells, torch.ones(len(cells), 1, dtype=torch.float64)], dim=1)
-    left = values - design @ torch.linalg.lstsq(design, values[:, None]).solution[:, 0]
-    require(
-        bool(values.std() > 0), "explained_by_latents: scan", expected="an image with contrast", found="a constant one",
-        remedy="Leave this scan out.",
-    )
-    share = 1 - left.square().sum() / (values - values.mean()).square().sum()
-    return round(float(share), 12)  # the last bits of least squares depend on where in memory the numbers lie
-
-
 def figure_1b(model: Any, cohort: Cohort) -> pd.DataFrame:
     """Share of a person's image that the latents explain where they lie, and two cells away."""
     shares = {
@@ -165,37 +125,10 @@ def figure_1b(model: Any, cohort: Cohort) -> pd.DataFrame:
     ])
 
 
-def straightness(interpolated: pd.DataFrame) -> pd.DataFrame:
-    """How straight volumes are along each interpolation, one row per person, way and structure.
-
-    Returns
-    -------
-    DataFrame
-        "subject", "way", "structure"; "middle_mm3", the volume half-way, and what it should be: "mean_mm3" of the two
-        ends of the interpolation, "chord_mm3" of the two real scans; "bend_pct", the largest distance from the line
-        between the ends in % of their mean; "change_pct", from end to end; "r2", the share of the variation along α
-        that this line explains (NaN for no variation).
-    """
-    rows = []
-    for (subject, way, structure), line in interpolated.groupby(["subject", "way", "structure"], sort=False):
-        alpha, volume = line["alpha"].to_numpy(), line["mm3"].to_numpy()
-        chord, mean = volume[0] + alpha * (volume[-1] - volume[0]), (volume[0] + volume[-1]) / 2
-        off, varied = volume - chord, np.square(volume - volume.mean()).sum()
-        rows.append({
-            "subject": subject, "way": way, "structure": structure, "mean_mm3": mean,
-            "middle_mm3": float(np.interp(0.5, alpha, volume)),
-            "chord_mm3": float(np.interp(0.5, alpha, line["chord_mm3"].to_numpy())),
-            "bend_pct": 100 * np.abs(off).max() / mean,
-            "change_pct": 100 * (volume[-1] / volume[0] - 1),
-            "r2": 1 - np.square(off).sum() / varied if varied > 0 else np.nan,
-        })
-    return pd.DataFrame(rows)
-
-
 def figure_1d(straight: pd.DataFrame) -> pd.DataFrame:
     """How far off the line volumes run by either way, and the volume half-way by way of the latents.
 
-    `straight` is what :func:`straightness` gives.
+    `straight` is what :func:`~nbkit.papers.mrextrap.metrics.straightness` gives.
     """
     frames = []
     for metric, column, unit in (("bend", "bend_pct", "% of the volume"), ("r2", "r2", "1")):
@@ -279,28 +212,6 @@ def differences(misses: pd.DataFrame, structures: Sequence[str] = ("lateral_vent
     return stacked(*[paired(where(misses, structure=name), against="mrextrap_ols") for name in structures])
 
 
-def agreement(rows: pd.DataFrame) -> pd.DataFrame:
-    """How predicted changes meet the true ones, by structure and model, over rows of :func:`forecast_volumes`.
-
-    Returns
-    -------
-    DataFrame
-        "miss (%)", mean absolute and "bias (%)", mean error of the volume; "correlation" of predicted with true change
-        over people; "pace", slope of predicted on true change: 1 is right, below it change is damped; "people".
-    """
-    found = {}
-    for key, part in rows.groupby(["structure", "model"], sort=False):
-        change = part[["change_pct", "true_change_pct"]].to_numpy().T
-        spread = np.cov(change) if len(part) > 1 else np.full((2, 2), np.nan)
-        scale = np.sqrt(spread[0, 0] * spread[1, 1])
-        found[key] = {
-            "miss (%)": part["miss"].mean(), "bias (%)": part["error_pct"].mean(),
-            "correlation": spread[0, 1] / scale if scale > 0 else np.nan, "pace": spread[0, 1] / spread[1, 1],
-            "people": part["subject"].nunique(),
-        }
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis(["structure", "model"])
-
-
 def by_scans(last: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:
     """Forecasts by "design" and number of "scans": of all but the last scan, and of fewer; no change beside them."""
     full = last[last["model"].isin(["mrextrap_ols", "mrextrap_bayes", NO_CHANGE])]
@@ -326,7 +237,7 @@ def without_forecast(ids: Iterable[str], found: pd.DataFrame) -> dict[str, str]:
 
 
 def judged(
-    model: MRExtrap, people: Cohort, *, reader: FourVolumes, truth: Truth, draws: int, key: Any
+    model: Any, people: Cohort, *, reader: FourVolumes, truth: Truth, draws: int, key: Any
 ) -> pd.DataFrame:
     """What the model's draws say of the last visit after three scans, beside the true volumes; kept."""
     return kept_forecasts(

@@ -247,10 +247,10 @@ def error_by_scans(table: pd.DataFrame, *, seed: int = 0, width_mm: float = HALF
     figure, drawn = new_figure(width_mm, 0.66 * width_mm), marks(table["model"])
     axes = figure.add_subplot()
     sns.pointplot(
-        titled(table, "model"), x="scans", y="miss", hue="model", native_scale=True, dodge=0.1, markersize=4.5,
-        palette=looks(drawn)["palette"], markers=[m.marker for m in drawn.values()], linewidth=1.2, ax=axes,
+        titled(table, "model"), x="scans", y="miss", hue="model", native_scale=True, dodge=0.1 * (len(drawn) > 1),
+        palette=looks(drawn)["palette"], markers=[m.marker for m in drawn.values()], linewidth=1.2, markersize=4.5,
         linestyles=[LINES[k % len(LINES)] for k in range(len(drawn))], err_kws={"linewidth": 0.9},
-        errorbar=lambda x: interval(x, seed=seed),
+        errorbar=lambda x: interval(x, seed=seed), ax=axes,
     )
     people = table.groupby("scans")["subject"].nunique()
     axes.set_xticks(people.index, [f"{k}\nn = {n}" for k, n in people.items()])
@@ -285,8 +285,9 @@ def coverage_plot(
     drawn = marks(data["structure"])
     sns.pointplot(
         data, x="level", y="value", hue="structure", palette={name: m.colour for name, m in drawn.items()},
-        markers=[m.marker for m in drawn.values()], dodge=0.35, linestyle="none", native_scale=True, markersize=4.5,
-        errorbar=lambda x: interval(x, seed=seed), err_kws={"linewidth": 0.9}, capsize=0.02, ax=axes,
+        markers=[m.marker for m in drawn.values()], markersize=4.5, linestyle="none", native_scale=True,
+        dodge=0.35 * (len(drawn) > 1), errorbar=lambda x: interval(x, seed=seed), err_kws={"linewidth": 0.9},
+        capsize=0.02, ax=axes,
     )
     axes.set(xlabel="nominal coverage", ylabel="share whose truth lies inside", xlim=(0.35, 1.02), ylim=(-0.03, 1.03))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)

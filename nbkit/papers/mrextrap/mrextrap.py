@@ -27,7 +27,9 @@ from nbkit.losses.perceptual import find_features
 from nbkit.nets.autoencoder import Autoencoder, LatentSpace, draw_weights
 from nbkit.nets.discriminators import PatchDiscriminator
 from nbkit.papers.mrextrap.losses import AutoencoderObjective
-from nbkit.papers.trajectories.slopes import ESTIMATORS, Posterior, SlopePrior, estimate_prior, fit_line, line_at, posterior
+from nbkit.papers.trajectories.slopes import (
+    ESTIMATORS, Posterior, SlopePrior, estimate_prior, fit_line, line_at, posterior,
+)
 from nbkit.training.autoencoding import SCHEDULES, train_autoencoder
 from nbkit.training.checkpoint import Constants, Saved, check_tensors, load_weights
 

@@ -250,3 +250,12 @@ def person_curve(
                 row |= {"mean": float(x.mean()), "sd": float(x.std(ddof=1)), "count": x.size}
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def latent_volume(model: Any, scan: Scan) -> Volume:
+    """Latents (C, x, y, z) of a scan with their place in the world: a cell is as wide as the voxels it stands for."""
+    space, affine = model.space, scan.image(model.config.contrast).affine.copy()
+    factor = space.net.factor
+    affine[:3, 3] += affine[:3, :3] @ np.full(3, (factor - 1) / 2)
+    affine[:3, :3] *= factor
+    return Volume(model.encode(scan), affine, ("latents",))
