@@ -6,10 +6,9 @@ Wei's thesis, chapter 2: 60 trees, 3×3×3 patches of all inputs, regressing the
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -58,49 +57,34 @@ class Config(Contrasts):
     }
 
 
-@dataclass(frozen=True)
-class Trees:
-    """Regression trees as plain arrays, laid end to end, and scikit-learn's own walk along them.
+def flattened(forest: RandomForestRegressor) -> dict[str, torch.Tensor]:
+    """The trees of a fitted scikit-learn forest as plain arrays, laid end to end.
 
-    Parameters
-    ----------
-    counts : torch.Tensor
-        (trees,) int64, nodes of each tree.
-    left, right : torch.Tensor
-        (nodes,) int64, child for values up to the threshold and for larger ones, counted within the tree; −1 at leaves.
-    feature : torch.Tensor
-        (nodes,) int64, the feature compared; −2 at leaves.
-    threshold, value : torch.Tensor
-        (nodes,) float64; the value counts at leaves.
+    Returns
+    -------
+    dict of str to torch.Tensor
+        "counts" (trees,) int64, nodes of each tree; "left" and "right" (nodes,) int64, child for values up to the
+        threshold and for larger ones, counted within the tree, −1 at leaves; "feature" (nodes,) int64, the one
+        compared, −2 at leaves; "threshold" and "value" (nodes,) float64, the value counting at leaves.
     """
+    trees = [estimator.tree_ for estimator in forest.estimators_]
+    parts = {
+        "counts": [[tree.node_count for tree in trees]], "left": [tree.children_left for tree in trees],
+        "right": [tree.children_right for tree in trees], "feature": [tree.feature for tree in trees],
+        "threshold": [tree.threshold for tree in trees], "value": [tree.value[:, 0, 0] for tree in trees],
+    }
+    return {name: torch.from_numpy(np.concatenate(part)) for name, part in parts.items()}
 
-    counts: torch.Tensor
-    left: torch.Tensor
-    right: torch.Tensor
-    feature: torch.Tensor
-    threshold: torch.Tensor
-    value: torch.Tensor
 
-    @classmethod
-    def of(cls, forest: RandomForestRegressor) -> Self:
-        """The trees of a fitted scikit-learn forest."""
-        trees = [estimator.tree_ for estimator in forest.estimators_]
-        parts = {
-            "counts": [[tree.node_count for tree in trees]], "left": [tree.children_left for tree in trees],
-            "right": [tree.children_right for tree in trees], "feature": [tree.feature for tree in trees],
-            "threshold": [tree.threshold for tree in trees], "value": [tree.value[:, 0, 0] for tree in trees],
-        }
-        return cls(**{name: torch.from_numpy(np.concatenate(part)) for name, part in parts.items()})
-
-    def rebuild(self, features: int) -> list[Tree]:
-        """The trees as scikit-learn holds them, for rows of `features` values."""
-        nodes = np.zeros(len(self.value), dtype=NODE_DTYPE)
-        names = {"left_child": "left", "right_child": "right", "feature": "feature", "threshold": "threshold"}
-        for theirs, ours in names.items():
-            nodes[theirs] = getattr(self, ours).numpy()
-        ends = self.counts.cumsum(0).tolist()
-        spans = [slice(end - count, end) for end, count in zip(ends, self.counts.tolist())]
-        return [_tree(nodes[span], self.value[span].numpy(), features) for span in spans]
+def rebuilt(trees: Mapping[str, torch.Tensor], features: int) -> list[Tree]:
+    """Inverse of :func:`flattened`: trees that scikit-learn walks, for rows of `features` values."""
+    nodes, values = np.zeros(len(trees["value"]), dtype=NODE_DTYPE), trees["value"].numpy()
+    names = {"left_child": "left", "right_child": "right", "feature": "feature", "threshold": "threshold"}
+    for theirs, ours in names.items():
+        nodes[theirs] = trees[ours].numpy()
+    ends = trees["counts"].cumsum(0).tolist()
+    spans = [slice(end - count, end) for end, count in zip(ends, trees["counts"].tolist())]
+    return [_tree(nodes[span], values[span], features) for span in spans]
 
 
 def _tree(nodes: np.ndarray, values: np.ndarray, features: int) -> Tree:
@@ -116,7 +100,7 @@ class ForestSynthesizer(PatchSynthesizer):
 
     settings = Config
     called = "random forest synthesis"
-    trees: Trees | None = None
+    trees: Mapping[str, torch.Tensor]
     _walkers: list[Tree]
 
     def _learn(self, cohort: Cohort) -> None:
@@ -127,21 +111,21 @@ class ForestSynthesizer(PatchSynthesizer):
             c.trees, min_samples_leaf=c.min_samples_leaf, max_features=c.max_features, n_jobs=c.n_jobs,
             random_state=derive(c.seed, "forest") % 2**32,
         )
-        self._keep(Trees.of(forest.fit(rows, values)))
+        self._keep(flattened(forest.fit(rows, values)))
 
-    def _keep(self, trees: Trees) -> None:
-        self.trees, self._walkers = trees, trees.rebuild(_features(self.config))
+    def _keep(self, trees: Mapping[str, torch.Tensor]) -> None:
+        self.trees, self._walkers = trees, rebuilt(trees, _features(self.config))
 
     def _predict(self, rows: torch.Tensor) -> torch.Tensor:
         values = rows.numpy()
         return torch.from_numpy(sum(tree.predict(values)[:, 0] for tree in self._walkers) / len(self._walkers))
 
     def _tensors(self) -> Mapping[str, torch.Tensor]:
-        return vars(self.trees)
+        return self.trees
 
     def _take(self, tensors: dict[str, torch.Tensor], where: str) -> None:
         _check_fit(tensors, self.config, where)
-        self._keep(Trees(**tensors))
+        self._keep(tensors)
 
 
 def _features(config: Config) -> int:
@@ -151,8 +135,8 @@ def _features(config: Config) -> int:
 def _check_fit(tensors: Mapping[str, torch.Tensor], config: Config, where: str) -> None:
     """Refuse tensors that are not trees of `config`: scikit-learn follows node numbers unchecked."""
     nodes = len(tensors.get("value", ()))
-    shapes = {field.name: torch.empty(nodes) for field in dataclasses.fields(Trees)}
-    check_tensors(tensors, shapes | {"counts": torch.empty(config.trees)}, where)
+    shapes = dict.fromkeys(("left", "right", "feature", "threshold", "value"), torch.empty(nodes))
+    check_tensors(tensors, {"counts": torch.empty(config.trees), **shapes}, where)
     counts, leaf = tensors["counts"], tensors["left"] == -1
     require(
         int(counts.min()) > 0 and int(counts.sum()) == nodes, f"{where}: weights counts",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -244,20 +245,25 @@ def error_by_scans(table: pd.DataFrame, *, seed: int = 0, width_mm: float = HALF
         Of the bootstrap over subjects.
     """
     needs(table, ("model", "scans", "subject", "miss"), "error_by_scans")
-    figure, drawn = new_figure(width_mm, 0.66 * width_mm), marks(table["model"])
-    axes = figure.add_subplot()
-    sns.pointplot(
-        titled(table, "model"), x="scans", y="miss", hue="model", native_scale=True, dodge=0.1 * (len(drawn) > 1),
-        palette=looks(drawn)["palette"], markers=[m.marker for m in drawn.values()], linewidth=1.2, markersize=4.5,
-        linestyles=[LINES[k % len(LINES)] for k in range(len(drawn))], err_kws={"linewidth": 0.9},
-        errorbar=lambda x: interval(x, seed=seed), ax=axes,
-    )
+    figure = new_figure(width_mm, 0.66 * width_mm)
+    axes, lines = figure.add_subplot(), [LINES[k % len(LINES)] for k in range(table["model"].nunique())]
+    _means(axes, table, x="scans", y="miss", hue="model", seed=seed, dodge=0.1, linewidth=1.2, linestyles=lines)
     people = table.groupby("scans")["subject"].nunique()
     axes.set_xticks(people.index, [f"{k}\nn = {n}" for k, n in people.items()])
     axes.set(xlabel="scans seen", ylabel="absolute error (%)")
     axes.grid(axis="y")
     axes.legend(title=None)
     return figure
+
+
+def _means(axes: Axes, data: pd.DataFrame, *, hue: str, seed: int, dodge: float, **more: Any) -> None:
+    """Means over subjects with the ledger's intervals, at their place along x, systems side by side."""
+    drawn = marks(data[hue])
+    sns.pointplot(
+        titled(data, hue), hue=hue, palette=looks(drawn)["palette"], markers=[m.marker for m in drawn.values()],
+        errorbar=lambda x: interval(x, seed=seed), err_kws={"linewidth": 0.9}, markersize=4.5, native_scale=True,
+        dodge=dodge * (len(drawn) > 1), ax=axes, **more,
+    )
 
 
 @look()
@@ -282,13 +288,7 @@ def coverage_plot(
         ends, ends - margin, ends + margin, color=SEEN, linewidth=0, label=f"within {100 * margin:g} points"
     )
     axes.plot(ends, ends, color=SOFT, linewidth=0.8)
-    drawn = marks(data["structure"])
-    sns.pointplot(
-        data, x="level", y="value", hue="structure", palette={name: m.colour for name, m in drawn.items()},
-        markers=[m.marker for m in drawn.values()], markersize=4.5, linestyle="none", native_scale=True,
-        dodge=0.35 * (len(drawn) > 1), errorbar=lambda x: interval(x, seed=seed), err_kws={"linewidth": 0.9},
-        capsize=0.02, ax=axes,
-    )
+    _means(axes, data, x="level", y="value", hue="structure", seed=seed, dodge=0.35, linestyle="none", capsize=0.02)
     axes.set(xlabel="nominal coverage", ylabel="share whose truth lies inside", xlim=(0.35, 1.02), ylim=(-0.03, 1.03))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     axes.get_legend().remove()
