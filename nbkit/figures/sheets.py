@@ -1,11 +1,9 @@
-"""The picture pages of the papers: contrasts of one patient, methods side by side, segmentations, saliency."""
+"""Picture pages that papers share: contrasts of one patient, methods side by side, masks over an image."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
-from nbkit.core.checks import require
 from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
 from nbkit.figures.mosaics import Row, Tile, panel
@@ -94,89 +92,6 @@ def _difference_row(
     label = f"prediction − truth ({unit})" if signed else f"|prediction − truth| ({unit})"
     scale = difference_scale(gaps, brain, label=label, signed=signed)
     return Row((*(Tile(g, view, scale) for g in gaps), None), "difference" if signed else "absolute difference")
-
-
-def combination_sheet(
-    truth: Volume, predictions: Mapping[str, Volume], *, brain: Volume, lesions: Volume | None = None,
-    unit: str = "scanner units", width_mm: float = FULL_MM,
-) -> Picture:
-    """What one system predicts from different inputs ("t1_dir", "t1_t2_pd", ...), and the truth (Fig. 2.7)."""
-    return method_comparison(truth, predictions, brain=brain, lesions=lesions, unit=unit, width_mm=width_mm)
-
-
-@dataclass(frozen=True)
-class SegmentationExample:
-    """One subject of Fig. 2.5: images, the lesions found on each, and how well the two agree.
-
-    Parameters
-    ----------
-    label : str
-        E.g. ``"sub-07, high Dice"``.
-    truth, predicted : Volume
-        True and predicted image.
-    truth_lesions, predicted_lesions : Volume
-        Lesions found by one segmenter on either image.
-    brain : Volume
-    dice : float
-        Overlap of the two segmentations, 0 to 1.
-    """
-
-    label: str
-    truth: Volume
-    truth_lesions: Volume
-    predicted: Volume
-    predicted_lesions: Volume
-    brain: Volume
-    dice: float
-
-
-def segmentation_examples(examples: Sequence[SegmentationExample], *, width_mm: float = FULL_MM) -> Picture:
-    """True image, its segmentation, predicted image, its segmentation: one row per subject (Fig. 2.5)."""
-    require(
-        len(examples) > 0, "segmentation_examples: examples", expected="at least one subject", found="none",
-        remedy="Pass the subjects with the highest and the lowest Dice.",
-    )
-    rows = [_segmentation_row(example, first=i == 0) for i, example in enumerate(examples)]
-    return panel(rows, width_mm=width_mm)
-
-
-def _segmentation_row(example: SegmentationExample, *, first: bool) -> Row:
-    view, grey = view_of(example.brain, example.truth_lesions), grey_scale(example.truth, example.brain)
-    true = Tile(example.truth, view, grey, "True FLAIR" if first else "")
-    predicted = Tile(example.predicted, view, grey, "Predicted FLAIR" if first else "")
-    lesions = "its lesions (red)" if first else ""
-    return Row(
-        (true, replace(true, title=lesions, fill=example.truth_lesions),
-         predicted, replace(predicted, title=lesions, fill=example.predicted_lesions)),
-        f"{example.label}\nDice {example.dice:.2f}",
-    )
-
-
-def saliency_sheet(
-    saliency: Mapping[str, Volume], inputs: Mapping[str, Volume], *, brain: Volume, lesions: Volume | None = None,
-    label: str = "|∂ loss / ∂ input| (per z)", width_mm: float = FULL_MM,
-) -> Picture:
-    """P3S maps on one common scale, above the images they belong to (Wei 2019, Eq. 2.3 and Fig. 2.6).
-
-    Parameters
-    ----------
-    saliency, inputs : mapping of str to Volume
-        By contrast; every contrast of `saliency` must be among `inputs`.
-    brain, lesions : Volume
-        Masks on the same grid.
-    label : str
-        What the colours mean, with the unit.
-    """
-    missing = [name for name in saliency if name not in inputs]
-    require(
-        not missing, "saliency_sheet: inputs", expected=f"the image of {', '.join(saliency)}",
-        found=f"none for {', '.join(missing)}", remedy="Pass the inputs the maps were computed for.",
-    )
-    view = view_of(brain, lesions)
-    heat = replace(difference_scale(saliency.values(), brain, label=label), cmap="magma")
-    above = Row(tuple(Tile(v, view, heat, title_of(n)) for n, v in saliency.items()), "saliency")
-    below = Row(tuple(Tile(inputs[n], view, grey_scale(inputs[n], brain)) for n in saliency), "input")
-    return panel([above, below], width_mm=width_mm)
 
 
 def mask_sheet(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -124,3 +126,10 @@ def test_subjects_without_relatives_are_split_as_ever():
 def test_one_real_person_cannot_be_split():
     with pytest.raises(NbkitError, match="at least 2 groups, found p0"):
         splits.folds(relatives(1, 5), 2, seed=0, group_of=splits.person_of)
+
+
+def test_people_are_dealt_by_diagnosis():
+    visits = {f"{d}{n}": (SimpleNamespace(),) * (4 if n else 3) for d in ("AD", "CN") for n in range(4)}
+    group = Cohort("test", tuple(Subject(i, None, i[:2], scans) for i, scans in visits.items()), "embedded")
+    assert splits.dealt(group, 3).ids == ("AD1", "CN1", "AD2")
+    assert len(splits.dealt(group, None)) == 6 and splits.dealt(group, 5, visits=3).ids[0] == "AD0"

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from nbkit.core.checks import NbkitError
 from nbkit.figures import sheets
@@ -40,7 +39,8 @@ def predictions(scan):
 
 def test_method_comparison_shares_greys_and_shows_the_true_differences(scan, predictions):
     truth, made = predictions
-    figure = sheets.method_comparison(truth, made, brain=scan.mask("brain"), lesions=scan.mask("lesions"), unit="a.u.")
+    figure = sheets.method_comparison(truth, made, brain=scan.mask("brain"), lesions=scan.mask("lesions"), unit="a.u.",
+                                      truth_name="True FLAIR")
     assert titles(figure) == ["Random forest", "3D FCN", "True FLAIR"]
     greys = {a.images[0].get_clim() for a in figure.axes[:6]}
     assert len(greys) == 1
@@ -67,37 +67,9 @@ def test_method_comparison_refuses_another_grid(scan, predictions):
 
 def test_combinations_are_titled_by_their_inputs(scan, predictions):
     truth, made = predictions
-    figure = sheets.combination_sheet(truth, {"t1_dir": made["rf"], "t1_t2_pd": made["fcn"]}, brain=scan.mask("brain"))
-    assert titles(figure) == ["T1-w + DIR", "T1-w + T2-w + PD", "True FLAIR"]
-
-
-def test_segmentation_examples_have_four_images_per_subject(scan, predictions):
-    truth, made = predictions
-    lesions = scan.mask("lesions")
-    other = lesions.with_data(torch.zeros_like(lesions.data))
-    example = sheets.SegmentationExample("sub-01", truth, lesions, made["fcn"], other, scan.mask("brain"), 0.812)
-    figure = sheets.segmentation_examples([example, replace(example, label="sub-02", dice=0.4)])
-    assert titles(figure) == ["True FLAIR", "its lesions (red)", "Predicted FLAIR", "its lesions (red)"]
-    assert [t.get_text() for t in figure.texts] == ["sub-01\nDice 0.81", "sub-02\nDice 0.40"]
-    red = [(pixels_of(a) > 0).sum() for a in figure.axes[:4] if len(a.images) == 2]
-    assert red[0] > 0 and red[1] == 0
-    with pytest.raises(NbkitError, match="at least one subject"):
-        sheets.segmentation_examples([])
-
-
-def pixels_of(axes):
-    return axes.images[1].get_array()[..., 3]
-
-
-def test_saliency_maps_share_one_scale_above_their_inputs(scan):
-    inputs = {k: scan.images[k] for k in ("T1w", "DIR")}
-    maps = {k: v.with_data(v.data.abs()) for k, v in inputs.items()}
-    figure = sheets.saliency_sheet(maps, inputs, brain=scan.mask("brain"))
-    assert titles(figure) == ["T1-w", "DIR"]
-    images = [a.images[0] for a in figure.axes if a.images]
-    assert images[0].get_clim() == images[1].get_clim() and images[2].get_clim() != images[3].get_clim()
-    with pytest.raises(NbkitError, match="none for DIR"):
-        sheets.saliency_sheet(maps, {"T1w": inputs["T1w"]}, brain=scan.mask("brain"))
+    shown = {"t1_dir": made["rf"], "t1_t2_pd": made["fcn"]}
+    figure = sheets.method_comparison(truth, shown, brain=scan.mask("brain"))
+    assert titles(figure) == ["T1-w + DIR", "T1-w + T2-w + PD", "truth"]
 
 
 def test_mask_sheet_draws_each_mask_over_the_same_image(scan):

@@ -5,7 +5,8 @@ T1SE, T2w, PDw and DIR better than modality propagation, random forests, a U-Net
 SSIM; it keeps the contrast of lesions; T1 sequences matter least, DIR most; and its saliency maps show why.
 
 ``conv_synthesis`` holds the three networks, ``forest_synthesis`` and ``modality_propagation`` the rivals,
-``lesion_segmenter`` what reads lesions in real and synthetic FLAIR, ``saliency`` the pulse-sequence maps.
+``lesion_segmenter`` what reads lesions in real and synthetic FLAIR, ``saliency`` the pulse-sequence maps. ``metrics``
+scores a prediction, ``experiments`` gives every table and figure as a tidy frame, ``figures`` draws.
 """
 
 from nbkit.papers.flair.conv_synthesis import Config, ConvSynthesizer

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from nbkit.core.checks import known, require
-from nbkit.core.config import Settings
 from nbkit.core.device import autocast, fast_half, pick_device
 from nbkit.core.protocols import Cohort
 from nbkit.core.seeds import torch_generator
@@ -22,8 +21,9 @@ from nbkit.core.volume import Volume
 from nbkit.data.intensity import Standardiser
 from nbkit.data.splits import inner_split, subject_hash
 from nbkit.data.synthesis import brain_box, brain_channels, on_grid
-from nbkit.nets.fcn import count_parameters, fcn, initialise
+from nbkit.nets.fcn import fcn, initialise
 from nbkit.nets.unet import UNet
+from nbkit.papers.synthesis.patches import Contrasts
 from nbkit.training.checkpoint import Constants, Saved, load_weights
 from nbkit.training.crops import CropSampler, Example
 from nbkit.training.loop import StripRule, train
@@ -31,17 +31,15 @@ from nbkit.training.steps import PlainStep
 
 NETWORKS = ("fcn", "unet", "mlp")
 SHORT = {"learning_rate": 0.03, "momentum": 0.9, "clip": 0.5, "schedule": "linear"}
-MS_INPUTS = ("T1w", "T1SE", "T2w", "PDw", "DIR")
 
 
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(Contrasts):
     """Settings; defaults as published (thesis 2.2.3) where stated.
 
     Attributes
     ----------
     network : {"fcn", "unet", "mlp"}
-    inputs, target : contrasts
     width : int
         Published feature maps: of each hidden layer (fcn 64), of the first block (unet 16), hidden neurons (mlp 100).
     slim : int
@@ -67,15 +65,11 @@ class Config(Settings):
         Share of the training subjects that early stopping watches when no validation cohort is given.
     keep : {"best", "last"}
         Weights kept at the end: of the lowest validation error (not stated in the paper) or the last.
-    normalise : {"cohort", "subject"}
-        z-scores from all training images of a contrast (published) or from each image by itself.
     half : bool or None
         bfloat16 autocast; None: where this machine is faster with it.
     """
 
     network: str = "fcn"
-    inputs: tuple[str, ...] = MS_INPUTS
-    target: str = "FLAIR"
     width: int = 64
     slim: int = 1
     depth: int = 3
@@ -92,7 +86,6 @@ class Config(Settings):
     crops_per_epoch: int = 0
     validation_fraction: float = 0.2
     keep: str = "best"
-    normalise: str = "cohort"
     half: bool | None = None
     device: str = "auto"
     seed: int = 7
@@ -103,15 +96,11 @@ class Config(Settings):
     }
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         known(self.network, NETWORKS, "Config: network")
         known(self.keep, ("best", "last"), "Config: keep")
         known(self.output, ("linear", "relu"), "Config: output")
         known(self.schedule, ("constant", "linear"), "Config: schedule")
-        require(
-            len(self.inputs) > 0 and self.target not in self.inputs, "Config: inputs",
-            expected=f"at least one contrast other than the target {self.target!r}", found=self.inputs,
-            remedy="List the contrasts to predict from.",
-        )
 
 
 def build_network(config: Config) -> nn.Module:
@@ -147,11 +136,6 @@ class ConvSynthesizer(Saved):
         self.half = fast_half(self.device) if self.config.half is None else self.config.half
         self.standardiser: Standardiser | None = None
         self.history: dict[str, Any] = {}
-
-    @property
-    def parameters(self) -> int:
-        """Number of trainable values."""
-        return count_parameters(self.net)
 
     def fit(self, cohort: Cohort, *, validation: Cohort | None = None) -> Self:
         """Train on `cohort`; early stopping watches `validation`, else subjects held out from `cohort`.

@@ -6,11 +6,9 @@ Wei's thesis, chapter 2: 60 trees, 3×3×3 patches of all inputs, regressing the
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,25 +16,20 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.tree._tree import NODE_DTYPE, Tree
 
 from nbkit.core.checks import require
-from nbkit.core.config import Settings
 from nbkit.core.protocols import Cohort
 from nbkit.core.seeds import derive
-from nbkit.core.volume import Volume
-from nbkit.data.intensity import Standardiser
-from nbkit.data.patches import PatchReader
-from nbkit.data.splits import subject_hash
-from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
+from nbkit.papers.synthesis.patches import Contrasts, PatchSynthesizer
+from nbkit.training.checkpoint import check_tensors
 
 _DAMAGED = "The file is damaged or was saved with other inputs: save the model again."
 
 
 @dataclass(frozen=True)
-class Config(Settings):
-    """Settings; the thesis states the number of trees and the patch size.
+class Config(Contrasts):
+    """Settings; the thesis states the number of trees and the patch size. Trees do not notice how inputs are scaled.
 
     Attributes
     ----------
-    inputs, target : contrasts
     trees : int
         60 (thesis 2.2.3).
     radius : int
@@ -47,20 +40,15 @@ class Config(Settings):
         Share of the features tried at each split. Our choice, Breiman's for regression.
     train_voxels : int
         Training voxels, an equal share of each scan. Our choice; the thesis does not say.
-    normalise : {"cohort", "subject"}
-        z-scores from all training images of a contrast (trees do not notice these) or from each image by itself.
     n_jobs : int or None
         Trees grown at a time; None leaves it to joblib. Changes no number.
     """
 
-    inputs: tuple[str, ...] = ("T1w", "T1SE", "T2w", "PDw", "DIR")
-    target: str = "FLAIR"
     trees: int = 60
     radius: int = 1
     min_samples_leaf: int = 5
     max_features: float = 1 / 3
     train_voxels: int = 1_000_000
-    normalise: str = "cohort"
     n_jobs: int | None = None
     seed: int = 7
 
@@ -68,57 +56,35 @@ class Config(Settings):
         "smoke": {"train_voxels": 1_000}, "laptop": {"train_voxels": 5_000},
     }
 
-    def __post_init__(self) -> None:
-        require(
-            len(self.inputs) > 0 and self.target not in self.inputs, "Config: inputs",
-            expected=f"at least one contrast other than the target {self.target!r}", found=self.inputs,
-            remedy="List the contrasts to predict from.",
-        )
 
+def flattened(forest: RandomForestRegressor) -> dict[str, torch.Tensor]:
+    """The trees of a fitted scikit-learn forest as plain arrays, laid end to end.
 
-@dataclass(frozen=True)
-class Trees:
-    """Regression trees as plain arrays, laid end to end, and scikit-learn's own walk along them.
-
-    Parameters
-    ----------
-    counts : torch.Tensor
-        (trees,) int64, nodes of each tree.
-    left, right : torch.Tensor
-        (nodes,) int64, child for values up to the threshold and for larger ones, counted within the tree; −1 at leaves.
-    feature : torch.Tensor
-        (nodes,) int64, the feature compared; −2 at leaves.
-    threshold, value : torch.Tensor
-        (nodes,) float64; the value counts at leaves.
+    Returns
+    -------
+    dict of str to torch.Tensor
+        "counts" (trees,) int64, nodes of each tree; "left" and "right" (nodes,) int64, child for values up to the
+        threshold and for larger ones, counted within the tree, −1 at leaves; "feature" (nodes,) int64, the one
+        compared, −2 at leaves; "threshold" and "value" (nodes,) float64, the value counting at leaves.
     """
+    trees = [estimator.tree_ for estimator in forest.estimators_]
+    parts = {
+        "counts": [[tree.node_count for tree in trees]], "left": [tree.children_left for tree in trees],
+        "right": [tree.children_right for tree in trees], "feature": [tree.feature for tree in trees],
+        "threshold": [tree.threshold for tree in trees], "value": [tree.value[:, 0, 0] for tree in trees],
+    }
+    return {name: torch.from_numpy(np.concatenate(part)) for name, part in parts.items()}
 
-    counts: torch.Tensor
-    left: torch.Tensor
-    right: torch.Tensor
-    feature: torch.Tensor
-    threshold: torch.Tensor
-    value: torch.Tensor
 
-    @classmethod
-    def of(cls, forest: RandomForestRegressor) -> Self:
-        """The trees of a fitted scikit-learn forest."""
-        trees = [estimator.tree_ for estimator in forest.estimators_]
-        parts = {
-            "counts": [[tree.node_count for tree in trees]], "left": [tree.children_left for tree in trees],
-            "right": [tree.children_right for tree in trees], "feature": [tree.feature for tree in trees],
-            "threshold": [tree.threshold for tree in trees], "value": [tree.value[:, 0, 0] for tree in trees],
-        }
-        return cls(**{name: torch.from_numpy(np.concatenate(part)) for name, part in parts.items()})
-
-    def rebuild(self, features: int) -> list[Tree]:
-        """The trees as scikit-learn holds them, for rows of `features` values."""
-        nodes = np.zeros(len(self.value), dtype=NODE_DTYPE)
-        names = {"left_child": "left", "right_child": "right", "feature": "feature", "threshold": "threshold"}
-        for theirs, ours in names.items():
-            nodes[theirs] = getattr(self, ours).numpy()
-        ends = self.counts.cumsum(0).tolist()
-        spans = [slice(end - count, end) for end, count in zip(ends, self.counts.tolist())]
-        return [_tree(nodes[span], self.value[span].numpy(), features) for span in spans]
+def rebuilt(trees: Mapping[str, torch.Tensor], features: int) -> list[Tree]:
+    """Inverse of :func:`flattened`: trees that scikit-learn walks, for rows of `features` values."""
+    nodes, values = np.zeros(len(trees["value"]), dtype=NODE_DTYPE), trees["value"].numpy()
+    names = {"left_child": "left", "right_child": "right", "feature": "feature", "threshold": "threshold"}
+    for theirs, ours in names.items():
+        nodes[theirs] = trees[ours].numpy()
+    ends = trees["counts"].cumsum(0).tolist()
+    spans = [slice(end - count, end) for end, count in zip(ends, trees["counts"].tolist())]
+    return [_tree(nodes[span], values[span], features) for span in spans]
 
 
 def _tree(nodes: np.ndarray, values: np.ndarray, features: int) -> Tree:
@@ -129,65 +95,37 @@ def _tree(nodes: np.ndarray, values: np.ndarray, features: int) -> Tree:
     return tree
 
 
-class ForestSynthesizer:
+class ForestSynthesizer(PatchSynthesizer):
     """A :class:`~nbkit.core.protocols.ModalitySynthesizer` around a random forest."""
 
-    def __init__(self, config: Config | None = None) -> None:
-        self.config = config or Config()
-        self.reader: PatchReader | None = None
-        self.trees: Trees | None = None
-        self._walkers: list[Tree] = []
-        self.trained_on = ""
+    settings = Config
+    called = "random forest synthesis"
+    trees: Mapping[str, torch.Tensor]
+    _walkers: list[Tree]
 
-    def fit(self, cohort: Cohort) -> Self:
-        """Grow the trees on patches of every scan of `cohort`."""
+    def _learn(self, cohort: Cohort) -> None:
         c = self.config
-        standardiser = Standardiser.fit_cohort(cohort, (*c.inputs, c.target), per=c.normalise)
-        self.reader = PatchReader(c.inputs, c.target, standardiser, c.radius)
         parts = zip(*self.reader.training(cohort, count=c.train_voxels, seed=c.seed))
         rows, values = (torch.cat(part).numpy() for part in parts)
         forest = RandomForestRegressor(
             c.trees, min_samples_leaf=c.min_samples_leaf, max_features=c.max_features, n_jobs=c.n_jobs,
             random_state=derive(c.seed, "forest") % 2**32,
         )
-        self._keep(Trees.of(forest.fit(rows, values)))
-        self.trained_on = subject_hash(cohort.ids)
-        return self
+        self._keep(flattened(forest.fit(rows, values)))
 
-    def synthesize(self, contrasts: Mapping[str, Volume], *, mask: Volume) -> Volume:
-        """Predict the target inside `mask`, in the target's own intensity unit; 0 outside."""
-        require(
-            self.reader is not None, "ForestSynthesizer.synthesize", expected="a fitted model", found="an unfitted one",
-            remedy="Call fit(cohort) or ForestSynthesizer.load(path) first.",
-        )
-        step = f"random forest synthesis of {self.config.target}"
-        return self.reader.synthesize(contrasts, self._mean, mask=mask, step=step)
+    def _keep(self, trees: Mapping[str, torch.Tensor]) -> None:
+        self.trees, self._walkers = trees, rebuilt(trees, _features(self.config))
 
-    def _keep(self, trees: Trees) -> None:
-        self.trees, self._walkers = trees, trees.rebuild(_features(self.config))
-
-    def _mean(self, rows: torch.Tensor) -> torch.Tensor:
+    def _predict(self, rows: torch.Tensor) -> torch.Tensor:
         values = rows.numpy()
         return torch.from_numpy(sum(tree.predict(values)[:, 0] for tree in self._walkers) / len(self._walkers))
 
-    def save(self, path: Path) -> None:
-        """Write the trees, settings and scaling constants into the folder `path`."""
-        save_checkpoint(
-            path, vars(self.trees), system="ForestSynthesizer", config=self.config.as_dict(),
-            constants=self.reader.standardiser.to_dict(), training_subjects=self.trained_on,
-        )
+    def _tensors(self) -> Mapping[str, torch.Tensor]:
+        return self.trees
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote; arrays that are missing, foreign or do not fit are refused by name."""
-        tensors, record = load_checkpoint(path, system="ForestSynthesizer")
-        model = cls(Config.from_dict(record["config"]))
-        c = model.config
-        _check_fit(tensors, c, str(path))
-        model._keep(Trees(**tensors))
-        model.reader = PatchReader(c.inputs, c.target, Standardiser.from_dict(record["constants"]), c.radius)
-        model.trained_on = record["training_subjects"]
-        return model
+    def _take(self, tensors: dict[str, torch.Tensor], where: str) -> None:
+        _check_fit(tensors, self.config, where)
+        self._keep(tensors)
 
 
 def _features(config: Config) -> int:
@@ -197,8 +135,8 @@ def _features(config: Config) -> int:
 def _check_fit(tensors: Mapping[str, torch.Tensor], config: Config, where: str) -> None:
     """Refuse tensors that are not trees of `config`: scikit-learn follows node numbers unchecked."""
     nodes = len(tensors.get("value", ()))
-    shapes = {field.name: torch.empty(nodes) for field in dataclasses.fields(Trees)}
-    check_tensors(tensors, shapes | {"counts": torch.empty(config.trees)}, where)
+    shapes = dict.fromkeys(("left", "right", "feature", "threshold", "value"), torch.empty(nodes))
+    check_tensors(tensors, {"counts": torch.empty(config.trees), **shapes}, where)
     counts, leaf = tensors["counts"], tensors["left"] == -1
     require(
         int(counts.min()) > 0 and int(counts.sum()) == nodes, f"{where}: weights counts",

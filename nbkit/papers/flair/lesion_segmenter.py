@@ -6,9 +6,8 @@ trained on true FLAIR only, applied to both, the two segmentations compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -17,21 +16,17 @@ from torch import nn
 from nbkit.core.checks import require
 from nbkit.core.config import Settings
 from nbkit.core.device import autocast, fast_half, pick_device
-from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan
 from nbkit.core.seeds import torch_generator
-from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
 from nbkit.data.intensity import Standardiser
 from nbkit.data.splits import subject_hash
 from nbkit.data.synthesis import brain_box, brain_channels, on_grid
 from nbkit.losses.regions import masked_bce, soft_dice_loss
-from nbkit.metrics.overlap import dice
 from nbkit.nets.fcn import initialise
 from nbkit.nets.unet import UNet
-from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
+from nbkit.training.checkpoint import Constants, Saved, load_weights
 from nbkit.training.crops import CropSampler, Example
-from nbkit.training.crossval import FoldLike
 from nbkit.training.loop import StripRule, train
 from nbkit.training.steps import PlainStep
 
@@ -69,15 +64,16 @@ class Config(Settings):
     }
 
 
-class LesionSegmenter:
+class LesionSegmenter(Saved):
     """Fit on scans with a ``lesions`` mask, then segment any image of the same contrast."""
+
+    settings = Config
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
         net = UNet(1, first=self.config.first, levels=self.config.levels)
         self.net = initialise(net, torch_generator(self.config.seed, "weights", "segmenter"))
         self.device = pick_device(self.config.device)
-        self.trained_on = ""
         self.history: dict[str, Any] = {}
 
     def fit(self, cohort: Cohort) -> Self:
@@ -125,84 +121,8 @@ class LesionSegmenter:
         found = on_grid((logits[0, 0].float() >= 0).float(), mask=mask, step="lesion segmentation")
         return found.with_data(found.data > 0.5)
 
-    def save(self, path: Path) -> None:
-        """Write weights and settings into the folder `path`."""
-        save_checkpoint(
-            path, self.net.state_dict(), system="LesionSegmenter", config=self.config.as_dict(), constants={},
-            training_subjects=self.trained_on,
-        )
+    def _tensors(self) -> Mapping[str, torch.Tensor]:
+        return self.net.state_dict()
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote; weights that do not fit are refused by name."""
-        tensors, record = load_checkpoint(path, system="LesionSegmenter")
-        model = cls(Config.from_dict(record["config"]))
-        check_tensors(tensors, model.net.state_dict(), str(path))
-        model.net.load_state_dict(tensors)
-        model.trained_on = record["training_subjects"]
-        return model
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Segmentations of one subject's true and synthetic image by one segmenter that never saw the subject.
-
-    Attributes
-    ----------
-    truth, synthetic : Volume
-        Lesion masks found on the true and on the synthetic image.
-    dice : float
-        Overlap of the two, the number the thesis reports; 0 when no lesion is found on either image.
-    dice_truth, dice_synthetic : float
-        Overlap of each with the reference lesion mask: how good the segmenter itself is.
-    """
-
-    truth: Volume
-    synthetic: Volume
-    dice: float
-    dice_truth: float
-    dice_synthetic: float
-
-
-def lesion_agreement(
-    cohort: Cohort, folds: Sequence[FoldLike], synthetic: Mapping[str, Volume], *, config: Config,
-    cache: Cache | None = None,
-) -> dict[str, Agreement]:
-    """Segment true and synthetic images of every test subject that has lesions (Wei thesis 2.3.2, Fig. 2.5).
-
-    Parameters
-    ----------
-    cohort : Cohort
-    folds : sequence of folds
-        The segmenter of a fold is trained on the true images of its training subjects.
-    synthetic : mapping of str to Volume
-        Synthetic image by subject id, predicted by models of the same folds.
-    """
-    out: dict[str, Agreement] = {}
-    for fold in folds:
-        segmenter = fitted_segmenter(cohort.subset(fold.train_ids), config, cache or Cache())
-        for subject in cohort.subset(fold.test_ids):
-            if bool(subject.baseline.mask("lesions").data.any()):
-                out[subject.id] = _agreement(segmenter, subject.baseline, synthetic[subject.id])
-    return out
-
-
-def fitted_segmenter(cohort: Cohort, config: Config, cache: Cache) -> LesionSegmenter:
-    """A segmenter trained on `cohort`, read from the cache when it is there."""
-    key = {
-        "config": config.as_dict(), "data": cohort.provenance.get("data_hash"), "train": list(cohort.ids),
-        "source": module_digest(__name__),
-    }
-    return cache.get("segmenter", key, lambda f: LesionSegmenter(config).fit(cohort).save(f / "model"), _load_model)
-
-
-def _load_model(folder: Path) -> LesionSegmenter:
-    return LesionSegmenter.load(folder / "model")
-
-
-def _agreement(segmenter: LesionSegmenter, scan: Scan, synthetic: Volume) -> Agreement:
-    brain, reference = scan.mask("brain"), scan.mask("lesions").data.bool()[None]
-    found = [segmenter.segment(image, mask=brain) for image in (scan.image(segmenter.config.contrast), synthetic)]
-    a, b = (f.data[None] for f in found)
-    overlaps = (dice(x, y).nan_to_num(0.0) for x, y in ((a, b), (a, reference), (b, reference)))
-    return Agreement(*found, *map(float, overlaps))
+    def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
+        load_weights(self.net, tensors, where)

@@ -4,8 +4,9 @@ What the paper claims: the latents of a convolutional autoencoder of brain scans
 half-way between two scans lie the mean volumes; lines through a person's latents predict later scans, better with
 more scans, and better than DaniNet; a prior over slopes would extend this to a single scan.
 
-``mrextrap`` is the system, ``losses`` what its autoencoder minimises, ``experiments`` Figures 1 and 2; the lines and
-the prior over slopes are shared with lines through voxels (``trajectories.slopes``).
+``mrextrap`` is the system, ``losses`` what its autoencoder minimises; ``volumes`` reads what models make, ``metrics``
+scores it, ``experiments`` gives Figures 1 and 2 as tidy frames, ``figures`` draws them. The lines and the prior over
+slopes are shared with lines through voxels (``trajectories.slopes``).
 """
 
 from nbkit.papers.mrextrap.mrextrap import Config, MRExtrap

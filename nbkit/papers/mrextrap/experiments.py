@@ -1,355 +1,320 @@
-"""The experiments on latent lines: are volumes straight along them, and do they lead to the truth?
+"""The figures of the paper and their controls as tidy frames (Kapoor, Macke and Baumgartner, Figs. 1 and 2).
 
-Kapoor, Macke and Baumgartner (MRExtrap), Figs. 1 and 2, with the controls that these lack. Volumes are read from images
-by a segmenter handed in; models are anything that predicts from a history of scans.
+Structures are the paper's four; ids shorten their names (:data:`PLACES`). ``ours`` is a fitted
+:class:`~nbkit.papers.mrextrap.mrextrap.MRExtrap`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
-import torch.nn.functional as F
-from tqdm.auto import tqdm
 
-from nbkit.core.checks import check_keys, require
-from nbkit.core.device import side_by_side
 from nbkit.core.protocols import Cohort, Scan, Subject, TrajectoryModel, VolumeReader
+from nbkit.core.tidy import paired, stacked, tidy, where
 from nbkit.core.volume import Volume
-from nbkit.metrics.regions import by_structure
-
-STRUCTURES = ("lateral_ventricle", "hippocampus", "grey_matter", "white_matter")
-"""The paper's: hippocampus, ventricular CSF, total grey and white matter."""
-GREY = (
-    "frontal", "parietal", "temporal", "occipital", "limbic", "hippocampus", "amygdala", "thalamus", "caudate",
-    "putamen", "deep_grey",
+from nbkit.metrics.calibration import LEVELS, central_interval, coverage, cross_conformal
+from nbkit.papers.mrextrap.metrics import agreement, explained_by_latents
+from nbkit.papers.mrextrap.volumes import (
+    NO_CHANGE, FourVolumes, Truth, forecast_volumes, interpolated_volumes, person_curve,
 )
-NO_CHANGE = "no_change"
+from nbkit.papers.trajectories.calibration import kept_forecasts
+from nbkit.papers.trajectories.controls import NoChange
+from nbkit.papers.trajectories.pixel_regression import ESTIMATORS, Config, PixelRegression, average_images
+from nbkit.training.fitted import fitted
+from nbkit.training.kept import kept_tables
 
-Volumes = dict[str, float]
-Truth = Mapping[str, Sequence[Volumes]]
-
-
-class FourVolumes:
-    """A segmenter of regions, read as the paper reads SynthSeg."""
-
-    def __init__(self, segmenter: VolumeReader) -> None:
-        self.segmenter, self.config, self.trained_on = segmenter, segmenter.config, segmenter.trained_on
-
-    def volumes(self, image: Volume, *, mask: Volume) -> Volumes:
-        """mm³ of the lateral ventricles, the hippocampi, all grey and all white matter inside `mask`."""
-        return four_volumes(self.segmenter.volumes(image, mask=mask))
+PLACES = {
+    "lateral_ventricle": "ventricle", "hippocampus": "hippocampus", "grey_matter": "grey", "white_matter": "white",
+}
+FLOORS = ("hindsight", "autoencoder")
+"""No forecasts: the true follow-up as the segmenter reads it, and the same after the autoencoder."""
+ALL, DRAWN, MENDED = "all four", "as drawn", "other test people"
 
 
-class History(NamedTuple):
-    """Which visits are shown and which is to be predicted, as indices.
-
-    Attributes
-    ----------
-    design : str
-        "all": every visit but the last. "latest": the k visits before the last, for every k below that, so that
-        neither the target nor the years to it change with k. "first": the first k visits, for the same k.
-    seen : tuple of int
-    target : int
-        The last visit.
-    """
-
-    design: str
-    seen: tuple[int, ...]
-    target: int
+def people_counts(people: Cohort, train: Cohort) -> pd.DataFrame:
+    """How much there is to learn from."""
+    counts = {"scans": sum(len(s.scans) for s in people), "people": len(people), "training_people": len(train)}
+    return stacked(*[tidy(n, id=f"mrextrap.data.{name}", metric=name, unit="1") for name, n in counts.items()])
 
 
-def histories(visits: int, *designs: str) -> list[History]:
-    """What can be asked about a person with so many visits; nothing below four, so that three can be seen."""
-    last = visits - 1
-    asked = {
-        "all": [History("all", tuple(range(last)), last)],
-        "latest": [History("latest", tuple(range(last - k, last)), last) for k in range(1, last)],
-        "first": [History("first", tuple(range(k)), last) for k in range(1, last)],
-    }
-    check_keys(designs, asked, "histories: designs")
-    return [history for design in designs for history in asked[design]] if visits > 3 else []
+def first_ages(**groups: Cohort) -> pd.DataFrame:
+    """Age at the first scan (years) by group: count, mean, SD and quartiles."""
+    ages = {name.replace("_", " "): pd.Series([s.baseline.age for s in group]) for name, group in groups.items()}
+    return pd.DataFrame({name: values.describe() for name, values in ages.items()}).round(2)
 
 
-def four_volumes(volumes: Mapping[str, float]) -> Volumes:
-    """The paper's four volumes (mm³) from those of all regions or structures."""
-    sums = by_structure(volumes)
-    grey = sum(sums.get(name, 0.0) for name in GREY)
-    return {name: grey if name == "grey_matter" else sums[name] for name in STRUCTURES}
+def with_known_diagnosis(test: Cohort, train: Cohort) -> Cohort:
+    """Test people whose diagnosis somebody in training has who was scanned again."""
+    known = {subject.diagnosis for subject in train if len(subject.scans) > 1}
+    return test.subset([subject.id for subject in test if subject.diagnosis in known])
 
 
-def _reader(segmenter: VolumeReader, subject: Subject) -> Callable[[Volume], Volumes]:
-    """Reads an image of a person inside the brain of the first visit."""
-    mask = subject.baseline.mask("brain")
-    return lambda image: segmenter.volumes(image, mask=mask)
+def forecasters(ours: Any, train: Cohort, *, profile: str) -> dict[str, TrajectoryModel]:
+    """The trained model under each estimator, and the same lines through voxels, without latents."""
+    models = {f"mrextrap_{name}": ours.estimating(name) for name in ("ols", "bayes", "population")}
+    models["mrextrap_anchored"] = ours.estimating("ols", anchored=True)
+    for name in ESTIMATORS:
+        models[f"pixel_{name}"] = fitted(PixelRegression(Config.for_profile(profile, estimator=name)), train)
+    return models
 
 
-def true_volumes(cohort: Cohort, segmenter: FourVolumes, *, contrast: str = "T1w") -> dict[str, list[Volumes]]:
-    """The paper's volumes of every visit: what a simulation knows, else read from the true scan, as the paper does."""
-    known = {s.id: [four_volumes(v) for v in cohort.truth[s.id].volumes] for s in cohort if s.id in cohort.truth}
-    rest = [s for s in cohort if s.id not in known]
-    read = side_by_side(lambda s: [_reader(segmenter, s)(scan.image(contrast)) for scan in s.scans], rest)
-    return known | {subject.id: found for subject, found in zip(rest, read, strict=True)}
-
-
-def interpolated_volumes(
-    ways: Mapping[str, Callable[[Scan, Scan, float], Volume]], cohort: Cohort, *, segmenter: VolumeReader,
-    alphas: Sequence[float], contrast: str = "T1w",
-) -> pd.DataFrame:
-    """Volumes of images between a person's first and last scan (Eq. 2, Fig. 1c and d).
-
-    Parameters
-    ----------
-    ways : mapping of str to callable
-        ``way(last, first, alpha) -> Volume`` by name: latent interpolation, and plain averages as a control.
-    cohort : Cohort
-    segmenter : VolumeReader
-    alphas : sequence of float
-        Weights of the last scan, rising, 0 and 1 among them.
-
-    Returns
-    -------
-    DataFrame
-        "subject", "way", "structure", "alpha", "mm3", and "chord_mm3": α v₁ + (1 − α) v₂ of the two real scans.
-    """
-
-    def of_person(subject: Subject) -> list[dict[str, Any]]:
-        read, first, last = _reader(segmenter, subject), subject.scans[0], subject.scans[-1]
-        young, old = (read(scan.image(contrast)) for scan in (first, last))
-        return [
-            {"subject": subject.id, "way": name, "structure": structure, "alpha": alpha, "mm3": value,
-             "chord_mm3": alpha * old[structure] + (1 - alpha) * young[structure]}
-            for name, way in ways.items() for alpha in alphas
-            for structure, value in read(way(last, first, alpha)).items()
-        ]
-
-    return pd.DataFrame([row for rows in side_by_side(of_person, cohort) for row in rows])
-
-
-def straightness(interpolated: pd.DataFrame) -> pd.DataFrame:
-    """How straight volumes are along each interpolation, one row per person, way and structure.
-
-    Returns
-    -------
-    DataFrame
-        "subject", "way", "structure"; "middle_mm3", the volume half-way, and what it should be: "mean_mm3" of the two
-        ends of the interpolation, "chord_mm3" of the two real scans; "bend_pct", the largest distance from the line
-        between the ends in % of their mean; "change_pct", from end to end; "r2", the share of the variation along α
-        that this line explains (NaN for no variation).
-    """
-    rows = []
-    for (subject, way, structure), line in interpolated.groupby(["subject", "way", "structure"], sort=False):
-        alpha, volume = line["alpha"].to_numpy(), line["mm3"].to_numpy()
-        chord, mean = volume[0] + alpha * (volume[-1] - volume[0]), (volume[0] + volume[-1]) / 2
-        off, varied = volume - chord, np.square(volume - volume.mean()).sum()
-        rows.append({
-            "subject": subject, "way": way, "structure": structure, "mean_mm3": mean,
-            "middle_mm3": float(np.interp(0.5, alpha, volume)),
-            "chord_mm3": float(np.interp(0.5, alpha, line["chord_mm3"].to_numpy())),
-            "bend_pct": 100 * np.abs(off).max() / mean,
-            "change_pct": 100 * (volume[-1] / volume[0] - 1),
-            "r2": 1 - np.square(off).sum() / varied if varied > 0 else np.nan,
-        })
-    return pd.DataFrame(rows)
-
-
-def forecast_volumes(
-    models: Mapping[str, TrajectoryModel], cohort: Cohort, *, segmenter: VolumeReader, truth: Truth,
-    designs: Sequence[str], floors: Mapping[str, Callable[[Scan], Volume]] | None = None, progress: bool = True,
-) -> pd.DataFrame:
-    """Volumes that models predict, beside the true ones and those of no change.
-
-    A predicted volume is the true volume at the last visit seen, times the growth from there that the model predicts:
-    the volume in its image of the target over that in its own image of the last visit seen, read by one segmenter. So
-    a blurred image or a segmenter's bias does not count as change, and nobody gains by a better start.
-
-    Parameters
-    ----------
-    models : mapping of str to TrajectoryModel
-        Those with ``config.estimator == "ols"`` are passed over where one scan is seen.
-    cohort : Cohort
-        Test people; those with fewer than four visits are passed over.
-    segmenter, truth
-        ``truth[subject][visit]`` in mm³ (:func:`true_volumes`).
-    designs : sequence of str
-        Of :class:`History`.
-    floors : mapping of str to callable, optional
-        Images of a true scan, e.g. itself or its reconstruction: what a forecaster who has seen the target would read.
-
-    Returns
-    -------
-    DataFrame
-        "design", "subject", "diagnosis", "session", "age", "scans" (seen), "years" (since the last seen), "model",
-        "structure", "mm3", "true_mm3", "last_mm3" (true, at the last visit seen), "error_pct" and "miss" (signed and
-        absolute, % of the true volume), "change_pct" and "true_change_pct" (since the last visit seen).
-    """
-
-    def of_person(subject: Subject) -> list[dict[str, Any]]:
-        rows, read, true = [], _reader(segmenter, subject), truth[subject.id]
-        for history in histories(len(subject.scans), *designs):
-            grown = {NO_CHANGE: dict.fromkeys(true[0], 1.0), **_growths(models, subject, history, read)}
-            now, then = (subject.scans[k] for k in (history.seen[-1], history.target))
-            grown |= {name: _ratio(*(read(image_of(scan)) for scan in (now, then))) for name, image_of in looks.items()}
-            rows += [row for name, growth in grown.items() for row in _rows(subject, history, name, growth, true)]
-        bar.update()
-        return rows
-
-    looks = floors or {}
-    with tqdm(total=len(cohort), desc="forecasts", unit="person", disable=not progress) as bar:
-        tables = side_by_side(of_person, cohort)
-    return pd.DataFrame([row for rows in tables for row in rows])
-
-
-def _growths(
-    models: Mapping[str, TrajectoryModel], subject: Subject, history: History, read: Callable[[Volume], Volumes]
-) -> dict[str, Volumes]:
-    """By model, the growth of every structure from the last visit seen to the target."""
-    seen, target = [subject.scans[k] for k in history.seen], subject.scans[history.target]
-    found = {}
-    for name, model in models.items():
-        if len(seen) > 1 or getattr(model.config, "estimator", "") != "ols":
-            images = model.predict(seen, [seen[-1].age, target.age], subject.diagnosis)
-            found[name] = _ratio(*map(read, images))
-    return found
-
-
-def _ratio(now: Volumes, then: Volumes) -> Volumes:
-    return {name: then[name] / now[name] if now[name] else np.nan for name in then}
-
-
-def _rows(
-    subject: Subject, history: History, model: str, growth: Volumes, truth: Sequence[Volumes]
-) -> list[dict[str, Any]]:
-    scan, last = subject.scans[history.target], history.seen[-1]
-    place = {
-        "design": history.design, "subject": subject.id, "diagnosis": subject.diagnosis, "session": scan.session,
-        "age": scan.age, "scans": len(history.seen), "years": scan.age - subject.scans[last].age, "model": model,
-    }
-    rows = []
-    for name, start in truth[last].items():
-        true = truth[history.target][name]
-        error = 100 * (start * growth[name] / true - 1)
-        rows.append(place | {
-            "structure": name, "mm3": start * growth[name], "true_mm3": true, "last_mm3": start, "error_pct": error,
-            "miss": abs(error), "change_pct": 100 * (growth[name] - 1), "true_change_pct": 100 * (true / start - 1),
-        })
-    return rows
-
-
-def agreement(rows: pd.DataFrame) -> pd.DataFrame:
-    """How predicted changes meet the true ones, by structure and model, over rows of :func:`forecast_volumes`.
-
-    Returns
-    -------
-    DataFrame
-        "miss (%)", mean absolute and "bias (%)", mean error of the volume; "correlation" of predicted with true change
-        over people; "pace", slope of predicted on true change: 1 is right, below it change is damped; "people".
-    """
-    found = {}
-    for key, part in rows.groupby(["structure", "model"], sort=False):
-        change = part[["change_pct", "true_change_pct"]].to_numpy().T
-        spread = np.cov(change) if len(part) > 1 else np.full((2, 2), np.nan)
-        scale = np.sqrt(spread[0, 0] * spread[1, 1])
-        found[key] = {
-            "miss (%)": part["miss"].mean(), "bias (%)": part["error_pct"].mean(),
-            "correlation": spread[0, 1] / scale if scale > 0 else np.nan, "pace": spread[0, 1] / spread[1, 1],
-            "people": part["subject"].nunique(),
-        }
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis(["structure", "model"])
-
-
-def person_curve(
-    model: Any, subject: Subject, *, seen: int, ages: Sequence[float], segmenter: VolumeReader, truth: Truth,
-    draws: int = 0,
-) -> pd.DataFrame:
-    """Volumes of one person over ages as a model sees them after the first `seen` scans (Fig. 2b).
-
-    They start at the true volume at the last scan seen, as in :func:`forecast_volumes`.
-
-    Parameters
-    ----------
-    model
-        With ``predict``; with ``predict_with_uncertainty`` where draws are asked for.
-    subject : Subject
-    seen : int
-    ages : sequence of float
-        Years.
-    segmenter, truth
-    draws : int
-
-    Returns
-    -------
-    DataFrame
-        "structure", "age", "mm3"; with draws their "mean", "sd" (n − 1) and "count" besides.
-    """
-    history, read, start = subject.scans[:seen], _reader(segmenter, subject), truth[subject.id][seen - 1]
-    asked = [history[-1].age, *ages]
-    if draws:
-        told = model.predict_with_uncertainty(history, asked, subject.diagnosis, draws=draws, measure=read)
-        images, drawn = [f.image for f in told], [f.draws for f in told]
-    else:
-        images, drawn = model.predict(history, asked, subject.diagnosis), None
-    volumes = [read(image) for image in images]
-    rows = []
-    for k, age in enumerate(ages, 1):
-        for name, first in start.items():
-            row = {"structure": name, "age": age, "mm3": first * volumes[k][name] / volumes[0][name]}
-            if drawn:
-                x = first * drawn[k][name] / drawn[0][name]
-                row |= {"mean": float(x.mean()), "sd": float(x.std(ddof=1)), "count": x.size}
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def dealt(cohort: Cohort, most: int | None, *, visits: int = 4) -> Cohort:
-    """At most so many people with `visits` or more, dealt by diagnosis in turn, in the order of the cohort.
-
-    Who is looked at thus depends on nothing that was measured.
-    """
-    hands: dict[str, list[str]] = {}
-    for subject in cohort:
-        if len(subject.scans) >= visits:
-            hands.setdefault(subject.diagnosis, []).append(subject.id)
-    turns = range(max(map(len, hands.values()), default=0))
-    order = [hand[k] for k in turns for hand in hands.values() if k < len(hand)]
-    return cohort.subset(order[:most])
-
-
-def latent_volume(model: Any, scan: Scan) -> Volume:
-    """Latents (C, x, y, z) of a scan with their place in the world: a cell is as wide as the voxels it stands for."""
-    space, affine = model.space, scan.image(model.config.contrast).affine.copy()
-    factor = space.net.factor
-    affine[:3, 3] += affine[:3, :3] @ np.full(3, (factor - 1) / 2)
-    affine[:3, :3] *= factor
-    return Volume(model.encode(scan), affine, ("latents",))
-
-
-def explained_by_latents(model: Any, scan: Scan, *, shift: int = 0) -> float:
-    """Share of the variance of the image, averaged over latent cells in the brain, that is linear in the latents.
-
-    Parameters
-    ----------
-    shift : int
-        Cells along the second axis by which latents are moved first: a control in the wrong place.
-    """
-    z, brain = model.encode(scan), scan.mask("brain").data.float()
-    factor = model.space.net.factor
-    pad = [side for n in reversed(brain.shape[1:]) for side in (0, -n % factor)]
-    image, inside = (
-        F.avg_pool3d(F.pad(x.float(), pad)[None], factor)[0, 0]
-        for x in (scan.image(model.config.contrast).data, brain)
+def about_training(ours: Any) -> str:
+    """What the model learned from, and how small its latents are, as a sentence."""
+    shape, (low, high) = "×".join(map(str, ours.space.latent_shape)), ours.ages
+    return (
+        f"Trained on scans at {low:.1f} to {high:.1f} years; latents of {shape}, one cell {ours.space.net.factor} "
+        f"voxels wide; perceptual loss: {ours.features}."
     )
-    where = inside > 0.5
-    cells = torch.roll(z, shift, dims=2)[:, where].double().T
-    values = image[where].double()
-    design = torch.cat([cells, torch.ones(len(cells), 1, dtype=torch.float64)], dim=1)
-    left = values - design @ torch.linalg.lstsq(design, values[:, None]).solution[:, 0]
-    require(
-        bool(values.std() > 0), "explained_by_latents: scan", expected="an image with contrast", found="a constant one",
-        remedy="Leave this scan out.",
+
+
+def interpolations(ours: Any) -> dict[str, Callable[[Scan, Scan, float], Volume]]:
+    """From one scan to another: through latents, and by plain averages of the images as the control."""
+    return {
+        "latent": ours.interpolate,
+        "image": lambda a, b, alpha: average_images(a.image("T1w"), b.image("T1w"), alpha),
+    }
+
+
+def between(ours: Any, person: Subject, alphas: Sequence[float]) -> dict[str, dict[float, Volume]]:
+    """Figure 1c: images from a person's first scan (α = 0) to the last (α = 1), by way and α."""
+    first, last = person.scans[0], person.scans[-1]
+    return {way: {a: mix(last, first, a) for a in alphas} for way, mix in interpolations(ours).items()}
+
+
+def predicted(models: Mapping[str, TrajectoryModel], person: Subject, *, seen: int) -> dict[str, list[Volume]]:
+    """A person's next two visits after the first `seen`, by lines through latents and voxels, and by no change."""
+    shown = {name: models[name] for name in ("mrextrap_ols", "mrextrap_bayes", "pixel_ols")} | {NO_CHANGE: NoChange()}
+    ages = [scan.age for scan in person.scans[seen : seen + 2]]
+    return {name: model.predict(person.scans[:seen], ages, person.diagnosis) for name, model in shown.items()}
+
+
+def measured(
+    models: Mapping[str, TrajectoryModel], people: Cohort, *, ours: Any, reader: FourVolumes, truth: Truth,
+    alphas: Sequence[float], key: Any,
+) -> dict[str, pd.DataFrame]:
+    """Everything that forecasts and interpolations of these people give, worked out once and kept.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        "between" (:func:`~nbkit.papers.mrextrap.volumes.interpolated_volumes`); "all" and "scans"
+        (:func:`~nbkit.papers.mrextrap.volumes.forecast_volumes`), the latter by number of scans seen.
+    """
+    given = {"segmenter": reader, "truth": truth}
+    floors = {"hindsight": lambda scan: scan.image("T1w"), "autoencoder": ours.reconstruct}
+    counted = {name: models[name] for name in ("mrextrap_ols", "mrextrap_bayes")}
+    return kept_tables("latent", lambda: {
+        "between": interpolated_volumes(interpolations(ours), people, segmenter=reader, alphas=alphas),
+        "all": forecast_volumes(models, people, designs=["all"], floors=floors, **given),
+        "scans": forecast_volumes(counted, people, designs=["latest", "first"], **given),
+    }, cohort=people, models={**models, "reader": reader}, key=[key, alphas],
+        sources=["nbkit.papers.mrextrap.volumes"])
+
+
+def figure_1b(model: Any, cohort: Cohort) -> pd.DataFrame:
+    """Share of a person's image that the latents explain where they lie, and two cells away."""
+    shares = {
+        place: {s.id: explained_by_latents(model, s.baseline, shift=shift) for s in cohort}
+        for place, shift in (("in_place", 0), ("shifted", 2))
+    }
+    return stacked(*[
+        tidy(values, id=f"mrextrap.fig1b.explained.{place}", metric="explained", setting=place,
+             unit="share of variance") for place, values in shares.items()
+    ])
+
+
+def figure_1d(straight: pd.DataFrame) -> pd.DataFrame:
+    """How far off the line volumes run by either way, and the volume half-way by way of the latents.
+
+    `straight` is what :func:`~nbkit.papers.mrextrap.metrics.straightness` gives.
+    """
+    frames = []
+    for metric, column, unit in (("bend", "bend_pct", "% of the volume"), ("r2", "r2", "1")):
+        frames += [_recorded(part, column, f"fig1d.{{}}.{metric}.{way}", unit, system=way, metric=metric)
+                   for way, part in straight.groupby("way", sort=False)]
+    latent = where(straight, way="latent")
+    for metric in ("middle", "chord", "mean"):
+        frames.append(_recorded(latent, f"{metric}_mm3", f"fig1d.{{}}.{metric}", "mm³", system="latent", metric=metric))
+    return stacked(*frames)
+
+
+def _recorded(table: pd.DataFrame, column: str, id: str, unit: str, **labels: Any) -> pd.DataFrame:
+    """One column of a table with "subject" and "structure" as a tidy frame; the id names the structure by its place."""
+    ids = ["mrextrap." + id.format(PLACES[name]) for name in table["structure"]]
+    frame = pd.DataFrame({"id": ids, "subject": table["subject"].to_numpy(), "value": table[column].to_numpy()})
+    return frame.assign(unit=unit, structure=table["structure"].to_numpy(), **labels).dropna(subset="value")
+
+
+def bends(straight: pd.DataFrame) -> pd.DataFrame:
+    """Interpolations over people: distance from the line, change from end to end, and what half-way is off."""
+    off = 100 * (straight["middle_mm3"] / straight["chord_mm3"] - 1)
+    table = straight.assign(off=off).groupby(["structure", "way"], sort=False).agg(**{
+        "off the line (%)": ("bend_pct", "mean"), "worst person (%)": ("bend_pct", "max"),
+        "change, end to end (%)": ("change_pct", "mean"), "median r²": ("r2", "median"),
+        "half-way − mean of the scans (%)": ("off", "mean"),
+    })
+    return table.round(3)
+
+
+def true_pace(people: Cohort, truth: Truth) -> pd.DataFrame:
+    """True change from the first to the last visit, % per year, by structure."""
+    rows = [
+        (s.id, name, 100 * (truth[s.id][-1][name] / truth[s.id][0][name] - 1) / (s.scans[-1].age - s.scans[0].age))
+        for s in people for name in PLACES
+    ]
+    table = pd.DataFrame(rows, columns=["subject", "structure", "pace"])
+    return table.groupby("structure", sort=False)["pace"].agg(["mean", "std", "min", "max"]).round(2)
+
+
+def one_person(
+    models: Mapping[str, Any], person: Subject, *, reader: VolumeReader, truth: Truth, draws: int
+) -> pd.DataFrame:
+    """Figure 2b: a person's volumes over age after three scans, by the posterior and by least squares.
+
+    Returns
+    -------
+    DataFrame
+        "structure", "age", "model" ("truth" too), "mm3"; of the posterior "low" and "high", its 95 % interval.
+    """
+    ages, given = [scan.age for scan in person.scans], {"seen": 3, "segmenter": reader, "truth": truth}
+    rows = [(name, age, v) for age, true in zip(ages, truth[person.id], strict=True) for name, v in true.items()]
+    true = pd.DataFrame(rows, columns=["structure", "age", "mm3"])
+    sure = person_curve(models["mrextrap_bayes"], person, ages=ages[2:], draws=draws, **given)
+    low, high = central_interval(sure["mean"], sure["sd"], count=sure["count"], level=0.95)
+    plain = person_curve(models["mrextrap_ols"], person, ages=ages, **given)
+    sure = sure.assign(model="mrextrap_bayes", low=low, high=high)
+    return pd.concat([true.assign(model="truth"), sure, plain.assign(model="mrextrap_ols")])
+
+
+def figure_2b(last: pd.DataFrame) -> pd.DataFrame:
+    """True and predicted change since the last scan seen, when all scans but the last are."""
+    ols, bayes = (where(last, model=f"mrextrap_{name}") for name in ("ols", "bayes"))
+    parts = {"true": (ols, "true_change_pct"), "ols": (ols, "change_pct"), "bayes": (bayes, "change_pct")}
+    return stacked(*[
+        _recorded(rows, column, f"fig2b.{{}}.{name}", "%", system=name, metric="change")
+        for name, (rows, column) in parts.items()
+    ])
+
+
+def controls(last: pd.DataFrame) -> pd.DataFrame:
+    """Absolute error of every model, and of those that see the target, in % of the true volume."""
+    return stacked(*[
+        _recorded(rows, "miss", f"miss.{{}}.{model.removeprefix('mrextrap_')}", "% of the true volume", system=model,
+                  metric="miss") for model, rows in last.groupby("model", sort=False)
+    ])
+
+
+def differences(misses: pd.DataFrame, structures: Sequence[str] = ("lateral_ventricle", "hippocampus")) -> pd.DataFrame:
+    """Each person's error minus that of least squares, of all who forecast; `misses` is what :func:`controls` gives."""
+    misses = misses[~misses["system"].isin(FLOORS)]
+    return stacked(*[paired(where(misses, structure=name), against="mrextrap_ols") for name in structures])
+
+
+def by_scans(last: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:
+    """Forecasts by "design" and number of "scans": of all but the last scan, and of fewer; no change beside them."""
+    full = last[last["model"].isin(["mrextrap_ols", "mrextrap_bayes", NO_CHANGE])]
+    return pd.concat([scans, full.assign(design="latest"), full.assign(design="first")])
+
+
+def figure_2c(counted: pd.DataFrame) -> pd.DataFrame:
+    """Absolute error by number of scans seen, of the rows of :func:`by_scans`."""
+    groups = counted[counted["model"] != NO_CHANGE].groupby(["design", "model", "scans"], sort=False)
+    return stacked(*[
+        _recorded(rows, "miss", f"fig2c.{{}}.{design}.{model.removeprefix('mrextrap_')}.k{k}", "% of the true volume",
+                  system=model, metric="miss", setting=design, scans=k) for (design, model, k), rows in groups
+    ])
+
+
+def without_forecast(ids: Iterable[str], found: pd.DataFrame) -> dict[str, str]:
+    """Ids of Figure 2c that `found` lacks, and why."""
+    lacking = [i for i in ids if ".fig2c." in i and i not in set(found["id"])]
+    return {
+        i: "DaniNet predicts one slice, and has no volumes" if i.endswith("daninet")
+        else f"nobody was forecast for from {i.rpartition('.k')[2]} scans" for i in lacking
+    }
+
+
+def judged(
+    model: Any, people: Cohort, *, reader: FourVolumes, truth: Truth, draws: int, key: Any
+) -> pd.DataFrame:
+    """What the model's draws say of the last visit after three scans, beside the true volumes; kept."""
+    return kept_forecasts(
+        {"mrextrap_bayes": model}, people, segmenter=reader, seen=3, true_volumes=truth, key=key,
+        options={"mrextrap_bayes": {"draws": draws}},
     )
-    share = 1 - left.square().sum() / (values - values.mean()).square().sum()
-    return round(float(share), 12)  # the last bits of least squares depend on where in memory the numbers lie
+
+
+def intervals(judged: pd.DataFrame, parts: Sequence[Collection[str]]) -> pd.DataFrame:
+    """Forecasts of volumes with their spread as drawn, and mended by what the other parts of the people say.
+
+    Parameters
+    ----------
+    judged : DataFrame
+        Of :func:`nbkit.papers.trajectories.calibration.drawn_volumes`.
+    parts : sequence of collection of str
+        Subjects; none where one person alone is judged, and nobody is there to mend by.
+
+    Returns
+    -------
+    DataFrame
+        The rows of `judged` for each "setting" (:data:`DRAWN`, :data:`MENDED`) and nominal "level", with "factor" and
+        the "sd" times it.
+    """
+    tables = [judged.assign(setting=DRAWN, level=level, factor=1.0) for level in LEVELS]
+    for level in LEVELS if parts else ():
+        factor = cross_conformal(judged, parts, level=level)
+        tables.append(judged.assign(setting=MENDED, level=level, sd=judged["sd"] * factor, factor=factor))
+    return pd.concat(tables)
+
+
+def uncertainty(forecasts: pd.DataFrame) -> pd.DataFrame:
+    """Share of each person's true volumes inside the intervals of :func:`intervals`; ids for the mended ones."""
+    frames = []
+    for (setting, level), table in forecasts.groupby(["setting", "level"], sort=False):
+        for name, part in [*table.groupby("structure", sort=False), (ALL, table)]:
+            place = f".{PLACES[name]}" if name in PLACES else ""
+            id = f"mrextrap.coverage.{100 * level:g}{place}" if setting == MENDED else ""
+            frames.append(tidy(coverage(part, level=level), id=id, metric="coverage", unit="share of forecasts",
+                               structure=name, setting=setting, level=level))
+        if setting == MENDED:
+            nominal = dict.fromkeys(table["subject"].unique(), level)
+            frames.append(tidy(nominal, id=f"mrextrap.nominal.{100 * level:g}", metric="nominal", level=level,
+                               setting=setting, unit="share of forecasts"))
+    return stacked(*frames)
+
+
+def by_level(frame: pd.DataFrame, column: str, index: Sequence[str]) -> pd.DataFrame:
+    """Means of a column by nominal level, a column each ("50 %")."""
+    table = frame.groupby([*index, "level"], sort=False)[column].mean().unstack()
+    return table.rename(columns=lambda level: f"{100 * level:g} %").rename_axis(columns=None).round(2)
+
+
+def choices() -> pd.DataFrame:
+    """What the paper leaves open, by the model that takes the other way."""
+    rows = {
+        "mrextrap_anchored": ("what the autoencoder cannot encode", "lost", "of the last scan, added to the forecast"),
+        "mrextrap_bayes": ("whose slope", "the person's, as published", "weighed against the diagnosis's"),
+        "mrextrap_population": ("whose slope", "the person's, as published", "the diagnosis's alone"),
+        "pixel_ols": ("where lines are drawn", "latents, as published", "voxels"),
+    }
+    return pd.DataFrame(rows, index=["left open", "our choice", "the other way"]).T
+
+
+def about_errors(last: pd.DataFrame, straight: pd.DataFrame) -> list[str]:
+    """What decides the verdicts, as sentences: true change, errors, what reading costs, and distances from the line."""
+    lines, facts = [], agreement(last)
+    for name in PLACES:
+        change = where(last, structure=name, model=NO_CHANGE)["true_change_pct"]
+        miss, pace = facts.loc[name, "miss (%)"].map("{:.2f} %".format), facts.loc[(name, "autoencoder"), "pace"]
+        lines.append(
+            f"**{name.replace('_', ' ')}**: true change to the last visit {change.mean():.1f} % (SD between people "
+            f"{change.std():.1f}). Error: no change {miss[NO_CHANGE]}, the diagnosis's slope "
+            f"{miss['mrextrap_population']}, least squares {miss['mrextrap_ols']}, posterior {miss['mrextrap_bayes']}, "
+            f"voxels {miss['pixel_ols']}. Reading the true follow-up itself misses {miss['hindsight']}, after the "
+            f"autoencoder {miss['autoencoder']}; through it changes keep {pace:.2f} of their size."
+        )
+    bend = straight.groupby(["structure", "way"], sort=False)["bend_pct"].mean().unstack()
+    said = [f"{row.Index.replace('_', ' ')} {row.latent:.2f} and {row.image:.2f} %" for row in bend.itertuples()]
+    return [*lines, f"**Off the line between two scans**, latents and plain averages: {', '.join(said)}."]

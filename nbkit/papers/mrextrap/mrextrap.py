@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,13 +23,15 @@ from nbkit.core.recent import Recent, fingerprint
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
 from nbkit.data.splits import subject_hash
-from nbkit.papers.mrextrap.losses import AutoencoderObjective
 from nbkit.losses.perceptual import find_features
 from nbkit.nets.autoencoder import Autoencoder, LatentSpace, draw_weights
 from nbkit.nets.discriminators import PatchDiscriminator
+from nbkit.papers.mrextrap.losses import AutoencoderObjective
+from nbkit.papers.trajectories.slopes import (
+    ESTIMATORS, Posterior, SlopePrior, estimate_prior, fit_line, line_at, posterior,
+)
 from nbkit.training.autoencoding import SCHEDULES, train_autoencoder
-from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
-from nbkit.papers.trajectories.slopes import ESTIMATORS, Posterior, SlopePrior, estimate_prior, fit_line, line_at, posterior
+from nbkit.training.checkpoint import Constants, Saved, check_tensors, load_weights
 
 _REMEMBERED = 256
 """Scans whose latents are kept: a person is asked about again and again, with one more scan or another estimator."""
@@ -186,8 +187,10 @@ class Trajectory:
         return float(age)
 
 
-class MRExtrap:
+class MRExtrap(Saved):
     """A :class:`~nbkit.core.protocols.TrajectoryModel` that continues straight lines through latent space."""
+
+    settings = Config
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
@@ -195,7 +198,7 @@ class MRExtrap:
         self.space: LatentSpace | None = None
         self.prior: SlopePrior | None = None
         self.ages = (float("nan"), float("nan"))
-        self.features, self.trained_on = "", ""
+        self.features = ""
         self.history: dict[str, Any] = {}
         self._latents = Recent(_REMEMBERED)
 
@@ -317,40 +320,29 @@ class MRExtrap:
         generator = torch_generator(self.config.seed, "lines", history[0].subject if history else "", *seen)
         return self.trajectory(history, diagnosis).forecast(ages, draws=draws, generator=generator, measure=measure)
 
-    def save(self, path: Path) -> None:
-        """Write weights, settings, prior, grid and the constants learned into the folder `path`."""
+    def _tensors(self) -> dict[str, torch.Tensor]:
         space = self._fitted()
-        tensors = {f"net.{name}": value for name, value in space.net.state_dict().items()} | self.prior.tensors()
-        constants = {
-            **space.constants(), "groups": list(self.prior.slopes), "ages": list(self.ages), "features": self.features,
-            "ranks": [len(self.prior.slope_loadings), len(self.prior.noise_loadings)],
-        }
-        save_checkpoint(
-            path, tensors | {"latent_scale": torch.tensor([space.scale], dtype=torch.float64)}, system="MRExtrap",
-            config=self.config.as_dict(), constants=constants, training_subjects=self.trained_on,
-        )
+        net = {f"net.{name}": value for name, value in space.net.state_dict().items()}
+        return net | self.prior.tensors() | {"latent_scale": torch.tensor([space.scale], dtype=torch.float64)}
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote; missing, unexpected or inconsistent parts are refused by name."""
-        tensors, record = load_checkpoint(path, system="MRExtrap")
-        model, constants = cls(Config.from_dict(record["config"])), record["constants"]
-        for name in ("groups", "ages", "features", "ranks"):
-            known(name, constants, f"{path}: constants")
-        net = build_autoencoder(model.config)
-        space = LatentSpace.from_constants(net, constants, where=str(path))
-        check_tensors(tensors, _expected(space, constants), str(path))
+    def _constants(self) -> dict[str, Any]:
+        return {
+            **self.space.constants(), "groups": list(self.prior.slopes), "ages": list(self.ages),
+            "features": self.features, "ranks": [len(self.prior.slope_loadings), len(self.prior.noise_loadings)],
+        }
+
+    def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
+        self.ages, self.features, groups = tuple(constants["ages"]), constants["features"], constants["groups"]
+        self.space = LatentSpace.from_constants(build_autoencoder(self.config), constants, where=where)
+        check_tensors(tensors, _expected(self.space, constants), where)
         require(
-            float(tensors["latent_scale"]) == space.scale, f"{path}: latent_scale",
-            expected=f"{float(tensors['latent_scale'])!r}, as beside the weights", found=repr(space.scale),
+            float(tensors["latent_scale"]) == self.space.scale, f"{where}: latent_scale",
+            expected=f"{float(tensors['latent_scale'])!r}, as beside the weights", found=repr(self.space.scale),
             remedy="model.json belongs to other weights: save the model again.",
         )
-        net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
-        net.to(model.device)
-        model.space, model.prior = space, SlopePrior.from_tensors(tensors, constants["groups"])
-        model.ages, model.features = tuple(constants["ages"]), constants["features"]
-        model.trained_on = record["training_subjects"]
-        return model
+        load_weights(self.space.net, tensors, where, prefix="net.")
+        self.space.net.to(self.device)
+        self.prior = SlopePrior.from_tensors(tensors, groups)
 
 
 def build_autoencoder(config: Config) -> Autoencoder:

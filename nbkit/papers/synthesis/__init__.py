@@ -1,4 +1,4 @@
-"""What systems that synthesise a contrast share: the control that any of them has to beat."""
+"""What systems that synthesise a contrast share: their settings, patches, and the control to beat."""
 
 from nbkit.papers.synthesis.linear import Config, LinearSynthesizer
 

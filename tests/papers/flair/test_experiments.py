@@ -1,90 +1,158 @@
-"""Scores of a predicted FLAIR: perfect is perfect, units cancel, lesions count."""
+"""Tidy frames of the tables and figures: right ids, right people, numbers that follow from the masks and maps."""
 
-import numpy as np
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from nbkit.core.checks import NbkitError
-from nbkit.core.protocols import Cohort, Scan, Subject
-from nbkit.core.seeds import torch_generator
-from nbkit.core.volume import Volume
-from nbkit.papers.flair.experiments import FlairScore, contrast_ratios
+from nbkit.core.files import Cache
+from nbkit.core.protocols import Cohort
+from nbkit.core.tidy import by_subject, where
+from nbkit.papers.flair import experiments
+from nbkit.papers.flair.conv_synthesis import Config, ConvSynthesizer
+from nbkit.training.crossval import Result, scores_frame
+from tests.papers.flair.test_lesion_segmenter import TINY
+from tests.papers.flair.test_lesion_segmenter import subject as patient
+from tests.papers.flair.test_metrics import subject
 
-SHAPE = (1, 20, 18, 16)
+INPUTS = ("T1w", "T1SE", "T2w", "PDw", "DIR")
+SMALL = Config(slim=16, device="cpu")
+EVERY = (*experiments.METHODS, *experiments.CONTROLS, "own_scale", "width32", "width96", "no_dir", "rf_no_dir",
+         "mlp_no_dir", "unet_no_dir", *(f"no_{n}" for n in ("t1", "t1se", "t2", "pd")),
+         "t1_dir", "t2_dir", "t1_t2", "t1_t2_dir", "t1_t2_pd")
 
 
-def subject(name, lesions=True, gain=1.0):
-    g = torch_generator(2, name)
-    image = (100 + 10 * torch.randn(SHAPE, generator=g)) * gain
-    brain = torch.zeros(SHAPE, dtype=torch.bool)
-    brain[:, 2:-2, 2:-2, 2:-2] = True
-    spots = torch.zeros_like(brain)
-    spots[:, 8:11, 8:11, 7:9] = lesions
-    image = torch.where(spots, image + 60 * gain, image)
-    masks = {n: Volume(m) for n, m in (("brain", brain), ("lesions", spots), ("nawm", brain & ~spots))}
-    return Subject(name, None, "MS" if lesions else "HC", (Scan(name, "1", None, {"FLAIR": Volume(image)}, masks),))
+def result(offset: float = 0.0) -> Result:
+    """Three people, "c" without lesions; scores that tell systems and people apart."""
+    metrics = {m: {s: offset + i + k / 10 for i, s in enumerate("abc")} for k, m in enumerate(("mse", "mse_rescaled"))}
+    ratios = {m: {s: offset + 1.0 for s in "ab"} for m in ("ratio1", "ratio2")}
+    history = {"epochs": [0, 5], "validation": [1.0, 0.5]}
+    return Result(
+        ConvSynthesizer, {**metrics, "ssim": {s: 0.5 for s in "abc"}, **ratios},
+        {"a": "fold1", "b": "fold2", "c": "fold2"},
+        {"fold1": Path(), "fold2": Path()}, {"fold1": history, "fold2": {"epochs": [], "validation": []}},
+        {s: 0.1 for s in "abc"},
+    )
 
 
 @pytest.fixture(scope="module")
-def cohort():
-    return Cohort("toy", (subject("a"), subject("b"), subject("c", lesions=False)), "embedded")
+def results():
+    return {name: result(float(k)) for k, name in enumerate(EVERY)}
 
 
-def test_the_truth_scores_perfectly_although_its_background_is_not_empty(cohort):
-    s = cohort.subjects[0]
-    scores = FlairScore(cohort)(s, s.baseline.image("FLAIR"))
-    assert scores["mse"] == scores["mse_raw"] == 0
-    assert scores["ssim"] == pytest.approx(1)
+@pytest.fixture(scope="module")
+def scores(results):
+    return scores_frame(results)
 
 
-def test_only_the_brain_counts(cohort):
-    s = cohort.subjects[0]
-    truth, brain = s.baseline.image("FLAIR"), s.baseline.mask("brain").data
-    wild = truth.with_data(torch.where(brain, truth.data + 1, torch.full_like(truth.data, 1e6)))
-    scores = FlairScore(cohort)(s, wild)
-    assert scores["mse_raw"] == pytest.approx(1, rel=1e-4)
-    assert scores["ssim"] > 0.99
+def test_rivals_are_the_five_of_the_paper_and_three_controls():
+    systems = experiments.rivals(SMALL, profile="smoke")
+    assert tuple(systems) == (*experiments.METHODS, *experiments.CONTROLS)
+    assert all(systems[n].config.inputs == INPUTS for n in ("rf", "mp", "mlp", "unet", "fcn", "linear"))
+    assert [systems[n].config.inputs for n in ("t2_linear", "mean")] == [("T2w",), ()]
+    left = experiments.without_dir(systems)
+    assert set(left) == {"rf_no_dir", "mlp_no_dir", "unet_no_dir"}
+    assert left["unet_no_dir"].config == systems["unet"].config.changed(inputs=INPUTS[:4])
+    assert experiments.without_dir(left | {"rf": left["rf_no_dir"]}) == {}
 
 
-def test_the_mean_image_has_an_mse_near_one_over_the_cohort(cohort):
-    """z² is the variance of true FLAIR over all brain voxels: predicting the mean costs one of it on average."""
-    values = [s.baseline.image("FLAIR").data[s.baseline.mask("brain").data] for s in cohort]
-    flat = Volume(torch.full(SHAPE, float(torch.cat(values).mean())))
-    score = FlairScore(cohort)
-    assert np.mean([score(s, flat)["mse"] for s in cohort]) == pytest.approx(1, rel=1e-3)
+def test_sequences_are_left_out_as_far_as_a_cohort_has_them():
+    fewer = experiments.fewer_inputs(INPUTS)
+    assert fewer["a"]["no_dir"] == INPUTS[:4] and len(fewer["a"]) == 5
+    assert list(fewer["c"]) == ["t1_dir", "t2_dir", "t1_t2", "t1_t2_dir", "t1_t2_pd"]
+    assert list(experiments.fewer_inputs(("T1w", "T1wCE"))["c"]) == ["t1_t1ce"]
 
 
-def test_z_squared_does_not_depend_on_the_scanner_unit(cohort):
-    scaled = Cohort("toy", tuple(subject(n, n != "c", gain=7.0) for n in "abc"), "embedded")
-    a, b = (FlairScore(c)(c.subjects[0], shift(c.subjects[0], 5 * g)) for c, g in ((cohort, 1.0), (scaled, 7.0)))
-    assert a["mse"] == pytest.approx(b["mse"], rel=1e-4)
-    assert b["mse_raw"] == pytest.approx(49 * a["mse_raw"], rel=1e-4)
-    assert a["ratio1"] == pytest.approx(b["ratio1"], rel=1e-4)
+def test_published_ids_that_need_a_missing_sequence_are_named_with_it():
+    ids = ["w.table2_4a.mse.no_t1.fold1", "w.table2_4a.mse.no_t1se", "w.table2_4c.mse.t1_t2_pd", "w.x.mse.no_dir"]
+    assert experiments.missing_inputs(ids, INPUTS) == {}
+    assert experiments.missing_inputs(ids, ("T1w", "T1SE", "T2w")) == {
+        ids[2]: "PDw", ids[3]: "DIR", "wei2019.table2_4b": "DIR",
+    }
 
 
-def test_a_wrong_gain_costs_nothing_once_rescaled(cohort):
-    s = cohort.subjects[0]
-    truth = s.baseline.image("FLAIR")
-    scores = FlairScore(cohort)(s, truth.with_data(truth.data * 1.3))
-    assert scores["mse"] > 0.5
-    assert scores["mse_rescaled"] == pytest.approx(0, abs=1e-6)
-    shifted = FlairScore(cohort)(s, shift(s, 20.0))
-    assert 0 < shifted["mse_rescaled"] < shifted["mse"]
+def test_every_number_has_its_id_and_folds_have_their_own(scores):
+    errors = experiments.table_2_2(scores)
+    assert where(errors, id="wei2019.table2_2a.mse.fcn")["value"].tolist() == [4.0, 5.0, 6.0]
+    assert set(where(errors, metric="ssim")["unit"]) == {"SSIM"}
+    folds = experiments.by_fold(errors)
+    assert where(folds, id="wei2019.table2_2a.mse.mp.fold2")["subject"].tolist() == ["b", "c"]
+    assert set(experiments.gain_free(scores)["id"].str.split(".").str[2]) == {"mse_rescaled"}
 
 
-def shift(s, value):
-    image = s.baseline.image("FLAIR")
-    return image.with_data(image.data + value)
+def test_ablations_stand_under_the_part_of_the_table_that_prints_them(scores):
+    ids = set(experiments.table_2_4(scores, INPUTS)["id"])
+    assert {"wei2019.table2_4a.mse.no_dir", "wei2019.table2_4b.mse.fcn", "wei2019.table2_4b.mse.unet"} < ids
+    assert "wei2019.table2_4c.mse.t1_t2_pd" in ids and len(ids) == 14
+    without = experiments.table_2_4(scores[scores["system"] != "no_dir"], INPUTS[:4])
+    assert not without["id"].str.contains("dir|table2_4b").any()
 
 
-def test_ratios_follow_equation_2_4_and_are_undefined_without_lesions(cohort):
-    ratios = contrast_ratios(cohort.subjects[0], cohort.subjects[0].baseline.image("FLAIR"))
-    assert ratios["ratio1"] == pytest.approx(1.6, abs=0.05)
-    assert ratios["ratio2"] == pytest.approx(1.6, abs=0.05)
-    none = contrast_ratios(cohort.subjects[2], cohort.subjects[2].baseline.image("FLAIR"))
-    assert np.isnan(none["ratio1"]) and np.isnan(none["ratio2"])
+def test_widths_and_depths_are_timed_and_followed(scores, results):
+    table = experiments.table_2_1(scores, results)
+    assert where(table, id="wei2019.table2_1.seconds.width64")["value"].tolist() == [0.1] * 3
+    assert by_subject(table, id="wei2019.table2_1.mse.width64") == {"a": 4.0, "b": 5.0, "c": 6.0}
+    counts = experiments.parameter_counts().set_index("id")["value"]
+    assert counts["wei2019.table2_1.parameters.width64"] == 231_745
+    curves = experiments.figure_2_3(results, {"fcn": "3 layers"})
+    assert curves.to_dict("list") == {
+        "epoch": [0, 5], "setting": ["3 layers"] * 2, "fold": ["fold1"] * 2, "value": [1.0, 0.5],
+    }
 
 
-def test_a_prediction_on_another_grid_is_refused_by_subject(cohort):
-    with pytest.raises(NbkitError, match="a: prediction and true FLAIR"):
-        FlairScore(cohort)(cohort.subjects[0], Volume(torch.zeros(1, 4, 4, 4)))
+def test_lesion_contrast_leaves_out_who_has_no_lesions(scores):
+    cohort = Cohort("toy", (subject("a"), subject("b"), subject("c", lesions=False)), "embedded")
+    table = experiments.table_2_3(scores, cohort)
+    truth = by_subject(table, id="wei2019.table2_3.ratio1.truth")
+    assert truth == {"a": pytest.approx(1.6, abs=0.05), "b": pytest.approx(1.6, abs=0.05)}
+    assert by_subject(table, system="rf", metric="ratio2") == {"a": 1.0, "b": 1.0}
+
+
+def test_lesions_on_true_and_synthetic_images_are_compared(tmp_path):
+    cohort = Cohort("toy", tuple(patient(f"s{i}") for i in range(4)), "embedded", {"data_hash": "x"})
+    folds = [SimpleNamespace(name="fold1", train_ids=cohort.ids[:3], test_ids=cohort.ids[3:])]
+    blank = {s.id: s.baseline.image("FLAIR").with_data(torch.rand(1, 16, 16, 10)) for s in cohort}
+    found = experiments.lesions_found(cohort, folds, blank, config=TINY, cache=Cache(tmp_path))
+    assert set(found) == {"s3"} and found["s3"]["truth"].data.any()
+    mask = cohort.subject("s3").baseline.mask("lesions")
+    half = mask.data.clone().flatten()
+    half[half.nonzero()[::2]] = False
+    found = {"s3": {"truth": mask, "synthetic": mask.with_data(half.view(mask.data.shape))}}
+    agreement = experiments.figure_2_5(cohort, found).set_index("id")["value"]
+    a, b = int(mask.data.sum()), int(half.sum())
+    assert agreement["wei2019.fig2_5.dice_truth.lesions"] == 1
+    assert agreement["wei2019.fig2_5.dice.lesions"] == pytest.approx(2 * b / (a + b), abs=1e-6)
+    empty = mask.with_data(torch.zeros_like(mask.data))
+    none = experiments.figure_2_5(cohort, {"s3": {"truth": empty, "synthetic": empty}})
+    assert none["value"].tolist() == [0, 0, 0]
+    assert experiments.dice_table(none).loc["true vs synthetic", "count"] == 1
+
+
+def test_saliency_shares_sum_to_one_for_every_person():
+    s = patient("s0")
+    brain = s.baseline.mask("brain")
+    masks = {**s.baseline.masks, "csf": s.baseline.mask("lesions")}
+    scan = SimpleNamespace(mask=masks.get)
+    cohort = SimpleNamespace(subject=lambda name: SimpleNamespace(baseline=scan))
+    maps = {"s0": {n: brain.with_data(torch.rand(brain.data.shape)) for n in ("T1w", "DIR")}}
+    frame = experiments.figure_2_6(cohort, maps)
+    assert set(frame["id"]) == {f"wei2019.fig2_6.{m}.{n}" for m in ("saliency", "saliency_csf") for n in ("t1", "dir")}
+    assert frame.groupby("metric")["value"].sum().tolist() == [pytest.approx(1)] * 2
+
+
+def test_sentences_and_small_tables_say_what_the_scores_say(scores):
+    lines = experiments.about_gain(scores)
+    assert "5.000 z²" in lines[0] and "5.100" in lines[1]
+    table = experiments.gain_table(scores)
+    assert table.loc["fcn"].tolist() == pytest.approx([5.0, 5.1]) and len(table) == 9
+    sizes = experiments.sizes(SMALL.changed(crop=(8, 8, 4), crops_per_epoch=3))
+    assert sizes.loc["this run", "an epoch"] == "3 crops of 8×8×4" and sizes.loc["published", "most epochs"] == 1700
+    assert list(experiments.choices().index) == ["watch_test", "own_scale", "relu", "last"]
+
+
+def test_the_largest_lesions_are_found():
+    cohort = Cohort("toy", (subject("c", lesions=False), subject("a")), "embedded")
+    assert experiments.most_lesions(cohort).id == "a"

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.ensemble import RandomForestRegressor
 
 from nbkit.core.checks import NbkitError
-from nbkit.papers.flair.forest_synthesis import Config, ForestSynthesizer, Trees
+from nbkit.papers.flair.forest_synthesis import Config, ForestSynthesizer, flattened, rebuilt
 from tests.papers.conftest import explained
 from tests.papers.synthesizers import check_output, check_refusals, check_round_trip, predict
 
@@ -28,7 +28,7 @@ def test_trees_predict_as_scikit_learn(leaf, samples):
     rows = g.normal(size=(samples, 6)).round(1).astype(np.float32)
     forest = RandomForestRegressor(7, min_samples_leaf=leaf, random_state=0).fit(rows, np.sin(rows).sum(1))
     new = g.normal(size=(500, 6)).round(2).astype(np.float32)
-    walkers = Trees.of(forest).rebuild(6)
+    walkers = rebuilt(flattened(forest), 6)
     ours = sum(tree.predict(new)[:, 0] for tree in walkers) / len(walkers)
     np.testing.assert_allclose(ours, forest.predict(new), rtol=1e-14)
 

@@ -11,10 +11,14 @@ import torch
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort, Forecast, Scan, Subject
+from nbkit.core.tidy import by_subject, where
 from nbkit.core.volume import Volume
-from nbkit.papers.mrextrap.experiments import (
-    STRUCTURES, FourVolumes, agreement, dealt, explained_by_latents, forecast_volumes, four_volumes, histories,
-    interpolated_volumes, latent_volume, person_curve, straightness, true_volumes,
+from nbkit.metrics.calibration import LEVELS
+from nbkit.papers.mrextrap import experiments
+from nbkit.papers.mrextrap.metrics import agreement, explained_by_latents, straightness
+from nbkit.papers.mrextrap.volumes import (
+    STRUCTURES, FourVolumes, forecast_volumes, four_volumes, histories, interpolated_volumes, latent_volume,
+    person_curve, true_volumes,
 )
 
 SHAPE, AFFINE = (8, 6, 10), np.diag([3.0, 3.0, 3.0, 1.0])
@@ -185,12 +189,6 @@ def test_a_curve_starts_at_the_true_volume_and_spreads_with_the_years():
     assert list(plain.columns) == ["structure", "age", "mm3"]
 
 
-def test_people_are_dealt_by_diagnosis():
-    group = [person(f"{d}{k}", d, [1.0] * (4 if k else 3)) for d in ("AD", "CN") for k in range(4)]
-    assert dealt(cohort(*group), 3).ids == ("AD1", "CN1", "AD2")
-    assert len(dealt(cohort(*group), None)) == 6 and dealt(cohort(*group), 5, visits=3).ids[0] == "AD0"
-
-
 class Halves:
     """Latents are means over blocks of two voxels, the first channel; the second is noise."""
 
@@ -213,3 +211,102 @@ def test_latents_lie_where_they_were_made():
     assert np.allclose(latents.affine @ [0, 0, 0, 1], AFFINE @ [0.5, 0.5, 0.5, 1])
     assert explained_by_latents(Halves(), scan) == pytest.approx(1.0, abs=1e-6)
     assert explained_by_latents(Halves(), scan, shift=2) < 0.1
+
+
+def told() -> pd.DataFrame:
+    """Forecasts of everybody by every name that the figures ask for."""
+    names = ("mrextrap_ols", "mrextrap_bayes", "mrextrap_population", "pixel_ols")
+    floors = {name: (lambda scan: scan.image("T1w")) for name in experiments.FLOORS}
+    return table({name: Line(name.split("_")[1]) for name in names}, designs=["all"], floors=floors)
+
+
+def test_forecasts_are_recorded_by_place_and_model():
+    last = told()
+    change = experiments.figure_2b(last)
+    assert by_subject(change, id="mrextrap.fig2b.ventricle.true") == pytest.approx({"steady": 12.5, "bent": -50.0})
+    assert by_subject(change, id="mrextrap.fig2b.grey.ols")["steady"] == pytest.approx(12.5, rel=1e-4)
+    misses = experiments.controls(last)
+    assert by_subject(misses, id="mrextrap.miss.white.no_change")["bent"] == pytest.approx(100.0)
+    assert {f"mrextrap.miss.grey.{name}" for name in ("ols", "pixel_ols", "hindsight")} < set(misses["id"])
+    gaps = experiments.differences(misses)
+    assert set(gaps["system"]) == {"no_change", "mrextrap_bayes", "mrextrap_population", "pixel_ols"}
+    miss = {m: by_subject(misses, system=m, structure="hippocampus") for m in ("no_change", "mrextrap_ols")}
+    expected = {s: miss["no_change"][s] - miss["mrextrap_ols"][s] for s in miss["no_change"]}
+    assert by_subject(gaps, system="no_change", structure="hippocampus") == pytest.approx(expected)
+
+
+def test_numbers_of_scans_are_recorded_and_what_is_lacking_is_named():
+    scans = table({"mrextrap_ols": Line("ols"), "mrextrap_bayes": Line("bayes")}, designs=["latest", "first"])
+    counted = experiments.by_scans(told(), scans)
+    found = experiments.figure_2c(counted)
+    assert where(found, id="mrextrap.fig2c.grey.latest.bayes.k1")["subject"].tolist() == ["steady", "bent"]
+    assert set(where(found, system="mrextrap_ols")["scans"]) == {2, 3, 4} and not found["id"].str.contains("no_").any()
+    assert {"no_change"} < set(counted["model"]) and set(found["setting"]) == {"latest", "first"}
+    ids = ["m.fig2c.grey.latest.ols.k9", "m.fig2c.grey.daninet", "m.fig2b.grey", found["id"].iloc[0]]
+    assert experiments.without_forecast(ids, found) == {
+        ids[0]: "nobody was forecast for from 9 scans", ids[1]: "DaniNet predicts one slice, and has no volumes",
+    }
+
+
+def test_interpolations_are_recorded_by_way():
+    between = interpolated_volumes({"latent": mixed(2.0), "image": mixed(1.0)}, PEOPLE, segmenter=READER, alphas=ALPHAS)
+    straight = straightness(between)
+    frame = experiments.figure_1d(straight)
+    bend = by_subject(frame, id="mrextrap.fig1d.hippocampus.bend.latent")
+    assert bend["steady"] == pytest.approx(100 * 2 / 14, rel=1e-4)
+    assert by_subject(frame, id="mrextrap.fig1d.grey.bend.image")["bent"] == pytest.approx(0, abs=1e-4)
+    chord, middle = (by_subject(frame, id=f"mrextrap.fig1d.white.{name}")["steady"] for name in ("chord", "middle"))
+    assert (chord, middle) == (pytest.approx(14.0), pytest.approx(12.0))
+    rows = experiments.bends(straight)
+    assert rows.loc[("hippocampus", "image"), "half-way − mean of the scans (%)"] == pytest.approx(0, abs=1e-3)
+    lines = experiments.about_errors(told(), straight)
+    assert len(lines) == 5 and "no change 55.56 %" in lines[0] and "0.00 %" in lines[-1]
+
+
+def test_intervals_are_mended_by_the_others_and_recorded_only_then():
+    rng, rows = np.random.default_rng(0), []
+    for subject in (f"s{k}" for k in range(8)):
+        rows += [(subject, name, 100 + rng.normal(), 100.0, 0.1, 4) for name in STRUCTURES]
+    judged = pd.DataFrame(rows, columns=["subject", "structure", "true", "mean", "sd", "count"])
+    parts = [[f"s{k}", f"s{k + 4}"] for k in range(4)]
+    forecasts = experiments.intervals(judged, parts)
+    assert len(forecasts) == 2 * len(LEVELS) * len(judged) and forecasts["setting"].iloc[-1] == experiments.MENDED
+    shares = experiments.uncertainty(forecasts)
+    assert by_subject(shares, id="mrextrap.nominal.80") == dict.fromkeys(judged["subject"].unique(), 0.8)
+    mended = np.mean([*by_subject(shares, id="mrextrap.coverage.80").values()])
+    drawn = where(shares, setting=experiments.DRAWN, structure=experiments.ALL, level=0.8)
+    assert abs(mended - 0.8) < 0.15 and drawn["value"].mean() < 0.3 and set(drawn["id"]) == {""}
+    assert "mrextrap.coverage.95.ventricle" in set(shares["id"])
+    wide = experiments.by_level(where(shares, metric="coverage"), "value", ["setting", "structure"])
+    assert list(wide.columns) == ["50 %", "80 %", "95 %"] and len(wide) == 10
+    alone = experiments.uncertainty(experiments.intervals(judged[judged["subject"] == "s0"], []))
+    assert set(alone["id"]) == {""} and set(alone["setting"]) == {experiments.DRAWN}
+
+
+def test_one_persons_curve_holds_truth_and_two_forecasts():
+    models = {f"mrextrap_{name}": Line(name) for name in ("ols", "bayes")}
+    curves = experiments.one_person(models, STEADY, reader=READER, truth=TRUTH, draws=3)
+    assert curves.groupby("model")["age"].nunique().to_dict() == {"truth": 5, "mrextrap_bayes": 3, "mrextrap_ols": 5}
+    sure = curves[curves["model"] == "mrextrap_bayes"]
+    assert (sure["low"] <= sure["high"]).all() and curves[curves["model"] == "truth"]["low"].isna().all()
+
+
+def test_people_are_counted_and_those_of_a_known_diagnosis_kept():
+    counts = experiments.people_counts(PEOPLE, cohort(STEADY)).set_index("id")["value"]
+    assert counts.to_dict() == {
+        "mrextrap.data.scans": 9, "mrextrap.data.people": 2, "mrextrap.data.training_people": 1,
+    }
+    assert experiments.with_known_diagnosis(PEOPLE, cohort(STEADY, person("once", "AD", [1.0]))).ids == ("steady",)
+    assert experiments.first_ages(forecast_for=PEOPLE).loc["mean", "forecast for"] == 70.0
+    assert experiments.true_pace(PEOPLE, TRUTH).loc["hippocampus", "max"] == pytest.approx(10.0)
+
+
+def test_images_between_and_ahead_are_made_by_every_way():
+    ours = SimpleNamespace(interpolate=mixed(2.0))
+    images = experiments.between(ours, STEADY, (0.0, 0.5, 1.0))
+    middle = {way: float(made[0.5].data.mean()) for way, made in images.items()}
+    assert middle == pytest.approx({"latent": 12.0, "image": 14.0}, rel=1e-5)
+    names = ("mrextrap_ols", "mrextrap_bayes", "pixel_ols")
+    made = experiments.predicted({name: Line("ols") for name in names}, STEADY, seen=3)
+    assert [round(float(i.data.mean())) for i in made["pixel_ols"]] == [16, 18]
+    assert [round(float(i.data.mean())) for i in made["no_change"]] == [14, 14]

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from nbkit.core.checks import NbkitError
-from nbkit.core.stats import Interval
 from nbkit.core.volume import Volume
+from nbkit.figures.charts import interval
 from nbkit.papers.mrextrap.figures import (
-    BENT, STRAIGHT, between_curves, between_sheet, change_scatter, coverage_plot, forecast_curves, latent_sheet,
+    BENT, STRAIGHT, between_curves, between_sheet, change_scatter, coverage_plot, error_by_scans, forecast_curves,
+    latent_sheet, method_drawing,
 )
 from tests.figures.conftest import pixels
 
@@ -19,13 +20,13 @@ LEVELS = {"axial": 3.0, "coronal": 0.0}
 
 
 def test_latents_stand_beside_the_scan(scan):
-    image, brain = scan.image("T1w"), scan.mask("brain")
+    image = scan.image("T1w")
     affine = image.affine @ np.diag([4, 4, 4, 1])
     affine[:3, 3] = image.affine[:3, 3] + image.affine[:3, :3] @ np.full(3, 1.5)
     latents = Volume(torch.randn(2, 8, 9, 3, generator=torch.Generator().manual_seed(0)), affine)
-    figure = latent_sheet(image, latents, brain=brain, levels_mm=LEVELS, others=[image], titles=("scan", "back"))
+    figure = latent_sheet(scan, latents, image, levels_mm=LEVELS)
     drawn = [a for a in figure.axes if a.images]
-    assert [a.get_title() for a in drawn[:4]] == ["scan", "back", "latent 1", "latent 2"]
+    assert [a.get_title() for a in drawn[:4]] == ["scan", "reconstruction", "latent 1", "latent 2"]
     assert len(drawn) == 8 and drawn[2].images[0].get_array().shape < drawn[0].images[0].get_array().shape
     assert pixels(figure).std() > 0.1
 
@@ -34,11 +35,11 @@ def test_two_ways_and_their_difference(scan):
     image = scan.image("T1w")
     other = image.with_data(image.data + 5)
     given = {"brain": scan.mask("brain"), "plane": "coronal"}
-    figure = between_sheet({"latents": [image] * 2, "averages": [image, other]}, (0.0, 1.0), **given)
+    figure = between_sheet({"latent": {0.0: image, 1.0: image}, "image": {0.0: image, 1.0: other}}, **given)
     gaps = [a.images[0].get_array() for a in figure.axes if a.images][4:6]
     assert np.nanmax(np.abs(gaps[0])) == 0 and np.allclose(gaps[1].compressed(), -5)
-    with pytest.raises(NbkitError, match="two ways with 2 images each"):
-        between_sheet({"latents": [image]}, (0.0, 1.0), **given)
+    with pytest.raises(NbkitError, match="two ways with images for the same alphas"):
+        between_sheet({"latent": {0.0: image}, "image": {1.0: image}}, **given)
 
 
 def test_bent_lines_are_counted_and_coloured():
@@ -47,24 +48,25 @@ def test_bent_lines_are_counted_and_coloured():
         rows += [(subject, "latent", "hippocampus", a, v) for a, v in zip(alphas, (100.0, middle, 110.0), strict=True)]
     table = pd.DataFrame(rows, columns=["subject", "way", "structure", "alpha", "mm3"])
     straight = pd.DataFrame({"subject": ["a", "b"], "way": "latent", "structure": "hippocampus", "r2": [1.0, np.nan]})
-    figure = between_curves(table, straight, structures=["hippocampus"], titles={"latent": "latents"}, limit=0.95)
-    axes = figure.axes[0]
-    first, second = axes.lines[:2]
+    axes = between_curves(table, straight, limit=0.95).axes[0]
+    first, second = (line for line in axes.lines if len(line.get_ydata()))
     assert np.allclose(first.get_ydata(), [0, 5, 10]) and first.get_color() == STRAIGHT
     assert np.allclose(second.get_ydata(), [0, 20, 10]) and second.get_color() == BENT
-    assert axes.get_title(loc="left") == "Hippocampus\n1 of 2 bent" and axes.get_ylabel() == "latents\nchange (%)"
+    assert axes.get_title(loc="left") == "Hippocampus\n1 of 2 bent"
+    assert axes.get_ylabel() == "through latents\nchange (%)"
 
 
 def test_what_was_seen_is_filled_and_the_rest_is_open():
     ages, volumes = [70.0, 72.0, 74.0], [7e3, 6.8e3, 6.6e3]
     truth = pd.DataFrame({"structure": "hippocampus", "age": ages, "model": "truth", "mm3": volumes})
     line = truth.assign(model="mrextrap_ols", low=truth["mm3"] - 100, high=truth["mm3"] + 100)
-    figure = forecast_curves(pd.concat([truth, line]), structures=["hippocampus"], seen=(70.0, 72.0), columns=1)
+    figure = forecast_curves(pd.concat([truth, line]), seen=(70.0, 72.0), columns=1)
     named = {entry.get_label(): entry for entry in figure.axes[0].lines}
     assert np.allclose(named["truth, seen"].get_xdata(), ages[:2])
     assert np.allclose(named["truth, to come"].get_xdata(), ages[2:])
     assert named["truth, to come"].get_markerfacecolor() == "white"
-    assert np.allclose(named["MRExtrap, least squares"].get_ydata(), [7.0, 6.8, 6.6])
+    assert any(np.array_equal(entry.get_ydata(), [7.0, 6.8, 6.6]) for entry in figure.axes[0].lines)
+    assert "MRExtrap, least squares" in [text.get_text() for text in figure.legends[0].texts]
     assert len(figure.axes[0].collections) == 1, "the interval"
 
 
@@ -73,15 +75,39 @@ def test_changes_stand_against_the_truth():
         "structure": "hippocampus", "model": ["mrextrap_ols", "no_change"], "change_pct": [-3.0, 0.0],
         "true_change_pct": [-2.0, -2.0],
     })
-    figure = change_scatter(table, structures=["hippocampus"], models=["mrextrap_ols", "no_change"])
-    points = [axes.lines[1].get_xydata().tolist() for axes in figure.axes]
+    figure = change_scatter(table, models=["mrextrap_ols", "no_change"])
+    points = [axes.collections[0].get_offsets().tolist() for axes in figure.axes]
     assert points == [[[-2.0, -3.0]], [[-2.0, 0.0]]]
+    many = pd.concat([table.assign(change_pct=2 * x, true_change_pct=x) for x in (1.0, 2.0, 3.0)])
+    fitted = change_scatter(many, models=["mrextrap_ols"]).axes[0].lines[-1]
+    assert np.allclose(np.polyfit(*fitted.get_data(), 1), [2, 0], atol=1e-6)
+
+
+def points_of(axes) -> np.ndarray:
+    """Where seaborn has drawn means, in order."""
+    return np.concatenate([line.get_ydata() for line in axes.lines if line.get_marker() not in ("", "None", None)])
 
 
 def test_coverage_keeps_its_intervals():
-    given = {"hippocampus": {0.5: Interval(0.4, 0.3, 0.6, 9), 0.95: Interval(0.9, 0.8, 1.0, 9)}}
-    axes = coverage_plot(given, margin=0.05).axes[0]
-    bars = axes.containers[0]
-    assert np.allclose(bars.lines[0].get_ydata(), [0.4, 0.9])
-    assert np.allclose([ends[:, 1] for ends in bars.lines[2][0].get_segments()], [[0.3, 0.6], [0.8, 1.0]])
-    assert "within 5 points" in axes.get_legend_handles_labels()[1]
+    inside = [1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0]
+    covered = pd.DataFrame({"structure": "white_matter", "level": 0.5, "value": inside})
+    covered = pd.concat([covered, covered.assign(level=0.95, value=1.0)])
+    axes = coverage_plot(covered, margin=0.05).axes[0]
+    assert np.isclose(points_of(axes)[:, None], [4 / 7, 1.0]).any(0).all()
+    low, high = interval(inside)
+    drawn = np.concatenate([line.get_ydata() for line in axes.lines])
+    assert low < 4 / 7 < high and np.isclose(drawn[:, None], [low, high]).any(0).all()
+    assert "within 5 points" in [t.get_text() for t in axes.figure.legends[0].texts]
+
+
+def test_errors_stand_over_the_scans_seen_with_the_people_counted():
+    table = pd.DataFrame({
+        "model": "mrextrap_ols", "scans": [2, 2, 3], "subject": ["a", "b", "a"], "miss": [1.0, 3.0, 5.0],
+    })
+    axes = error_by_scans(table).axes[0]
+    assert {2.0, 5.0} <= set(points_of(axes))
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["2\nn = 2", "3\nn = 1"]
+
+
+def test_the_method_is_drawn():
+    assert pixels(method_drawing()).std() > 0.05

@@ -1,0 +1,88 @@
+"""The pictures of the paper: its network, lesions found on true and synthetic images, and saliency maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pandas as pd
+
+from nbkit.core.checks import require
+from nbkit.core.protocols import Cohort, Scan
+from nbkit.core.tidy import where
+from nbkit.core.volume import Volume
+from nbkit.figures.drawing import Layer, architecture_drawing
+from nbkit.figures.marks import title_of
+from nbkit.figures.mosaics import Row, Tile, panel
+from nbkit.figures.slices import difference_scale, grey_scale, view_of
+from nbkit.figures.style import FULL_MM, Picture
+from nbkit.papers.flair.conv_synthesis import Config
+
+
+def method_drawing(config: Config) -> Picture:
+    """The fully convolutional network of `config` at its published width (Wei 2019, Fig. 2.2)."""
+    names = [f"features {i}" for i in range(1, config.depth + 1)]
+    hidden = [Layer(name, config.width, "conv 3×3×3\nReLU") for name in names]
+    first = Layer("input", len(config.inputs), sheets=config.inputs)
+    return architecture_drawing([first, *hidden, Layer("output", 1, "conv 3×3×3", sheets=(config.target,))])
+
+
+def lesion_examples(
+    cohort: Cohort, synthetic: Mapping[str, Volume], found: Mapping[str, Mapping[str, Volume]],
+    agreement: pd.DataFrame, *, width_mm: float = FULL_MM,
+) -> Picture:
+    """True FLAIR and predicted FLAIR with the lesions found on each, of the highest and lowest Dice (Fig. 2.5).
+
+    Parameters
+    ----------
+    cohort : Cohort
+    synthetic : mapping of subject to Volume
+    found : mapping of subject to masks
+        Of :func:`nbkit.papers.flair.experiments.lesions_found`.
+    agreement : DataFrame
+        Of :func:`nbkit.papers.flair.experiments.figure_2_5`.
+    """
+    dice = where(agreement, metric="dice").set_index("subject")["value"].sort_values()
+    shown = {"highest": dice.index[-1], "lowest": dice.index[0]}
+    rows = [
+        _lesion_row(cohort.subject(s).baseline, synthetic[s], found[s], f"{said} Dice\nDice {dice[s]:.2f}")
+        for said, s in shown.items()
+    ]
+    heads = ("True FLAIR", "its lesions (red)", "Predicted FLAIR", "its lesions (red)")
+    titled = Row(tuple(replace(t, title=h) for t, h in zip(rows[0].tiles, heads, strict=True)), rows[0].label)
+    return panel([titled, *rows[1:]], width_mm=width_mm)
+
+
+def _lesion_row(scan: Scan, synthetic: Volume, found: Mapping[str, Volume], label: str) -> Row:
+    image, brain = scan.image("FLAIR"), scan.mask("brain")
+    view, grey = view_of(brain, found["truth"]), grey_scale(image, brain)
+    true, predicted = Tile(image, view, grey), Tile(synthetic, view, grey)
+    lesions = replace(true, fill=found["truth"]), replace(predicted, fill=found["synthetic"])
+    return Row((true, lesions[0], predicted, lesions[1]), label)
+
+
+def saliency_sheet(
+    saliency: Mapping[str, Volume], inputs: Mapping[str, Volume], *, brain: Volume, lesions: Volume | None = None,
+    label: str = "|∂ loss / ∂ input| (per z)", width_mm: float = FULL_MM,
+) -> Picture:
+    """P3S maps on one common scale, above the images they belong to (Wei 2019, Eq. 2.3 and Fig. 2.6).
+
+    Parameters
+    ----------
+    saliency, inputs : mapping of str to Volume
+        By contrast; every contrast of `saliency` must be among `inputs`.
+    brain, lesions : Volume
+        Masks on the same grid.
+    label : str
+        What the colours mean, with the unit.
+    """
+    missing = [name for name in saliency if name not in inputs]
+    require(
+        not missing, "saliency_sheet: inputs", expected=f"the image of {', '.join(saliency)}",
+        found=f"none for {', '.join(missing)}", remedy="Pass the inputs the maps were computed for.",
+    )
+    view = view_of(brain, lesions)
+    heat = replace(difference_scale(saliency.values(), brain, label=label), cmap="magma")
+    above = Row(tuple(Tile(v, view, heat, title_of(n)) for n, v in saliency.items()), "saliency")
+    below = Row(tuple(Tile(inputs[n], view, grey_scale(inputs[n], brain)) for n in saliency), "input")
+    return panel([above, below], width_mm=width_mm)

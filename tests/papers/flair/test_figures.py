@@ -1,0 +1,47 @@
+"""The pictures of the paper hold the images they promise, in order, at one slice and one scale."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nbkit.core.checks import NbkitError
+from nbkit.core.protocols import Cohort, Subject
+from nbkit.core.tidy import stacked, tidy
+from nbkit.papers.flair import figures
+from nbkit.papers.flair.conv_synthesis import Config
+
+
+def titles(figure):
+    return [a.get_title().replace("\n", " ") for a in figure.axes if a.get_title()]
+
+
+def test_the_network_is_drawn_with_its_layers_and_sequences():
+    words = {t.get_text() for a in figures.method_drawing(Config(depth=2)).axes for t in a.texts}
+    assert {"input", "features 1", "features 2", "output", "64 channels", "5 channels", "T1-w", "DIR"} <= words
+    assert "features 3" not in words
+
+
+def test_lesions_of_the_highest_and_lowest_dice_stand_beside_each_image(scan):
+    lesions = scan.mask("lesions")
+    other = lesions.with_data(torch.zeros_like(lesions.data))
+    cohort = Cohort("toy", tuple(Subject(s, None, "MS", (scan,)) for s in "abc"), "embedded")
+    made = scan.images["FLAIR"].with_data(scan.images["FLAIR"].data * 0.99)
+    found = {s: {"truth": lesions, "synthetic": other} for s in "abc"}
+    agreement = stacked(tidy({"a": 0.5, "b": 0.812, "c": 0.4}, metric="dice"), tidy({"a": 1.0}, metric="dice_truth"))
+    figure = figures.lesion_examples(cohort, dict.fromkeys("abc", made), found, agreement)
+    assert titles(figure) == ["True FLAIR", "its lesions (red)", "Predicted FLAIR", "its lesions (red)"]
+    assert [t.get_text() for t in figure.texts] == ["highest Dice\nDice 0.81", "lowest Dice\nDice 0.40"]
+    red = [(a.images[1].get_array()[..., 3] > 0).sum() for a in figure.axes[:4] if len(a.images) == 2]
+    assert red[0] > 0 and red[1] == 0
+
+
+def test_saliency_maps_share_one_scale_above_their_inputs(scan):
+    inputs = {k: scan.images[k] for k in ("T1w", "DIR")}
+    maps = {k: v.with_data(v.data.abs()) for k, v in inputs.items()}
+    figure = figures.saliency_sheet(maps, inputs, brain=scan.mask("brain"))
+    assert titles(figure) == ["T1-w", "DIR"]
+    images = [a.images[0] for a in figure.axes if a.images]
+    assert images[0].get_clim() == images[1].get_clim() and images[2].get_clim() != images[3].get_clim()
+    with pytest.raises(NbkitError, match="none for DIR"):
+        figures.saliency_sheet(maps, {"T1w": inputs["T1w"]}, brain=scan.mask("brain"))
