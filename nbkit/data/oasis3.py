@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,40 +59,33 @@ class Clinical:
     """
 
     def __init__(self, visits: pd.DataFrame, people: pd.DataFrame) -> None:
-        self._visits = {s: rows for s, rows in visits.groupby("subject")}
-        self._people = people.drop_duplicates("subject").set_index("subject")
+        self._visits, self._people = (dict(list(table.groupby("subject"))) for table in (visits, people))
 
     def nearest(self, subject: str, days: float) -> Score:
         """Scores of the visit nearest to `days` since entry; of two as near, the earlier."""
-        require(
-            subject in self._visits, f"{CDR_TABLE}: {subject}", expected="at least one clinical visit", found="none",
-            remedy="Leave the scans out with a line in .bidsignore, or download the table again.",
-        )
-        rows = self._visits[subject]
+        rows = _of(self._visits, subject, CDR_TABLE)
         gaps = (rows["days"] - days).abs()
-        row = rows.loc[gaps.sort_values(kind="stable").index[0]]
-        cdr, mmse = (pd.to_numeric(row[c], errors="coerce") for c in ("CDRTOT", "MMSE"))
-        return Score(
-            None if row["dx1"] in ("", ".") else row["dx1"], None if pd.isna(cdr) else float(cdr),
-            None if pd.isna(mmse) else float(mmse), float(gaps.min()),
-        )
+        row = rows.loc[gaps.idxmin()]
+        cdr, mmse = (None if pd.isna(row[c]) else float(row[c]) for c in ("CDRTOT", "MMSE"))
+        return Score(None if row["dx1"] in ("", ".") else row["dx1"], cdr, mmse, float(gaps.min()))
 
     def entry_age(self, subject: str) -> float:
         """Age at entry in years."""
-        return entry_age(self._person(subject)["AgeatEntry"], f"{DEMOGRAPHICS}: {subject}")
+        row = _of(self._people, subject, DEMOGRAPHICS).iloc[0]
+        return entry_age(row["AgeatEntry"], f"{DEMOGRAPHICS}: {subject}")
 
     def sex(self, subject: str) -> str | None:
         """F or M, by the study's own code."""
-        code = self._person(subject)["GENDER"].removesuffix(".0")
+        code = _of(self._people, subject, DEMOGRAPHICS).iloc[0]["GENDER"].removesuffix(".0")
         return GENDER.get(code, code) or None
 
-    def _person(self, subject: str) -> pd.Series:
-        require(
-            subject in self._people.index, f"{DEMOGRAPHICS}: {subject}", expected="one row per participant",
-            found="none",
-            remedy="Leave the scans out with a line in .bidsignore, or download the table again.",
-        )
-        return self._people.loc[subject]
+
+def _of(rows: Mapping[str, pd.DataFrame], subject: str, table: str) -> pd.DataFrame:
+    require(
+        subject in rows, f"{table}: {subject}", expected="at least one row of every participant", found="none",
+        remedy="Leave the scans out with a line in .bidsignore, or download the table again.",
+    )
+    return rows[subject]
 
 
 def is_subject(subject: str) -> bool:
@@ -114,7 +107,8 @@ def read_clinical(folder: Path | str) -> Clinical:
         Naming the table or the column that is missing.
     """
     visits, people = (_read(Path(folder), name) for name in (CDR_TABLE, DEMOGRAPHICS))
-    visits = visits.assign(days=pd.to_numeric(visits["days_to_visit"], errors="coerce")).dropna(subset=["days"])
+    numbers = visits[["days_to_visit", "CDRTOT", "MMSE"]].apply(pd.to_numeric, errors="coerce")
+    visits = visits.assign(**numbers, days=numbers["days_to_visit"]).dropna(subset=["days"])
     return Clinical(visits.sort_values(["subject", "days"], kind="stable"), people)
 
 
@@ -138,9 +132,7 @@ def _read(folder: Path, name: str) -> pd.DataFrame:
 def entry_age(text: object, where: str) -> float:
     """AgeatEntry in years, as participants.tsv and the demographics carry it."""
     age = pd.to_numeric(text, errors="coerce")
-    require(
-        not pd.isna(age), where, expected="the age at entry in years", found=repr(text), remedy=_REMEDY,
-    )
+    require(not pd.isna(age), where, expected="the age at entry in years", found=repr(text), remedy=_REMEDY)
     return float(age)
 
 
@@ -165,43 +157,39 @@ def diagnosis(text: str | None) -> str | None:
     return "AD" if words.startswith(("ad dem", "dat")) else text
 
 
-def score_faults(sessions: Mapping[tuple[str, str], Mapping[str, Any]], *, replaced: bool = False) -> list[Finding]:
+def score_faults(sessions: Mapping[tuple[str, str], Mapping[str, Any]], *, replaced: bool = False) -> Iterator[Finding]:
     """Refuse OASIS-3 scores of sessions.tsv unless two people in one session bin have different ones.
 
     With `replaced`, the original tables stand in for them: a mix-up that shows is a warning.
     """
+    bins: dict[str, list[tuple]] = defaultdict(list)
     ours = {key: row for key, row in sessions.items() if is_subject(key[0])}
-    bins: dict[str, set[tuple]] = defaultdict(set)
-    people: dict[str, int] = defaultdict(int)
     for (_, session), row in ours.items():
         lower = {k.lower(): v for k, v in row.items()}
         scores = tuple(lower.get(name) for name in SCORES)
         if any(s is not None for s in scores):
-            bins[session].add(scores)
-            people[session] += 1
-    if not ours or any(len(vectors) > 1 for vectors in bins.values()):
-        return []
-    shared = max(people, key=people.__getitem__, default="")
-    mixed = people.get(shared, 0) > 1
-    if replaced and not mixed:
-        return []
-    found = (
-        f"the same score vector for all {people[shared]} subjects in session {shared}: joined on the session alone"
-        if mixed else "scores that cannot be told from those of another person"
-    )
-    remedy = "They are not used: the original tables are." if replaced else _REMEDY
-    expected = "each person's own CDR, MMSE and diagnosis"
-    return [Finding("", "sub-*/sub-*_sessions.tsv", expected, found, remedy, refused=not replaced)]
+            bins[session].append(scores)
+    if not ours or any(len(set(scores)) > 1 for scores in bins.values()):
+        return
+    shared = max(bins, key=lambda session: len(bins[session]), default="")
+    mixed = len(bins[shared]) > 1
+    if mixed or not replaced:
+        found = (
+            f"the same score vector for all {len(bins[shared])} subjects in session {shared}: joined on the session "
+            "alone" if mixed else "scores that cannot be told from those of another person"
+        )
+        yield Finding(
+            "", "sub-*/sub-*_sessions.tsv", "each person's own CDR, MMSE and diagnosis", found,
+            "They are not used: the original tables are." if replaced else _REMEDY, refused=not replaced,
+        )
 
 
-def distant(of: Mapping[tuple[str, str], Any], tables: Clinical) -> list[Finding]:
+def distant(of: Mapping[tuple[str, str], Any], tables: Clinical) -> Iterator[Finding]:
     """Warnings for scans more than a year from any clinical visit."""
-    findings = []
     for (subject, session), visit in of.items():
         gap = tables.nearest(subject, visit.days).gap_days if visit.days is not None else 0
         if gap > FAR_DAYS:
-            findings.append(Finding(
+            yield Finding(
                 subject, f"{CDR_TABLE}: {subject} {session}", f"a clinical visit within {FAR_DAYS} days of the scan",
                 f"the nearest {gap:.0f} days away", "Leave the scan out if the diagnosis matters.", refused=False,
-            ))
-    return findings
+            )
