@@ -82,7 +82,7 @@ def test_every_bad_row_is_listed_at_once(write):
 
 
 BAD_PAIRS = {
-    "repeated scan": (["s1,m00,35,F,MS,T1w,a.nii", "s1,m00,35,F,MS,T1w,b.nii"], "2, 3: .* contrast once, found s1/m00/T1w"),
+    "repeated scan": (["s1,m00,35,F,MS,T1w,a.nii", "s1,m00,35,F,MS,T1w,b.nii"], "2, 3: .*once, found s1/m00/T1w"),
     "one file twice": (["s1,m00,35,F,MS,T1w,a.nii", "s2,m00,35,F,MS,T1w,./a.nii"], r"2, 3: .*in one row, found a\.nii"),
     "two sexes": (["s1,m00,35,F,MS,T1w,a.nii", "s1,m12,36,M,MS,T1w,b.nii"], "2, 3: .*one sex per subject, found s1"),
     "two ages": (["s1,m00,35,F,MS,T1w,a.nii", "s1,m00,36,F,MS,T2w,b.nii"], "one age_years per session.*s1/m00"),
