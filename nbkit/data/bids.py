@@ -19,7 +19,7 @@ import pandas as pd
 from nbkit.core.checks import require
 from nbkit.data.findings import Finding, Reading
 from nbkit.data.tables import COLUMNS, MASK, good_rows, is_mask, one_grid
-from nbkit.data.visits import Key, Visit, read_visits, session_name, subject_name
+from nbkit.data.visits import Key, read_visits, session_name, subject_name
 
 IGNORE = ".bidsignore"
 LEAVE_OUT = f"or leave it out with a line in {IGNORE}."
@@ -216,17 +216,10 @@ def visit_table(
     clinical: Path | str | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A row per image, numbered as in `images`, with what is known of its visit: all rows, and the good ones."""
-    wanted = {i.visit for i in images if not is_mask(i.contrast)}
-    visits = read_visits(root, wanted, findings, clinical=clinical)
-    rows = []
-    for image in images:
-        visit, where = visits.get(image.visit, Visit()), " ".join(image.visit)
-        rows.append((
-            *image.visit, visit.age, (sex_codes or {}).get(visit.sex, visit.sex), visit.diagnosis, image.contrast,
-            image.path, root / image.path, f"{visit.source}: {where}", f"participants.tsv: {image.subject}",
-            image.path, visit.cdr, visit.mmse,
-        ))
-    files = pd.DataFrame(rows, columns=[*COLUMNS, "file", "source", "sex_source", "place", "cdr", "mmse"])
-    files = files.astype({column: object for column in COLUMNS})
+    visits = read_visits(root, {i.visit for i in images if not is_mask(i.contrast)}, findings, clinical=clinical)
+    visits = visits.assign(sex=visits["sex"].replace(dict(sex_codes or {})))
+    rows = [(*i.visit, i.contrast, i.path, root / i.path, i.path, f"participants.tsv: {i.subject}") for i in images]
+    files = pd.DataFrame(rows, columns=["subject", "session", "contrast", "path", "file", "place", "sex_source"])
+    files = files.merge(visits, how="left", on=["subject", "session"]).astype({c: object for c in COLUMNS})
     files = files.where(files.notna(), None)
-    return files, good_rows(files.loc[[i.visit in visits for i in images]], findings)
+    return files, good_rows(files[files["source"].notna()], findings)

@@ -16,8 +16,9 @@ from typing import Any
 
 import pandas as pd
 
-from nbkit.core.checks import NbkitError, closest, require
+from nbkit.core.checks import closest, require
 from nbkit.data.findings import Finding
+from nbkit.data.text_tables import read_text_table
 
 YEAR = 365.25
 FAR_DAYS = 365
@@ -40,44 +41,24 @@ _REMEDY = (
 
 
 @dataclass(frozen=True)
-class Score:
-    """The clinical visit nearest to a scan."""
-
-    diagnosis: str | None
-    cdr: float | None
-    mmse: float | None
-    gap_days: float
-
-
 class Clinical:
-    """The two tables, asked by subject and day.
+    """The two original tables by subject (OAS3xxxx), asked by subject and day."""
 
-    Parameters
-    ----------
-    visits, people : pandas.DataFrame
-        As read, with ``subject`` (OAS3xxxx).
-    """
+    visits: Mapping[str, pd.DataFrame]
+    people: Mapping[str, pd.DataFrame]
 
-    def __init__(self, visits: pd.DataFrame, people: pd.DataFrame) -> None:
-        self._visits, self._people = (dict(list(table.groupby("subject"))) for table in (visits, people))
-
-    def nearest(self, subject: str, days: float) -> Score:
-        """Scores of the visit nearest to `days` since entry; of two as near, the earlier."""
-        rows = _of(self._visits, subject, CDR_TABLE)
+    def at(self, subject: str, days: float) -> dict[str, Any]:
+        """Age (years) and sex `days` after entry, and what the nearest clinical visit (of two, the earlier) found."""
+        person = _of(self.people, subject, DEMOGRAPHICS).iloc[0]
+        rows = _of(self.visits, subject, CDR_TABLE)
         gaps = (rows["days"] - days).abs()
-        row = rows.loc[gaps.idxmin()]
-        cdr, mmse = (None if pd.isna(row[c]) else float(row[c]) for c in ("CDRTOT", "MMSE"))
-        return Score(None if row["dx1"] in ("", ".") else row["dx1"], cdr, mmse, float(gaps.min()))
-
-    def entry_age(self, subject: str) -> float:
-        """Age at entry in years."""
-        row = _of(self._people, subject, DEMOGRAPHICS).iloc[0]
-        return entry_age(row["AgeatEntry"], f"{DEMOGRAPHICS}: {subject}")
-
-    def sex(self, subject: str) -> str | None:
-        """F or M, by the study's own code."""
-        code = _of(self._people, subject, DEMOGRAPHICS).iloc[0]["GENDER"].removesuffix(".0")
-        return GENDER.get(code, code) or None
+        score = rows.loc[gaps.idxmin()]
+        code = person["GENDER"].removesuffix(".0")
+        return {
+            "age_years": _entry_age(person["AgeatEntry"], f"{DEMOGRAPHICS}: {subject}") + days / YEAR,
+            "sex": GENDER.get(code, code) or None, "diagnosis": diagnosis(score["dx1"]),
+            "cdr": score["CDRTOT"], "mmse": score["MMSE"], "gap_days": gaps.min(),
+        }
 
 
 def _of(rows: Mapping[str, pd.DataFrame], subject: str, table: str) -> pd.DataFrame:
@@ -109,47 +90,50 @@ def read_clinical(folder: Path | str) -> Clinical:
     visits, people = (_read(Path(folder), name) for name in (CDR_TABLE, DEMOGRAPHICS))
     numbers = visits[["days_to_visit", "CDRTOT", "MMSE"]].apply(pd.to_numeric, errors="coerce")
     visits = visits.assign(**numbers, days=numbers["days_to_visit"]).dropna(subset=["days"])
-    return Clinical(visits.sort_values(["subject", "days"], kind="stable"), people)
+    visits = visits.sort_values(["subject", "days"], kind="stable")
+    return Clinical(*(dict(list(table.groupby("subject"))) for table in (visits, people)))
 
 
 def _read(folder: Path, name: str) -> pd.DataFrame:
-    path = next(iter(sorted(folder.rglob(name))), None)
-    there = [p.name for p in folder.rglob("*.csv")] if folder.is_dir() else []
+    there = {p.name: p for p in sorted(folder.rglob("*.csv"), reverse=True)}
     require(
-        path is not None, f"--clinical {folder.name}", expected=name, found=", ".join(sorted(there)[:6]) or "no CSV",
+        name in there, f"--clinical {folder.name}", expected=name, found=", ".join(sorted(there)[:6]) or "no CSV",
         remedy=f"{closest(name, there)}Download it from the OASIS-3 project ('OASIS3_data_files').",
     )
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    missing = [c for c in REQUIRED[name] if c not in table]
-    require(
-        not missing, name, expected=f"the columns {', '.join(REQUIRED[name])}", found=f"no {', '.join(missing)}",
-        remedy="Use the table as it was downloaded.",
-    )
-    table = table.map(str.strip)
+    table = read_text_table(there[name], REQUIRED[name])
     return table.assign(subject=table["OASISID"].str.upper().str.replace("OASIS3", "OAS3"))
 
 
-def entry_age(text: object, where: str) -> float:
-    """AgeatEntry in years, as participants.tsv and the demographics carry it."""
+def facts(
+    visit: tuple[str, str], row: Mapping[str, Any], person: Mapping[str, Any], tables: Clinical | None, *, where: str
+) -> dict[str, Any]:
+    """What is known of one visit (subject and session), from the original tables where they are here.
+
+    Without the days since entry (``d0129``) an age would be cut to whole years.
+    """
+    days = re.fullmatch(r"d(-?\d+)", row.get("days") or "")
+    require(
+        days is not None, where, expected="source_session_id such as d0129 (days since entry)",
+        found=repr(row.get("days")), remedy="The column age is cut to whole years, so age is rebuilt from the days: "
+        "keep source_session_id as the converter wrote it, or leave the scan out with a line in .bidsignore.",
+    )
+    if tables is not None:
+        return tables.at(visit[0], float(days[1])) | {"source": f"{CDR_TABLE}: {' '.join(visit)}"}
+    entry = _entry_age(person.get("age"), f"participants.tsv: {visit[0]}")
+    return {"age_years": entry + float(days[1]) / YEAR, "diagnosis": diagnosis(row.get("diagnosis"))}
+
+
+def _entry_age(text: object, where: str) -> float:
     age = pd.to_numeric(text, errors="coerce")
     require(not pd.isna(age), where, expected="the age at entry in years", found=repr(text), remedy=_REMEDY)
     return float(age)
 
 
-def days_of(text: str | None, where: str) -> float:
-    """Days since entry from ``d0129``; without them an age would be cut to whole years."""
-    match = re.fullmatch(r"d(-?\d+)", text or "")
-    require(
-        match is not None, where, expected="source_session_id such as d0129 (days since entry)", found=repr(text),
-        remedy="The column age is cut to whole years, so age is rebuilt from the days: keep source_session_id as the "
-        "converter wrote it, or leave the scan out with a line in .bidsignore.",
-    )
-    return float(match[1])
-
-
 def diagnosis(text: str | None) -> str | None:
     """CN, MCI (uncertain or very mild) or AD for the wording of dx1; other dementias stay as they are written."""
     words = (text or "").lower()
+    if words in ("", "."):
+        return None
     if words in _NORMAL:
         return "CN"
     if words in _UNCERTAIN:
@@ -165,8 +149,7 @@ def score_faults(sessions: Mapping[tuple[str, str], Mapping[str, Any]], *, repla
     bins: dict[str, list[tuple]] = defaultdict(list)
     ours = {key: row for key, row in sessions.items() if is_subject(key[0])}
     for (_, session), row in ours.items():
-        lower = {k.lower(): v for k, v in row.items()}
-        scores = tuple(lower.get(name) for name in SCORES)
+        scores = tuple(row.get(name) for name in SCORES)
         if any(s is not None for s in scores):
             bins[session].append(scores)
     if not ours or any(len(set(scores)) > 1 for scores in bins.values()):
@@ -182,14 +165,3 @@ def score_faults(sessions: Mapping[tuple[str, str], Mapping[str, Any]], *, repla
             "", "sub-*/sub-*_sessions.tsv", "each person's own CDR, MMSE and diagnosis", found,
             "They are not used: the original tables are." if replaced else _REMEDY, refused=not replaced,
         )
-
-
-def distant(of: Mapping[tuple[str, str], Any], tables: Clinical) -> Iterator[Finding]:
-    """Warnings for scans more than a year from any clinical visit."""
-    for (subject, session), visit in of.items():
-        gap = tables.nearest(subject, visit.days).gap_days if visit.days is not None else 0
-        if gap > FAR_DAYS:
-            yield Finding(
-                subject, f"{CDR_TABLE}: {subject} {session}", f"a clinical visit within {FAR_DAYS} days of the scan",
-                f"the nearest {gap:.0f} days away", "Leave the scan out if the diagnosis matters.", refused=False,
-            )

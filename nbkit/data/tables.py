@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 import pandera.pandas as pa
 
-from nbkit.core.checks import NbkitError, check_same_grid, closest, require
+from nbkit.core.checks import NbkitError, check_same_grid, require
 from nbkit.core.protocols import SEXES
 from nbkit.data import nifti
 from nbkit.data.findings import Finding, Reading, raise_refused
+from nbkit.data.text_tables import read_text_table
 
 COLUMNS = ("subject", "session", "age_years", "sex", "diagnosis", "contrast", "path")
 SCORES = ("edss", "t2_load_ml")
@@ -145,21 +146,9 @@ def one_grid(table: pd.DataFrame, findings: list[Finding], *, images_may_differ:
 
 def _read(path: Path, sex_codes: Mapping[str, str] | None) -> pd.DataFrame:
     """All rows as text, with what good tables hold besides: row, file, source, place."""
-    require(path.is_file(), f"{path}", expected="a CSV file", found="no such file", remedy="Check the path.")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise NbkitError(
-            f"{path}", expected="a comma-separated table", found=str(error), remedy="Save it as CSV (UTF-8)."
-        ) from error
-    missing = [c for c in COLUMNS if c not in table]
-    near = "".join(closest(c, set(table) - set(COLUMNS)) for c in missing)
-    require(
-        not missing, f"{path}: columns", expected=", ".join(COLUMNS), found=f"no {', '.join(missing)}",
-        remedy=f"{near}Rename or add the columns.",
-    )
+    table = read_text_table(path, COLUMNS)
     require(len(table) > 0, f"{path}", expected="at least one row", found="none", remedy="Add one row per file.")
-    table = table[[name for name in (*COLUMNS, *SCORES) if name in table]].apply(lambda column: column.str.strip())
+    table = table[[name for name in (*COLUMNS, *SCORES) if name in table]]
     files = [(path.parent / p).resolve() if p else None for p in table["path"]]
     table = table.replace("", None).assign(row=table.index + 2, file=files)
     table["sex"] = table["sex"].replace(dict(sex_codes or {}))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from nbkit.core.checks import NbkitError, closest, require
+from nbkit.core.checks import NbkitError
 from nbkit.data import oasis3
 from nbkit.data.findings import Finding
+from nbkit.data.text_tables import read_text_table
 
 DIAGNOSIS_NAMES = {
     "CN": "CN", "NC": "CN", "NL": "CN", "SMC": "SMC", "EMCI": "EMCI", "LMCI": "LMCI", "MCI": "MCI", "AD": "AD",
@@ -31,23 +33,7 @@ _SESSION = {"age": ("age",), "diagnosis": ("diagnosis", "dx1", "dx"), "cdr": ("c
             "days": ("source_session_id",)}
 _EMPTY = ("", "n/a", "nan", "NaN", "N/A", ".")
 Key = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Visit:
-    """What the tables say of one session; `source` is the file that says it.
-
-    An age is `reckoned` when it is that of the baseline plus the months in the session's name.
-    """
-
-    age: object = None
-    sex: str | None = None
-    diagnosis: str | None = None
-    cdr: float | None = None
-    mmse: float | None = None
-    source: str = "participants.tsv"
-    days: float | None = None
-    reckoned: bool = False
+Row = Mapping[str, Any]
 
 
 def subject_name(label: str) -> str:
@@ -64,33 +50,38 @@ def session_name(label: str) -> str:
 
 def read_visits(
     root: Path, wanted: Collection[Key], findings: list[Finding], *, clinical: Path | str | None = None
-) -> dict[Key, Visit]:
+) -> pd.DataFrame:
     """What the tables of a data set say of the visits in `wanted`; a visit that cannot be known is a finding.
 
     Age is that of the session's table, else that of participants.tsv for people with one session, else (sessions
     named by months, as Clinica does) the age at baseline plus the months. In OASIS-3 it is the age at entry plus
     the days in source_session_id, and diagnosis, CDR and MMSE come from the original tables in `clinical`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        subject, session, age_years, sex, diagnosis, cdr, mmse, source (file, row and visit).
     """
     people = _participants(root, findings)
     sessions = _sessions(root, {subject for subject, _ in wanted}, findings)
     ours = any(oasis3.is_subject(subject) for subject, _ in wanted)
     clinical = clinical or (oasis3.find_clinical(root) if ours else None)
     tables = None if clinical is None else oasis3.read_clinical(clinical)
-    of: dict[Key, Visit] = {}
-    visits = Counter(subject for subject, _ in wanted)
+    findings += oasis3.score_faults(sessions, replaced=tables is not None)
+    visits, rows = Counter(subject for subject, _ in wanted), []
     for key in sorted(wanted):
         try:
-            of[key] = _visit(key, people, sessions.get(key, {}), visits[key[0]], tables)
+            rows.append(_visit(*key, people, sessions.get(key, {}), visits[key[0]], tables))
         except NbkitError as error:
             findings.append(Finding.of(error, key[0], error.where))
-    findings += oasis3.score_faults(sessions, replaced=tables is not None)
-    findings += [] if tables is None else oasis3.distant(of, tables)
-    of = _filled(of, people, findings)
-    findings += [*_reckoned(of), *_contradictions(of, people), *_order(of)]
-    return of
+    if not rows:
+        return pd.DataFrame(columns=["subject", "session", "age_years", "sex", "diagnosis", "cdr", "mmse", "source"])
+    table = _filled(pd.DataFrame(rows), people, findings)
+    findings += [*_doubts(table, people), *_order(table)]
+    return table.drop(columns=["age", "gap_days", "reckoned"])
 
 
-def _participants(root: Path, findings: list[Finding]) -> dict[str, dict]:
+def _participants(root: Path, findings: list[Finding]) -> dict[str, Row]:
     path = next((p for p in (root / "participants.tsv", root / "subjects" / "participants.tsv") if p.is_file()), None)
     if path is None:
         caps = " (CAPS has none: copy participants.tsv and sub-*/ of tables from the BIDS folder)"
@@ -99,25 +90,25 @@ def _participants(root: Path, findings: list[Finding]) -> dict[str, dict]:
             f"Bring it from where the data set was made{caps if (root / 'subjects').is_dir() else ''}.",
         ))
         return {}
-    rows = _rows(path, path.name, "participant_id", _PARTICIPANT)
+    rows = _rows(path, root, "participant_id", _PARTICIPANT)
     names = [subject_name(row["participant_id"] or "") for row in rows]
     return _once("participant", zip(names, names, rows, strict=True), findings)
 
 
-def _sessions(root: Path, subjects: Collection[str], findings: list[Finding]) -> dict[Key, dict]:
+def _sessions(root: Path, subjects: Collection[str], findings: list[Finding]) -> dict[Key, Row]:
     """Rows by (subject, session)."""
     rows = []
     for pattern in ("sessions.tsv", "sub-*/*_sessions.tsv", "subjects/sub-*/*_sessions.tsv"):
         for path in sorted(root.glob(pattern)):
-            for row in _rows(path, path.relative_to(root).as_posix(), "session_id", _SESSION):
+            for row in _rows(path, root, "session_id", _SESSION):
                 subject = subject_name(row.get("participant_id") or path.name.removesuffix("_sessions.tsv"))
                 rows.append((subject, (subject, session_name(row["session_id"] or "")), row))
     return _once("session", (row for row in rows if row[0] in subjects), findings)
 
 
-def _once(what: str, rows: Iterable[tuple[str, Any, dict]], findings: list[Finding]) -> dict[Any, dict]:
+def _once(what: str, rows: Iterable[tuple[str, Any, Row]], findings: list[Finding]) -> dict[Any, Row]:
     """From (subject, key, row) the first row of every key; each further one is a finding."""
-    found: dict[Any, dict] = {}
+    found: dict[Any, Row] = {}
     for subject, key, row in rows:
         if key in found:
             findings.append(Finding(
@@ -129,32 +120,22 @@ def _once(what: str, rows: Iterable[tuple[str, Any, dict]], findings: list[Findi
     return found
 
 
-def _rows(path: Path, name: str, key: str, columns: Mapping[str, tuple[str, ...]]) -> list[dict[str, str | None]]:
-    """Rows of a TSV with their ``source`` (`name` and line); known columns under our names, whatever their case."""
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise NbkitError(
-            path.name, expected="a tab-separated table", found=str(error), remedy="Save it as TSV (UTF-8).",
-        ) from error
-    table.columns = [str(c).strip() for c in table.columns]
-    require(
-        key in table, f"{path.name}: columns", expected=key, found=", ".join(table.columns),
-        remedy=f"{closest(key, table.columns)}Rename the column; tables are separated by tabs.",
-    )
-    lower = {c.lower(): c for c in reversed(table.columns)}
-    cells = table.map(lambda v: None if str(v).strip() in _EMPTY else str(v).strip()).astype(object)
-    rows = cells.where(cells.notna(), None).to_dict("records")
-    known = {name: [lower[a] for a in aliases if a in lower] for name, aliases in columns.items()}
-    return [
-        row | {"source": f"{name} row {n}"}
-        | {own: next((row[c] for c in there if row[c] is not None), None) for own, there in known.items()}
-        for n, row in enumerate(rows, 2)
-    ]
+def _rows(path: Path, root: Path, key: str, columns: Mapping[str, tuple[str, ...]]) -> list[Row]:
+    """Rows of a TSV, each with its ``source``; known columns under our names, whatever their case, None if empty."""
+    table = read_text_table(path, (key,), tabs=True)
+    table.columns = [c.lower() for c in table.columns]
+    table = table.loc[:, ~table.columns.duplicated()].astype(object)
+    table = table.where(~table.isin(_EMPTY), None)
+    for ours, names in columns.items():
+        table[ours] = table.reindex(columns=list(names)).bfill(axis=1).iloc[:, 0]
+    table["source"] = [f"{path.relative_to(root).as_posix()} row {n}" for n in range(2, len(table) + 2)]
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
-def _visit(key: Key, people: Mapping[str, dict], row: Mapping, visits: int, tables: oasis3.Clinical | None) -> Visit:
-    subject, ours = key[0], oasis3.is_subject(key[0])
+def _visit(
+    subject: str, session: str, people: Mapping[str, Row], row: Row, visits: int, tables: oasis3.Clinical | None
+) -> Row:
+    ours = oasis3.is_subject(subject)
     if people and subject not in people and not (ours and tables):
         raise NbkitError(
             f"participants.tsv: {subject}", expected="a row for every participant", found="none",
@@ -162,115 +143,93 @@ def _visit(key: Key, people: Mapping[str, dict], row: Mapping, visits: int, tabl
         )
     person = people.get(subject, {})
     sex = person.get("sex")
-    visit = Visit(
-        sex=SEX_NAMES.get((sex or "").upper(), sex), source=row.get("source", "participants.tsv"),
-        cdr=_number(row.get("cdr")), mmse=_number(row.get("mmse")),
-    )
+    facts = {
+        "subject": subject, "session": session, "sex": SEX_NAMES.get((sex or "").upper(), sex),
+        "cdr": _number(row.get("cdr"), math.nan), "mmse": _number(row.get("mmse"), math.nan), "gap_days": 0.0,
+        "reckoned": False, "source": f"{row.get('source', 'participants.tsv')}: {subject} {session}",
+    }
     if ours:
-        return _of_oasis3(key, visit, person, row, tables)
-    age = _age(key, person, row, visits, visit.source)
-    reckoned = row.get("age") is None and isinstance(age, float) and age != _number(person.get("age"))
-    return replace(
-        visit, age=age, reckoned=reckoned, diagnosis=_diagnosis(row.get("diagnosis"), person.get("diagnosis")),
-    )
+        return facts | oasis3.facts((subject, session), row, person, tables, where=facts["source"])
+    age, base = row.get("age"), _number(person.get("age"))
+    if age is None:
+        age = _reckoned(base, session, visits, facts["source"]) or person.get("age")
+    visit, screened = _our_name(row.get("diagnosis")), _our_name(person.get("diagnosis"))
+    return facts | {
+        "age_years": _number(age, age), "reckoned": isinstance(age, float) and age != base,
+        # ADNI's screening diagnosis tells which MCI or CN a visit means
+        "diagnosis": screened if screened in _FINER.get(visit, ()) else visit,
+    }
 
 
-def _of_oasis3(key: Key, visit: Visit, person: Mapping, row: Mapping, tables: oasis3.Clinical | None) -> Visit:
-    days = oasis3.days_of(row.get("days"), f"{visit.source}: {key[0]} {key[1]}")
-    if tables is None:
-        entry = oasis3.entry_age(person.get("age"), f"participants.tsv: {key[0]}")
-        return replace(visit, age=entry + days / oasis3.YEAR, days=days,
-                       diagnosis=oasis3.diagnosis(row.get("diagnosis")))
-    found = tables.nearest(key[0], days)
-    return replace(
-        visit, age=tables.entry_age(key[0]) + days / oasis3.YEAR, days=days, sex=tables.sex(key[0]),
-        diagnosis=oasis3.diagnosis(found.diagnosis), cdr=found.cdr, mmse=found.mmse, source=oasis3.CDR_TABLE,
-    )
-
-
-def _age(key: Key, person: Mapping, row: Mapping, visits: int, source: str) -> object:
-    """Years as a number where they are one; text that is none stays, to be refused with the cells."""
-    if row.get("age") is not None:
-        return _number(row["age"], row["age"])
-    base = _number(person.get("age"))
-    months = re.fullmatch(r"M(\d+)", key[1])
-    if base is None:
-        return person.get("age")
-    if months or visits == 1:
-        return base + (int(months[1]) / 12 if months else 0)
-    raise NbkitError(
-        f"{source}: {key[0]} {key[1]}", expected="an age at every visit", found="one age for several visits",
-        remedy="Add the column age (years) to sub-*_sessions.tsv.",
-    )
+def _reckoned(base: float | None, session: str, visits: int, where: str) -> float | None:
+    """Years: the age at baseline plus the months in the session's name, where a person has one of the two."""
+    months = re.fullmatch(r"M(\d+)", session)
+    if base is not None and not months and visits > 1:
+        raise NbkitError(
+            where, expected="an age at every visit", found="one age for several visits",
+            remedy="Add the column age (years) to sub-*_sessions.tsv.",
+        )
+    return None if base is None else base + (int(months[1]) / 12 if months else 0)
 
 
 def _our_name(diagnosis: str | None) -> str | None:
     return DIAGNOSIS_NAMES.get((diagnosis or "").upper(), diagnosis)
 
 
-def _diagnosis(at_visit: str | None, at_baseline: str | None) -> str | None:
-    """The name in our table; ADNI's screening diagnosis tells which MCI or CN a visit means."""
-    visit, base = _our_name(at_visit), _our_name(at_baseline)
-    return base if base in _FINER.get(visit, ()) else visit
+def _filled(visits: pd.DataFrame, people: Mapping[str, Row], findings: list[Finding]) -> pd.DataFrame:
+    """By age; a visit without a diagnosis takes that of the visit before; the first, that of participants.tsv."""
+    visits = visits.assign(age=pd.to_numeric(visits["age_years"], errors="coerce"))
+    visits = visits.sort_values(["subject", "age", "session"])
+    filled = visits.groupby("subject")["diagnosis"].ffill()
+    for row in visits[visits["diagnosis"].isna() & filled.notna()].itertuples():
+        found = f"none; {filled[row.Index]} of the visit before is used"
+        findings.append(_doubt(row, "a diagnosis at every visit", found, "Fill it in if it is known."))
+    screened = visits["subject"].map({name: _our_name(person["diagnosis"]) for name, person in people.items()})
+    return visits.assign(diagnosis=filled.fillna(screened))
 
 
-def _filled(of: Mapping[Key, Visit], people: Mapping[str, dict], findings: list[Finding]) -> dict[Key, Visit]:
-    """A visit without a diagnosis takes that of the visit before; the first, that of participants.tsv."""
-    filled: dict[Key, Visit] = {}
-    last = {subject: _our_name(person.get("diagnosis")) for subject, person in people.items()}
-    told: set[str] = set()
-    for key, visit in sorted(of.items(), key=lambda kv: (kv[0][0], _number(kv[1].age, float("inf")), kv[0][1])):
-        subject = key[0]
-        if visit.diagnosis is not None:
-            told.add(subject)
-            last[subject] = visit.diagnosis
-        elif subject in told:
-            findings.append(_doubt(
-                key, visit, "a diagnosis at every visit", f"none; {last[subject]} of the visit before is used",
-                "Fill it in if it is known.",
-            ))
-        filled[key] = replace(visit, diagnosis=last.get(subject))
-    return filled
-
-
-def _reckoned(of: Mapping[Key, Visit]) -> Iterator[Finding]:
-    for key, visit in of.items():
-        if visit.reckoned:
+def _doubts(visits: pd.DataFrame, people: Mapping[str, Row]) -> Iterator[Finding]:
+    """Warnings: ages and scores from afar, and diagnoses that their scores or the screening contradict."""
+    for row in visits.itertuples():
+        if row.reckoned:
             yield _doubt(
-                key, visit, "an age at every visit",
-                f"none; {visit.age:.1f}, reckoned from the age at baseline and the session's name, is used",
+                row, "an age at every visit",
+                f"none; {row.age:.1f}, reckoned from the age at baseline and the session's name, is used",
                 "Add the column age (years) to sub-*_sessions.tsv.",
+            )
+        if row.gap_days > oasis3.FAR_DAYS:
+            yield _doubt(
+                row, f"a clinical visit within {oasis3.FAR_DAYS} days of the scan",
+                f"the nearest {row.gap_days:.0f} days away", "Leave the scan out if the diagnosis matters.",
+            )
+        against = []
+        for name, value, bounds in (("CDR", row.cdr, _CDR), ("MMSE", row.mmse, _MMSE)):
+            low, high = bounds.get(row.diagnosis, (0, 30))
+            against += [f", {name} {value:g}"] if value < low or value > high else []
+        screened = (people.get(row.subject, {}).get("diagnosis") or "").upper()
+        if row.session == "M000" and row.diagnosis == "AD" and _our_name(screened) in ("SMC", "EMCI", "LMCI"):
+            against.append(f", but {screened} in participants.tsv")
+        for words in against:
+            yield _doubt(
+                row, "a diagnosis that CDR, MMSE and screening allow", f"diagnosis {row.diagnosis}{words}",
+                "Compare with the study's own table; a converter may have mixed up labels.",
             )
 
 
-def _contradictions(of: Mapping[Key, Visit], people: Mapping[str, dict]) -> Iterator[Finding]:
-    """Warnings: a diagnosis that its scores do not allow, or a baseline that is not what screening found."""
-    expected = "a diagnosis that CDR, MMSE and screening allow"
-    remedy = "Compare with the study's own table; a converter may have mixed up labels."
-    for key, visit in of.items():
-        for name, value, bounds in (("CDR", visit.cdr, _CDR), ("MMSE", visit.mmse, _MMSE)):
-            low, high = bounds.get(visit.diagnosis, (0, 30))
-            if value is not None and not low <= value <= high:
-                yield _doubt(key, visit, expected, f"diagnosis {visit.diagnosis}, {name} {value:g}", remedy)
-        screened = (people.get(key[0], {}).get("diagnosis") or "").upper()
-        if _our_name(screened) in ("SMC", "EMCI", "LMCI") and visit.diagnosis == "AD" and key[1] == "M000":
-            yield _doubt(key, visit, expected, f"diagnosis AD, but {screened} in participants.tsv", remedy)
-
-
-def _order(of: Mapping[Key, Visit]) -> Iterator[Finding]:
+def _order(visits: pd.DataFrame) -> Iterator[Finding]:
     """Sessions named by months in which age does not grow: one age was copied, or two visits swapped."""
-    timed = [(k, v) for k, v in sorted(of.items()) if re.fullmatch(r"M\d+", k[1]) and isinstance(v.age, float)]
-    for (a, before), (b, after) in zip(timed, timed[1:], strict=False):
-        if a[0] == b[0] and after.age <= before.age:
-            yield replace(_doubt(
-                b, after, "an age that grows from session to session",
-                f"{before.age:g} years at {a[1]}, {after.age:g} at {b[1]}",
+    timed = visits[visits["session"].str.fullmatch(r"M\d+") & visits["age"].notna()]
+    for before, after in pairwise(timed.sort_values(["subject", "session"]).itertuples()):
+        if before.subject == after.subject and after.age <= before.age:
+            yield Finding(
+                after.subject, after.source, "an age that grows from session to session",
+                f"{before.age:g} years at {before.session}, {after.age:g} at {after.session}",
                 "An age was copied or two visits are swapped: correct the column age.",
-            ), refused=True)
+            )
 
 
-def _doubt(key: Key, visit: Visit, expected: str, found: str, remedy: str) -> Finding:
-    return Finding(key[0], f"{visit.source}: {key[0]} {key[1]}", expected, found, remedy, refused=False)
+def _doubt(row: Any, expected: str, found: str, remedy: str) -> Finding:
+    return Finding(row.subject, row.source, expected, found, remedy, refused=False)
 
 
 def _number(text: object, otherwise: object = None) -> object:
