@@ -66,15 +66,12 @@ class Slices:
 
     def __post_init__(self) -> None:
         count, *shape = self.images.shape
+        labels = {name: len(getattr(self, name)) for name in _LABELS}
+        square = len(shape) == 3 and shape[0] == 1 and shape[1] == shape[2]
         require(
-            len(shape) == 3 and shape[0] == 1 and shape[1] == shape[2], "Slices: images",
-            expected="shape (N, 1, S, S)", found=tuple(self.images.shape),
-            remedy="Stack one-channel square images; channels are repeated where a network wants three.",
-        )
-        counts = {name: len(getattr(self, name)) for name in _LABELS}
-        require(
-            set(counts.values()) == {count}, "Slices: labels", expected=f"{count} of each, one per image",
-            found=", ".join(f"{n} {name}" for name, n in counts.items()), remedy="Give one label per image.",
+            square and set(labels.values()) == {count}, "Slices",
+            expected=f"images of shape (N, 1, S, S) and {count} of each label",
+            found=f"{tuple(self.images.shape)} and {labels}", remedy="Stack one-channel images, with a label for each.",
         )
         check_keys(set(self.stage), STAGES, "Slices: stage")
         check_keys(set(self.view), VIEWS, "Slices: view")

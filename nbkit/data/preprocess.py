@@ -311,22 +311,22 @@ def _cached(
             nifti.read_grid(path)  # a file that is missing is refused by name before its content is asked for
             content[name] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
-    def make(folder: Path) -> None:
-        with one_thread():
-            done = _read_and_prepare(source, reference, config)
-            inside = done.brain_on(shape, affine)
-            lazy.save_volumes(folder / _FILE, {"T1w": done.image_on(inside), "brain": inside})
-
-    return cache.get(KIND, {**key, "content": content}, make, lambda entry: entry)
+    make = functools.partial(_make, source, reference, shape, affine, config)
+    return cache.get(KIND, {**key, "content": content}, make, Path)
 
 
-def _read_and_prepare(source: Source, reference: Reference, config: Config) -> Prepared:
+def _make(
+    source: Source, reference: Reference, shape: tuple[int, int, int], affine: np.ndarray, config: Config, folder: Path
+) -> None:
     t1w = nifti.read_image(source.t1w)
     mask = None if source.brain is None else nifti.read_labels(source.brain)
     if mask is not None:
         t1w.check_grid(mask, f"{source.brain} against {source.t1w.name}")
     try:
-        return prepare(t1w, reference, config=config, mask=mask)
+        with one_thread():
+            done = prepare(t1w, reference, config=config, mask=mask)
+            inside = done.brain_on(shape, affine)
+            lazy.save_volumes(folder / _FILE, {"T1w": done.image_on(inside), "brain": inside})
     except NbkitError as error:
         raise error.at(f"{source.t1w}: {error.where}") from error
 

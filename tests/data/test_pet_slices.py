@@ -119,7 +119,7 @@ def test_rows_of_people_stages_and_views_are_found(table):
         (lambda t: t.select(subjects=["s9"]), "one of s0, s1, s2"),
         (lambda t: t.select(subjects=["s0"], stages="AD"), "none of 1 people, stages AD"),
         (lambda t: dataclasses.replace(t, stage=("dementia",) * 18), "one of AD, CN, MCI"),
-        (lambda t: dataclasses.replace(t, view=("axial",)), "18 of each"),
+        (lambda t: dataclasses.replace(t, view=("axial",)), "18 of each label, found .*'view': 1"),
         (lambda t: dataclasses.replace(t, images=t.images[..., :8]), r"shape \(N, 1, S, S\)"),
         (lambda t: levels_of("axial", 0), "1 or more"),
         (lambda t: stage_of("MC"), "Did you mean 'MCI'"),
