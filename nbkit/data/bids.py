@@ -99,7 +99,7 @@ def read_bids(
     kept = [image for visit in by_visit(images) for image in _unambiguous(visit, findings)]
     files, table = visit_table(root, kept, findings, sex_codes=sex_codes, clinical=clinical)
     table = one_grid(table, findings, images_may_differ=True)
-    return Reading(root.resolve().name, root, table, files, everyone, tuple(dict.fromkeys(findings)))
+    return Reading(root.resolve().name, table, files, everyone, tuple(dict.fromkeys(findings)))
 
 
 def image_files(root: Path | str) -> list[Path]:

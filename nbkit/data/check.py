@@ -128,17 +128,12 @@ def verdicts(reading: Reading, found: Iterable[Finding] = ()) -> list[Verdict]:
 def _look_at_session(visit: pd.DataFrame, seen: dict[str, tuple[str, str]]) -> Iterator[Look]:
     masks = visit[visit["contrast"] == MASK + "brain"]
     mask, mask_faults = _read(masks.iloc[0]) if len(masks) else (None, [])
-    if mask is not None and not bool((mask.data > 0).any()):
-        mask, row = None, masks.iloc[0]
-        mask_faults = [Finding(
-            row["subject"], row["place"], "a brain mask with voxels in it", "an empty one", "Make the mask again.",
-        )]
     for _, row in visit[~visit["contrast"].map(is_mask)].iterrows():
         image, faults = _read(row)
         fits, facts = None, {}
         if image is not None:
             same = mask is not None and mask.shape == image.shape and np.allclose(mask.affine, image.affine, atol=1e-2)
-            fits = mask.with_data(mask.data > 0) if same else None
+            fits = mask if same else None
             facts = {"stored": nifti.read_orientation(row["file"])} | _facts(image, fits)
             faults = [*_twins(row, image, seen), *_odd(row, facts)]
         age = pd.to_numeric(row["age_years"], errors="coerce")
@@ -150,9 +145,17 @@ def _look_at_session(visit: pd.DataFrame, seen: dict[str, tuple[str, str]]) -> I
 
 
 def _read(row: pd.Series) -> tuple[Volume | None, list[Finding]]:
-    """An image or a mask, or why it cannot be read."""
+    """An image or a mask, or why it cannot be used."""
     try:
-        return (nifti.read_labels if is_mask(row["contrast"]) else nifti.read_image)(row["file"]), []
+        if not is_mask(row["contrast"]):
+            return nifti.read_image(row["file"]), []
+        mask = nifti.read_labels(row["file"])
+        mask = mask.with_data(mask.data > 0)
+        require(
+            bool(mask.data.any()), row["place"], expected="a brain mask with voxels in it", found="an empty one",
+            remedy="Make the mask again.",
+        )
+        return mask, []
     except NbkitError as error:
         return None, [Finding.of(error, row["subject"], row["place"], file=row["file"])]
 

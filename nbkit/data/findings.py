@@ -57,8 +57,6 @@ class Reading:
     Parameters
     ----------
     name : str
-    root : Path
-        Folder that the places in findings are relative to.
     table : pandas.DataFrame
         The rows that can be used: the columns of :mod:`nbkit.data.tables`, ``file`` (absolute Path), ``source`` and
         ``place`` (words for the row and for the file), and where known ``cdr`` and ``mmse``.
@@ -70,7 +68,6 @@ class Reading:
     """
 
     name: str
-    root: Path
     table: pd.DataFrame
     files: pd.DataFrame
     subjects: tuple[str, ...]

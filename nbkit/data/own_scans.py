@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +16,7 @@ from nbkit.data import grids, lazy, nifti
 from nbkit.data.tables import MASK, SCORES, is_mask
 
 _DEMENTED = "AD"
+Reader = Callable[[Path], Volume]
 
 
 def subjects_of(table: pd.DataFrame, *, source: str, profile: str) -> tuple[Subject, ...]:
@@ -65,38 +66,35 @@ def _covariates(visits: list[pd.DataFrame], scans: tuple[Scan, ...]) -> dict[str
 
 def _scan(visit: pd.DataFrame, source: str, profile: str, shelf: lazy.Shelf) -> Scan:
     first = visit.iloc[0]
-    places = {row.contrast: (row.place, row.file) for row in visit.itertuples()}
-    images = [c for c in places if not is_mask(c)]
-    masks = [c.removeprefix(MASK) for c in places if is_mask(c)]
     who = f"{source} {first['subject']}/{first['session']}"
+    masked = visit["contrast"].map(is_mask)
     require(
-        bool(images), who, expected="at least one image", found=f"only {', '.join(places)}",
+        not masked.all(), who, expected="at least one image", found=f"only {', '.join(visit['contrast'])}",
         remedy="Add a row for each contrast of the session.",
     )
-    return Scan(
-        first["subject"], first["session"], _or_none(first["age_years"], float),
-        lazy.LazyVolumes(who, images, functools.partial(_load, places, who, profile), shelf=shelf),
-        lazy.LazyVolumes(f"{who} {MASK}", masks, functools.partial(_load_mask, places, who, profile), shelf=shelf),
-        diagnosis=first["diagnosis"],
+    images, masks = (
+        lazy.LazyVolumes((who, read.__name__), list(places), partial(_load, places, who, profile, read), shelf=shelf)
+        for read, places in ((nifti.read_image, _places(visit[~masked])), (nifti.read_labels, _places(visit[masked])))
     )
+    age = _or_none(first["age_years"], float)
+    return Scan(first["subject"], first["session"], age, images, masks, diagnosis=first["diagnosis"])
 
 
-def _load(places: Mapping[str, tuple[str, Path]], who: str, profile: str, contrast: str) -> Volume:
-    image = _told(nifti.read_image, *places[contrast], who)
-    return grids.block_mean(image, grids.profile_factor(image.spacing, profile))
+def _places(rows: pd.DataFrame) -> dict[str, tuple[str, Path]]:
+    """By contrast, or name of a mask, where its file lies, in words and as a path."""
+    return {row.contrast.removeprefix(MASK): (row.place, row.file) for row in rows.itertuples()}
 
 
-def _load_mask(places: Mapping[str, tuple[str, Path]], who: str, profile: str, name: str) -> Volume:
-    labels = _told(nifti.read_labels, *places[MASK + name], who)
-    mask = labels.with_data(labels.data > 0)
-    return grids.block_majority(mask, grids.profile_factor(mask.spacing, profile))
-
-
-def _told(read, place: str, file: Path, who: str) -> Volume:
+def _load(places: Mapping[str, tuple[str, Path]], who: str, profile: str, read: Reader, name: str) -> Volume:
+    place, file = places[name]
     try:
-        return read(file)
+        volume = read(file)
     except NbkitError as error:
         raise error.at(f"{who}: {place}") from error
+    factor = grids.profile_factor(volume.spacing, profile)
+    if read is nifti.read_image:
+        return grids.block_mean(volume, factor)
+    return grids.block_majority(volume.with_data(volume.data > 0), factor)
 
 
 def _or_none(value: object, kind: type = str) -> object:

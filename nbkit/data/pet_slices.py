@@ -7,7 +7,6 @@ the front or upwards.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -143,9 +142,7 @@ def levels_of(view: str, count: int) -> tuple[float, ...]:
     return tuple(float(z) for z in np.linspace(low, high, count)) if count > 1 else ((low + high) / 2,)
 
 
-def slice_table(
-    cohort: Cohort, *, views: Sequence[str] = VIEWS, per_view: int = 5, size: int = 64, suvr_max: float = SUVR_MAX,
-) -> Slices:
+def slice_table(cohort: Cohort, *, views: Sequence[str] = VIEWS, per_view: int = 5, size: int = 64) -> Slices:
     """Slices of the first scan of everybody.
 
     Parameters
@@ -158,8 +155,6 @@ def slice_table(
     size : int
         Pixels along both sides of 192 mm: 64 of 3 mm, 128 (as published) of 1.5 mm. Pixels larger than voxels are
         averages over their square.
-    suvr_max : float
-        Uptake ratio that becomes 1.
 
     Raises
     ------
@@ -168,10 +163,6 @@ def slice_table(
         the image, or a size below 16.
     """
     check_keys(views, VIEWS, "slice_table: views")
-    require(
-        math.isfinite(suvr_max) and suvr_max > 0, "slice_table: suvr_max", expected="a positive uptake ratio",
-        found=suvr_max, remedy=f"Use {SUVR_MAX:g}.",
-    )
     images, rows = [], []
     for subject in cohort:
         scan = subject.baseline
@@ -182,5 +173,5 @@ def slice_table(
                 plane = cut(volume, level, size=size, spacing_mm=FIELD_MM / size, view=view, where=f"{where}: {view}")
                 images.append(plane.data[0].squeeze(ACROSS[view]))
                 rows.append((subject.id, stage, view, level))
-    scaled = 2 * (torch.stack(images) / suvr_max).clamp(0, 1) - 1
-    return Slices(scaled[:, None], *(tuple(column) for column in zip(*rows, strict=True)), suvr_max)
+    scaled = 2 * (torch.stack(images) / SUVR_MAX).clamp(0, 1) - 1
+    return Slices(scaled[:, None], *(tuple(column) for column in zip(*rows, strict=True)))

@@ -7,11 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from nbkit.core.checks import check_disjoint, known, require
+from nbkit.core.checks import check_disjoint, require
 from nbkit.core.protocols import Cohort, Subject
 from nbkit.core.seeds import numpy_generator
 
-STRATA = ("diagnosis", "sex")
 LEAVE_ONE_OUT = "leave-one-out"
 
 
@@ -43,10 +42,8 @@ def person_of(subject: Subject) -> str:
     return str(subject.covariates.get("person", subject.id))
 
 
-def folds(
-    cohort: Cohort, k: int, *, seed: int, by: str = "diagnosis", group_of: Callable[[Subject], str] | None = None,
-) -> list[Fold]:
-    """Cross-validation folds by subject, stratified.
+def folds(cohort: Cohort, k: int, *, seed: int, group_of: Callable[[Subject], str] | None = None) -> list[Fold]:
+    """Cross-validation folds by subject, stratified by diagnosis.
 
     Subjects are shuffled within each stratum and dealt out in turn, the rarest stratum first, so that
     fold sizes, and the number of each stratum per fold, differ by at most one. With 20 patients and 4
@@ -59,7 +56,6 @@ def folds(
     k : int
         Number of folds, at least 2. A cohort of fewer than 2·k subjects is split leave-one-out instead.
     seed : int
-    by : {"diagnosis", "sex"}
     group_of : callable, optional
         ``group_of(subject)`` names what must stay together, e.g. :func:`person_of` where several subjects are made from
         one real person. Groups are then dealt out whole, the largest first, in a random order among equals; `k`
@@ -68,9 +64,8 @@ def folds(
     Raises
     ------
     NbkitError
-        For fewer than two subjects (or groups) or two folds, or an unknown stratum.
+        For fewer than two subjects (or groups) or two folds.
     """
-    known(by, STRATA, "folds: by")
     require(k >= 2, "folds: k", expected="at least 2 folds", found=k, remedy="Ask for 2 folds or more.")
     groups: dict[str, list[str]] = defaultdict(list)
     for subject in cohort:
@@ -86,22 +81,22 @@ def folds(
         return _named(tests, LEAVE_ONE_OUT if alone else "leave-one-group-out")
     hands: list[list[str]] = [[] for _ in range(k)]
     if alone:
-        for turn, subject in enumerate(_dealing_order(cohort, by, seed)):
+        for turn, subject in enumerate(_dealing_order(cohort, seed)):
             hands[turn % k].append(subject)
-        return _named(hands, f"{k}-fold, stratified by {by}")
+        return _named(hands, f"{k}-fold, stratified by diagnosis")
     shuffled = [str(g) for g in numpy_generator(seed, "folds", "groups").permutation(sorted(groups))]
     for name in sorted(shuffled, key=lambda g: -len(groups[g])):
         min(hands, key=len).extend(groups[name])
     return _named(hands, f"{k}-fold, whole groups")
 
 
-def _dealing_order(cohort: Cohort, by: str, seed: int) -> list[str]:
+def _dealing_order(cohort: Cohort, seed: int) -> list[str]:
     strata: dict[str, list[str]] = defaultdict(list)
     for subject in cohort:
-        strata[str(getattr(subject, by))].append(subject.id)
+        strata[str(subject.diagnosis)].append(subject.id)
     order = []
     for stratum, ids in sorted(strata.items(), key=lambda item: (len(item[1]), item[0])):
-        order += [str(i) for i in numpy_generator(seed, "folds", by, stratum).permutation(sorted(ids))]
+        order += [str(i) for i in numpy_generator(seed, "folds", "diagnosis", stratum).permutation(sorted(ids))]
     return order
 
 

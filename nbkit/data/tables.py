@@ -89,7 +89,7 @@ def survey_scan_table(path: Path | str, *, sex_codes: Mapping[str, str] | None =
     named = raw.dropna(subset=["path", "contrast"])
     files = named.loc[[file.is_file() for file in named["file"]]]
     everyone = tuple(sorted(raw["subject"].dropna().unique()))
-    return Reading(path.stem, path.parent, one_grid(table, findings), files, everyone, tuple(findings))
+    return Reading(path.stem, one_grid(table, findings), files, everyone, tuple(findings))
 
 
 def is_mask(contrast: str) -> bool:

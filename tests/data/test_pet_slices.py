@@ -87,9 +87,9 @@ def test_pixels_larger_than_voxels_are_averages():
 def test_intensities_are_clipped_to_the_stated_range_and_come_back():
     affine = grid()
     volume = Volume(torch.from_numpy(world(affine)[..., 0]).float() / 30, affine)  # −3 to 3 from left to right
-    table = slice_table(cohort(volume), views=("axial",), size=64, suvr_max=1.5)
+    table = slice_table(cohort(volume), views=("axial",), size=64)
     assert (table.images.min(), table.images.max()) == (-1.0, 1.0) and table.images.dtype == torch.float32
-    assert table.suvr_max == 1.5 and float(table.suvr(torch.tensor(0.0))) == 0.75
+    assert table.suvr_max == 2.0 and float(table.suvr(torch.tensor(0.5))) == 1.5
 
 
 @pytest.fixture
@@ -144,7 +144,6 @@ def test_early_and_late_impairment_are_one_stage_and_other_diagnoses_none():
     [
         ({"views": ("axial", "coronl")}, "Did you mean 'coronal'"),
         ({"size": 8}, "16 pixels or more"),
-        ({"suvr_max": 0.0}, "a positive uptake ratio"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message):
