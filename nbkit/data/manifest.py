@@ -131,7 +131,10 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
 
     def find(self, path: str) -> Path | None:
         """Where a file is on this machine, unchecked: the mirror first, then the data folder; None if nowhere."""
-        self._known(path)
+        require(
+            path in self.by_path, f"manifest {self.name}", expected="the path of one of its files", found=repr(path),
+            remedy=f"{closest(path, self.by_path)}data_manifests/{self.name}/files.tsv lists them.",
+        )
         places = (root / self.folder / path for root in (mirror_folder(), data_folder()) if root)
         return next((place for place in places if place.is_file()), None)
 
@@ -147,10 +150,10 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
             return FileStatus(path, "wrong hash", place, f"its {file.digest.split(':')[0]} is not the published one")
         return FileStatus(path, "ok", place)
 
-    def verify(self, paths: Iterable[str] | None = None) -> list[FileStatus]:
-        """Check all files, or those named; every hash is computed, none is taken from an earlier check."""
+    def verify(self) -> list[FileStatus]:
+        """Check all files; every hash is computed, none is taken from an earlier check."""
         _verified.clear()
-        return [self.status(path) for path in (self.by_path if paths is None else paths)]
+        return [self.status(path) for path in self.by_path]
 
     def locate(self, path: str) -> Path | None:
         """A verified file; None when it is not here. A wrong file is refused by name and hash, and left alone."""
@@ -182,22 +185,13 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
         NbkitError
             For a restricted cohort, an unknown path, no network, or a file that is not the published one.
         """
-        wanted = list(self.by_path if paths is None else paths)
-        for path in wanted:
-            self._known(path)
         require(
             self.access != "restricted", f"fetch {self.name}", expected="an open cohort", found="a restricted one",
             remedy=f"Apply for the data ({self.repository or 'see its manifest'}) and pass their folder instead.",
         )
+        wanted = list(self.by_path if paths is None else paths)
         bar = tqdm(wanted, desc=f"fetch {self.name}", unit="file", disable=not progress)
         return {path: self._fetch_one(path) for path in bar}
-
-    def _known(self, path: str) -> None:
-        if path not in self.by_path:
-            raise NbkitError(
-                f"manifest {self.name}", expected="the path of one of its files", found=repr(path),
-                remedy=f"{closest(path, self.by_path)}data_manifests/{self.name}/files.tsv lists them.",
-            )
 
     def _fetch_one(self, path: str) -> Path:
         row = self.status(path)

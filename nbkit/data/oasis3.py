@@ -88,7 +88,7 @@ def read_clinical(folder: Path | str) -> Clinical:
         Naming the table or the column that is missing.
     """
     visits, people = (_read(Path(folder), name) for name in (CDR_TABLE, DEMOGRAPHICS))
-    numbers = visits[["days_to_visit", "CDRTOT", "MMSE"]].apply(pd.to_numeric, errors="coerce")
+    numbers = visits[["days_to_visit", "CDRTOT", "MMSE"]].apply(pd.to_numeric, errors="coerce").astype(float)
     visits = visits.assign(**numbers, days=numbers["days_to_visit"]).dropna(subset=["days"])
     visits = visits.sort_values(["subject", "days"], kind="stable")
     return Clinical(*(dict(list(table.groupby("subject"))) for table in (visits, people)))

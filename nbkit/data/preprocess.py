@@ -310,7 +310,6 @@ def _cached(
         if path is not None:
             nifti.read_grid(path)  # a file that is missing is refused by name before its content is asked for
             content[name] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
     make = functools.partial(_make, source, reference, shape, affine, config)
     return cache.get(KIND, {**key, "content": content}, make, Path)
 
