@@ -173,9 +173,7 @@ def _facts(image: Volume, mask: Volume | None) -> dict[str, Any]:
     brain = mask.numpy().astype(bool)
     dark, light = np.quantile(values, QUANTILES)[[0, 2]]
     bright = values > dark + _DARK * (light - dark)
-    return facts | {
-        "brain_ml": float(brain.sum()) * mask.voxel_volume / 1000, "inside": float(bright[brain].mean()),
-    }
+    return facts | {"brain_ml": float(brain.sum()) * mask.voxel_volume / 1000, "inside": float(bright[brain].mean())}
 
 
 def _twins(row: pd.Series, image: Volume, seen: dict[str, tuple[str, str]]) -> Iterator[Finding]:

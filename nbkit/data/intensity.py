@@ -69,9 +69,7 @@ class Standardiser:
         return fitted
 
     @classmethod
-    def fit_cohort(
-        cls, cohort: Cohort, contrasts: Sequence[str], *, over: Over = "brain", per: Per = "cohort"
-    ) -> Self:
+    def fit_cohort(cls, cohort: Cohort, contrasts: Sequence[str], *, over: Over = "brain", per: Per = "cohort") -> Self:
         """:meth:`fit` on every scan of `cohort`, with the masks named "brain"."""
         scans = [scan for subject in cohort for scan in subject.scans]
         volumes = {name: map(methodcaller("image", name), scans) for name in contrasts}

@@ -57,9 +57,7 @@ def _covariates(visits: list[pd.DataFrame], scans: tuple[Scan, ...]) -> dict[str
     demented = [s.diagnosis == _DEMENTED for s in scans]
     converter = any(demented) and not demented[0]
     onset = scans[demented.index(True)].age if converter else None
-    scores = {
-        name: [_or_none(v.iloc[0][name], float) for v in visits] for name in ("cdr", "mmse") if name in visits[0]
-    }
+    scores = {name: [_or_none(v.iloc[0][name], float) for v in visits] for name in ("cdr", "mmse") if name in visits[0]}
     first = {name: _or_none(visits[0].iloc[0][name], float) for name in SCORES if name in visits[0]}
     return {"converter": converter, "onset_age": onset, **scores, **first, **({"age": scans[0].age} if first else {})}
 

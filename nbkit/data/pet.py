@@ -6,7 +6,6 @@ SUVR; otherwise a mask of the reference region is needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,8 +50,8 @@ class PetFile:
     ----------
     path : Path
     subject, session : str
-    entities : mapping of str to str
-        Of the file name, e.g. ``{"space": "MNI152NLin2009cSym", "suvr": "cerebellumPons2"}``.
+    standard : bool
+        Whether the name says that the image lies in MNI space.
     region : str
         Reference region.
     mask : Path or None
@@ -66,17 +65,12 @@ class PetFile:
     path: Path
     subject: str
     session: str
-    entities: Mapping[str, str]
+    standard: bool
     region: str
     mask: Path | None
     age: float | None
     sex: str | None
     diagnosis: str
-
-    @property
-    def standard(self) -> bool:
-        """Whether the name says that the image lies in MNI space."""
-        return _standard(self.entities)
 
     @property
     def where(self) -> str:
@@ -112,7 +106,7 @@ def read_pet(root: Path | str) -> tuple[PetFile, ...]:
     regions = [_reference(image, root, findings) for image in chosen]
     _, good = visit_table(root, chosen, findings)
     files = [
-        PetFile(r.file, r.subject, r.session, chosen[r.Index].entities, *regions[r.Index],
+        PetFile(r.file, r.subject, r.session, _standard(chosen[r.Index]), *regions[r.Index],
                 *(None if pd.isna(value) else value for value in (r.age_years, r.sex)), r.diagnosis)
         for r in good.itertuples()
     ]
@@ -124,13 +118,13 @@ def read_pet(root: Path | str) -> tuple[PetFile, ...]:
     return tuple(files)
 
 
-def _standard(entities: Mapping[str, str]) -> bool:
-    return entities.get("space", "").startswith(_STANDARD)
+def _standard(image: BidsImage) -> bool:
+    return image.entities.get("space", "").startswith(_STANDARD)
 
 
 def _best(several: list[BidsImage], findings: list[Finding]) -> BidsImage:
     """One scan per session: a ratio before others, an image in MNI space before others; ties are refused."""
-    ranks = [("suvr" not in image.entities, not _standard(image.entities)) for image in several]
+    ranks = [("suvr" not in image.entities, not _standard(image)) for image in several]
     best = [image for image, rank in zip(several, ranks, strict=True) if rank == min(ranks)]
     if len(best) > 1:
         findings.append(Finding(
@@ -150,7 +144,7 @@ def _reference(image: BidsImage, root: Path, findings: list[Finding]) -> tuple[s
         return sidecar.ReferenceRegion, None
     stem = path.name.rpartition("_pet.nii")[0]
     masks = [(r, p) for r in REGIONS for p in sorted(path.parent.glob(f"{stem}*_label-{r}_mask.nii*"))]
-    if _standard(image.entities):
+    if _standard(image):
         masks += [("reference", p) for p in sorted(root.glob(f"{DATA_SET_MASK}.nii*"))]
     if not masks:
         findings.append(Finding(

@@ -21,9 +21,7 @@ def read_text_table(path: Path, columns: Collection[str], *, tabs: bool = False)
     kind = "tab" if tabs else "comma"
     require(path.is_file(), f"{path}", expected="a table", found="no such file", remedy="Check the path.")
     try:
-        table = pd.read_csv(
-            path, sep="\t" if tabs else ",", dtype=str, keep_default_na=False, encoding="utf-8-sig",
-        )
+        table = pd.read_csv(path, sep="\t" if tabs else ",", dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise NbkitError(
             path.name, expected=f"a {kind}-separated table", found=str(error), remedy="Save it so, in UTF-8.",
