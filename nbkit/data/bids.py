@@ -129,7 +129,7 @@ def _matches(path: str, pattern: str) -> bool:
 
 
 def named_images(paths: Iterable[str], findings: list[Finding]) -> Iterator[BidsImage]:
-    """Images and brain masks by what their names say; names that say nothing, or something else than their folder."""
+    """Images and brain masks by what their names say; one that says nothing, or another folder, is a finding."""
     for path in paths:
         *parts, name = path.split("/")
         if not (name.split(".")[0].endswith("_mask") or _KINDS.intersection(parts)):

@@ -87,7 +87,8 @@ def read_pet(root: Path | str) -> tuple[PetFile, ...]:
         ``sub-*/[ses-*/]pet/*_pet.nii[.gz]`` with ``participants.tsv`` and, where ages or diagnoses change,
         ``sub-*_sessions.tsv``; or Clinica's CAPS (``subjects/sub-*/ses-*/pet_linear`` or ``pet/preprocessing``) with
         these tables copied into it. Masks of the reference region are named ``..._label-cerebellum_mask.nii.gz``
-        beside the scan, or ``reference_mask.nii.gz`` in `root` for scans in MNI space.
+        beside the scan, or ``reference_mask.nii.gz`` in `root` for scans in MNI space. Lines in ``.bidsignore`` leave
+        scans out.
 
     Raises
     ------
