@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from nbkit.data.manifest import MANIFESTS, list_manifests, load_manifest
+from nbkit.data.manifest import MANIFESTS, Manifest, list_manifests, load_manifest
 
 
 @pytest.mark.parametrize("name", list_manifests())
@@ -46,5 +46,6 @@ def test_the_mirrored_files_of_open_ms_are_the_published_ones():
     assert set(states) <= {"ok", "missing"}
     # a file with both hashes must satisfy each of them
     both = [f for f in manifest.files if f.sha256 and f.git_sha1 and manifest.find(f.path)]
-    by_git = manifest.model_copy(update={"files": tuple(f.model_copy(update={"sha256": None}) for f in both)})
-    assert {row.state for row in type(by_git)(**by_git.model_dump()).verify()} == {"ok"}
+    by_git = [f.model_copy(update={"sha256": None}) for f in both]
+    only = Manifest(**manifest.model_dump() | {"files": by_git, "expected": {}})
+    assert {row.state for row in only.verify()} == {"ok"}

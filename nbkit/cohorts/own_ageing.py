@@ -12,7 +12,7 @@ from nbkit.core.checks import require
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.data.check import read_own
-from nbkit.data.own_scans import MASK
+from nbkit.data.tables import MASK
 from nbkit.data.preprocess import Config, Source, prepare_files
 from nbkit.phantom.anatomy import load_template
 from nbkit.phantom.atlas import template_reference

@@ -55,7 +55,7 @@ def build(path: Path | str, profile: str, *, cache: Cache | None = None) -> Coho
     files = read_pet(root)
     keys = [_key(file, profile) for file in files]
     scans = [_scan(file, key, profile, cache, shelf) for file, key in zip(files, keys, strict=True)]
-    sexes = {file.subject: file.visit.sex for file in files}
+    sexes = {file.subject: file.sex for file in files}
     visits = {name: sorted((s for s in scans if s.subject == name), key=_by_age) for name in sexes}
     subjects = tuple(Subject(name, sexes[name], own[0].diagnosis, tuple(own)) for name, own in visits.items())
     regions = sorted({f.region for f in files})
@@ -82,8 +82,8 @@ def _scan(file: PetFile, key: Mapping[str, Any], profile: str, cache: Cache, she
         LazyVolumes(f"{file.where} {kind} {profile}", names, load, shelf=shelf)
         for kind, names in (("images", (CONTRAST,)), ("masks", ("brain", "gm")))
     )
-    age = None if file.visit.age is None else float(file.visit.age)
-    return Scan(file.subject, file.session, age, images, masks, diagnosis=file.visit.diagnosis)
+    age = None if file.age is None else float(file.age)
+    return Scan(file.subject, file.session, age, images, masks, diagnosis=file.diagnosis)
 
 
 def _load(file: PetFile, key: Mapping[str, Any], profile: str, cache: Cache, name: str) -> Volume:

@@ -26,6 +26,10 @@ class NbkitError(ValueError):
         self.where, self.expected, self.found, self.remedy = where, expected, found, remedy
         super().__init__(f"{where}: expected {expected}, found {found}. {remedy}")
 
+    def at(self, where: str) -> NbkitError:
+        """The same refusal with another place: a caller knows file, row or person by better names."""
+        return _rebuild(type(self), where, self.expected, self.found, self.remedy)
+
     def __reduce__(self):
         # joblib carries exceptions between processes; keyword-only arguments need naming
         return _rebuild, (type(self), self.where, self.expected, self.found, self.remedy)

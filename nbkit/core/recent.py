@@ -32,7 +32,7 @@ class Recent:
         return key in self._kept
 
     def __reduce__(self):
-        return Recent, (self._capacity,)
+        return type(self), (self._capacity,)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -42,9 +42,13 @@ class Recent:
         with self._lock:
             self._kept[key] = value
             self._kept.move_to_end(key)
-            while len(self._kept) > self._capacity:
+            while len(self._kept) > 1 and self._weight() > self._capacity:
                 self._kept.popitem(last=False)
         return value
+
+    def _weight(self) -> int:
+        """What counts towards the capacity."""
+        return len(self._kept)
 
     def peek(self, key: Hashable) -> Any | None:
         """The value under `key`, or None."""

@@ -43,7 +43,7 @@ def find_brain(t1w: Volume) -> Volume:
     head, middle = _head(Volume(data[0], affine))
     values, spacing = head.data[0].numpy(), head.spacing
     tissue = (values > _TISSUE[0] * middle) & (values < _TISSUE[1] * middle)
-    core = _largest(_inner(tissue, spacing) > _PEEL_MM)
+    core = largest_piece(_inner(tissue, spacing) > _PEEL_MM)
     grown = tissue & (_inner(~core, spacing) <= _PEEL_MM + min(spacing) / 2)
     rim = int(np.ceil(2 * _SULCUS_MM / min(spacing)))
     near = _inner(~np.pad(grown, rim), spacing) <= _SULCUS_MM
@@ -68,7 +68,7 @@ def _head(t1w: Volume) -> tuple[Volume, float]:
     """The scan cut to the part of the head that holds the brain, and the median intensity in its middle."""
     values = t1w.data[0].numpy()
     bright = values > values[values > values.mean()].mean() / 2
-    bright = _largest(ndimage.binary_opening(bright, iterations=2))
+    bright = largest_piece(ndimage.binary_opening(bright, iterations=2))
     world = grid_positions(t1w.shape, t1w.affine)[0].numpy()
     top = float(world[2][bright].max())
     upper = bright & (world[2] > top - _HEAD_MM)
@@ -83,7 +83,7 @@ def _inner(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
     return ndimage.distance_transform_edt(mask, sampling=spacing)
 
 
-def _largest(mask: np.ndarray) -> np.ndarray:
+def largest_piece(mask: np.ndarray) -> np.ndarray:
     """The largest piece of `mask` that is connected through faces; nothing of nothing."""
     pieces, count = ndimage.label(mask)
     return pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:]) if count else mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,21 +57,17 @@ class Reading:
     Parameters
     ----------
     name : str
-    root : Path
-        Folder that the places in findings are relative to.
     table : pandas.DataFrame
-        The rows that can be used: the columns of :mod:`nbkit.data.tables`, ``file`` (absolute Path), and
-        where known ``cdr`` and ``mmse``.
+        The rows that can be used: the columns of :mod:`nbkit.data.tables`, ``file`` (absolute Path), ``source`` and
+        ``place`` (words for the row and for the file), and where known ``cdr`` and ``mmse``.
     files : pandas.DataFrame
-        Every file that is there, usable or not: subject, session, age_years, diagnosis, contrast, path, file;
-        ages and diagnoses as they are written.
+        Every file that is there, usable or not, in the same columns; ages and diagnoses as they are written.
     subjects : tuple of str
         Everyone seen, usable or not.
     findings : tuple of Finding
     """
 
     name: str
-    root: Path
     table: pd.DataFrame
     files: pd.DataFrame
     subjects: tuple[str, ...]
@@ -78,11 +75,19 @@ class Reading:
 
 
 def raise_refused(findings: Iterable[Finding], name: str, *, remedy: str) -> None:
-    """Raise one error that lists what is refused, at most twelve of them; warnings pass."""
-    refused = [f for f in findings if f.refused]
-    if refused:
-        rest = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
-        raise NbkitError(
-            name, expected="data that pass the reading rules",
-            found=f"{len(refused)} refused: " + "; ".join(str(f) for f in refused[:_SHOWN]) + rest, remedy=remedy,
-        )
+    """Raise one error that lists what is refused, at most twelve of them, like with like; warnings pass."""
+    refused = [f for f in dict.fromkeys(findings) if f.refused]
+    if not refused:
+        return
+    alike: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for finding in refused[:_SHOWN]:
+        alike[finding.expected, finding.remedy].append(finding)
+    told = []
+    for (expected, correct), group in alike.items():
+        where, found = (", ".join(dict.fromkeys(words)) for words in zip(*((f.where, f.found) for f in group)))
+        told.append(f"{where}: expected {expected}, found {found}. {correct.rstrip('.')}")
+    rest = [f"and {len(refused) - _SHOWN} more"] if len(refused) > _SHOWN else []
+    raise NbkitError(
+        name, expected="data that pass the reading rules",
+        found=f"{len(refused)} refused: {'; '.join(told + rest)}", remedy=remedy,
+    )

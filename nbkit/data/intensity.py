@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from operator import methodcaller
 from typing import Any, Literal, Self
 
@@ -62,16 +62,14 @@ class Standardiser:
         NbkitError
             For an unknown `over` or `per`, a mask on another grid, an empty mask or a contrast without spread.
         """
-        rule = cls({}, {}, over, per)
-        moments = {name: rule._moments(name, images, masks) for name, images in volumes_by_contrast.items()}
+        fitted = cls({}, {}, over, per)
         pool = _pooled if per == "cohort" else _averaged
-        constants = {name: pool(table) for name, table in moments.items()}
-        return cls({n: c[0] for n, c in constants.items()}, {n: c[1] for n, c in constants.items()}, over, per)
+        for name, images in volumes_by_contrast.items():
+            fitted.mean[name], fitted.sd[name] = pool(fitted._moments(name, images, masks))
+        return fitted
 
     @classmethod
-    def fit_cohort(
-        cls, cohort: Cohort, contrasts: Sequence[str], *, over: Over = "brain", per: Per = "cohort"
-    ) -> Self:
+    def fit_cohort(cls, cohort: Cohort, contrasts: Sequence[str], *, over: Over = "brain", per: Per = "cohort") -> Self:
         """:meth:`fit` on every scan of `cohort`, with the masks named "brain"."""
         scans = [scan for subject in cohort for scan in subject.scans]
         volumes = {name: map(methodcaller("image", name), scans) for name in contrasts}
@@ -100,29 +98,26 @@ class Standardiser:
         """
         inside = mask.data[0].bool()
         out = torch.zeros(len(names), *mask.shape)
-        for channel, name in zip(out, names):
-            channel[inside] = self._checked(name, images, mask).data[0][inside]
+        for channel, name in zip(out, names, strict=True):
+            require(
+                name in images, "Standardiser.stack: images", expected=repr(name),
+                found=f"only {', '.join(images) or 'none'}",
+                remedy=f"{closest(name, images)}Add the contrast, or use a model trained without it.",
+            )
+            images[name].check_grid(mask, f"Standardiser.stack: {name} and mask")
+            channel[inside] = self.apply(name, images[name], mask=mask).data[0][inside]
         return out
-
-    def _checked(self, name: str, images: Mapping[str, Volume], mask: Volume) -> Volume:
-        require(
-            name in images, "Standardiser.stack: images", expected=repr(name),
-            found=f"only {', '.join(images) or 'none'}",
-            remedy=f"{closest(name, images)}Add the contrast, or use a model trained without it.",
-        )
-        images[name].check_grid(mask, f"Standardiser.stack: {name} and mask")
-        return self.apply(name, images[name], mask=mask)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return {"mean": dict(self.mean), "sd": dict(self.sd), "over": self.over, "per": self.per}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Rebuild from :meth:`to_dict`; missing or unexpected keys are refused by name."""
-        fields = ("mean", "sd", "over", "per")
-        check_keys(values, fields, "Standardiser.from_dict")
-        check_keys(fields, values, "Standardiser.from_dict: missing key")
+        names = [field.name for field in fields(cls)]
+        check_keys(values, names, "Standardiser.from_dict")
+        check_keys(names, values, "Standardiser.from_dict: missing key")
         return cls(**values)
 
     def _constants(self, contrast: str) -> tuple[float, float]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,37 +11,21 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from nbkit.core.files import atomic
+from nbkit.core.recent import Recent
 from nbkit.core.volume import Volume
 
 
-class Shelf:
+class Shelf(Recent):
     """The volumes used last, up to `capacity` bytes; shared by the scans of a cohort, and by threads.
 
     A copy sent to another process arrives empty.
     """
 
     def __init__(self, capacity: int = 512 * 2**20) -> None:
-        self.capacity = capacity
-        self._volumes: OrderedDict[Hashable, Volume] = OrderedDict()
-        self._lock = threading.Lock()
+        super().__init__(capacity)
 
-    def get(self, key: Hashable, load: Callable[[], Volume]) -> Volume:
-        """The volume under `key`, loaded first if it is not there."""
-        with self._lock:
-            volume = self._volumes.get(key)
-        volume = volume or load()
-        with self._lock:
-            self._volumes[key] = volume
-            self._volumes.move_to_end(key)
-            while len(self._volumes) > 1 and sum(v.data.nbytes for v in self._volumes.values()) > self.capacity:
-                self._volumes.popitem(last=False)
-        return volume
-
-    def __len__(self) -> int:
-        return len(self._volumes)
-
-    def __reduce__(self):
-        return Shelf, (self.capacity,)
+    def _weight(self) -> int:
+        return sum(volume.data.nbytes for volume in self._kept.values())
 
 
 class LazyVolumes(Mapping):

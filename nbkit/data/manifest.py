@@ -13,23 +13,22 @@ import logging
 import os
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 import pooch
 import pydantic
 import requests
 from tqdm.auto import tqdm
 
-from nbkit.core.checks import NbkitError, check_keys, closest, known, require
+from nbkit.core.checks import NbkitError, closest, known, require
 from nbkit.core.files import cache_folder
 
 log = logging.getLogger(__name__)
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "data_manifests"
-_COLUMNS = ("path", "bytes", "sha256", "git_sha1")
 _RETRIES = 2
 
 
@@ -42,7 +41,7 @@ class ManifestFile(pydantic.BaseModel, frozen=True, extra="forbid"):
     git_sha1: str | None = pydantic.Field(default=None, pattern=r"^[0-9a-f]{40}$")
 
     @pydantic.model_validator(mode="after")
-    def _can_be_checked(self) -> ManifestFile:
+    def _can_be_checked(self) -> Self:
         if ".." in self.path.split("/"):
             raise ValueError(f"{self.path} leaves the data folder")
         if not (self.sha256 or self.git_sha1):
@@ -104,6 +103,17 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
     needs: dict[str, list[str]] = {}
     files: tuple[ManifestFile, ...] = ()
 
+    @pydantic.model_validator(mode="after")
+    def _counts_match(self) -> Self:
+        if len(self.by_path) < len(self.files):
+            raise ValueError("a path listed twice in files.tsv")
+        counts = {"subjects": len(self.subjects()), "files": len(self.files)} if self.files else self.expected
+        wrong = [f"{what}: expected {n}, found {counts.get(what)}" for what, n in self.expected.items()
+                 if counts.get(what) != n]
+        if wrong:
+            raise ValueError(f"{'; '.join(wrong)}: correct the count, the layout or files.tsv")
+        return self
+
     @functools.cached_property
     def by_path(self) -> dict[str, ManifestFile]:
         """The files by relative path."""
@@ -121,13 +131,16 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
 
     def find(self, path: str) -> Path | None:
         """Where a file is on this machine, unchecked: the mirror first, then the data folder; None if nowhere."""
-        self._entry(path)
+        require(
+            path in self.by_path, f"manifest {self.name}", expected="the path of one of its files", found=repr(path),
+            remedy=f"{closest(path, self.by_path)}data_manifests/{self.name}/files.tsv lists them.",
+        )
         places = (root / self.folder / path for root in (mirror_folder(), data_folder()) if root)
         return next((place for place in places if place.is_file()), None)
 
     def status(self, path: str) -> FileStatus:
         """Whether a file is here and is the right one."""
-        place, file = self.find(path), self._entry(path)
+        place, file = self.find(path), self.by_path[path]
         if place is None:
             return FileStatus(path, "missing")
         size = place.stat().st_size
@@ -137,10 +150,10 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
             return FileStatus(path, "wrong hash", place, f"its {file.digest.split(':')[0]} is not the published one")
         return FileStatus(path, "ok", place)
 
-    def verify(self, paths: Iterable[str] | None = None) -> list[FileStatus]:
-        """Check all files, or those named; every hash is computed, none is taken from an earlier check."""
+    def verify(self) -> list[FileStatus]:
+        """Check all files; every hash is computed, none is taken from an earlier check."""
         _verified.clear()
-        return [self.status(path) for path in (self.by_path if paths is None else paths)]
+        return [self.status(path) for path in self.by_path]
 
     def locate(self, path: str) -> Path | None:
         """A verified file; None when it is not here. A wrong file is refused by name and hash, and left alone."""
@@ -172,23 +185,13 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
         NbkitError
             For a restricted cohort, an unknown path, no network, or a file that is not the published one.
         """
-        wanted = list(self.by_path if paths is None else paths)
-        for path in wanted:
-            self._entry(path)
         require(
             self.access != "restricted", f"fetch {self.name}", expected="an open cohort", found="a restricted one",
             remedy=f"Apply for the data ({self.repository or 'see its manifest'}) and pass their folder instead.",
         )
+        wanted = list(self.by_path if paths is None else paths)
         bar = tqdm(wanted, desc=f"fetch {self.name}", unit="file", disable=not progress)
         return {path: self._fetch_one(path) for path in bar}
-
-    def _entry(self, path: str) -> ManifestFile:
-        if path in self.by_path:
-            return self.by_path[path]
-        raise NbkitError(
-            f"manifest {self.name}", expected="the path of one of its files", found=repr(path),
-            remedy=f"{closest(path, self.by_path)}data_manifests/{self.name}/files.tsv lists them.",
-        )
 
     def _fetch_one(self, path: str) -> Path:
         row = self.status(path)
@@ -205,7 +208,7 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
             urls={target.name: self.base_url.format(commit=self.commit) + path},
         )
         try:
-            source.fetch(target.name, downloader=_Resuming(self.by_path[path], target))
+            source.fetch(target.name, downloader=functools.partial(_resume, self.by_path[path], target))
         except requests.exceptions.RequestException as error:
             raise NbkitError(
                 path, expected=f"a download from {self.repository or self.base_url}", found=str(error),
@@ -250,42 +253,22 @@ def read_manifest(folder: Path) -> Manifest:
         Naming the file and each wrong or unknown entry, a path listed twice, or counts that do not match.
     """
     toml, table = folder / "cohort.toml", folder / "files.tsv"
-    with toml.open("rb") as stream:
-        values = tomllib.load(stream)
-    check_keys(values, Manifest.model_fields, str(toml))
-    rows = _read_table(table) if table.exists() else []
+    lines = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
+    rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(lines, delimiter="\t")]
     try:
-        manifest = Manifest(**values, files=tuple(rows))
+        return Manifest(**tomllib.loads(toml.read_text(encoding="utf-8")), files=rows)
     except pydantic.ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise NbkitError(
-            str(toml), expected="a valid manifest", found=wrong, remedy="Correct these entries.",
+            str(toml), expected="a valid manifest", found="; ".join(map(_fault, error.errors())),
+            remedy="Correct these entries, or those of files.tsv.",
         ) from error
-    _check_counts(manifest, str(toml))
-    return manifest
 
 
-def _read_table(table: Path) -> list[dict[str, str]]:
-    with table.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream, delimiter="\t")
-        check_keys(reader.fieldnames or (), _COLUMNS, f"{table}: column")
-        return [{key: value for key, value in row.items() if value} for row in reader]
-
-
-def _check_counts(manifest: Manifest, where: str) -> None:
-    require(
-        len(manifest.by_path) == len(manifest.files), where, expected="each path once", found="a path listed twice",
-        remedy="Remove the repeated line from files.tsv.",
-    )
-    if not manifest.files:
-        return
-    counts = {"subjects": len(manifest.subjects()), "files": len(manifest.files)}
-    for what, n in manifest.expected.items():
-        known(what, counts, f"{where}: expected")
-        require(
-            counts[what] == n, f"{where}: expected.{what}", expected=n, found=counts[what],
-            remedy="Correct the count, the layout or files.tsv.",
-        )
+def _fault(error: Mapping[str, Any]) -> str:
+    """One wrong entry, with the nearest valid name."""
+    place = [str(part) for part in error["loc"]]
+    near = closest(place[-1], [*Manifest.model_fields, *ManifestFile.model_fields]) if place else ""
+    return f"{'.'.join(place)}: {error['msg']} {near}".strip()
 
 
 def mirror_folder() -> Path | None:
@@ -317,8 +300,7 @@ def _matches(place: Path, file: ManifestFile) -> bool:
         return True
     content = hashlib.sha256() if file.sha256 else hashlib.sha1(b"blob %d\0" % stat.st_size)
     with place.open("rb") as stream:
-        for chunk in iter(lambda: stream.read(2**20), b""):
-            content.update(chunk)
+        hashlib.file_digest(stream, lambda: content)
     if content.hexdigest() != (file.sha256 or file.git_sha1):
         return False
     _verified.add(key)
@@ -331,36 +313,31 @@ def _set_aside(place: Path, name: Path) -> Path:
     return place.replace(rejected)
 
 
-class _Resuming:
+def _resume(file: ManifestFile, target: Path, url: str, output_file: str, _pooch: pooch.Pooch) -> None:
     """A pooch downloader that continues a partial file and hands over only the published content.
 
     pooch knows no git blob hashes and deletes what fails its check, so the check is made here.
     """
+    part = target.with_name(target.name + ".part")
+    _receive(url, part)
+    if not _matches(part, file):
+        raise NbkitError(
+            file.path, expected=f"a download with {file.digest}", found="other content",
+            remedy=f"It was kept as {_set_aside(part, target)} and is not used. Run the command again; "
+            "if it fails again, a proxy may be altering downloads.",
+        )
+    part.replace(output_file)
 
-    def __init__(self, file: ManifestFile, target: Path) -> None:
-        self.file, self.target = file, target
-        self.part = target.with_name(target.name + ".part")
 
-    def __call__(self, url: str, output_file: str, _pooch: pooch.Pooch) -> None:
-        self._receive(url)
-        if not _matches(self.part, self.file):
-            rejected = _set_aside(self.part, self.target)
-            raise NbkitError(
-                self.file.path, expected=f"a download with {self.file.digest}", found="other content",
-                remedy=f"It was kept as {rejected} and is not used. Run the command again; "
-                "if it fails again, a proxy may be altering downloads.",
-            )
-        self.part.replace(output_file)
-
-    def _receive(self, url: str) -> None:
-        have = self.part.stat().st_size if self.part.exists() else 0
-        # identity: a range counts bytes of the file, not of a compressed transfer
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-        with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
-            if answer.status_code == requests.codes.requested_range_not_satisfiable:
-                return
-            answer.raise_for_status()
-            resumed = answer.status_code == requests.codes.partial_content
-            with self.part.open("ab" if resumed else "wb") as stream:
-                for chunk in answer.iter_content(2**18):
-                    stream.write(chunk)
+def _receive(url: str, part: Path) -> None:
+    have = part.stat().st_size if part.exists() else 0
+    # identity: a range counts bytes of the file, not of a compressed transfer
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
+        if answer.status_code == requests.codes.requested_range_not_satisfiable:
+            return
+        answer.raise_for_status()
+        resumed = answer.status_code == requests.codes.partial_content
+        with part.open("ab" if resumed else "wb") as stream:
+            for chunk in answer.iter_content(2**18):
+                stream.write(chunk)

@@ -54,9 +54,9 @@ def read_labels(path: Path | str) -> Volume:
 def read_grid(path: Path | str) -> tuple[tuple[int, int, int], np.ndarray]:
     """Shape and affine that :func:`read_image` would return, from the header alone."""
     image = _open(Path(path))
-    turn = orientations.io_orientation(image.affine)
-    shape = tuple(int(image.shape[int(np.flatnonzero(turn[:, 0] == axis)[0])]) for axis in range(3))
-    return shape, image.affine @ orientations.inv_ornt_aff(turn, image.shape[:3])
+    turn, affine = _canonical(image)
+    shape = np.array(image.shape[:3])[np.argsort(turn[:, 0])]
+    return tuple(shape.tolist()), affine
 
 
 def read_orientation(path: Path | str) -> str:
@@ -119,10 +119,9 @@ def _open(path: Path) -> nib.spatialimages.SpatialImage:
         len(image.shape) >= 3 and all(n == 1 for n in image.shape[3:]), f"{path}", expected="one 3D image",
         found=f"shape {image.shape}", remedy="Save each time point or channel as its own 3D file.",
     )
-    codes = [int(image.header[c]) for c in ("sform_code", "qform_code")] if isinstance(image, nib.Nifti1Image) else [1]
     affine_ok = np.isfinite(image.affine).all() and abs(np.linalg.det(image.affine[:3, :3])) > 1e-9
     require(
-        any(codes) and bool(affine_ok), f"{path}", expected="an orientation (sform or qform) in the header",
+        any(_codes(image)) and bool(affine_ok), f"{path}", expected="an orientation (sform or qform) in the header",
         found="none" if affine_ok else "an affine that cannot be inverted",
         remedy="Left and right cannot be told apart: convert the scan again from DICOM.",
     )
@@ -139,9 +138,20 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         values = np.asarray(image.dataobj, dtype=np.float32)
     except _BROKEN as error:
         raise _unreadable(path, error) from error
+    turn, affine = _canonical(image)
+    return np.ascontiguousarray(orientations.apply_orientation(values.reshape(image.shape[:3]), turn)), affine
+
+
+def _canonical(image: nib.spatialimages.SpatialImage) -> tuple[np.ndarray, np.ndarray]:
+    """How nibabel turns the axes to RAS, and the affine thereafter."""
     turn = orientations.io_orientation(image.affine)
-    values = orientations.apply_orientation(values.reshape(image.shape[:3]), turn)
-    return np.ascontiguousarray(values), image.affine @ orientations.inv_ornt_aff(turn, image.shape[:3])
+    return turn, image.affine @ orientations.inv_ornt_aff(turn, image.shape[:3])
+
+
+def _codes(image: nib.spatialimages.SpatialImage) -> tuple[int, int]:
+    """Of sform and qform; other formats have one orientation, which counts as an sform."""
+    header = image.header
+    return (int(header["sform_code"]), int(header["qform_code"])) if isinstance(image, nib.Nifti1Image) else (1, 0)
 
 
 def _unreadable(path: Path, error: Exception) -> NbkitError:
@@ -181,9 +191,5 @@ def _as_source(values: np.ndarray, affine: np.ndarray, like: Path, where: str):
     """Turn canonical `values` back into the axis order of the file `like`."""
     source, (shape, canonical) = _open(like), read_grid(like)
     check_same_grid(values.shape, affine, shape, canonical, f"{where}: like {like.name}")
-    back = orientations.ornt_transform(
-        np.array([[0, 1], [1, 1], [2, 1]]), orientations.io_orientation(source.affine)
-    )
-    header = source.header
-    codes = [int(header[c]) for c in ("sform_code", "qform_code")] if isinstance(source, nib.Nifti1Image) else [1, 0]
-    return orientations.apply_orientation(values, back), source.affine, codes
+    back = orientations.ornt_transform(orientations.axcodes2ornt("RAS"), orientations.io_orientation(source.affine))
+    return orientations.apply_orientation(values, back), source.affine, _codes(source)

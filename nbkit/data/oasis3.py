@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from nbkit.core.checks import NbkitError, closest, require
+from nbkit.core.checks import closest, require
 from nbkit.data.findings import Finding
+from nbkit.data.text_tables import read_text_table
 
 YEAR = 365.25
 FAR_DAYS = 365
@@ -40,59 +41,32 @@ _REMEDY = (
 
 
 @dataclass(frozen=True)
-class Score:
-    """The clinical visit nearest to a scan."""
-
-    diagnosis: str | None
-    cdr: float | None
-    mmse: float | None
-    gap_days: float
-
-
 class Clinical:
-    """The two tables, asked by subject and day.
+    """The two original tables by subject (OAS3xxxx), asked by subject and day."""
 
-    Parameters
-    ----------
-    visits, people : pandas.DataFrame
-        As read, with ``subject`` (OAS3xxxx).
-    """
+    visits: Mapping[str, pd.DataFrame]
+    people: Mapping[str, pd.DataFrame]
 
-    def __init__(self, visits: pd.DataFrame, people: pd.DataFrame) -> None:
-        self._visits = {s: rows for s, rows in visits.groupby("subject")}
-        self._people = people.drop_duplicates("subject").set_index("subject")
-
-    def nearest(self, subject: str, days: float) -> Score:
-        """Scores of the visit nearest to `days` since entry; of two as near, the earlier."""
-        require(
-            subject in self._visits, f"{CDR_TABLE}: {subject}", expected="at least one clinical visit", found="none",
-            remedy="Leave the scans out with a line in .bidsignore, or download the table again.",
-        )
-        rows = self._visits[subject]
+    def at(self, subject: str, days: float) -> dict[str, Any]:
+        """Age (years) and sex `days` after entry, and what the nearest clinical visit (of two, the earlier) found."""
+        person = _of(self.people, subject, DEMOGRAPHICS).iloc[0]
+        rows = _of(self.visits, subject, CDR_TABLE)
         gaps = (rows["days"] - days).abs()
-        row = rows.loc[gaps.sort_values(kind="stable").index[0]]
-        cdr, mmse = (pd.to_numeric(row[c], errors="coerce") for c in ("CDRTOT", "MMSE"))
-        return Score(
-            None if row["dx1"] in ("", ".") else row["dx1"], None if pd.isna(cdr) else float(cdr),
-            None if pd.isna(mmse) else float(mmse), float(gaps.min()),
-        )
+        score = rows.loc[gaps.idxmin()]
+        code = person["GENDER"].removesuffix(".0")
+        return {
+            "age_years": _entry_age(person["AgeatEntry"], f"{DEMOGRAPHICS}: {subject}") + days / YEAR,
+            "sex": GENDER.get(code, code) or None, "diagnosis": diagnosis(score["dx1"]),
+            "cdr": score["CDRTOT"], "mmse": score["MMSE"], "gap_days": gaps.min(),
+        }
 
-    def entry_age(self, subject: str) -> float:
-        """Age at entry in years."""
-        return entry_age(self._person(subject)["AgeatEntry"], f"{DEMOGRAPHICS}: {subject}")
 
-    def sex(self, subject: str) -> str | None:
-        """F or M, by the study's own code."""
-        code = self._person(subject)["GENDER"].removesuffix(".0")
-        return GENDER.get(code, code) or None
-
-    def _person(self, subject: str) -> pd.Series:
-        require(
-            subject in self._people.index, f"{DEMOGRAPHICS}: {subject}", expected="one row per participant",
-            found="none",
-            remedy="Leave the scans out with a line in .bidsignore, or download the table again.",
-        )
-        return self._people.loc[subject]
+def _of(rows: Mapping[str, pd.DataFrame], subject: str, table: str) -> pd.DataFrame:
+    require(
+        subject in rows, f"{table}: {subject}", expected="at least one row of every participant", found="none",
+        remedy="Leave the scans out with a line in .bidsignore, or download the table again.",
+    )
+    return rows[subject]
 
 
 def is_subject(subject: str) -> bool:
@@ -114,50 +88,52 @@ def read_clinical(folder: Path | str) -> Clinical:
         Naming the table or the column that is missing.
     """
     visits, people = (_read(Path(folder), name) for name in (CDR_TABLE, DEMOGRAPHICS))
-    visits = visits.assign(days=pd.to_numeric(visits["days_to_visit"], errors="coerce")).dropna(subset=["days"])
-    return Clinical(visits.sort_values(["subject", "days"], kind="stable"), people)
+    numbers = visits[["days_to_visit", "CDRTOT", "MMSE"]].apply(pd.to_numeric, errors="coerce").astype(float)
+    visits = visits.assign(**numbers, days=numbers["days_to_visit"]).dropna(subset=["days"])
+    visits = visits.sort_values(["subject", "days"], kind="stable")
+    return Clinical(*(dict(list(table.groupby("subject"))) for table in (visits, people)))
 
 
 def _read(folder: Path, name: str) -> pd.DataFrame:
-    path = next(iter(sorted(folder.rglob(name))), None)
-    there = [p.name for p in folder.rglob("*.csv")] if folder.is_dir() else []
+    there = {p.name: p for p in sorted(folder.rglob("*.csv"), reverse=True)}
     require(
-        path is not None, f"--clinical {folder.name}", expected=name, found=", ".join(sorted(there)[:6]) or "no CSV",
+        name in there, f"--clinical {folder.name}", expected=name, found=", ".join(sorted(there)[:6]) or "no CSV",
         remedy=f"{closest(name, there)}Download it from the OASIS-3 project ('OASIS3_data_files').",
     )
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    missing = [c for c in REQUIRED[name] if c not in table]
-    require(
-        not missing, name, expected=f"the columns {', '.join(REQUIRED[name])}", found=f"no {', '.join(missing)}",
-        remedy="Use the table as it was downloaded.",
-    )
-    table = table.map(str.strip)
+    table = read_text_table(there[name], REQUIRED[name])
     return table.assign(subject=table["OASISID"].str.upper().str.replace("OASIS3", "OAS3"))
 
 
-def entry_age(text: object, where: str) -> float:
-    """AgeatEntry in years, as participants.tsv and the demographics carry it."""
+def facts(
+    visit: tuple[str, str], row: Mapping[str, Any], person: Mapping[str, Any], tables: Clinical | None, *, where: str
+) -> dict[str, Any]:
+    """What is known of one visit (subject and session), from the original tables where they are here.
+
+    Without the days since entry (``d0129``) an age would be cut to whole years.
+    """
+    days = re.fullmatch(r"d(-?\d+)", row.get("days") or "")
+    require(
+        days is not None, where, expected="source_session_id such as d0129 (days since entry)",
+        found=repr(row.get("days")), remedy="The column age is cut to whole years, so age is rebuilt from the days: "
+        "keep source_session_id as the converter wrote it, or leave the scan out with a line in .bidsignore.",
+    )
+    if tables is not None:
+        return tables.at(visit[0], float(days[1])) | {"source": f"{CDR_TABLE}: {' '.join(visit)}"}
+    entry = _entry_age(person.get("age"), f"participants.tsv: {visit[0]}")
+    return {"age_years": entry + float(days[1]) / YEAR, "diagnosis": diagnosis(row.get("diagnosis"))}
+
+
+def _entry_age(text: object, where: str) -> float:
     age = pd.to_numeric(text, errors="coerce")
-    require(
-        not pd.isna(age), where, expected="the age at entry in years", found=repr(text), remedy=_REMEDY,
-    )
+    require(not pd.isna(age), where, expected="the age at entry in years", found=repr(text), remedy=_REMEDY)
     return float(age)
-
-
-def days_of(text: str | None, where: str) -> float:
-    """Days since entry from ``d0129``; without them an age would be cut to whole years."""
-    match = re.fullmatch(r"d(-?\d+)", text or "")
-    require(
-        match is not None, where, expected="source_session_id such as d0129 (days since entry)", found=repr(text),
-        remedy="The column age is cut to whole years, so age is rebuilt from the days: keep source_session_id as the "
-        "converter wrote it, or leave the scan out with a line in .bidsignore.",
-    )
-    return float(match[1])
 
 
 def diagnosis(text: str | None) -> str | None:
     """CN, MCI (uncertain or very mild) or AD for the wording of dx1; other dementias stay as they are written."""
     words = (text or "").lower()
+    if words in ("", "."):
+        return None
     if words in _NORMAL:
         return "CN"
     if words in _UNCERTAIN:
@@ -165,43 +141,27 @@ def diagnosis(text: str | None) -> str | None:
     return "AD" if words.startswith(("ad dem", "dat")) else text
 
 
-def score_faults(sessions: Mapping[tuple[str, str], Mapping[str, Any]], *, replaced: bool = False) -> list[Finding]:
+def score_faults(sessions: Mapping[tuple[str, str], Mapping[str, Any]], *, replaced: bool = False) -> Iterator[Finding]:
     """Refuse OASIS-3 scores of sessions.tsv unless two people in one session bin have different ones.
 
     With `replaced`, the original tables stand in for them: a mix-up that shows is a warning.
     """
+    bins: dict[str, list[tuple]] = defaultdict(list)
     ours = {key: row for key, row in sessions.items() if is_subject(key[0])}
-    bins: dict[str, set[tuple]] = defaultdict(set)
-    people: dict[str, int] = defaultdict(int)
     for (_, session), row in ours.items():
-        lower = {k.lower(): v for k, v in row.items()}
-        scores = tuple(lower.get(name) for name in SCORES)
+        scores = tuple(row.get(name) for name in SCORES)
         if any(s is not None for s in scores):
-            bins[session].add(scores)
-            people[session] += 1
-    if not ours or any(len(vectors) > 1 for vectors in bins.values()):
-        return []
-    shared = max(people, key=people.__getitem__, default="")
-    mixed = people.get(shared, 0) > 1
-    if replaced and not mixed:
-        return []
-    found = (
-        f"the same score vector for all {people[shared]} subjects in session {shared}: joined on the session alone"
-        if mixed else "scores that cannot be told from those of another person"
-    )
-    remedy = "They are not used: the original tables are." if replaced else _REMEDY
-    expected = "each person's own CDR, MMSE and diagnosis"
-    return [Finding("", "sub-*/sub-*_sessions.tsv", expected, found, remedy, refused=not replaced)]
-
-
-def distant(of: Mapping[tuple[str, str], Any], tables: Clinical) -> list[Finding]:
-    """Warnings for scans more than a year from any clinical visit."""
-    findings = []
-    for (subject, session), visit in of.items():
-        gap = tables.nearest(subject, visit.days).gap_days if visit.days is not None else 0
-        if gap > FAR_DAYS:
-            findings.append(Finding(
-                subject, f"{CDR_TABLE}: {subject} {session}", f"a clinical visit within {FAR_DAYS} days of the scan",
-                f"the nearest {gap:.0f} days away", "Leave the scan out if the diagnosis matters.", refused=False,
-            ))
-    return findings
+            bins[session].append(scores)
+    if not ours or any(len(set(scores)) > 1 for scores in bins.values()):
+        return
+    shared = max(bins, key=lambda session: len(bins[session]), default="")
+    mixed = len(bins[shared]) > 1
+    if mixed or not replaced:
+        found = (
+            f"the same score vector for all {len(bins[shared])} subjects in session {shared}: joined on the session "
+            "alone" if mixed else "scores that cannot be told from those of another person"
+        )
+        yield Finding(
+            "", "sub-*/sub-*_sessions.tsv", "each person's own CDR, MMSE and diagnosis", found,
+            "They are not used: the original tables are." if replaced else _REMEDY, refused=not replaced,
+        )

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from nbkit.core.checks import NbkitError, check_same_grid, require
+from nbkit.core.checks import NbkitError, require
 from nbkit.core.config import digest
 from nbkit.core.protocols import Scan, Subject
 from nbkit.core.volume import Volume
 from nbkit.data import grids, lazy, nifti
-from nbkit.data.tables import SCORES
+from nbkit.data.tables import MASK, SCORES, is_mask
 
-MASK = "mask:"
 _DEMENTED = "AD"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a scan comes from: the words for it in an error, and its file."""
-
-    label: str
-    file: Path
+Reader = Callable[[Path], Volume]
 
 
 def subjects_of(table: pd.DataFrame, *, source: str, profile: str) -> tuple[Subject, ...]:
@@ -34,8 +25,8 @@ def subjects_of(table: pd.DataFrame, *, source: str, profile: str) -> tuple[Subj
     Parameters
     ----------
     table : pandas.DataFrame
-        As :func:`nbkit.data.tables.read_scan_table` returns it; ``cdr`` and ``mmse`` become covariates with one value
-        per visit, ``edss`` and ``t2_load_ml`` with that of the first visit, which has ``age`` with them.
+        As in :class:`nbkit.data.findings.Reading`; ``cdr`` and ``mmse`` become covariates with one value per visit,
+        ``edss`` and ``t2_load_ml`` with that of the first visit, which has ``age`` with them.
     source : str
         Name of the table or folder, for errors.
     profile : {"smoke", "laptop", "paper"}
@@ -43,34 +34,6 @@ def subjects_of(table: pd.DataFrame, *, source: str, profile: str) -> tuple[Subj
     """
     shelf = lazy.Shelf()
     return tuple(_subject(rows, source, profile, shelf) for _, rows in table.groupby("subject", sort=True))
-
-
-def sessions_of(rows: pd.DataFrame) -> list[pd.DataFrame]:
-    """The sessions of one subject by age; without an age, by name and last."""
-    return sorted((visit for _, visit in rows.groupby("session")), key=_by_age)
-
-
-def grid_faults(visit: pd.DataFrame) -> Iterator[tuple[int, NbkitError]]:
-    """Rows of one session, by label, whose grid is not that of its first image, or whose header cannot be read."""
-    reference = visit.iloc[0]["contrast"]
-    first = None
-    for row in visit.itertuples():
-        try:
-            here = nifti.read_grid(row.file)
-            first = first or here
-            check_same_grid(*first, *here, f"{row.file} against its {reference}")
-        except NbkitError as error:
-            yield row.Index, error
-
-
-def is_mask(contrast: str) -> bool:
-    """Whether a contrast of the table names a mask."""
-    return contrast.startswith(MASK)
-
-
-def images_first(visit: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one session with images before masks."""
-    return visit.sort_values("contrast", key=lambda names: names.map(is_mask), kind="stable")
 
 
 def data_hash(table: pd.DataFrame) -> str:
@@ -81,9 +44,11 @@ def data_hash(table: pd.DataFrame) -> str:
 
 
 def _subject(rows: pd.DataFrame, source: str, profile: str, shelf: lazy.Shelf) -> Subject:
-    visits = sessions_of(rows)
+    """Sessions by age; those without one by name, and last."""
+    by_age = rows.sort_values(["age_years", "session"], kind="stable")
+    visits = [visit for _, visit in by_age.groupby("session", sort=False)]
     first = visits[0].iloc[0]
-    scans = tuple(_scan(visit, source, profile, shelf) for visit in visits)
+    scans = tuple(_scan(visit.sort_index(), source, profile, shelf) for visit in visits)
     return Subject(first["subject"], _or_none(first["sex"]), first["diagnosis"], scans, _covariates(visits, scans))
 
 
@@ -91,60 +56,43 @@ def _covariates(visits: list[pd.DataFrame], scans: tuple[Scan, ...]) -> dict[str
     """Whether and when dementia began between visits, and the scores of each visit where there are any."""
     demented = [s.diagnosis == _DEMENTED for s in scans]
     converter = any(demented) and not demented[0]
-    onset = next((s.age for s, ill in zip(scans, demented, strict=True) if ill), None) if converter else None
-    scores = {
-        name: [_or_none(v.iloc[0][name], float) for v in visits] for name in ("cdr", "mmse") if name in visits[0]
-    }
+    onset = scans[demented.index(True)].age if converter else None
+    scores = {name: [_or_none(v.iloc[0][name], float) for v in visits] for name in ("cdr", "mmse") if name in visits[0]}
     first = {name: _or_none(visits[0].iloc[0][name], float) for name in SCORES if name in visits[0]}
     return {"converter": converter, "onset_age": onset, **scores, **first, **({"age": scans[0].age} if first else {})}
 
 
-def _by_age(visit: pd.DataFrame) -> tuple[bool, float, str]:
-    age = visit["age_years"].iloc[0]
-    return pd.isna(age), 0.0 if pd.isna(age) else float(age), visit["session"].iloc[0]
-
-
 def _scan(visit: pd.DataFrame, source: str, profile: str, shelf: lazy.Shelf) -> Scan:
     first = visit.iloc[0]
-    places = {r.contrast: Place(f"row {r.row}, {r.file}", r.file) for r in visit.itertuples()}
-    images = [c for c in places if not is_mask(c)]
     who = f"{source} {first['subject']}/{first['session']}"
+    masked = visit["contrast"].map(is_mask)
     require(
-        bool(images), who, expected="at least one image", found=f"only {', '.join(places)}",
+        not masked.all(), who, expected="at least one image", found=f"only {', '.join(visit['contrast'])}",
         remedy="Add a row for each contrast of the session.",
     )
-    for index, error in grid_faults(images_first(visit)):
-        raise NbkitError(
-            f"{who}: row {visit.at[index, 'row']}, {error.where}", expected=error.expected, found=error.found,
-            remedy=error.remedy,
-        )
-    masks = [c.removeprefix(MASK) for c in places if is_mask(c)]
-    return Scan(
-        first["subject"], first["session"], _or_none(first["age_years"], float),
-        lazy.LazyVolumes(who, images, functools.partial(_load, places, who, profile), shelf=shelf),
-        lazy.LazyVolumes(f"{who} {MASK}", masks, functools.partial(_load_mask, places, who, profile), shelf=shelf),
-        diagnosis=first["diagnosis"],
+    images, masks = (
+        lazy.LazyVolumes((who, read.__name__), list(places), partial(_load, places, who, profile, read), shelf=shelf)
+        for read, places in ((nifti.read_image, _places(visit[~masked])), (nifti.read_labels, _places(visit[masked])))
     )
+    age = _or_none(first["age_years"], float)
+    return Scan(first["subject"], first["session"], age, images, masks, diagnosis=first["diagnosis"])
 
 
-def _load(places: Mapping[str, Place], who: str, profile: str, contrast: str) -> Volume:
-    image = _told(nifti.read_image, places[contrast], who)
-    return grids.block_mean(image, grids.profile_factor(image.spacing, profile))
+def _places(rows: pd.DataFrame) -> dict[str, tuple[str, Path]]:
+    """By contrast, or name of a mask, where its file lies, in words and as a path."""
+    return {row.contrast.removeprefix(MASK): (row.place, row.file) for row in rows.itertuples()}
 
 
-def _load_mask(places: Mapping[str, Place], who: str, profile: str, name: str) -> Volume:
-    labels = _told(nifti.read_labels, places[MASK + name], who)
-    mask = labels.with_data(labels.data > 0)
-    return grids.block_majority(mask, grids.profile_factor(mask.spacing, profile))
-
-
-def _told(read, place: Place, who: str) -> Volume:
+def _load(places: Mapping[str, tuple[str, Path]], who: str, profile: str, read: Reader, name: str) -> Volume:
+    place, file = places[name]
     try:
-        return read(place.file)
+        volume = read(file)
     except NbkitError as error:
-        raise NbkitError(
-            f"{who}: {place.label}", expected=error.expected, found=error.found, remedy=error.remedy,
-        ) from error
+        raise error.at(f"{who}: {place}") from error
+    factor = grids.profile_factor(volume.spacing, profile)
+    if read is nifti.read_image:
+        return grids.block_mean(volume, factor)
+    return grids.block_majority(volume.with_data(volume.data > 0), factor)
 
 
 def _or_none(value: object, kind: type = str) -> object:

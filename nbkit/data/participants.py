@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection
 from pathlib import Path
 
-from nbkit.core.checks import check_keys, known, require
+from nbkit.core.checks import known, require
 from nbkit.core.protocols import SEXES
 from nbkit.data.manifest import Manifest
+from nbkit.data.text_tables import read_text_table
 
 
 def all_files(manifest: Manifest, paths: Collection[str]) -> dict[str, Path]:
@@ -31,11 +31,10 @@ def sexes_and_ages(path: Path, wanted: Collection[str]) -> dict[str, tuple[str, 
     NbkitError
         For a missing column, an unknown sex, or somebody of `wanted` who is not in the table.
     """
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    check_keys(("MRID", "Age", "Sex"), rows[0] if rows else (), f"{path}: column")
-    where = f"{path}: Sex of"
-    table = {row["MRID"]: (known(row["Sex"], SEXES, f"{where} {row['MRID']}"), float(row["Age"])) for row in rows}
+    table = {
+        row.MRID: (known(row.Sex, SEXES, f"{path}: Sex of {row.MRID}"), float(row.Age))
+        for row in read_text_table(path, ("MRID", "Age", "Sex")).itertuples()
+    }
     absent = sorted(set(wanted) - set(table))
     require(
         not absent, f"{path}", expected="age and sex of everybody", found=f"none for {', '.join(absent)}",

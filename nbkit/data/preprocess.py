@@ -30,6 +30,7 @@ from nbkit.geometry.pyramid import block, shrink
 from nbkit.geometry.warp import Displacement, warp
 
 KIND = "preprocessed"
+_FILE = "scan.safetensors"
 _MARGIN_MM = 6.0
 """Kept around the brain, so that interpolation at its edge has something to read."""
 _FWHM = 2 * np.sqrt(2 * np.log(2))
@@ -163,16 +164,17 @@ def prepare(t1w: Volume, reference: Reference, *, config: Config | None = None, 
     """
     config = config or Config()
     check_finite(t1w.data, "prepare: t1w")
-    inside = brain.find_brain(t1w) if mask is None else _given(mask, t1w)
+    if mask is not None:
+        t1w.check_grid(mask, "prepare: t1w and mask")
+    inside = brain.find_brain(t1w) if mask is None else brain.checked(mask.with_data(mask.data > 0))
     margin = int(np.ceil(_MARGIN_MM / min(t1w.spacing)))
     box = bounding_box(inside.data[0], margin=margin)
     image, inside = t1w.crop(box), inside.crop(box)
-    image = _note(image, "brain: found" if mask is None else "brain: given")
+    image = image.with_data(image.data, "brain: found" if mask is None else "brain: given")
     image = white_matter_one(correct_bias(image, inside, config=config), inside)
     stripped = image.with_data(image.data * inside.data)
     matrix = align(stripped, reference.stripped, kind=config.alignment)
-    image = _note(image.with_data(_filled(image, inside)), f"{config.alignment} alignment")
-    return Prepared(image, inside, matrix)
+    return Prepared(image.with_data(_filled(image, inside), f"{config.alignment} alignment"), inside, matrix)
 
 
 def place(
@@ -303,40 +305,34 @@ def _cached(
     cache: Cache, key: Mapping[str, Any],
 ) -> Path:
     """The cache entry of one scan."""
-    for path in filter(None, (source.t1w, source.brain)):
-        nifti.read_grid(path)  # a file that is missing is refused by name before its content is asked for
-    content = {name: _sha256(path) for name, path in (("t1w", source.t1w), ("brain", source.brain)) if path}
-
-    def make(folder: Path) -> None:
-        with one_thread():
-            done = _read_and_prepare(source, reference, config)
-            inside = done.brain_on(shape, affine)
-            lazy.save_volumes(folder / "scan.safetensors", {"T1w": done.image_on(inside), "brain": inside})
-
-    return cache.get(KIND, {**key, "content": content}, make, lambda entry: entry)
+    content = {}
+    for name, path in (("t1w", source.t1w), ("brain", source.brain)):
+        if path is not None:
+            nifti.read_grid(path)  # a file that is missing is refused by name before its content is asked for
+            content[name] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    make = functools.partial(_make, source, reference, shape, affine, config)
+    return cache.get(KIND, {**key, "content": content}, make, Path)
 
 
-def _read_and_prepare(source: Source, reference: Reference, config: Config) -> Prepared:
+def _make(
+    source: Source, reference: Reference, shape: tuple[int, int, int], affine: np.ndarray, config: Config, folder: Path
+) -> None:
     t1w = nifti.read_image(source.t1w)
     mask = None if source.brain is None else nifti.read_labels(source.brain)
     if mask is not None:
         t1w.check_grid(mask, f"{source.brain} against {source.t1w.name}")
     try:
-        return prepare(t1w, reference, config=config, mask=mask)
+        with one_thread():
+            done = prepare(t1w, reference, config=config, mask=mask)
+            inside = done.brain_on(shape, affine)
+            lazy.save_volumes(folder / _FILE, {"T1w": done.image_on(inside), "brain": inside})
     except NbkitError as error:
-        raise NbkitError(
-            f"{source.t1w}: {error.where}", expected=error.expected, found=error.found, remedy=error.remedy
-        ) from error
+        raise error.at(f"{source.t1w}: {error.where}") from error
 
 
 def _scan(source: Source, entry: Path) -> Scan:
-    volumes = {name: lazy.load_volume(entry / "scan.safetensors", name) for name in ("T1w", "brain")}
-    return Scan(source.subject, source.session, None, {"T1w": volumes["T1w"]}, {"brain": volumes["brain"]})
-
-
-def _given(mask: Volume, t1w: Volume) -> Volume:
-    t1w.check_grid(mask, "prepare: t1w and mask")
-    return brain.checked(mask.with_data(mask.data > 0))
+    t1w, inside = (lazy.load_volume(entry / _FILE, name) for name in ("T1w", "brain"))
+    return Scan(source.subject, source.session, None, {"T1w": t1w}, {"brain": inside})
 
 
 def _filled(image: Volume, inside: Volume) -> torch.Tensor:
@@ -347,19 +343,10 @@ def _filled(image: Volume, inside: Volume) -> torch.Tensor:
     return torch.from_numpy(image.data[0].numpy()[tuple(nearest)])[None]
 
 
-def _note(volume: Volume, step: str) -> Volume:
-    return volume.with_data(volume.data, step)
-
-
-def _to_itk(
-    values: torch.Tensor, spacing: Sequence[float], factor: Sequence[int] = (1, 1, 1)
-) -> sitk.Image:
+def _to_itk(values: torch.Tensor, spacing: Sequence[float], factor: Sequence[int] = (1, 1, 1)) -> sitk.Image:
     """An ITK image of (X, Y, Z) block means along the axes of the array, its origin at the first voxel."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(values.numpy().T))
-    image.SetSpacing([float(s) * f for s, f in zip(spacing, factor, strict=True)])
-    image.SetOrigin([float(s) * (f - 1) / 2 for s, f in zip(spacing, factor, strict=True)])
+    spacing, factor = np.array(spacing, dtype=float), np.array(factor)
+    image.SetSpacing((spacing * factor).tolist())
+    image.SetOrigin((spacing * (factor - 1) / 2).tolist())
     return image
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Axial slices of volumes, as Volumes of one plane: a cohort of slices serves whatever a cohort of volumes serves.
+"""Slices of volumes, as Volumes of one plane: a cohort of axial slices serves whatever a cohort of volumes serves.
 
 Slices lie in MNI space, where the scans are expected to be; x goes to the right, y to the front, z up.
 """
@@ -15,14 +15,16 @@ import numpy as np
 
 from nbkit.core.checks import known, require
 from nbkit.core.config import digest
-from nbkit.core.protocols import Cohort, Scan, Subject
+from nbkit.core.protocols import Cohort, Scan
 from nbkit.core.volume import Volume
 from nbkit.data.grids import block_mean
 from nbkit.geometry.warp import resample
 
 BRAIN = "brain"
-CENTRE_MM = (0.0, -17.0)
-"""x and y of the middle of the MNI brain."""
+CENTRE_MM = (0.0, -17.0, 5.0)
+"""Middle of the MNI brain, x, y, z."""
+ACROSS: Mapping[str, int] = MappingProxyType({"axial": 2, "coronal": 1, "sagittal": 0})
+"""World axis across the slices of a view."""
 PROFILE_SLICES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "smoke": {"level_mm": 9.5, "size": 32, "spacing_mm": 6.0},
     "laptop": {"level_mm": 9.5, "size": 64, "spacing_mm": 3.0},
@@ -41,23 +43,27 @@ def diagnosis_code(name: str) -> int:
     return DIAGNOSES[known(name, DIAGNOSES, "diagnosis_code: name")]
 
 
-def slice_grid(level_mm: float, *, size: int, spacing_mm: float) -> tuple[tuple[int, int, int], np.ndarray]:
-    """Shape (size, size, 1) and 4×4 affine of an axial slice at z = `level_mm`, centred at the middle of the MNI brain.
+def slice_grid(
+    level_mm: float, *, size: int, spacing_mm: float, view: str = "axial"
+) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Shape, (size, size, 1) of an axial one, and 4×4 affine of a slice centred at the middle of the MNI brain.
 
     Parameters
     ----------
     level_mm : float
-        World z in mm.
+        World z of an axial, y of a coronal, x of a sagittal slice, mm.
     size : int
-        Pixels along x and y, 16 or more. 64 of 3 mm and 128 of 1.5 mm (as published) both span 192 mm.
+        Pixels along both sides, 16 or more. 64 of 3 mm and 128 of 1.5 mm (as published) both span 192 mm.
     spacing_mm : float
         Pixel size, taken as the thickness too.
+    view : {"axial", "coronal", "sagittal"}
 
     Raises
     ------
     NbkitError
-        For a smaller size, a spacing that is not positive, or a level that is not finite.
+        For a smaller size, a spacing that is not positive, or an unknown view.
     """
+    across = ACROSS[known(view, ACROSS, "slice_grid: view")]
     require(
         size >= SMALLEST, "slice_grid: size", expected=f"{SMALLEST} pixels or more", found=size,
         remedy="Use 32 at 6 mm, 64 at 3 mm or 128 at 1.5 mm.",
@@ -66,17 +72,17 @@ def slice_grid(level_mm: float, *, size: int, spacing_mm: float) -> tuple[tuple[
         math.isfinite(spacing_mm) and spacing_mm > 0, "slice_grid: spacing_mm", expected="a positive pixel size in mm",
         found=spacing_mm, remedy="Use 192 mm divided by the size.",
     )
-    require(
-        math.isfinite(level_mm), "slice_grid: level_mm", expected="a height in mm", found=level_mm,
-        remedy="Give the MNI z of the slice.",
-    )
     affine = np.diag([spacing_mm] * 3 + [1.0])
-    affine[:3, 3] = [*(centre - spacing_mm * (size - 1) / 2 for centre in CENTRE_MM), level_mm]
-    return (size, size, 1), affine
+    affine[:3, 3] = [centre - spacing_mm * (size - 1) / 2 for centre in CENTRE_MM]
+    affine[across, 3] = level_mm
+    return tuple(1 if axis == across else size for axis in range(3)), affine
 
 
-def cut(volume: Volume, level_mm: float, *, size: int, spacing_mm: float, mode: str = "linear") -> Volume:
-    """One axial slice of a volume in any orientation; zeros where the slice leaves the volume.
+def cut(
+    volume: Volume, level_mm: float, *, size: int, spacing_mm: float, mode: str = "linear", view: str = "axial",
+    where: str = "cut: level_mm",
+) -> Volume:
+    """One slice of a volume in any orientation; zeros where the slice leaves the volume.
 
     Pixels larger than the voxels are averages over their square (of points at most a voxel apart), so that fine
     structures do not alias; with ``mode="nearest"`` a pixel is what lies at its centre. Across the slice, values are
@@ -86,44 +92,50 @@ def cut(volume: Volume, level_mm: float, *, size: int, spacing_mm: float, mode: 
     ----------
     volume : Volume
         (C, X, Y, Z); boolean and whole numbers with ``mode="nearest"`` only.
-    level_mm, size, spacing_mm
+    level_mm, size, spacing_mm, view
         As in :func:`slice_grid`.
     mode : {"linear", "nearest"}
+    where : str
+        Words for the slice in an error.
 
     Returns
     -------
     Volume
-        (C, size, size, 1): float32 for "linear", the type of `volume` for "nearest". It shares no memory with `volume`.
+        (C, *shape of the grid): float32 for "linear", the type of `volume` for "nearest". It shares no memory with
+        `volume`.
 
     Raises
     ------
     NbkitError
         If the plane does not meet the volume, or for an unknown mode.
     """
-    shape, affine = slice_grid(level_mm, size=size, spacing_mm=spacing_mm)
-    _check_level(volume, level_mm)
-    history = (*volume.history, f"axial slice at z = {level_mm:g} mm, {size}×{size} pixels of {spacing_mm:g} mm")
+    shape, affine = slice_grid(level_mm, size=size, spacing_mm=spacing_mm, view=view)
+    across = ACROSS[view]
+    _check_level(volume, level_mm, across, where)
+    step = f"{view} slice at {'xyz'[across]} = {level_mm:g} mm, {size}×{size} pixels of {spacing_mm:g} mm"
+    history = (*volume.history, step)
     if mode == "nearest":
         # pixels half-way between voxels would go to the even one: every other voxel twice, its neighbours never
         nudged = affine.copy()
         nudged[:3, 3] += _NUDGE * spacing_mm
         return Volume(resample(volume, shape, nudged, mode=mode).data, affine, history)
     source = volume.with_data(volume.data.float()) if volume.data.is_floating_point() else volume
-    parts = max(1, math.ceil(spacing_mm / min(volume.spacing) - _NUDGE))
-    step = np.diag([1 / parts, 1 / parts, 1.0, 1.0])
-    step[:2, 3] = (1 / parts - 1) / 2
-    fine = resample(source, (size * parts, size * parts, 1), affine @ step, mode=mode)
-    return Volume(block_mean(fine, (parts, parts, 1)).data, affine, history)
+    count = max(1, math.ceil(spacing_mm / min(volume.spacing) - _NUDGE))
+    parts = np.array([1 if axis == across else count for axis in range(3)])
+    finer = np.diag([*1 / parts, 1.0])
+    finer[:3, 3] = (1 / parts - 1) / 2
+    fine = resample(source, tuple(int(n) for n in shape * parts), affine @ finer, mode=mode)
+    return Volume(block_mean(fine, tuple(parts.tolist())).data, affine, history)
 
 
-def _check_level(volume: Volume, level_mm: float) -> None:
+def _check_level(volume: Volume, level_mm: float, across: int, where: str) -> None:
     corners = np.indices((2, 2, 2)).reshape(3, -1).T * (np.array(volume.shape) - 1)
-    heights = corners @ volume.affine[2, :3] + volume.affine[2, 3]
-    low, high = float(heights.min()), float(heights.max())
+    places = corners @ volume.affine[across, :3] + volume.affine[across, 3]
+    low, high = float(places.min()), float(places.max())
     require(
-        low - _NUDGE <= level_mm <= high + _NUDGE, "cut: level_mm",
-        expected=f"z from {low:.1f} to {high:.1f} mm, inside the volume", found=f"{level_mm:g}",
-        remedy="Choose a level that the volume reaches, or align the scan to MNI space.",
+        low - _NUDGE <= level_mm <= high + _NUDGE, where,
+        expected=f"a level from {low:.1f} to {high:.1f} mm, inside the volume", found=f"{level_mm:g} mm",
+        remedy="Choose a level that the volume reaches, or align the scan to MNI space (Clinica's pet-linear does).",
     )
 
 
@@ -138,10 +150,10 @@ def put_back(image: Volume, volume: Volume) -> Volume:
     turned = volume.affine[:3, :3] - np.diag(np.diag(volume.affine[:3, :3]))
     require(
         bool(np.allclose(turned, 0)), "put_back: volume", expected="axes along those of the world",
-        found=np.round(volume.affine[:3, :3], 2).tolist(), remedy="Reorient it with nbkit.data.nifti.canonical first.",
+        found=np.round(volume.affine[:3, :3], 2).tolist(), remedy="Resample it onto such axes first.",
     )
     level_mm = float(image.affine[2, 3])
-    _check_level(volume, level_mm)
+    _check_level(volume, level_mm, 2, "put_back: image")
     plane = round((level_mm - volume.affine[2, 3]) / volume.affine[2, 2])
     flat = volume.affine.copy()
     flat[2, 3] = level_mm
@@ -176,21 +188,18 @@ def sliced(cohort: Cohort, *, level_mm: float, size: int, spacing_mm: float, con
         For a scan without that contrast or a brain mask, or whose brain the slice does not meet, by name.
     """
     settings = {"level_mm": float(level_mm), "size": size, "spacing_mm": float(spacing_mm)}
-    people = tuple(_sliced_subject(subject, contrast, settings) for subject in cohort)
+    people = tuple(
+        dataclasses.replace(subject, scans=tuple(
+            sliced_scan(scan, contrast=contrast, **settings) for scan in subject.scans
+        )) for subject in cohort
+    )
     provenance = {
         **cohort.provenance, "slice": {**settings, "contrast": contrast},
         "grid": {"shape": [size, size, 1], "spacing_mm": [float(spacing_mm)] * 3},
     }
     if cohort.provenance.get("data_hash") is not None:
         provenance["data_hash"] = digest([cohort.provenance["data_hash"], settings, contrast])
-    return dataclasses.replace(
-        cohort, name=f"{cohort.name} (slice)", subjects=people, provenance=provenance, truth={}
-    )
-
-
-def _sliced_subject(subject: Subject, contrast: str, settings: Mapping[str, Any]) -> Subject:
-    scans = tuple(sliced_scan(scan, contrast=contrast, **settings) for scan in subject.scans)
-    return dataclasses.replace(subject, scans=scans)
+    return dataclasses.replace(cohort, name=f"{cohort.name} (slice)", subjects=people, provenance=provenance, truth={})
 
 
 def sliced_scan(scan: Scan, *, contrast: str = "T1w", **settings: Any) -> Scan:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from nbkit.core.checks import check_disjoint, known, require
+from nbkit.core.checks import check_disjoint, require
 from nbkit.core.protocols import Cohort, Subject
 from nbkit.core.seeds import numpy_generator
 
-STRATA = ("diagnosis", "sex")
 LEAVE_ONE_OUT = "leave-one-out"
 
 
@@ -42,10 +42,8 @@ def person_of(subject: Subject) -> str:
     return str(subject.covariates.get("person", subject.id))
 
 
-def folds(
-    cohort: Cohort, k: int, *, seed: int, by: str = "diagnosis", group_of: Callable[[Subject], str] | None = None,
-) -> list[Fold]:
-    """Cross-validation folds by subject, stratified.
+def folds(cohort: Cohort, k: int, *, seed: int, group_of: Callable[[Subject], str] | None = None) -> list[Fold]:
+    """Cross-validation folds by subject, stratified by diagnosis.
 
     Subjects are shuffled within each stratum and dealt out in turn, the rarest stratum first, so that
     fold sizes, and the number of each stratum per fold, differ by at most one. With 20 patients and 4
@@ -58,7 +56,6 @@ def folds(
     k : int
         Number of folds, at least 2. A cohort of fewer than 2·k subjects is split leave-one-out instead.
     seed : int
-    by : {"diagnosis", "sex"}
     group_of : callable, optional
         ``group_of(subject)`` names what must stay together, e.g. :func:`person_of` where several subjects are made from
         one real person. Groups are then dealt out whole, the largest first, in a random order among equals; `k`
@@ -67,63 +64,47 @@ def folds(
     Raises
     ------
     NbkitError
-        For fewer than two subjects (or groups) or two folds, or an unknown stratum.
+        For fewer than two subjects (or groups) or two folds.
     """
-    known(by, STRATA, "folds: by")
-    groups = _grouped(cohort, group_of)
-    if groups:
-        return _group_folds(groups, k, seed=seed, where=f"folds: cohort {cohort.name}")
     require(k >= 2, "folds: k", expected="at least 2 folds", found=k, remedy="Ask for 2 folds or more.")
+    groups: dict[str, list[str]] = defaultdict(list)
+    for subject in cohort:
+        groups[str(group_of(subject)) if group_of else subject.id].append(subject.id)
+    alone = len(groups) == len(cohort)
     require(
-        len(cohort) >= 2, f"folds: cohort {cohort.name}", expected="at least 2 subjects", found=len(cohort),
-        remedy="One subject cannot be split: fetch or add more subjects.",
-    )
-    if len(cohort) < 2 * k:
-        return _named([(i,) for i in sorted(cohort.ids)], LEAVE_ONE_OUT)
-    hands: list[list[str]] = [[] for _ in range(k)]
-    for turn, subject in enumerate(_dealing_order(cohort, by, seed)):
-        hands[turn % k].append(subject)
-    return _named([tuple(sorted(hand)) for hand in hands], f"{k}-fold, stratified by {by}")
-
-
-def _grouped(cohort: Cohort, group_of: Callable[[Subject], str] | None) -> dict[str, list[str]]:
-    """Subject ids by group; empty when every subject is a group of its own."""
-    groups: dict[str, list[str]] = {}
-    for subject in cohort if group_of else ():
-        groups.setdefault(str(group_of(subject)), []).append(subject.id)
-    return groups if len(groups) < len(cohort) else {}
-
-
-def _group_folds(groups: dict[str, list[str]], k: int, *, seed: int, where: str) -> list[Fold]:
-    """Folds of whole groups; fewer than 2·k groups are left out one at a time."""
-    require(k >= 2, "folds: k", expected="at least 2 folds", found=k, remedy="Ask for 2 folds or more.")
-    require(
-        len(groups) >= 2, where, expected="at least 2 groups", found=", ".join(groups),
-        remedy="One real person cannot be split: add more people.",
+        len(groups) >= 2, f"folds: cohort {cohort.name}", expected=f"at least 2 {'subjects' if alone else 'groups'}",
+        found=", ".join(groups) or "none", remedy="One person cannot be split: fetch or add more people.",
     )
     if len(groups) < 2 * k:
-        return _named([tuple(sorted(groups[name])) for name in sorted(groups)], "leave-one-group-out")
-    shuffled = [str(g) for g in numpy_generator(seed, "folds", "groups").permutation(sorted(groups))]
+        names = sorted(cohort.ids if alone else groups)
+        tests = [(name,) if alone else groups[name] for name in names]
+        return _named(tests, LEAVE_ONE_OUT if alone else "leave-one-group-out")
     hands: list[list[str]] = [[] for _ in range(k)]
+    if alone:
+        for turn, subject in enumerate(_dealing_order(cohort, seed)):
+            hands[turn % k].append(subject)
+        return _named(hands, f"{k}-fold, stratified by diagnosis")
+    shuffled = [str(g) for g in numpy_generator(seed, "folds", "groups").permutation(sorted(groups))]
     for name in sorted(shuffled, key=lambda g: -len(groups[g])):
         min(hands, key=len).extend(groups[name])
-    return _named([tuple(sorted(hand)) for hand in hands], f"{k}-fold, whole groups")
+    return _named(hands, f"{k}-fold, whole groups")
 
 
-def _dealing_order(cohort: Cohort, by: str, seed: int) -> list[str]:
-    strata: dict[str, list[str]] = {}
+def _dealing_order(cohort: Cohort, seed: int) -> list[str]:
+    strata: dict[str, list[str]] = defaultdict(list)
     for subject in cohort:
-        strata.setdefault(str(getattr(subject, by)), []).append(subject.id)
+        strata[str(subject.diagnosis)].append(subject.id)
     order = []
     for stratum, ids in sorted(strata.items(), key=lambda item: (len(item[1]), item[0])):
-        order += [str(i) for i in numpy_generator(seed, "folds", by, stratum).permutation(sorted(ids))]
+        order += [str(i) for i in numpy_generator(seed, "folds", "diagnosis", stratum).permutation(sorted(ids))]
     return order
 
 
-def _named(tests: Sequence[tuple[str, ...]], kind: str) -> list[Fold]:
+def _named(tests: Sequence[Sequence[str]], kind: str) -> list[Fold]:
     everyone = sorted(i for test in tests for i in test)
     return [
-        Fold(f"fold{n}", tuple(i for i in everyone if i not in test), test, kind) for n, test in enumerate(tests, 1)
+        Fold(f"fold{n}", tuple(i for i in everyone if i not in test), tuple(sorted(test)), kind)
+        for n, test in enumerate(tests, 1)
     ]
 
 

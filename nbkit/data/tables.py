@@ -1,48 +1,55 @@
-"""The normalised scan table: one row per file, checked row by row and across rows."""
+"""The normalised scan table: one row per file, checked cell by cell, across rows, and header against header."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pandera.pandas as pa
 
-from nbkit.core.checks import NbkitError, closest, require
+from nbkit.core.checks import NbkitError, check_same_grid, require
 from nbkit.core.protocols import SEXES
+from nbkit.data import nifti
+from nbkit.data.findings import Finding, Reading, raise_refused
+from nbkit.data.text_tables import read_text_table
 
 COLUMNS = ("subject", "session", "age_years", "sex", "diagnosis", "contrast", "path")
-SCORES = {"edss": (0.0, 10.0), "t2_load_ml": (0.0, 1000.0)}
-"""Further columns that are read where a table has them, with the range of their values; cells may be empty."""
+SCORES = ("edss", "t2_load_ml")
+"""Further columns that are read where a table has them; cells may be empty."""
 DIAGNOSES = ("CN", "HC", "SMC", "EMCI", "LMCI", "MCI", "AD", "MS")
-_EXPECTED = {
-    "subject": "letters, digits, - or _",
-    "session": "letters, digits, - or _",
-    "age_years": "years above 1.2 and up to 120",
-    "sex": "F or M",
-    "diagnosis": f"one of {', '.join(DIAGNOSES)}",
-    "contrast": 'a name such as T1w, FLAIR or "mask:lesions"',
-    "path": "a file name",
-    "edss": "points from 0 to 10",
-    "t2_load_ml": "mL from 0 to 1000",
-}
-_REMEDY = {
-    "age_years": "Give ages in years: values up to 1.2 are usually age/100.",
-    "sex": "Write F or M: what 0, 1 and 2 mean differs between data sets, so pass sex_codes, e.g. "
-    '{"1": "M", "2": "F"} (--sex-codes 1=M,2=F), or recode the column.',
-    "diagnosis": "Rename the diagnosis to one of the table.",
-}
+MASK = "mask:"
 
 
-@dataclass(frozen=True)
-class Fault:
-    """What breaks a rule of the table: row labels, and the words for it."""
+def _column(expected: str, *checks: pa.Check, remedy: str = "Correct this row.", **kind: Any) -> pa.Column:
+    return pa.Column(checks=list(checks), description=expected, metadata={"remedy": remedy}, **kind)
 
-    rows: tuple[int, ...]
-    expected: str
-    found: str
-    remedy: str
+
+_NAME = "letters, digits, - or _", pa.Check.str_matches(r"^[A-Za-z0-9_-]+$")
+_NUMBER = {"dtype": float, "nullable": True, "coerce": True}
+_SCHEMA = pa.DataFrameSchema({
+    "subject": _column(*_NAME),
+    "session": _column(*_NAME),
+    "age_years": _column(
+        "years above 1.2 and up to 120", pa.Check.in_range(1.2, 120, include_min=False),
+        remedy="Give ages in years: values up to 1.2 are usually age/100.", **_NUMBER,
+    ),
+    "sex": _column(
+        "F or M", pa.Check.isin(SEXES), nullable=True,
+        remedy="Write F or M: what 0, 1 and 2 mean differs between data sets, so pass sex_codes, e.g. "
+        '{"1": "M", "2": "F"} (--sex-codes 1=M,2=F), or recode the column.',
+    ),
+    "diagnosis": _column(
+        f"one of {', '.join(DIAGNOSES)}", pa.Check.isin(DIAGNOSES), remedy="Rename the diagnosis to one of the table.",
+    ),
+    "contrast": _column(
+        'a name such as T1w, FLAIR or "mask:lesions"', pa.Check.str_matches(r"^(mask:)?[A-Za-z0-9_-]+$"),
+    ),
+    "path": _column("a file name"),
+    "edss": _column("points from 0 to 10", pa.Check.in_range(0, 10), required=False, **_NUMBER),
+    "t2_load_ml": _column("mL from 0 to 1000", pa.Check.in_range(0, 1000), required=False, **_NUMBER),
+})
 
 
 def read_scan_table(path: Path | str, *, sex_codes: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -61,153 +68,121 @@ def read_scan_table(path: Path | str, *, sex_codes: Mapping[str, str] | None = N
     Returns
     -------
     pandas.DataFrame
-        The columns above, with ``file`` (absolute Path) and ``row`` (line in the CSV) added.
+        As the table of :class:`nbkit.data.findings.Reading`.
 
     Raises
     ------
     NbkitError
         Listing every bad row: impossible ages, coded sexes, unknown diagnoses, repeated scans, one subject with
-        two sexes, two rows on one file, missing files.
+        two sexes, two rows on one file, missing files, headers of one session on different grids.
     """
-    path = Path(path)
-    table, cells = good_rows(_read(path, sex_codes))
-    _raise(path, cells, join=True)
-    table = _located(table, path)
-    _raise(path, across_faults(table))
-    return table
+    reading = survey_scan_table(path, sex_codes=sex_codes)
+    raise_refused(reading.findings, Path(path).name, remedy="Correct each; `nbkit data check` looks at images too.")
+    return reading.table
 
 
-def survey_scan_table(
-    path: Path | str, *, sex_codes: Mapping[str, str] | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame, list[Fault]]:
-    """As :func:`read_scan_table`, but faults of rows are returned with the rows that have none.
-
-    Returns
-    -------
-    table : pandas.DataFrame
-        The rows that can be used.
-    raw : pandas.DataFrame
-        Every row, good or bad, as text.
-    faults : list of Fault
-    """
-    path = Path(path)
+def survey_scan_table(path: Path | str, *, sex_codes: Mapping[str, str] | None = None) -> Reading:
+    """As :func:`read_scan_table`, but what is wrong with rows is collected, not raised."""
+    path, findings = Path(path), []
     raw = _read(path, sex_codes)
-    table, cells = good_rows(raw)
-    table = _located(table, path)
-    faults = [*cells, *across_faults(table)]
-    bad = {row for fault in faults for row in fault.rows}
-    return table.drop(index=list(bad & set(table.index))), raw, faults
+    table = _consistent(good_rows(raw, findings), findings, path.name)
+    named = raw.dropna(subset=["path", "contrast"])
+    files = named.loc[[file.is_file() for file in named["file"]]]
+    everyone = tuple(sorted(raw["subject"].dropna().unique()))
+    return Reading(path.stem, one_grid(table, findings), files, everyone, tuple(findings))
 
 
-def good_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Fault]]:
-    """The rows that keep the rules for single cells, ages as numbers, and a fault for each cell that breaks one."""
+def is_mask(contrast: str) -> bool:
+    """Whether a contrast of the table names a mask."""
+    return contrast.startswith(MASK)
+
+
+def images_first(visit: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one session: T1w, other images, masks."""
+    return visit.sort_values(
+        "contrast", key=lambda names: names.map(lambda name: (is_mask(name), name != "T1w")), kind="stable",
+    )
+
+
+def good_rows(table: pd.DataFrame, findings: list[Finding]) -> pd.DataFrame:
+    """The rows that keep the rules for single cells, ages as numbers; each cell that breaks one is a finding.
+
+    A cell's place is the table's column ``<name>_source`` if it has one, else ``source``.
+    """
     try:
-        return _schema(table).validate(table, lazy=True), []
+        return _SCHEMA.validate(table, lazy=True)
     except pa.errors.SchemaErrors as error:
         bad = error.failure_cases.dropna(subset=["index"]).drop_duplicates(["index", "column"])
-        cells = [(int(b["index"]), b["column"]) for _, b in bad.sort_values(["index", "column"]).iterrows()]
-    faults = [
-        Fault((i,), f"{c}: {_EXPECTED[c]}", _bad_cell(table, i, c), _REMEDY.get(c, "Correct these rows."))
-        for i, c in cells
-    ]
-    rest = table.drop(index=list({i for i, _ in cells}))
-    numbers = [name for name in ("age_years", *SCORES) if name in rest]
-    return _schema(rest).validate(rest) if len(rest) else rest.astype(dict.fromkeys(numbers, float)), faults
+    for index, name in bad.sort_values(["index", "column"])[["index", "column"]].itertuples(index=False):
+        row, rule = table.loc[index], _SCHEMA.columns[name]
+        findings.append(Finding(
+            "" if pd.isna(row["subject"]) else row["subject"], row.get(f"{name}_source", row["source"]),
+            f"{name}: {rule.description}", f"{name} {'empty' if pd.isna(row[name]) else repr(row[name])}",
+            rule.metadata["remedy"],
+        ))
+    return _SCHEMA.validate(table.drop(index=bad["index"].unique()))
 
 
-def across_faults(table: pd.DataFrame) -> list[Fault]:
-    """What rows have wrong together: repeated scans, shared files, contradictions, and files that are missing."""
-    if table.empty:
-        return []
-    scan = table[["subject", "session", "contrast"]].agg("/".join, axis=1)
-    visit = table[["subject", "session"]].agg("/".join, axis=1)
-    faults = [
-        *_repeated(table, scan, "each subject, session and contrast once", "Remove the repeated rows."),
-        *_repeated(
-            table, table["file"].map(str), "each file in one row", "Two scans cannot be one file: correct path.",
-            shown=table["path"],
-        ),
-    ]
-    for column, per, group in (
-        ("sex", "subject", table["subject"]), ("age_years", "session", visit), ("diagnosis", "session", visit),
-        *((name, "session", visit) for name in SCORES if name in table),
-    ):
-        torn = table[column].astype(str).groupby(group).transform("nunique") > 1
-        remedy = f"Correct the column {column}, or give different people different names."
-        faults += _repeated(table[torn], group[torn], f"one {column} per {per}", remedy)
-    return faults + [
-        Fault((r.Index,), "files that exist", f"missing: row {r.row} {r.path}",
-              "Paths are relative to the folder of the CSV: correct them or bring the files.")
-        for r in table.itertuples() if not r.file.is_file()
-    ]
+def one_grid(table: pd.DataFrame, findings: list[Finding], *, images_may_differ: bool = False) -> pd.DataFrame:
+    """The rows with a readable header on the grid of their session's T1w (or first image); others are findings.
+
+    With `images_may_differ` an image on another grid is left out with a warning; a mask never may.
+    """
+    dropped = []
+    for _, visit in table.groupby(["subject", "session"], sort=False):
+        first = None
+        for row in images_first(visit).itertuples():
+            where, refused = row.place, True
+            try:
+                grid = nifti.read_grid(row.file)
+                first = first or (row.place, grid)
+                where, refused = f"{row.place} against {first[0]}", not images_may_differ or is_mask(row.contrast)
+                check_same_grid(*first[1], *grid, where)
+            except NbkitError as error:
+                findings.append(Finding.of(error, row.subject, where, file=row.file, refused=refused))
+                dropped.append(row.Index)
+    return table.drop(index=dropped)
 
 
 def _read(path: Path, sex_codes: Mapping[str, str] | None) -> pd.DataFrame:
-    require(path.is_file(), f"{path}", expected="a CSV file", found="no such file", remedy="Check the path.")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise NbkitError(
-            f"{path}", expected="a comma-separated table", found=str(error), remedy="Save it as CSV (UTF-8)."
-        ) from error
-    missing = [c for c in COLUMNS if c not in table]
-    near = "".join(closest(c, set(table) - set(COLUMNS)) for c in missing)
-    require(
-        not missing, f"{path}: columns", expected=", ".join(COLUMNS), found=f"no {', '.join(missing)}",
-        remedy=f"{near}Rename or add the columns.",
-    )
+    """All rows as text, with what good tables hold besides: row, file, source, place."""
+    table = read_text_table(path, COLUMNS)
     require(len(table) > 0, f"{path}", expected="at least one row", found="none", remedy="Add one row per file.")
-    table = table[[*COLUMNS, *(name for name in SCORES if name in table)]].apply(lambda column: column.str.strip())
-    table = table.replace("", None)
+    table = table[[name for name in (*COLUMNS, *SCORES) if name in table]]
+    files = [(path.parent / p).resolve() if p else None for p in table["path"]]
+    table = table.replace("", None).assign(row=table.index + 2, file=files)
     table["sex"] = table["sex"].replace(dict(sex_codes or {}))
-    return table
+    table["source"] = [f"{path.name} row {row}" for row in table["row"]]
+    # pages carry no absolute path
+    names = [Path(p).name if Path(p).is_absolute() else p for p in table["path"].fillna("")]
+    return table.assign(place="row " + table["row"].astype(str) + ", " + names)
 
 
-def _located(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    return table.assign(row=table.index + 2, file=[(path.parent / p).resolve() for p in table["path"]])
-
-
-def _schema(table: pd.DataFrame) -> pa.DataFrameSchema:
-    name = pa.Check.str_matches(r"^[A-Za-z0-9_-]+$")
-    return pa.DataFrameSchema({
-        "subject": pa.Column(checks=name),
-        "session": pa.Column(checks=name),
-        "age_years": pa.Column(float, pa.Check.in_range(1.2, 120, include_min=False), nullable=True, coerce=True),
-        "sex": pa.Column(checks=pa.Check.isin(SEXES), nullable=True),
-        "diagnosis": pa.Column(checks=pa.Check.isin(DIAGNOSES)),
-        "contrast": pa.Column(checks=pa.Check.str_matches(r"^(mask:)?[A-Za-z0-9_-]+$")),
-        "path": pa.Column(),
-        **{
-            score: pa.Column(float, pa.Check.in_range(*limits), nullable=True, coerce=True)
-            for score, limits in SCORES.items() if score in table
-        },
-    })
-
-
-def _bad_cell(table: pd.DataFrame, index: int, column: str) -> str:
-    value = table.at[index, column]
-    return f"row {index + 2} {column} {'empty' if pd.isna(value) else repr(value)}"
-
-
-def _repeated(
-    table: pd.DataFrame, key: pd.Series, expected: str, remedy: str, *, shown: pd.Series | None = None
-) -> list[Fault]:
-    if table.empty:
-        return []
-    groups = [list(rows.index) for _, rows in table.groupby(key) if len(rows) > 1]
-    names = key if shown is None else shown
-    return [
-        Fault(tuple(rows), expected, f"{names[rows[0]]} in rows {', '.join(map(str, table.loc[rows, 'row']))}", remedy)
-        for rows in groups
+def _consistent(table: pd.DataFrame, findings: list[Finding], name: str) -> pd.DataFrame:
+    """The rows that agree with all others: repeated scans, shared and missing files, contradictions are findings."""
+    visit = table["subject"] + "/" + table["session"]
+    scan = visit + "/" + table["contrast"]
+    rules = [
+        (scan, scan, "each subject, session and contrast once", "Remove the repeated rows."),
+        (table["file"].map(str), table["path"].map(lambda p: Path(p).name), "each file in one row",
+         "Two scans cannot be one file: correct path."),
     ]
-
-
-def _raise(path: Path, faults: Iterable[Fault], *, join: bool = False) -> None:
-    """Refuse all faults of the first rule that is broken, or of all rules at once."""
-    faults = list(faults)
-    told = [f for f in faults if join or f.expected == faults[0].expected]
-    if told:
-        raise NbkitError(
-            f"{path}", expected="; ".join(dict.fromkeys(f.expected for f in told)),
-            found="; ".join(f.found for f in told), remedy=" ".join(dict.fromkeys(f.remedy for f in told)),
-        )
+    per_visit = [(column, "session", visit) for column in ("age_years", "diagnosis", *SCORES) if column in table]
+    for column, per, group in (("sex", "subject", table["subject"]), *per_visit):
+        torn = table[column].astype(str).groupby(group).transform("nunique") > 1
+        remedy = f"Correct the column {column}, or give different people different names."
+        rules.append((group[torn], group, f"one {column} per {per}", remedy))
+    bad = set()
+    for keys, shown, expected, remedy in rules:
+        for rows in (rows for rows in keys.groupby(keys).groups.values() if len(rows) > 1):
+            where = f"{name} rows {', '.join(map(str, table.loc[rows, 'row']))}"
+            told = table.loc[rows, "subject"].unique()
+            findings += [Finding(subject, where, expected, shown[rows[0]], remedy) for subject in told]
+            bad |= set(rows)
+    for row in (r for r in table.itertuples() if not r.file.is_file()):
+        findings.append(Finding(
+            row.subject, row.place, "files that exist", "none here",
+            "Paths are relative to the folder of the CSV: correct them or bring the files.",
+        ))
+        bad.add(row.Index)
+    return table.drop(index=list(bad))

@@ -11,6 +11,7 @@ from sklearn.mixture import GaussianMixture
 
 from nbkit.core.checks import require
 from nbkit.core.volume import Volume
+from nbkit.data.brain import largest_piece
 
 _FIT_VOXELS = 50_000
 
@@ -26,10 +27,7 @@ def nonzero_brain(images: Sequence[Volume], where: str) -> Volume:
         If the largest piece fills less than 2 % or more than 60 % of the grid: not skull-stripped images.
     """
     inside = torch.stack([image.data[0] != 0 for image in images]).all(dim=0).numpy()
-    pieces, count = ndimage.label(inside)
-    if count > 1:
-        inside = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
-    inside = ndimage.binary_fill_holes(inside)
+    inside = ndimage.binary_fill_holes(largest_piece(inside))
     require(
         0.02 < inside.mean() < 0.6, f"{where}: brain mask", expected="a skull-stripped brain on a background of 0",
         found=f"{inside.mean():.1%} of the grid not 0", remedy="Use skull-stripped images, or give a brain mask file.",

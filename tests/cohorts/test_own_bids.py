@@ -63,7 +63,7 @@ def test_everything_that_is_refused_is_in_one_message(tmp_path):
     people = [{**p, "sex": 1} for p in trees.ADNI_PEOPLE]
     visits = {**trees.ADNI_VISITS, "sub-ADNI011S0005": [{"session_id": "ses-M000", "age": 0.7, "diagnosis": "CN"}]}
     root = trees.adni(tmp_path, people=people, visits=visits)
-    with pytest.raises(NbkitError, match=r"3 refused: .*age_years 0\.7.*sex '1'.*\.bidsignore") as caught:
+    with pytest.raises(NbkitError, match=r"3 refused: .*sex '1'.*age_years 0\.7.*\.bidsignore") as caught:
         own_bids.build(root, "paper")
     assert str(tmp_path) not in str(caught.value)
     own_bids.build(trees.adni(tmp_path / "b", people=people), "paper", sex_codes={"1": "M"})

@@ -268,8 +268,8 @@ def test_oasis_ages_are_rebuilt_from_days_or_refused(tmp_path):
     ("day", "expected"), [(0, (0, 30)), (399, (0, 30)), (400, (0, 30)), (401, (0.5, 28)), (5000, (0.5, 28))]
 )
 def test_the_nearest_day_wins_and_of_two_the_earlier(tmp_path, day, expected):
-    score = oasis3.read_clinical(trees.clinical(tmp_path)).nearest("OAS30001", day)
-    assert (score.cdr, score.mmse) == expected
+    found = oasis3.read_clinical(trees.clinical(tmp_path)).at("OAS30001", day)
+    assert (found["cdr"], found["mmse"]) == expected
 
 
 def test_a_scan_far_from_any_visit_is_a_warning(tmp_path):
@@ -290,7 +290,7 @@ def test_clinical_tables_are_asked_for_by_name_and_column(tmp_path):
     with pytest.raises(NbkitError, match=r"expected OASIS3_UDSb4_cdr\.csv, found no CSV"):
         oasis3.read_clinical(tmp_path)
     rows = [{k: v for k, v in r.items() if k != "CDRTOT"} for r in trees.CDR_ROWS]
-    with pytest.raises(NbkitError, match=r"OASIS3_UDSb4_cdr\.csv: expected the columns .*no CDRTOT"):
+    with pytest.raises(NbkitError, match=r"OASIS3_UDSb4_cdr\.csv: columns: expected OASISID, .*no CDRTOT"):
         oasis3.read_clinical(trees.clinical(tmp_path, visits=rows))
 
 

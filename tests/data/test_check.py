@@ -173,7 +173,7 @@ def test_rows_that_contradict_each_other_and_other_grids_are_told(listed, tmp_pa
     _, _, verdicts = checked(listed(
         "s1,m0,66,F,CN,T1w,a.nii.gz", "s1,m0,66,F,CN,FLAIR,c.nii.gz", "s2,m0,66,F,CN,T1w,b.nii.gz",
         "s2,m0,67,F,CN,FLAIR,b.nii.gz"))
-    assert "row 3, c.nii.gz against a.nii.gz: expected the same affine" in str(verdicts["s1"].findings[0])
+    assert "row 3, c.nii.gz against row 2, a.nii.gz: expected the same affine" in str(verdicts["s1"].findings[0])
     told = " ".join(map(str, verdicts["s2"].findings))
     assert "each file in one row" in told and "one age_years per session" in told
 

@@ -217,7 +217,7 @@ ROW = f"path\tsha256\ns1/T1.nii\t{'0' * 64}\n"
     [
         (TOML + 'lisence = "x"\n', ROW, "Did you mean 'licence'"),
         (TOML.replace('"open"', '"opne"'), ROW, "access: Input should be"),
-        (TOML, "path\tsha255\n", "Did you mean 'sha256'"),
+        (TOML, "path\tsha255\na\t12\n", "files.0.sha255: .*Did you mean 'sha256'"),
         (TOML, "path\tsha256\na\t12\n", "files.0.sha256"),
         (TOML, "path\tbytes\na\t12\n", "needs sha256 or git_sha1"),
         (TOML, f"path\tsha256\n../a\t{'0' * 64}\n", "leaves the data folder"),

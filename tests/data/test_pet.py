@@ -57,7 +57,7 @@ def test_a_ratio_is_over_the_mean_of_the_mask(root):
     mask_beside(scan)
     (found,) = read_pet(root)
     assert (found.subject, found.session, found.region) == ("01", "M000", "cerebellum")
-    assert (found.visit.age, found.visit.sex, found.visit.diagnosis) == (71.0, "F", "CN")
+    assert (found.age, found.sex, found.diagnosis) == (71.0, "F", "CN")
     ratio = uptake_ratio(found)
     assert float(ratio.data[0, -4:].mean()) == pytest.approx(1.0, abs=1e-5), "x is turned to run to the right"
     assert float(ratio.data[0, :4].mean()) == pytest.approx(0.5, abs=0.02)
@@ -79,6 +79,20 @@ def test_the_sidecar_can_say_it_too(root):
     scan.with_name(scan.name.replace(".nii.gz", ".json")).write_text(json.dumps({"Units": "SUVR"}))
     (found,) = read_pet(root)
     assert found.region == "not named" and not found.standard
+
+
+def test_a_damaged_sidecar_is_refused_by_name(root):
+    scan = put(root, "sub-02", "trc-18FFDG")
+    scan.with_name(scan.name.replace(".nii.gz", ".json")).write_text("{Units: SUVR")
+    with pytest.raises(NbkitError, match=r"trc-18FFDG_pet\.json: expected a JSON object"):
+        read_pet(root)
+
+
+def test_lines_in_bidsignore_leave_scans_out(root):
+    put(root, "sub-01", "trc-18FFDG_suvr-pons")
+    put(root, "sub-02", "trc-18FFDG")
+    (root / ".bidsignore").write_text("sub-02\n")
+    assert [f.subject for f in read_pet(root)] == ["01"]
 
 
 def test_one_mask_serves_all_scans_in_mni_space_only(root):

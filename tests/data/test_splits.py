@@ -62,7 +62,6 @@ def test_a_small_cohort_is_split_leave_one_out():
     ("call", "message"),
     [
         (lambda c: splits.folds(c, 1, seed=7), "at least 2 folds"),
-        (lambda c: splits.folds(c, 5, seed=7, by="diagnose"), "Did you mean 'diagnosis'"),
         (lambda c: splits.folds(c.subset(["MS00"]), 5, seed=7), "at least 2 subjects"),
         (lambda c: splits.inner_split(["a"], 0.2, seed=7), "fixed number of epochs"),
         (lambda c: splits.inner_split(["a", "a"], 0.2, seed=7), "each once"),
