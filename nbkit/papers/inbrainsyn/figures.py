@@ -1,4 +1,4 @@
-"""Deformations drawn over anatomy: where tissue is lost or fluid gained, and how a regular grid is carried along."""
+"""InBrainSyn in pictures: its method, templates over age, futures, and deformations drawn over anatomy."""
 
 from __future__ import annotations
 
@@ -10,16 +10,64 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from nbkit.core.checks import require
+from nbkit.core.protocols import Subject, TrajectoryModel
 from nbkit.core.volume import Volume
-from nbkit.figures.ageing import LEVELS_MM
-from nbkit.figures.mosaics import Row, Tile, panel
+from nbkit.figures.ageing import LEVELS_MM, template_sheet, trajectory_sheet
 from nbkit.figures.marks import marks
+from nbkit.figures.mosaics import Row, Tile, panel
+from nbkit.figures.pipeline import Box, pipeline_drawing
 from nbkit.figures.slices import View, canonical, difference_scale, grey_scale, view_at
 from nbkit.figures.style import FULL_MM, Picture
+from nbkit.papers.inbrainsyn.inbrainsyn import InBrainSyn
+from nbkit.papers.inbrainsyn.known_truth import transported_maps
 
 GRID = "#FFD400"
 DIMMED = 1.8
 """Ink of the grid, and how far the greys below it are drawn out, so that white matter is not as bright as the ink."""
+
+
+def method_drawing() -> Picture:
+    """The method as boxes and arrows."""
+    boxes = [
+        Box("scan", "one scan of a person, age a₀", 0, 0, "input"), Box("way", "v: template to person", 1, 0),
+        Box("carried", "w = Π(u): pole ladder along v", 2, 0),
+        Box("future", "scan and labels at age a, warped once", 3, 0, "output"),
+        Box("group", "scans of a group (HC or AD), all ages", 0, 1, "input"),
+        Box("templates", "templates T(a₀) and T(a)", 1, 1, "learned"), Box("change", "u: T(a₀) to T(a)", 2, 1),
+    ]
+    arrows = [
+        ("group", "templates", "Atlas-GAN"), ("templates", "change", "register"), ("scan", "way", "register"),
+        ("templates", "way", ""), ("way", "carried", ""), ("change", "carried", "transport"),
+        ("carried", "future", "exp(w)"),
+    ]
+    return pipeline_drawing(boxes, arrows)
+
+
+def templates_over_age(model: InBrainSyn, *, brain: Volume, count: int = 4, **options: object) -> Picture:
+    """The templates of both groups at `count` ages that both have; `options` are those of ``template_sheet``."""
+    starts, ends = zip(*model.age_ranges.values(), strict=True)
+    ages = [float(age) for age in np.linspace(round(max(starts), 1), round(min(ends), 1), count)]
+    images = {group: {age: template.template(age) for age in ages} for group, template in model.templates.items()}
+    return template_sheet(images, brain=brain, **options)
+
+
+def predicted_sheet(
+    models: Mapping[str, TrajectoryModel], subject: Subject, course: str, *, visits: int = 3, **options: object
+) -> Picture:
+    """One person's first scan, the next `visits` as they came true, and as each model predicts them on `course`."""
+    later = subject.scans[1 : 1 + visits]
+    made = {name: model.predict(subject.scans[:1], [s.age for s in later], course) for name, model in models.items()}
+    return trajectory_sheet(subject.baseline, later, made, **options)
+
+
+def transport_sheet(model: InBrainSyn, subject: Subject, change: Volume, *, years: float = 5.0) -> Picture:
+    """What each variant of transport makes of a known `change` (velocity, mm a year) on the way to a person."""
+    maps = transported_maps(change, model.way(subject.baseline), years=years)
+    fields, growth = ({name: pair[k] for name, pair in maps.items()} for k in (0, 1))
+    return deformation_sheet(
+        subject.baseline.image(model.config.contrast), growth, brain=subject.baseline.mask("brain"),
+        displacements=fields, label=f"ln Jacobian over {years:g} years", exaggeration=3.0,
+    )
 
 
 def deformation_sheet(

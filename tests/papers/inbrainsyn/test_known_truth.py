@@ -10,7 +10,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.geometry.flow import Velocity, expv
 from nbkit.geometry.transport import conjugate
-from nbkit.papers.inbrainsyn.experiments import VARIANTS, pulled_back, transport_experiment, transported_maps
+from nbkit.papers.inbrainsyn.known_truth import VARIANTS, pulled_back, transport_experiment, transported_maps
 from tests.geometry.fields import GENERATOR, INSIDE, linear_field, swirl
 from tests.geometry.frames import FRAMES, SHAPE
 
