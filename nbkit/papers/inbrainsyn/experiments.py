@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import pandas as pd
@@ -29,6 +29,24 @@ UNITS = {"psnr": "dB", "ssim": "SSIM", "mae": "share of peak", "dice": "Dice"}
 STRUCTURES = {"ventricle": "lateral_ventricle", "hippocampus": "hippocampus"}
 
 
+NOT_HERE = {
+    **{f"inbrainsyn.table1.{metric}.brlp": "fitted and scored on the same people by notebook 08" for metric in UNITS},
+    "inbrainsyn.faq": "a template has no true image to be compared with", "inbrainsyn.stars": "stars without data",
+}
+"""Printed numbers that no run of ours has, and why."""
+CHOICES = {
+    "full": ("How far the ladder carries", "half, as published", "all the way"),
+    "no_transport": ("Whether it carries at all", "yes", "no: the change stays where it is in the template"),
+    "wrong_sign": ("Sign of the way, for fields that pull back", "negated", "as the formula is printed"),
+    "whole": ("Where SSIM is taken", "union of the brain masks", "whole volume"),
+}
+"""By system: what is left open, our choice, the other way."""
+TRANSITION = {
+    "transition.asked_age": "years", "transition.bend_age": "years", "transition.ventricle.rate.before": "%/year",
+    "transition.ventricle.rate.after": "%/year", "topology.folds_transition": "share of brain voxels",
+}
+
+
 def learned(template: AgedTemplate, settings: Config, cohort: Cohort) -> InBrainSyn:
     """InBrainSyn with templates like `template` for both groups, fitted to `cohort` or read from the cache."""
     kind, config = type(template), template.config
@@ -42,6 +60,12 @@ def people_followed(cohort: Cohort) -> pd.DataFrame:
     rows = [(s.diagnosis, s.scans[-1].age - s.baseline.age, bool(s.covariates.get("converter"))) for s in cohort]
     frame = pd.DataFrame(rows, columns=["diagnosis", "longest", "converters"])
     return frame.groupby("diagnosis", sort=False).agg({"longest": "max", "converters": "sum"}).round(1)
+
+
+def ages_said(model: InBrainSyn) -> str:
+    """The ages that the templates cover, in a sentence."""
+    spans = ", ".join(f"{group} {low:.1f} to {high:.1f}" for group, (low, high) in model.age_ranges.items())
+    return f"Ages of training visits: {spans} years. Templates are not extrapolated."
 
 
 def table1(visits: pd.DataFrame, *, diagnoses: Sequence[str]) -> pd.DataFrame:
@@ -89,11 +113,25 @@ def topology(visits: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def topology_said(found: pd.DataFrame) -> str:
+    """:func:`topology` in a sentence."""
+    least, most, mean = (found.groupby("metric")["value"].agg(how) for how in ("min", "max", "mean"))
+    return (
+        f"Smallest determinant of all predictions: {least['smallest_jacobian']:.2f}; folded voxels: at most "
+        f"{100 * most['folds']:.3f} %; {mean['seconds']:.1f} s per predicted scan."
+    )
+
+
 def who_can_turn(model: InBrainSyn, cohort: Cohort, *, years: float) -> list[Scan]:
     """First scans, with labels, of people not demented whose next `years` the templates of both groups cover."""
     early = [s.baseline for s in cohort if s.diagnosis in (*model.config.healthy, "EMCI")]
     early = [scan for scan in early if scan.labels is not None]
     return [scan for scan in early if all(model.answers(scan, [scan.age + years], group) for group in GROUPS)]
+
+
+def what_if_courses(*, turn: float) -> dict[str, Callable[[Scan], str | Transition]]:
+    """Healthy, with disease, and with disease from `turn` years after the scan on."""
+    return {"HC": lambda scan: "HC", "AD": lambda scan: "AD", "HC→AD": lambda scan: Transition(scan.age + turn)}
 
 
 def what_if(futures: Mapping[str, Mapping[str, Futures]]) -> pd.DataFrame:
@@ -111,39 +149,30 @@ def what_if(futures: Mapping[str, Mapping[str, Futures]]) -> pd.DataFrame:
     ))
 
 
-def volume_curves(futures: Mapping[str, Futures], subject: str) -> pd.DataFrame:
-    """Volumes over age of one person's futures: columns age, structure, mm3, change_pct, model (the course), subject."""
-    curves = (volume_curve(future).assign(model=course, subject=subject) for course, future in futures.items())
+def volume_curves(futures: Mapping[str, Futures]) -> pd.DataFrame:
+    """Volumes over age of one person's futures: columns age, structure, mm3, change_pct, and model, the course."""
+    curves = (volume_curve(future).assign(model=course) for course, future in futures.items())
     return pd.concat(curves, ignore_index=True)
 
 
-def transition(model: InBrainSyn, scans: Sequence[Scan], *, after: float = 4.0, until: int = 8) -> pd.DataFrame:
-    """Transition: where the ventricles' curve bends when disease sets in `after` years, its pace on both sides, folds.
+def transition(model: InBrainSyn, scans: Sequence[Scan], *, turn: float = 4.0, until: int = 8) -> pd.DataFrame:
+    """Transition: where the ventricles' curve bends when disease sets in after `turn` years, pace on both sides, folds.
 
     One prediction a year up to `until` years; the bend is the knot of the broken line that fits best.
     """
-    turns = {"turn": lambda scan: Transition(scan.age + after)}
-    futures = futures_of(model, scans, turns, years=range(1, until + 1))
-    found: dict[str, dict[str, float]] = {name: {} for name in (*_TRANSITION, "folds")}
+    futures = futures_of(model, scans, {"turn": what_if_courses(turn=turn)["HC→AD"]}, years=range(1, until + 1))
+    found: dict[str, dict[str, float]] = {name: {} for name in TRANSITION}
     for scan in scans:
-        future, turn = futures[scan.subject]["turn"], scan.age + after
+        future, asked = futures[scan.subject]["turn"], scan.age + turn
         curve = volume_curve(future).query("structure == 'lateral_ventricle'")
-        sides = (rate_between(curve, *span) for span in ((scan.age, turn), (turn, scan.age + until)))
-        values = (turn, bend_age(curve["age"], curve["change_pct"]), *sides, folded_share(future))
-        for name, value in zip(found, values, strict=True):
+        sides = (rate_between(curve, *span) for span in ((scan.age, asked), (asked, scan.age + until)))
+        values = (asked, bend_age(curve["age"], curve["change_pct"]), *sides, folded_share(future))
+        for name, value in zip(TRANSITION, values, strict=True):
             found[name][scan.subject] = value
-    folds = tidy(found.pop("folds"), id="inbrainsyn.topology.folds_transition", unit="share of brain voxels",
-                 system="inbrainsyn", metric="folds")
-    rest = (
-        tidy(values, id=f"inbrainsyn.transition.{name}", unit=_TRANSITION[name], system="inbrainsyn", metric=name)
-        for name, values in found.items()
-    )
-    return stacked(*rest, folds)
-
-
-_TRANSITION = {
-    "asked_age": "years", "bend_age": "years", "ventricle.rate.before": "%/year", "ventricle.rate.after": "%/year",
-}
+    return stacked(*(
+        tidy(found[name], id=f"inbrainsyn.{name}", unit=unit, system="inbrainsyn", metric=name.split(".", 1)[1])
+        for name, unit in TRANSITION.items()
+    ))
 
 
 def known_truth(model: InBrainSyn, cohort: Cohort, *, years: float = 5.0) -> pd.DataFrame:
@@ -186,17 +215,9 @@ def open_points(
     if regions is not None:
         volumes = where(regional_volumes(regions[regions["diagnosis"].isin(healthy)]), structure="lateral_ventricle")
         moved.append(paired(volumes, "inbrainsyn").assign(metric="other − ours, ventricle error in %"))
-    frame, choices = stacked(*moved), {**_CHOICES, f"{rival}_templates": ("Templates", templates, rival)}
+    frame, choices = stacked(*moved), {**CHOICES, f"{rival}_templates": ("Templates", templates, rival)}
     said = pd.DataFrame.from_dict(choices, "index", columns=["left open", "our choice", "the other way"])
     return frame.assign(id="", unit="").join(said, on="system", how="right")
-
-
-_CHOICES = {
-    "full": ("How far the ladder carries", "half, as published", "all the way"),
-    "no_transport": ("Whether it carries at all", "yes", "no: the change stays where it is in the template"),
-    "wrong_sign": ("Sign of the way, for fields that pull back", "negated", "as the formula is printed"),
-    "whole": ("Where SSIM is taken", "union of the brain masks", "whole volume"),
-}
 
 
 def why(regions: pd.DataFrame | None, errors: pd.DataFrame | None, *, rival: str) -> list[str]:

@@ -7,12 +7,16 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from nbkit.core.checks import require
-from nbkit.core.protocols import Subject, TrajectoryModel
+from nbkit.core.protocols import Cohort, Subject, TrajectoryModel
+from nbkit.core.stats import bootstrap_mean
+from nbkit.core.tidy import paired
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM, template_sheet, trajectory_sheet
+from nbkit.figures.charts import forest_plot, interval_text
 from nbkit.figures.marks import marks
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
@@ -20,7 +24,9 @@ from nbkit.figures.slices import View, canonical, difference_scale, grey_scale, 
 from nbkit.figures.style import FULL_MM, Picture
 from nbkit.papers.inbrainsyn.inbrainsyn import InBrainSyn
 from nbkit.papers.inbrainsyn.known_truth import transported_maps
+from nbkit.papers.trajectories.horizon_figures import error_by_horizon, horizon_intervals
 
+UNIT = "1 = white matter"
 GRID = "#FFD400"
 DIMMED = 1.8
 """Ink of the grid, and how far the greys below it are drawn out, so that white matter is not as bright as the ink."""
@@ -43,31 +49,51 @@ def method_drawing() -> Picture:
     return pipeline_drawing(boxes, arrows)
 
 
-def templates_over_age(model: InBrainSyn, *, brain: Volume, count: int = 4, **options: object) -> Picture:
-    """The templates of both groups at `count` ages that both have; `options` are those of ``template_sheet``."""
-    starts, ends = zip(*model.age_ranges.values(), strict=True)
-    ages = [float(age) for age in np.linspace(round(max(starts), 1), round(min(ends), 1), count)]
+def templates_over_age(model: InBrainSyn, *, brain: Volume, count: int = 4) -> Picture:
+    """The templates of both groups at `count` ages that both were learned from."""
+    starts, ends = np.round(list(zip(*model.age_ranges.values(), strict=True)), 1)
+    ages = [float(age) for age in np.linspace(starts.max(), ends.min(), count)]
     images = {group: {age: template.template(age) for age in ages} for group, template in model.templates.items()}
-    return template_sheet(images, brain=brain, **options)
+    return template_sheet(images, brain=brain, unit=UNIT)
+
+
+def differences(rows: pd.DataFrame, *, seed: int = 0) -> Picture:
+    """One metric of Table 1: every model minus InBrainSyn, person by person."""
+    name = {"ssim": "SSIM", "psnr": "PSNR (dB)", "mae": "MAE", "dice": "Dice"}[rows["metric"].iloc[0]]
+    sides = ("the model", "InBrainSyn") if name == "MAE" else ("InBrainSyn", "the model")
+    label = f"{name} of the model − {name} of InBrainSyn"
+    return forest_plot(paired(rows, "inbrainsyn"), label, better=sides, seed=seed)
 
 
 def predicted_sheet(
-    models: Mapping[str, TrajectoryModel], subject: Subject, course: str, *, visits: int = 3, **options: object
+    models: Mapping[str, TrajectoryModel], subject: Subject, course: str, *, visits: int = 3
 ) -> Picture:
     """One person's first scan, the next `visits` as they came true, and as each model predicts them on `course`."""
     later = subject.scans[1 : 1 + visits]
     made = {name: model.predict(subject.scans[:1], [s.age for s in later], course) for name, model in models.items()}
-    return trajectory_sheet(subject.baseline, later, made, **options)
+    return trajectory_sheet(subject.baseline, later, made, unit=UNIT)
 
 
-def transport_sheet(model: InBrainSyn, subject: Subject, change: Volume, *, years: float = 5.0) -> Picture:
-    """What each variant of transport makes of a known `change` (velocity, mm a year) on the way to a person."""
-    maps = transported_maps(change, model.way(subject.baseline), years=years)
+def errors_ahead(regions: pd.DataFrame) -> Picture:
+    """Absolute error of one structure's predicted volume ("miss", %) against the years ahead."""
+    return error_by_horizon(horizon_intervals(regions, "miss", edges=(0, 1.5, 3, 5, 8, 12)), "absolute error (%)")
+
+
+def transport_sheet(model: InBrainSyn, cohort: Cohort, *, years: float = 5.0) -> Picture:
+    """What each variant of transport makes of the last person's own change, which the simulation knows."""
+    subject = cohort.subjects[-1]
+    maps = transported_maps(cohort.truth[subject.id].velocity, model.way(subject.baseline), years=years)
     fields, growth = ({name: pair[k] for name, pair in maps.items()} for k in (0, 1))
     return deformation_sheet(
         subject.baseline.image(model.config.contrast), growth, brain=subject.baseline.mask("brain"),
         displacements=fields, label=f"ln Jacobian over {years:g} years", exaggeration=3.0,
     )
+
+
+def told(moved: pd.DataFrame) -> pd.DataFrame:
+    """The open points as a table: mean and 95 % interval of each paired difference, in words."""
+    rows = moved.groupby(["left open", "our choice", "the other way", "metric"], sort=False)["value"]
+    return rows.agg(lambda gaps: interval_text(bootstrap_mean(gaps))).unstack(sort=False)
 
 
 def deformation_sheet(
