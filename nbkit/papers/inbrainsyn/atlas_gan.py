@@ -133,19 +133,15 @@ class AtlasGenerator(nn.Module):
         The grid.
     average : torch.Tensor
         (1, 1, X, Y, Z), the linear average; the template is 0 where it is (below 0.01).
-    width, blocks, squarings : int
-        As in :class:`Config`.
+    config : Config
     """
 
-    def __init__(
-        self, shape: tuple[int, int, int], affine: np.ndarray, *, average: torch.Tensor, width: int, blocks: int,
-        squarings: int,
-    ) -> None:
+    def __init__(self, shape: tuple[int, int, int], affine: np.ndarray, average: torch.Tensor, config: Config) -> None:
         super().__init__()
-        self.affine, self.half_affine, self.squarings = affine, block_affine(affine, (2, 2, 2)), squarings
+        self.affine, self.half_affine, self.squarings = affine, block_affine(affine, (2, 2, 2)), config.squarings
         self.register_buffer("average", average)
-        self.template_branch = TemplateBranch(shape, width=width, blocks=blocks)
-        self.velocity_branch = VelocityBranch(width=width)
+        self.template_branch = TemplateBranch(shape, width=config.width, blocks=config.blocks)
+        self.velocity_branch = VelocityBranch(width=config.width)
 
     def template(self, condition: torch.Tensor) -> torch.Tensor:
         """Condition (B, 1) -> template (B, 1, X, Y, Z), 1 being bright white matter."""
@@ -203,12 +199,8 @@ class AtlasGAN(AgedTemplate):
         return self
 
     def _network(self, average: torch.Tensor) -> AtlasGenerator:
-        c = self.config
-        with _drawn(c.seed, "generator"):
-            net = AtlasGenerator(
-                self.frame.shape, self.frame.matrix, average=average, width=c.width, blocks=c.blocks,
-                squarings=c.squarings,
-            )
+        with _drawn(self.config.seed, "generator"):
+            net = AtlasGenerator(self.frame.shape, self.frame.matrix, average, self.config)
         return net.to(self.device, memory_format=torch.channels_last_3d)
 
     def _step(self) -> AdversarialStep:

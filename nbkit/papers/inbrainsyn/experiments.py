@@ -27,8 +27,6 @@ from nbkit.training.fitted import fitted
 
 UNITS = {"psnr": "dB", "ssim": "SSIM", "mae": "share of peak", "dice": "Dice"}
 STRUCTURES = {"ventricle": "lateral_ventricle", "hippocampus": "hippocampus"}
-
-
 NOT_HERE = {
     **{f"inbrainsyn.table1.{metric}.brlp": "fitted and scored on the same people by notebook 08" for metric in UNITS},
     "inbrainsyn.faq": "a template has no true image to be compared with", "inbrainsyn.stars": "stars without data",
@@ -94,7 +92,7 @@ def regional_volumes(regions: pd.DataFrame) -> pd.DataFrame:
     """
     return stacked(*(
         tidy(per_subject(regions, "miss", structure=name, model=model), id=f"inbrainsyn.volumes.{short}.{model}",
-             unit="% of the true volume, absolute", system=model, metric="miss", structure=name)
+             unit="% of the true volume", system=model, metric="miss", structure=name)
         for short, name in STRUCTURES.items() for model in regions["model"].unique()
     ))
 
@@ -244,7 +242,7 @@ def why(regions: pd.DataFrame | None, errors: pd.DataFrame | None, *, rival: str
     if errors is not None:
         brain = where(errors, metric="field", structure="brain").groupby("system")["value"].mean() * 100
         lines.append(
-            f"Where the truth is known, the published half leaves {brain['half']:.0f} % of the displacement wrong, full "
-            f"transport {brain['full']:.0f} %, none {brain['none']:.0f} %, the wrong sign {brain['wrong']:.0f} %."
+            f"Where the truth is known, the published half leaves {brain['half']:.0f} % of the displacement wrong, "
+            f"full transport {brain['full']:.0f} %, none {brain['none']:.0f} %, the wrong sign {brain['wrong']:.0f} %."
         )
     return lines or ["No structures are known here."]

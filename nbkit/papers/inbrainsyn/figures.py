@@ -15,13 +15,14 @@ from nbkit.core.protocols import Cohort, Subject, TrajectoryModel
 from nbkit.core.stats import bootstrap_mean
 from nbkit.core.tidy import paired
 from nbkit.core.volume import Volume
-from nbkit.figures.ageing import LEVELS_MM, template_sheet, trajectory_sheet
+from nbkit.figures.ageing import LEVELS_MM, future_sheet, template_sheet, trajectory_sheet
 from nbkit.figures.charts import forest_plot, interval_text
 from nbkit.figures.marks import marks
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
 from nbkit.figures.slices import View, canonical, difference_scale, grey_scale, view_at
 from nbkit.figures.style import FULL_MM, Picture
+from nbkit.geometry.futures import Futures
 from nbkit.papers.inbrainsyn.inbrainsyn import InBrainSyn
 from nbkit.papers.inbrainsyn.known_truth import transported_maps
 from nbkit.papers.trajectories.horizon_figures import error_by_horizon, horizon_intervals
@@ -72,6 +73,12 @@ def predicted_sheet(
     later = subject.scans[1 : 1 + visits]
     made = {name: model.predict(subject.scans[:1], [s.age for s in later], course) for name, model in models.items()}
     return trajectory_sheet(subject.baseline, later, made, unit=UNIT)
+
+
+def what_if_sheet(futures: Mapping[str, Futures]) -> Picture:
+    """One person's futures by course, and how each differs from the scan."""
+    one = next(iter(futures.values()))
+    return future_sheet(one.scan, {name: future.images() for name, future in futures.items()}, one.ages, unit=UNIT)
 
 
 def errors_ahead(regions: pd.DataFrame) -> Picture:

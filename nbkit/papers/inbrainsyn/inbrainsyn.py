@@ -314,8 +314,7 @@ class InBrainSyn(Saved):
     def _through(self, scan: Scan, ages: tuple[float, ...], turn: float) -> Displacement:
         """Displacements of the course through a transition at the age `turn`; see :meth:`futures`."""
         affine = scan.image(self.config.contrast).affine
-        healthy = [a for a in ages if a <= turn]
-        ill = [a for a in ages if a > turn]
+        healthy, ill = [a for a in ages if a <= turn], [a for a in ages if a > turn]
         before = _flow(self._change(scan, "HC", scan.age, (*healthy, turn)), affine)
         fields = dict(zip(healthy, before.split(1)))
         if ill:

@@ -189,11 +189,11 @@ class KernelTemplate(AgedTemplate):
     ) -> None:
         """Sum what each person brings, a few people at a time: the path at the knots, and the mean image."""
         path, image, start = 0, 0, 0
-        stride = 2 * torch.get_num_threads()
+        stride, device = 2 * torch.get_num_threads(), pick_device(self.config.device)
         bar = tqdm(total=len(people), desc=f"{self.config.variant} template", disable=not progress, leave=False)
         for first in range(0, len(people), stride):
             group = people[first : first + stride]
-            for values, brought in spread(lambda visits: self._values(mean, visits), group, pick_device(self.config.device)):
+            for values, brought in spread(lambda visits: self._values(mean, visits), group, device):
                 columns = weights[:, start : start + len(values)].to(values)
                 path = path + torch.einsum("kn,ncxyz->kcxyz", columns, values)
                 image = image + brought.mean(dim=0, keepdim=True) / len(people)

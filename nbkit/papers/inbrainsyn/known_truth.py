@@ -52,18 +52,13 @@ def transport_experiment(
     NbkitError
         For fields or labels on different grids.
     """
-    change.check_grid(along, "transport_experiment: change and along")
     change.check_grid(labels, "transport_experiment: change and labels")
-    affine = change.affine
-    u, v = (Velocity(volume.data[None].double()) for volume in (change, along))
-    truth = _growth_of(Velocity(-years * pulled_back(u, v, affine=affine)), affine)
-    regions = _regions(labels, names)
-    rows = []
-    for variant in VARIANTS:
-        found = _found(Velocity(-years * u), v, variant, affine)
-        for name, inside in regions.items():
-            rows.append({"variant": variant, "region": name} | _errors(found, truth, inside))
-    return pd.DataFrame(rows)
+    changed, regions = _changed(change, along, -years), _regions(labels, names)
+    truth = changed.pop("truth")
+    return pd.DataFrame([
+        {"variant": variant, "region": name} | _errors(found, truth, inside)
+        for variant, found in changed.items() for name, inside in regions.items()
+    ])
 
 
 def transported_maps(change: Volume, along: Volume, *, years: float = 1.0) -> dict[str, tuple[Volume, Volume]]:
@@ -71,18 +66,26 @@ def transported_maps(change: Volume, along: Volume, *, years: float = 1.0) -> di
 
     Parameters are those of :func:`transport_experiment`; what pulls back over `years` makes the later image.
     """
-    change.check_grid(along, "transported_maps: change and along")
-    affine = change.affine
-    u, v = (Velocity(volume.data[None].double()) for volume in (change, along))
-    later = {"truth": Velocity(years * pulled_back(u, v, affine=affine))}
-    grown = {"truth": _growth_of(Velocity(-later["truth"]), affine)[1]}
-    fields = {"truth": expv(later["truth"], affine=affine)}
-    for variant in VARIANTS:
-        fields[variant] = _found(Velocity(years * u), v, variant, affine)[0]
-        grown[variant] = _found(Velocity(-years * u), v, variant, affine)[1]
+    back, onward = (_changed(change, along, t) for t in (years, -years))
     return {
-        name: (Volume(fields[name][0].float(), affine), Volume(grown[name].log().float(), affine)) for name in fields
+        name: (Volume(field[0].float(), change.affine), Volume(onward[name][1].log().float(), change.affine))
+        for name, (field, _) in back.items()
     }
+
+
+def _changed(change: Volume, along: Volume, years: float) -> dict[str, tuple[Displacement, torch.Tensor]]:
+    """Displacement (1, 3, X, Y, Z) and its Jacobian determinant over `years`, of the truth and of every variant."""
+    change.check_grid(along, "known truth: change and along")
+    affine, (u, v) = change.affine, (Velocity(volume.data[None].double()) for volume in (change, along))
+    u, truth = Velocity(years * u), Velocity(years * pulled_back(u, v, affine=affine))
+    fields = {"truth": expv(truth, affine=affine)}
+    for variant in VARIANTS:
+        if variant == "conjugation":
+            fields[variant] = conjugate(expv(u, affine=affine), v, affine=affine)
+        else:
+            along_it, how = (Velocity(-v), "half") if variant == "wrong" else (v, variant)
+            fields[variant] = expv(transport(u, along_it, affine=affine, variant=how), affine=affine)
+    return {name: (field, jacobian_determinant(field, affine=affine)) for name, field in fields.items()}
 
 
 def pulled_back(change: Velocity, along: Velocity, *, affine: np.ndarray) -> Velocity:
@@ -98,21 +101,6 @@ def pulled_back(change: Velocity, along: Velocity, *, affine: np.ndarray) -> Vel
     matrix = torch.stack(columns, dim=-1).movedim(1, -2)
     there = warp(change, way, affine=affine, padding="border").movedim(1, -1)
     return Velocity(torch.linalg.solve(matrix, there).movedim(-1, 1))
-
-
-def _found(change: Velocity, along: Velocity, variant: str, affine: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    if variant == "conjugation":
-        field = conjugate(expv(change, affine=affine), along, affine=affine)
-        return field, jacobian_determinant(field, affine=affine)
-    if variant == "wrong":
-        return _growth_of(transport(change, Velocity(-along), affine=affine), affine)
-    return _growth_of(transport(change, along, affine=affine, variant=variant), affine)
-
-
-def _growth_of(velocity: Velocity, affine: np.ndarray) -> tuple[Displacement, torch.Tensor]:
-    """Displacement of the flow (1, 3, X, Y, Z), and its Jacobian determinant (1, X, Y, Z)."""
-    field = expv(velocity, affine=affine)
-    return field, jacobian_determinant(field, affine=affine)
 
 
 def _regions(labels: Volume, names: Mapping[int, str]) -> dict[str, torch.Tensor]:

@@ -32,10 +32,10 @@ def short() -> AtlasGAN:
     return AtlasGAN(Config(**SHORT)).fit(group(3))
 
 
-def generator(**more) -> AtlasGenerator:
+def generator() -> AtlasGenerator:
     torch.manual_seed(1)
     average = ball(16.0)[None, None] / 240
-    return AtlasGenerator(SHAPE, AFFINE, average=average, width=4, blocks=1, squarings=5, **more)
+    return AtlasGenerator(SHAPE, AFFINE, average, Config(width=4, blocks=1))
 
 
 # learning
