@@ -5,7 +5,7 @@ Tables are tidy: one row per observation, with the columns each function names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 
 import numpy as np
@@ -16,10 +16,9 @@ from matplotlib.axes import Axes
 from nbkit.core.checks import known
 from nbkit.figures.charts import HOLLOW, INK, LINES, SOFT, means, panels, titled
 from nbkit.figures.marks import DIAGNOSES, marks, needs, region_title
-from nbkit.figures.style import FULL_MM, Picture, look
+from nbkit.figures.style import Picture, look
 
 MARK = {"markeredgecolor": "white", "markeredgewidth": 0.4}
-OUTSIDE = "#D55E00"
 
 
 def with_truth(scores: pd.DataFrame) -> pd.DataFrame:
@@ -45,16 +44,17 @@ def with_truth(scores: pd.DataFrame) -> pd.DataFrame:
     truth = scores.assign(model="truth", mm3=scores["true_mm3"])
     rows = pd.concat([first.assign(model="truth"), truth, first, scores])[keys]
     rows = rows.assign(age=rows["age"].round(6)).drop_duplicates(keys[:-1])
-    order = {model: place for place, model in enumerate(rows["model"].unique())}
-    return rows.sort_values("age", kind="stable").sort_values(
-        "model", key=lambda models: models.map(order), kind="stable", ignore_index=True
+    models = list(rows["model"].unique())
+    return rows.sort_values(
+        ["model", "age"], key=lambda column: column.map(models.index) if column.name == "model" else column,
+        ignore_index=True,
     )
 
 
 @look()
 def volume_trajectories(
     table: pd.DataFrame, *, structures: Sequence[str] | None = None, relative: bool = False,
-    transition: float | None = None, columns: int = 3, width_mm: float = FULL_MM,
+    transition: float | None = None,
 ) -> Picture:
     """Volumes over age, one panel per structure: the truth and models as lines with points, models with bands.
 
@@ -69,8 +69,6 @@ def volume_trajectories(
         In % of each subject's first volume (the first true one where there is a truth), instead of mL.
     transition : float, optional
         Age of a change of diagnosis, marked by a vertical line.
-    columns : int
-        Panels per row.
 
     Raises
     ------
@@ -78,11 +76,7 @@ def volume_trajectories(
         For a table without rows or with a column missing, or a structure without rows.
     """
     needs(table, ("structure", "age", "model", "mm3"), "volume_trajectories")
-    table = table.reset_index(drop=True)
-    table = table.assign(
-        subject=table.get("subject", ""), **{c: table.get(c, np.nan) for c in ("low", "high")}
-    )
-    table = _scaled(table, relative)
+    table = _scaled(table.reset_index(drop=True), relative)
     models = marks(table["model"].unique())
 
     def draw(axes: Axes, structure: str) -> None:
@@ -98,22 +92,22 @@ def volume_trajectories(
             axes.axvline(transition, color=SOFT, linewidth=1.0, linestyle=LINES[3], label=said)
         axes.set(xlabel="age (years)", ylabel="% of baseline" if relative else "volume (mL)")
 
-    names = _structures(table, structures, "volume_trajectories")
-    return panels(names, draw, columns=columns, width_mm=width_mm, titles={n: region_title(n) for n in names})
+    there = list(table["structure"].unique())
+    return _by_structure([known(n, there, "volume_trajectories: structures") for n in structures or there], draw)
 
 
 def _scaled(table: pd.DataFrame, relative: bool) -> pd.DataFrame:
     """Volumes and intervals in mL, or in % of the subject's first volume of that structure."""
-    unit: pd.Series | float = 1000.0
+    more = {"subject": "", "low": np.nan, "high": np.nan}
+    table, unit = table.assign(**{name: table.get(name, value) for name, value in more.items()}), 1000.0
     if relative:
         true_first = table.assign(guess=table["model"] != "truth").sort_values(["guess", "age"], kind="stable")
         unit = true_first.groupby(["subject", "structure"])["mm3"].transform("first").reindex(table.index) / 100
     return table.assign(**{c: table[c] / unit for c in ("mm3", "low", "high")})
 
 
-def _structures(table: pd.DataFrame, wanted: Sequence[str] | None, where: str) -> list[str]:
-    there = list(table["structure"].unique())
-    return [known(name, there, f"{where}: structures") for name in wanted or there]
+def _by_structure(names: Sequence[str], draw: Callable[[Axes, str], None]) -> Picture:
+    return panels(names, draw, titles={name: region_title(name) for name in names})
 
 
 def _lines(axes: Axes, rows: pd.DataFrame, y: str, **style: object) -> None:
@@ -122,9 +116,7 @@ def _lines(axes: Axes, rows: pd.DataFrame, y: str, **style: object) -> None:
 
 
 @look()
-def population_bands(
-    table: pd.DataFrame, *, structures: Sequence[str] | None = None, columns: int = 3, width_mm: float = FULL_MM,
-) -> Picture:
+def population_bands(table: pd.DataFrame) -> Picture:
     """Trajectories of people over the 5th to 95th centile and the median of a population, one panel per structure.
 
     Points outside the band are marked, and each panel says how many are inside.
@@ -134,52 +126,45 @@ def population_bands(
     table : DataFrame
         Columns "structure", "subject", "age" (years), "mm3", and "low", "median" and "high" of the population at
         that age (mm³).
-    structures, columns
-        As for :func:`volume_trajectories`.
 
     Raises
     ------
     NbkitError
-        For a table without rows or with a column missing, or a structure without rows.
+        For a table without rows or with a column missing.
     """
     volumes = ("mm3", "low", "median", "high")
     needs(table, ("structure", "subject", "age", *volumes), "population_bands")
-    table = table.assign(**{c: table[c] / 1000 for c in volumes}).sort_values("age")
+    table = table.assign(**{c: table[c] / 1000 for c in volumes})
     table = table.assign(inside=table["mm3"].between(table["low"], table["high"]))
 
     def draw(axes: Axes, structure: str) -> None:
-        rows = table[table["structure"] == structure]
-        axes.fill_between(rows["age"], rows["low"], rows["high"], color="#56B4E9", alpha=0.3, linewidth=0,
-                          label="population, 5th to 95th centile")
+        rows = table[table["structure"] == structure].sort_values("age")
+        band = {"color": "#56B4E9", "alpha": 0.3, "linewidth": 0, "label": "population, 5th to 95th centile"}
+        axes.fill_between(rows["age"], rows["low"], rows["high"], **band)
         _lines(axes, rows.assign(subject=""), "median", color="#0072B2", linestyle=LINES[1], label="population median")
-        _lines(axes, rows, "mm3", color=INK, linewidth=0.5, marker=".", markersize=3.5, alpha=0.6, label="one person",
-               **MARK)
-        out = rows[~rows["inside"]]
+        _lines(axes, rows, "mm3", color=INK, linewidth=0.5, marker=".", alpha=0.6, label="one person", **MARK)
+        out, ring = rows[~rows["inside"]], HOLLOW | {"markeredgecolor": "#D55E00", "markersize": 3.2}
         if len(out):
-            axes.plot(out["age"], out["mm3"], "o", **HOLLOW | {"markeredgecolor": OUTSIDE}, markersize=3.2,
-                      label="outside")
+            axes.plot(out["age"], out["mm3"], "o", label="outside", **ring)
         axes.set(xlabel="age (years)", ylabel="volume (mL)")
 
-    names = _structures(table, structures, "population_bands")
-    inside = table.groupby("structure")["inside"].agg(["sum", "size"])
-    titles = {n: f"{region_title(n)}\n{inside['sum'][n]} of {inside['size'][n]} inside" for n in names}
-    return panels(names, draw, columns=columns, width_mm=width_mm, titles=titles)
+    titles = {
+        name: f"{region_title(name)}\n{inside.sum()} of {len(inside)} inside"
+        for name, inside in table.groupby("structure", sort=False)["inside"]
+    }
+    return panels(list(titles), draw, titles=titles)
 
 
 @look()
 def rate_strip(
-    table: pd.DataFrame, *, structures: Sequence[str] | None = None,
-    prescribed: Mapping[str, Mapping[str, float]] | None = None, ylabel: str = "change (% per year)", seed: int = 0,
-    columns: int = 3, width_mm: float = FULL_MM,
+    table: pd.DataFrame, *, prescribed: Mapping[str, Mapping[str, float]] | None = None, seed: int = 0
 ) -> Picture:
     """Yearly rates by diagnosis, one panel per structure: a point per person, mean and bootstrap 95 % interval.
 
     Parameters
     ----------
     table : DataFrame
-        Columns "structure", "diagnosis" and "rate" (in the unit of `ylabel`), one row per person.
-    structures, columns
-        As for :func:`volume_trajectories`.
+        Columns "structure", "diagnosis" and "rate" (% per year), one row per person.
     prescribed : mapping of str to mapping of str to float, optional
         By structure and diagnosis: the mean rate that was asked for, as a triangle.
     seed : int
@@ -188,7 +173,7 @@ def rate_strip(
     Raises
     ------
     NbkitError
-        For a table without rows or with a column missing, or a structure without rows.
+        For a table without rows or with a column missing.
     """
     needs(table, ("structure", "diagnosis", "rate"), "rate_strip")
     order = [*DIAGNOSES, *table["diagnosis"].unique()]
@@ -202,7 +187,6 @@ def rate_strip(
         if len(asked):
             places = [groups.index(diagnosis) + 0.36 for diagnosis in asked.index]
             axes.plot(places, asked, "<", **HOLLOW, markersize=4.5, zorder=6, label="prescribed mean")
-        axes.set(xlabel="", ylabel=ylabel)
+        axes.set(xlabel="", ylabel="change (% per year)")
 
-    names = _structures(table, structures, "rate_strip")
-    return panels(names, draw, columns=columns, width_mm=width_mm, titles={n: region_title(n) for n in names})
+    return _by_structure(list(data["structure"].unique()), draw)

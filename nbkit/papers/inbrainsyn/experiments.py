@@ -15,13 +15,7 @@ from nbkit.papers.inbrainsyn.aged import AgedTemplate
 from nbkit.papers.inbrainsyn.inbrainsyn import GROUPS, Config, InBrainSyn, Transition
 from nbkit.papers.inbrainsyn.known_truth import transport_experiment
 from nbkit.papers.trajectories.experiments import (
-    bend_age,
-    folded_share,
-    futures_of,
-    per_subject,
-    rate_between,
-    volume_curve,
-    yearly_change,
+    bend_age, folded_share, futures_of, per_subject, rate_between, volume_curve, yearly_change,
 )
 from nbkit.training.fitted import fitted
 
@@ -39,6 +33,10 @@ CHOICES = {
     "whole": ("Where SSIM is taken", "union of the brain masks", "whole volume"),
 }
 """By system: what is left open, our choice, the other way."""
+TOPOLOGY = {
+    "folds": ("max", "topology.folds", "share of brain voxels"), "seconds": ("mean", "speed.seconds", "s"),
+    "smallest_jacobian": ("min", "topology.smallest_jacobian", "1"),
+}
 TRANSITION = {
     "transition.asked_age": "years", "transition.bend_age": "years", "transition.ventricle.rate.before": "%/year",
     "transition.ventricle.rate.after": "%/year", "topology.folds_transition": "share of brain voxels",
@@ -100,15 +98,10 @@ def regional_volumes(regions: pd.DataFrame) -> pd.DataFrame:
 def topology(visits: pd.DataFrame) -> pd.DataFrame:
     """What InBrainSyn's deformations are like: folds, smallest Jacobian determinant, and seconds, per person."""
     people = visits[visits["model"] == "inbrainsyn"].groupby("subject", sort=False)
-    mine = partial(tidy, system="inbrainsyn")
-    return stacked(
-        mine(people["folds"].max().to_dict(), id="inbrainsyn.topology.folds", unit="share of brain voxels",
-             metric="folds"),
-        mine(people["smallest_jacobian"].min().to_dict(), id="inbrainsyn.topology.smallest_jacobian", unit="1",
-             metric="smallest_jacobian"),
-        mine(people["seconds"].mean().to_dict(), id="inbrainsyn.speed.seconds", unit="s", metric="seconds",
-             note="CPU; registration of templates included when first needed"),
-    )
+    return stacked(*(
+        tidy(people[metric].agg(how).to_dict(), id=f"inbrainsyn.{id}", unit=unit, system="inbrainsyn", metric=metric)
+        for metric, (how, id, unit) in TOPOLOGY.items()
+    ))
 
 
 def topology_said(found: pd.DataFrame) -> str:

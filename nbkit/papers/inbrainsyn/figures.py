@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from nbkit.core.checks import require
 from nbkit.core.protocols import Cohort, Subject, TrajectoryModel
 from nbkit.core.stats import bootstrap_mean
 from nbkit.core.tidy import paired
@@ -21,7 +20,7 @@ from nbkit.figures.marks import marks
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
 from nbkit.figures.slices import View, canonical, difference_scale, grey_scale, view_at
-from nbkit.figures.style import FULL_MM, Picture
+from nbkit.figures.style import Picture
 from nbkit.geometry.futures import Futures
 from nbkit.papers.inbrainsyn.inbrainsyn import InBrainSyn
 from nbkit.papers.inbrainsyn.known_truth import transported_maps
@@ -90,11 +89,8 @@ def transport_sheet(model: InBrainSyn, cohort: Cohort, *, years: float = 5.0) ->
     """What each variant of transport makes of the last person's own change, which the simulation knows."""
     subject = cohort.subjects[-1]
     maps = transported_maps(cohort.truth[subject.id].velocity, model.way(subject.baseline), years=years)
-    fields, growth = ({name: pair[k] for name, pair in maps.items()} for k in (0, 1))
-    return deformation_sheet(
-        subject.baseline.image(model.config.contrast), growth, brain=subject.baseline.mask("brain"),
-        displacements=fields, label=f"ln Jacobian over {years:g} years", exaggeration=3.0,
-    )
+    anatomy, brain = subject.baseline.image(model.config.contrast), subject.baseline.mask("brain")
+    return deformation_sheet(anatomy, maps, brain=brain, label=f"ln Jacobian over {years:g} years", exaggeration=3.0)
 
 
 def told(moved: pd.DataFrame) -> pd.DataFrame:
@@ -104,9 +100,8 @@ def told(moved: pd.DataFrame) -> pd.DataFrame:
 
 
 def deformation_sheet(
-    anatomy: Volume, log_jacobians: Mapping[str, Volume], *, brain: Volume,
-    displacements: Mapping[str, Volume] | None = None, label: str = "ln Jacobian", plane: str = "axial",
-    level_mm: float | None = None, spacing_mm: float = 8.0, exaggeration: float = 1.0, width_mm: float = FULL_MM,
+    anatomy: Volume, maps: Mapping[str, tuple[Volume, Volume]], *, brain: Volume, label: str = "ln Jacobian",
+    plane: str = "axial", level_mm: float | None = None, spacing_mm: float = 8.0, exaggeration: float = 1.0,
 ) -> Picture:
     """Change of volume over anatomy for the truth and its rivals, what they miss, and the grid each one carries.
 
@@ -117,13 +112,11 @@ def deformation_sheet(
     ----------
     anatomy : Volume
         Drawn below, in grey.
-    log_jacobians : mapping of str to Volume
-        By variant ("truth", "none", "half", "full", "wrong", "conjugation" or any name), on one grid. With "truth" a
-        second row shows variant − truth on the same scale.
+    maps : mapping of str to (Volume, Volume)
+        By variant, "truth" and any others: pull-back displacement (3, X, Y, Z) in mm, world components, and log-Jacobian
+        of the way forward, on one grid.
     brain : Volume
         Mask on that grid.
-    displacements : mapping of str to Volume, optional
-        For the same variants: pull-back displacement (3, X, Y, Z) in mm, world components.
     label : str
         What the colours mean, e.g. ``"ln Jacobian per year"`` or ``"change of volume (% per year)"``.
     plane, level_mm
@@ -136,48 +129,24 @@ def deformation_sheet(
     Raises
     ------
     NbkitError
-        If variants and displacements do not agree, a displacement has not three components, or a grid differs.
+        If a grid differs, or the brain does not reach the slice.
     """
     view = view_at(brain, LEVELS_MM.get(plane, 0.0) if level_mm is None else level_mm, plane=plane)
-    gaps = _misses(log_jacobians)
-    scale = replace(difference_scale(log_jacobians.values(), brain, label=label, signed=True), cmap="RdBu_r")
+    growth = {name: log_jacobian for name, (_, log_jacobian) in maps.items()}
+    for name, log_jacobian in growth.items():
+        log_jacobian.check_grid(growth["truth"], f"deformation_sheet: {name} and truth")
+    scale = replace(difference_scale(growth.values(), brain, label=label, signed=True), cmap="RdBu_r")
     bare, below = replace(scale, label=""), (anatomy, grey_scale(anatomy, brain))
-    titles = {name: mark.title for name, mark in marks(log_jacobians).items()}
-    heat = {name: Tile(v, view, scale, titles[name], under=below) for name, v in log_jacobians.items()}
-    rows = [Row(tuple(heat.values()), "change of volume")]
-    if any(gaps.values()):
-        tiles = (gap and Tile(gap, view, bare, under=below) for gap in gaps.values())
-        rows.append(Row(tuple(tiles), "− truth"))
-    if displacements is not None:
-        _check_displacements(displacements, log_jacobians)
-        said = f"grid, displacement × {exaggeration:g}" if exaggeration != 1 else "grid carried along"
-        lines = {n: partial(_carried_grid, view, displacements[n], spacing_mm, exaggeration) for n in titles}
-        dim = replace(below[1], high=below[1].low + DIMMED * (below[1].high - below[1].low))
-        rows.append(Row(tuple(Tile(anatomy, view, dim, over=lines[n]) for n in titles), said))
-    return panel(rows, width_mm=width_mm)
-
-
-def _misses(maps: Mapping[str, Volume]) -> dict[str, Volume | None]:
-    """Variant − truth; None for the truth itself, and for all when there is none."""
-    truth, gaps = maps.get("truth"), {}
-    for name, volume in maps.items():
-        if truth is not None:
-            volume.check_grid(truth, f"deformation_sheet: {name} and truth")
-        known = truth is not None and name != "truth"
-        gaps[name] = volume.with_data(volume.data.float() - truth.data.float()) if known else None
-    return gaps
-
-
-def _check_displacements(displacements: Mapping[str, Volume], maps: Mapping[str, Volume]) -> None:
-    require(
-        set(displacements) == set(maps), "deformation_sheet: displacements", expected=f"those of {', '.join(maps)}",
-        found=", ".join(displacements) or "none", remedy="Give one displacement per log-Jacobian, or none at all.",
-    )
-    for name, field in displacements.items():
-        require(
-            field.data.shape[0] == 3, f"deformation_sheet: displacement {name}", expected="three components in mm",
-            found=field.data.shape[0], remedy="Pass a displacement (3, X, Y, Z) in world components.",
-        )
+    dim = replace(below[1], high=below[1].low + DIMMED * (below[1].high - below[1].low))
+    heat, gaps, grids = [], [], []
+    for name, mark in marks(maps).items():
+        gap = growth[name].with_data(growth[name].data.float() - growth["truth"].data.float())
+        heat.append(Tile(growth[name], view, scale, mark.title, under=below))
+        gaps.append(None if name == "truth" else Tile(gap, view, bare, under=below))
+        lines = partial(_carried_grid, view, maps[name][0], spacing_mm, exaggeration)
+        grids.append(Tile(anatomy, view, dim, over=lines))
+    said = f"grid, displacement × {exaggeration:g}" if exaggeration != 1 else "grid carried along"
+    return panel([Row(tuple(heat), "change of volume"), Row(tuple(gaps), "− truth"), Row(tuple(grids), said)])
 
 
 def _carried_grid(view: View, displacement: Volume, spacing_mm: float, times: float, axes: Axes) -> None:
