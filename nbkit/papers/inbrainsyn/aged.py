@@ -120,7 +120,7 @@ class AgedTemplate(Saved):
         """(1, 1, X, Y, Z), in the scale of :meth:`GroupFrame.read`."""
         raise NotImplementedError
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def template(self, age: float) -> Volume:
         """The template of `age` (years), on the grid of the scans, in their intensity unit; 0 outside the brain.
 

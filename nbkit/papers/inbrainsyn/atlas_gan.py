@@ -170,7 +170,7 @@ class AtlasGAN(AgedTemplate):
         self.net: AtlasGenerator | None = None
         self.history: dict[str, list[float]] = {}
 
-    def fit(self, scans: Sequence[Scan], *, progress: bool = False) -> Self:
+    def fit(self, scans: Sequence[Scan]) -> Self:
         """Learn from skull-stripped T1w `scans` on one grid with even numbers of voxels, each with its age.
 
         Raises
@@ -190,10 +190,8 @@ class AtlasGAN(AgedTemplate):
             records.append(step(batch))
             return records[-1]
 
-        train(
-            logged, lambda epoch: self._batches(scans, epoch), epochs=self.config.epochs, rule=StripRule(),
-            label="Atlas-GAN", progress=progress,
-        )
+        epochs = self.config.epochs
+        train(logged, lambda epoch: self._batches(scans, epoch), epochs=epochs, rule=StripRule(), label="Atlas-GAN")
         rows = [records[i : i + count] for i in range(0, len(records), count)]
         self.history = {name: [float(np.mean([r[name] for r in row])) for row in rows] for name in records[0]}
         return self

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from nbkit.core.checks import known, require
 from nbkit.core.config import Settings
@@ -153,7 +152,7 @@ class KernelTemplate(AgedTemplate):
         self.knots = torch.zeros(0, dtype=torch.float64)
         self.image = self.path = torch.zeros(0)
 
-    def fit(self, scans: Sequence[Scan], *, progress: bool = False) -> Self:
+    def fit(self, scans: Sequence[Scan]) -> Self:
         """Learn from skull-stripped T1w `scans` on one grid, each with its age.
 
         Raises
@@ -169,7 +168,7 @@ class KernelTemplate(AgedTemplate):
         self.knots = torch.linspace(low, max(high, low + 1e-3), max(count, 2), dtype=torch.float64)
         weights = trajectory_weights([[s.age for s in visits] for visits in people], self.knots, config=c).float()
         mean = None if c.variant == "intensity" else self._mean_image(people)
-        self._collect(people, weights, mean, progress)
+        self._collect(people, weights, mean)
         return self
 
     def _mean_image(self, people: Sequence[Sequence[Scan]]) -> torch.Tensor:
@@ -184,13 +183,10 @@ class KernelTemplate(AgedTemplate):
             mean = _cut(warp(_with_support(_cut(brought)), flow, affine=self.frame.matrix))
         return mean
 
-    def _collect(
-        self, people: Sequence[Sequence[Scan]], weights: torch.Tensor, mean: torch.Tensor | None, progress: bool
-    ) -> None:
+    def _collect(self, people: Sequence[Sequence[Scan]], weights: torch.Tensor, mean: torch.Tensor | None) -> None:
         """Sum what each person brings, a few people at a time: the path at the knots, and the mean image."""
         path, image, start = 0, 0, 0
         stride, device = 2 * torch.get_num_threads(), pick_device(self.config.device)
-        bar = tqdm(total=len(people), desc=f"{self.config.variant} template", disable=not progress, leave=False)
         for first in range(0, len(people), stride):
             group = people[first : first + stride]
             for values, brought in spread(lambda visits: self._values(mean, visits), group, device):
@@ -198,8 +194,6 @@ class KernelTemplate(AgedTemplate):
                 path = path + torch.einsum("kn,ncxyz->kcxyz", columns, values)
                 image = image + brought.mean(dim=0, keepdim=True) / len(people)
                 start += len(values)
-                bar.update()
-        bar.close()
         self.path = (_cut(path) if mean is None else path).cpu()
         self.image = _cut(image).cpu()
 
