@@ -113,8 +113,8 @@ def deformation_sheet(
     anatomy : Volume
         Drawn below, in grey.
     maps : mapping of str to (Volume, Volume)
-        By variant, "truth" and any others: pull-back displacement (3, X, Y, Z) in mm, world components, and log-Jacobian
-        of the way forward, on one grid.
+        By variant, "truth" and any others: pull-back displacement (3, X, Y, Z) in mm, world components, and the
+        log-Jacobian of the way forward, on one grid.
     brain : Volume
         Mask on that grid.
     label : str
