@@ -53,7 +53,7 @@ TRAJECTORIES: dict[str, Mark] = {
     "gan_templates": Mark("GAN templates", "#882255", "H"),
     "kernel_templates": Mark("kernel templates", "#332288", "8"),
     "no_transport": Mark("not transported", "#661100", "1"),
-    "wrong_sign": Mark("wrong sign", "#999933", "3"),
+    "wrong_sign": Mark("transported, wrong sign", "#999933", "3"),
 }
 """Trajectory models; the figures of one run never show two of these under one colour or marker."""
 ESTIMATES: dict[str, Mark] = {

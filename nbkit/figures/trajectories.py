@@ -6,41 +6,19 @@ Tables are tidy: one row per observation, with the columns each function names.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 
-from nbkit.core.checks import closest, known, require
-from nbkit.core.stats import bootstrap_mean
-from nbkit.figures.charts import INK, LINES, SOFT
-from nbkit.figures.marks import DIAGNOSES, Mark, marks, region_title
-from nbkit.figures.style import FULL_MM, HALF_MM, Picture, look, new_figure
+from nbkit.core.checks import known
+from nbkit.figures.charts import HOLLOW, INK, LINES, SOFT, means, panels, titled
+from nbkit.figures.marks import DIAGNOSES, marks, needs, region_title
+from nbkit.figures.style import Picture, look
 
-PANEL_MM, KEY_MM = 44.0, 5.5
-LETTER_MM, HANDLE_MM = 1.4, 9.0
-"""Height of a panel, of a line of the legend; in the legend, width of a letter and of a sample with its gaps."""
 MARK = {"markeredgecolor": "white", "markeredgewidth": 0.4}
-OUTSIDE = "#D55E00"
-
-
-def _small_multiples(names: Sequence[str], draw: Callable[[Axes, str], None], columns: int, width_mm: float) -> Picture:
-    """One panel per name, in rows of at most `columns`, with one legend above them all."""
-    used = min(columns, len(names))
-    rows, width = -(-len(names) // used), max(width_mm * used / columns, min(width_mm, HALF_MM))
-    figure = new_figure(width, rows * PANEL_MM)
-    panels = figure.subplots(rows, used, squeeze=False).ravel()
-    for axes, name in zip(panels, names, strict=False):
-        draw(axes, name)
-        axes.grid(axis="y")
-    for axes in panels[len(names):]:
-        axes.remove()
-    labelled = [axes.get_legend_handles_labels() for axes in panels[:len(names)]]
-    key = {label: handle for handles, labels in labelled for handle, label in zip(handles, labels, strict=True)}
-    across = max(1, min(len(key), int(width / (max(map(len, key)) * LETTER_MM + HANDLE_MM))))
-    figure.set_figheight((rows * PANEL_MM + KEY_MM * -(-len(key) // across)) / 25.4)
-    figure.legend(key.values(), key.keys(), loc="outside upper center", ncols=across)
-    return figure
 
 
 def with_truth(scores: pd.DataFrame) -> pd.DataFrame:
@@ -66,17 +44,19 @@ def with_truth(scores: pd.DataFrame) -> pd.DataFrame:
     truth = scores.assign(model="truth", mm3=scores["true_mm3"])
     rows = pd.concat([first.assign(model="truth"), truth, first, scores])[keys]
     rows = rows.assign(age=rows["age"].round(6)).drop_duplicates(keys[:-1])
-    order = {model: place for place, model in enumerate(rows["model"].unique())}
-    return rows.sort_values("age", kind="stable").sort_values("model", key=lambda m: m.map(order), kind="stable",
-                                                              ignore_index=True)
+    models = list(rows["model"].unique())
+    return rows.sort_values(
+        ["model", "age"], key=lambda column: column.map(models.index) if column.name == "model" else column,
+        ignore_index=True,
+    )
 
 
 @look()
 def volume_trajectories(
     table: pd.DataFrame, *, structures: Sequence[str] | None = None, relative: bool = False,
-    transition: float | None = None, columns: int = 3, width_mm: float = FULL_MM,
+    transition: float | None = None,
 ) -> Picture:
-    """Volumes over age, one panel per structure: the truth as points, models as lines with bands.
+    """Volumes over age, one panel per structure: the truth and models as lines with points, models with bands.
 
     Parameters
     ----------
@@ -89,8 +69,6 @@ def volume_trajectories(
         In % of each subject's first volume (the first true one where there is a truth), instead of mL.
     transition : float, optional
         Age of a change of diagnosis, marked by a vertical line.
-    columns : int
-        Panels per row.
 
     Raises
     ------
@@ -98,55 +76,47 @@ def volume_trajectories(
         For a table without rows or with a column missing, or a structure without rows.
     """
     needs(table, ("structure", "age", "model", "mm3"), "volume_trajectories")
-    table = table if "subject" in table else table.assign(subject="")
-    table = table.assign(**{c: table[c] if c in table else np.nan for c in ("low", "high")})
-    table = _scaled(table, relative)
-    names = list(structures or table["structure"].unique())
+    table = _scaled(table.reset_index(drop=True), relative)
     models = marks(table["model"].unique())
 
     def draw(axes: Axes, structure: str) -> None:
-        rows = _of_structure(table, structure, "volume_trajectories")
-        for line, (model, mark) in enumerate(models.items()):
-            for _, one in rows[rows["model"] == model].sort_values("age").groupby("subject", sort=False):
-                _person(axes, one, mark, LINES[line % len(LINES)], truth=model == "truth")
+        rows = table[table["structure"] == structure].sort_values("age")
+        for (model, mark), line in zip(models.items(), cycle(LINES)):
+            own = rows[rows["model"] == model]
+            for _, one in own[own["low"].notna()].groupby("subject", sort=False):
+                axes.fill_between(one["age"], one["low"], one["high"], color=mark.colour, alpha=0.15, linewidth=0)
+            thin = {"linewidth": 0.7, "zorder": 5} if model == "truth" else {"linestyle": line}
+            _lines(axes, own, "mm3", color=mark.colour, marker=mark.marker, label=mark.title, **MARK, **thin)
         if transition is not None:
             said = f"transition, {transition:g} y"
             axes.axvline(transition, color=SOFT, linewidth=1.0, linestyle=LINES[3], label=said)
-        axes.set_title(region_title(structure), loc="left")
         axes.set(xlabel="age (years)", ylabel="% of baseline" if relative else "volume (mL)")
 
-    return _small_multiples(names, draw, columns, width_mm)
+    there = list(table["structure"].unique())
+    return _by_structure([known(n, there, "volume_trajectories: structures") for n in structures or there], draw)
 
 
 def _scaled(table: pd.DataFrame, relative: bool) -> pd.DataFrame:
     """Volumes and intervals in mL, or in % of the subject's first volume of that structure."""
-    unit: pd.Series | float = 1000.0
+    more = {"subject": "", "low": np.nan, "high": np.nan}
+    table, unit = table.assign(**{name: table.get(name, value) for name, value in more.items()}), 1000.0
     if relative:
         true_first = table.assign(guess=table["model"] != "truth").sort_values(["guess", "age"], kind="stable")
-        first = true_first.groupby(["subject", "structure"], sort=False)["mm3"].first()
-        keys = pd.MultiIndex.from_frame(table[["subject", "structure"]])
-        unit = pd.Series(first.reindex(keys).to_numpy() / 100, index=table.index)
+        unit = true_first.groupby(["subject", "structure"])["mm3"].transform("first").reindex(table.index) / 100
     return table.assign(**{c: table[c] / unit for c in ("mm3", "low", "high")})
 
 
-def _of_structure(table: pd.DataFrame, structure: str, where: str) -> pd.DataFrame:
-    known(structure, table["structure"].unique(), f"{where}: structures")
-    return table[table["structure"] == structure]
+def _by_structure(names: Sequence[str], draw: Callable[[Axes, str], None]) -> Picture:
+    return panels(names, draw, titles={name: region_title(name) for name in names})
 
 
-def _person(axes: Axes, rows: pd.DataFrame, mark: Mark, line: object, *, truth: bool) -> None:
-    ages, volume = rows["age"].to_numpy(float), rows["mm3"].to_numpy(float)
-    low, high = rows["low"].to_numpy(float), rows["high"].to_numpy(float)
-    if np.isfinite(low).any():
-        axes.fill_between(ages, low, high, color=mark.colour, alpha=0.15, linewidth=0)
-    style = {"linewidth": 0.7, "zorder": 5} if truth else {"linestyle": line, "markersize": 4.4}
-    axes.plot(ages, volume, marker=mark.marker, color=mark.colour, label=mark.title, **MARK, **style)
+def _lines(axes: Axes, rows: pd.DataFrame, y: str, **style: object) -> None:
+    """One line per subject."""
+    sns.lineplot(rows, x="age", y=y, units="subject", estimator=None, legend=False, ax=axes, **style)
 
 
 @look()
-def population_bands(
-    table: pd.DataFrame, *, structures: Sequence[str] | None = None, columns: int = 3, width_mm: float = FULL_MM,
-) -> Picture:
+def population_bands(table: pd.DataFrame) -> Picture:
     """Trajectories of people over the 5th to 95th centile and the median of a population, one panel per structure.
 
     Points outside the band are marked, and each panel says how many are inside.
@@ -156,52 +126,45 @@ def population_bands(
     table : DataFrame
         Columns "structure", "subject", "age" (years), "mm3", and "low", "median" and "high" of the population at
         that age (mm³).
-    structures, columns
-        As for :func:`volume_trajectories`.
 
     Raises
     ------
     NbkitError
-        For a table without rows or with a column missing, or a structure without rows.
+        For a table without rows or with a column missing.
     """
-    needed = ("structure", "subject", "age", "mm3", "low", "median", "high")
-    needs(table, needed, "population_bands")
-    names = list(structures or table["structure"].unique())
+    volumes = ("mm3", "low", "median", "high")
+    needs(table, ("structure", "subject", "age", *volumes), "population_bands")
+    table = table.assign(**{c: table[c] / 1000 for c in volumes})
+    table = table.assign(inside=table["mm3"].between(table["low"], table["high"]))
 
     def draw(axes: Axes, structure: str) -> None:
-        rows = _of_structure(table, structure, "population_bands").sort_values("age")
-        rows = rows.assign(**{c: rows[c] / 1000 for c in ("mm3", "low", "median", "high")})
-        axes.fill_between(rows["age"], rows["low"], rows["high"], color="#56B4E9", alpha=0.3, linewidth=0,
-                          label="population, 5th to 95th centile")
-        axes.plot(rows["age"], rows["median"], color="#0072B2", linestyle=LINES[1], label="population median")
-        for _, one in rows.groupby("subject", sort=False):
-            axes.plot(one["age"], one["mm3"], ".-", color=INK, linewidth=0.5, markersize=1.8, alpha=0.6,
-                      label="one person")
-        inside = rows["mm3"].between(rows["low"], rows["high"])
-        out = rows[~inside]
+        rows = table[table["structure"] == structure].sort_values("age")
+        band = {"color": "#56B4E9", "alpha": 0.3, "linewidth": 0, "label": "population, 5th to 95th centile"}
+        axes.fill_between(rows["age"], rows["low"], rows["high"], **band)
+        _lines(axes, rows.assign(subject=""), "median", color="#0072B2", linestyle=LINES[1], label="population median")
+        _lines(axes, rows, "mm3", color=INK, linewidth=0.5, marker=".", alpha=0.6, label="one person", **MARK)
+        out, ring = rows[~rows["inside"]], HOLLOW | {"markeredgecolor": "#D55E00", "markersize": 3.2}
         if len(out):
-            axes.plot(out["age"], out["mm3"], "o", color="white", markeredgecolor=OUTSIDE, markersize=3.2,
-                      markeredgewidth=0.9, label="outside")
-        axes.set_title(f"{region_title(structure)}\n{inside.sum()} of {len(rows)} inside", loc="left")
+            axes.plot(out["age"], out["mm3"], "o", label="outside", **ring)
         axes.set(xlabel="age (years)", ylabel="volume (mL)")
 
-    return _small_multiples(names, draw, columns, width_mm)
+    titles = {
+        name: f"{region_title(name)}\n{inside.sum()} of {len(inside)} inside"
+        for name, inside in table.groupby("structure", sort=False)["inside"]
+    }
+    return panels(list(titles), draw, titles=titles)
 
 
 @look()
 def rate_strip(
-    table: pd.DataFrame, *, structures: Sequence[str] | None = None,
-    prescribed: Mapping[str, Mapping[str, float]] | None = None, ylabel: str = "change (% per year)", seed: int = 0,
-    columns: int = 3, width_mm: float = FULL_MM,
+    table: pd.DataFrame, *, prescribed: Mapping[str, Mapping[str, float]] | None = None, seed: int = 0
 ) -> Picture:
     """Yearly rates by diagnosis, one panel per structure: a point per person, mean and bootstrap 95 % interval.
 
     Parameters
     ----------
     table : DataFrame
-        Columns "structure", "diagnosis" and "rate" (in the unit of `ylabel`), one row per person.
-    structures, columns
-        As for :func:`volume_trajectories`.
+        Columns "structure", "diagnosis" and "rate" (% per year), one row per person.
     prescribed : mapping of str to mapping of str to float, optional
         By structure and diagnosis: the mean rate that was asked for, as a triangle.
     seed : int
@@ -210,35 +173,20 @@ def rate_strip(
     Raises
     ------
     NbkitError
-        For a table without rows or with a column missing, or a structure without rows.
+        For a table without rows or with a column missing.
     """
     needs(table, ("structure", "diagnosis", "rate"), "rate_strip")
-    names = list(structures or table["structure"].unique())
-    found = list(table["diagnosis"].unique())
-    groups = marks(sorted(found, key=lambda d: [*DIAGNOSES, *found].index(d)))
+    order = [*DIAGNOSES, *table["diagnosis"].unique()]
+    table = table.sort_values("diagnosis", key=lambda names: names.map(order.index), kind="stable")
+    groups, data = list(table["diagnosis"].unique()), titled(table, "diagnosis").rename(columns={"rate": "value"})
 
     def draw(axes: Axes, structure: str) -> None:
-        rows = _of_structure(table, structure, "rate_strip")
         axes.axhline(0, color=SOFT, linewidth=0.6)
-        for place, (diagnosis, mark) in enumerate(groups.items()):
-            asked = (prescribed or {}).get(structure, {}).get(diagnosis)
-            _strip(axes, place, rows.loc[rows["diagnosis"] == diagnosis, "rate"].to_numpy(float), mark, asked, seed)
-        axes.plot([], [], "o", color=SOFT, markersize=2.4, label="one person")
-        axes.set_title(region_title(structure), loc="left")
-        axes.set(xticks=range(len(groups)), xticklabels=[m.title for m in groups.values()], ylabel=ylabel)
-        axes.set_xlim(-0.6, len(groups) - 0.4)
+        means(axes, data[data["structure"] == structure], by="diagnosis", seed=seed)
+        asked = pd.Series((prescribed or {}).get(structure, {}), dtype=float).reindex(groups).dropna()
+        if len(asked):
+            places = [groups.index(diagnosis) + 0.36 for diagnosis in asked.index]
+            axes.plot(places, asked, "<", **HOLLOW, markersize=4.5, zorder=6, label="prescribed mean")
+        axes.set(xlabel="", ylabel="change (% per year)")
 
-    return _small_multiples(names, draw, columns, width_mm)
-
-
-def _strip(axes: Axes, place: int, rates: np.ndarray, mark: Mark, asked: float | None, seed: int) -> None:
-    if rates.size:
-        offsets = 0.09 * ((np.argsort(np.argsort(rates)) % 5) - 2)
-        mean = bootstrap_mean(rates, seed=seed)
-        axes.plot(place + offsets, rates, mark.marker, color=mark.colour, markersize=2.4, alpha=0.55, markeredgewidth=0)
-        axes.errorbar(place, mean.value, yerr=[[mean.value - mean.low], [mean.high - mean.value]], fmt="_", color=INK,
-                      markersize=11, markeredgewidth=1.6, elinewidth=1.2, capsize=2.5, zorder=5,
-                      label="mean of these people, 95 % interval")
-    if asked is not None:
-        axes.plot(place + 0.36, asked, "<", color="white", markeredgecolor=INK, markersize=4.5, zorder=6,
-                  label="prescribed mean")
+    return _by_structure(list(data["structure"].unique()), draw)

@@ -130,21 +130,22 @@ def test_nobody_outside_means_no_mark(people):
 
 
 def test_rates_stand_in_the_order_of_the_disease_with_mean_interval_and_what_was_asked():
-    rates = {"AD": [-5.0, -4.0, -3.0, -4.4], "CN": [-1.0, -1.5, -0.5], "LMCI": [-2.0]}
+    rates = {"AD": [-5.0, -4.0, -3.0, -4.4, -4.1, -2.9], "CN": [-1.0, -1.5, -0.5], "LMCI": [-2.0]}
     rows = pd.DataFrame([("hippocampus", d, r) for d, row in rates.items() for r in row],
                         columns=["structure", "diagnosis", "rate"])
     figure = rate_strip(rows, prescribed={"hippocampus": {"CN": -1.4, "AD": -4.7}}, seed=3)
     (axes,) = figure.axes
     assert [t.get_text() for t in axes.get_xticklabels()] == ["CN", "LMCI", "AD"]
-    points = [line for line in axes.lines if len(line.get_xdata()) == 4]
-    assert sorted(points[0].get_ydata()) == sorted(rates["AD"]) and np.allclose(points[0].get_xdata(), 2, atol=0.3)
+    dots = axes.collections[2].get_offsets()
+    assert sorted(dots[:, 1]) == sorted(rates["AD"]) and np.allclose(dots[:, 0], 2, atol=0.3)
     mean = bootstrap_mean(rates["AD"], seed=3)
-    centre, _, (bar,) = axes.containers[2].lines
-    assert np.isclose(centre.get_ydata()[0], mean.value)
-    assert np.allclose(bar.get_paths()[0].vertices[:, 1], [mean.low, mean.high])
-    asked = [line.get_ydata()[0] for line in lines(axes, "prescribed mean")]
-    assert asked == [-1.4, -4.7]
-    assert keys(figure) == ["prescribed mean", "one person", "mean of these people, 95 % interval"]
+    centres = [line for line in axes.lines if line.get_marker() == "D" and len(line.get_ydata())]
+    assert np.isclose(centres[2].get_ydata()[-1], mean.value)
+    bars = [line.get_ydata() for line in axes.lines if len(line.get_ydata()) == 2 and line.get_linewidth() == 1.6]
+    assert [bar.tolist() for bar in bars if np.isfinite(bar).all()] == [[mean.low, mean.high]], "six people or none"
+    (asked,) = lines(axes, "prescribed mean")
+    assert asked.get_ydata().tolist() == [-1.4, -4.7] and np.allclose(asked.get_xdata(), [0.36, 2.36])
+    assert keys(figure) == ["one subject", "mean, 95 % interval (n ≥ 6)", "prescribed mean"]
 
 
 def test_no_prescription_no_triangles_and_a_missing_column_is_named():

@@ -6,7 +6,7 @@ fold and no training on him; closer to the true follow-up (PSNR, SSIM, MAE, Dice
 to the older template and than BrLP; and onset of a disease at any age can be asked for.
 
 ``inbrainsyn`` is the system, ``atlas_gan`` the published templates and ``kernel_template`` those that a small cohort
-can teach, ``experiments`` the comparison of transports against known truth.
+can teach, ``experiments`` the tables and claims, ``known_truth`` the transports where the true change is known.
 """
 
 from nbkit.papers.inbrainsyn.atlas_gan import AtlasGAN

@@ -1,10 +1,10 @@
-"""Scans of a group with their ages: what every template over age is learned from."""
+"""Scans of a group with their ages, and what every template over age that is learned from them has in common."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from nbkit.core.checks import check_finite, check_same_grid, require
 from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
 from nbkit.data.splits import subject_hash
+from nbkit.training.checkpoint import Saved
 
 CONTRAST = "T1w"
 BRIGHT = 0.99
@@ -71,12 +72,8 @@ class GroupFrame:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Rebuild from :meth:`as_dict`, also after JSON."""
+        """Rebuild from ``dataclasses.asdict``, also after JSON."""
         return cls(**{**values, "shape": tuple(values["shape"]), "affine": tuple(map(tuple, values["affine"]))})
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return asdict(self)
 
     @property
     def matrix(self) -> np.ndarray:
@@ -108,6 +105,42 @@ class GroupFrame:
             remedy="Ask for an age that the group has, or fit with scans of that age.",
         )
         return float(age)
+
+
+class AgedTemplate(Saved):
+    """A :class:`~nbkit.core.protocols.TemplateModel` on the grid of the scans and within their ages.
+
+    A subclass learns in ``fit(scans)`` and makes the image of an age in ``_made(age)``.
+    """
+
+    title: ClassVar[str]
+    frame: GroupFrame | None = None
+
+    def _made(self, age: float) -> torch.Tensor:
+        """(1, 1, X, Y, Z), in the scale of :meth:`GroupFrame.read`."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def template(self, age: float) -> Volume:
+        """The template of `age` (years), on the grid of the scans, in their intensity unit; 0 outside the brain.
+
+        Raises
+        ------
+        NbkitError
+            If the model is not fitted, or `age` lies farther from the group's ages than the Config allows.
+        """
+        name = type(self).__name__
+        require(
+            self.frame is not None, f"{name}.template", expected="a fitted model", found="an unfitted one",
+            remedy=f"Call fit(scans) or {name}.load(path) first.",
+        )
+        age = self.frame.check_age(age, f"{name}.template", beyond=self.config.beyond_years)
+        return self.frame.volume(self._made(age), f"{self.title} of age {age:g}")
+
+    def _learn_from(self, scans: Sequence[Scan]) -> GroupFrame:
+        self.frame = GroupFrame.of(scans, f"{type(self).__name__}.fit")
+        self.trained_on = self.frame.subjects
+        return self.frame
 
 
 def persons(scans: Sequence[Scan]) -> dict[str, list[Scan]]:

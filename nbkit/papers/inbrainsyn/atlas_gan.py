@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,8 +21,7 @@ from nbkit.core.config import Settings
 from nbkit.core.device import autocast, fast_half, pick_device
 from nbkit.core.protocols import Scan
 from nbkit.core.seeds import derive, numpy_generator
-from nbkit.core.volume import Volume
-from nbkit.papers.inbrainsyn.aged import GroupFrame, persons
+from nbkit.papers.inbrainsyn.aged import AgedTemplate, GroupFrame, persons
 from nbkit.geometry.flow import Velocity, expv
 from nbkit.geometry.pyramid import block_affine
 from nbkit.geometry.similarity import lncc
@@ -32,7 +30,7 @@ from nbkit.losses.adversarial import lsgan_discriminator, lsgan_generator, r1_pe
 from nbkit.papers.inbrainsyn.deformation_loss import MovingAverage, magnitude, smoothness
 from nbkit.papers.inbrainsyn.atlas_net import TemplateBranch, VelocityBranch
 from nbkit.nets.discriminators import PatchDiscriminator
-from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
+from nbkit.training.checkpoint import Constants, load_weights
 from nbkit.training.loop import StripRule, train
 from nbkit.training.steps import AdversarialStep
 
@@ -135,19 +133,15 @@ class AtlasGenerator(nn.Module):
         The grid.
     average : torch.Tensor
         (1, 1, X, Y, Z), the linear average; the template is 0 where it is (below 0.01).
-    width, blocks, squarings : int
-        As in :class:`Config`.
+    config : Config
     """
 
-    def __init__(
-        self, shape: tuple[int, int, int], affine: np.ndarray, *, average: torch.Tensor, width: int, blocks: int,
-        squarings: int,
-    ) -> None:
+    def __init__(self, shape: tuple[int, int, int], affine: np.ndarray, average: torch.Tensor, config: Config) -> None:
         super().__init__()
-        self.affine, self.half_affine, self.squarings = affine, block_affine(affine, (2, 2, 2)), squarings
+        self.affine, self.half_affine, self.squarings = affine, block_affine(affine, (2, 2, 2)), config.squarings
         self.register_buffer("average", average)
-        self.template_branch = TemplateBranch(shape, width=width, blocks=blocks)
-        self.velocity_branch = VelocityBranch(width=width)
+        self.template_branch = TemplateBranch(shape, width=config.width, blocks=config.blocks)
+        self.velocity_branch = VelocityBranch(width=config.width)
 
     def template(self, condition: torch.Tensor) -> torch.Tensor:
         """Condition (B, 1) -> template (B, 1, X, Y, Z), 1 being bright white matter."""
@@ -164,18 +158,19 @@ class AtlasGenerator(nn.Module):
         return {"moved": warp(template, fine, affine=self.affine), "displacement": flow}
 
 
-class AtlasGAN:
+class AtlasGAN(AgedTemplate):
     """A :class:`~nbkit.core.protocols.TemplateModel` learned adversarially. ``history`` keeps the losses by epoch."""
+
+    settings, title = Config, "Atlas-GAN template"
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
         self.device = pick_device(self.config.device)
         self.half = fast_half(self.device) if self.config.half is None else self.config.half
-        self.frame: GroupFrame | None = None
         self.net: AtlasGenerator | None = None
         self.history: dict[str, list[float]] = {}
 
-    def fit(self, scans: Sequence[Scan], *, progress: bool = False) -> Self:
+    def fit(self, scans: Sequence[Scan]) -> Self:
         """Learn from skull-stripped T1w `scans` on one grid with even numbers of voxels, each with its age.
 
         Raises
@@ -185,8 +180,9 @@ class AtlasGAN:
         NonFiniteLoss
             Naming the step and the term.
         """
-        self.frame = GroupFrame.of(scans, "AtlasGAN.fit")
-        self.net = self._network(self._average(scans)).to(self.device, memory_format=torch.channels_last_3d)
+        frame, order = self._learn_from(scans), numpy_generator(self.config.seed, "average").permutation(len(scans))
+        order = order[: self.config.average_scans]
+        self.net = self._network(sum(frame.read(scans[i]) for i in order) / len(order))
         step, count = self._step(), self.config.steps_per_epoch
         records: list[dict[str, float]] = []
 
@@ -194,25 +190,16 @@ class AtlasGAN:
             records.append(step(batch))
             return records[-1]
 
-        train(
-            logged, lambda epoch: self._batches(scans, epoch), epochs=self.config.epochs, rule=StripRule(),
-            label="Atlas-GAN", progress=progress,
-        )
+        epochs = self.config.epochs
+        train(logged, lambda epoch: self._batches(scans, epoch), epochs=epochs, rule=StripRule(), label="Atlas-GAN")
         rows = [records[i : i + count] for i in range(0, len(records), count)]
         self.history = {name: [float(np.mean([r[name] for r in row])) for row in rows] for name in records[0]}
         return self
 
-    def _average(self, scans: Sequence[Scan]) -> torch.Tensor:
-        order = numpy_generator(self.config.seed, "average").permutation(len(scans))[: self.config.average_scans]
-        return sum(self.frame.read(scans[i]) for i in order) / len(order)
-
     def _network(self, average: torch.Tensor) -> AtlasGenerator:
-        c = self.config
-        with _drawn(c.seed, "generator"):
-            return AtlasGenerator(
-                self.frame.shape, self.frame.matrix, average=average, width=c.width, blocks=c.blocks,
-                squarings=c.squarings,
-            )
+        with _drawn(self.config.seed, "generator"):
+            net = AtlasGenerator(self.frame.shape, self.frame.matrix, average, self.config)
+        return net.to(self.device, memory_format=torch.channels_last_3d)
 
     def _step(self) -> AdversarialStep:
         c = self.config
@@ -249,46 +236,22 @@ class AtlasGAN:
         """Ages (years) over the oldest of the group (97.17 for the published OASIS-3 models), (B, 1)."""
         return torch.tensor(ages, dtype=torch.float32, device=self.device)[:, None] / self.frame.oldest
 
-    @torch.inference_mode()
-    def template(self, age: float) -> Volume:
-        """The template of `age` (years), on the grid of the scans, in their intensity unit; 0 outside the brain.
-
-        Raises
-        ------
-        NbkitError
-            If the model is not fitted, or `age` lies farther from the group's ages than the Config allows.
-        """
-        where = "AtlasGAN.template"
-        require(
-            self.net is not None, where, expected="a fitted model", found="an unfitted one",
-            remedy="Call fit(scans) or AtlasGAN.load(path) first.",
-        )
-        age = self.frame.check_age(age, where, beyond=self.config.beyond_years)
+    def _made(self, age: float) -> torch.Tensor:
         self.net.eval()
         with autocast(self.device, self.half):
-            image = self.net.template(self._condition([age]))
-        return self.frame.volume(image, f"Atlas-GAN template of age {age:g}")
+            return self.net.template(self._condition([age]))
 
-    def save(self, path: Path) -> None:
-        """Write the generator, settings and constants into the folder `path`; the discriminator is not kept."""
-        save_checkpoint(
-            path, self.net.state_dict(), system="AtlasGAN", config=self.config.as_dict(),
-            constants={"frame": self.frame.as_dict(), "history": self.history},
-            training_subjects=self.frame.subjects,
-        )
+    def _tensors(self) -> Tensors:
+        """The generator; the discriminator is not kept."""
+        return self.net.state_dict()
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote; weights that do not fit the Config or the recorded grid are refused by name."""
-        tensors, record = load_checkpoint(path, system="AtlasGAN")
-        model = cls(Config.from_dict(record["config"]))
-        model.frame = GroupFrame.from_dict(record["constants"]["frame"])
-        model.history = record["constants"]["history"]
-        net = model._network(torch.zeros(1, 1, *model.frame.shape))
-        check_tensors(tensors, net.state_dict(), str(path))
-        net.load_state_dict(tensors)
-        model.net = net.to(model.device)
-        return model
+    def _constants(self) -> dict[str, Any]:
+        return {"frame": asdict(self.frame), "history": self.history}
+
+    def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
+        self.frame, self.history = GroupFrame.from_dict(constants["frame"]), constants["history"]
+        self.net = self._network(torch.zeros(1, 1, *self.frame.shape))
+        load_weights(self.net, tensors, where)
 
 
 class AtlasLosses:

@@ -1,135 +1,241 @@
-"""Where the truth is known: how near each way of transport brings a template's change to the person's own.
-
-The person is the template moved by a known flow, so the change that the person would show is known exactly.
-"""
+"""The article's Table 1 and what it says in words, each as a tidy frame whose rows carry the ids of the ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
-import numpy as np
 import pandas as pd
-import torch
 
-from nbkit.core.volume import Volume
-from nbkit.geometry.algebra import directional_derivative
-from nbkit.geometry.flow import Velocity, expv, jacobian_determinant
-from nbkit.geometry.transport import conjugate, transport
-from nbkit.geometry.warp import Displacement, warp
-from nbkit.metrics.regions import structure
+from nbkit.core.device import side_by_side
+from nbkit.core.protocols import Cohort, Scan
+from nbkit.core.tidy import paired, stacked, tidy, where
+from nbkit.geometry.futures import Futures
+from nbkit.papers.inbrainsyn.aged import AgedTemplate
+from nbkit.papers.inbrainsyn.inbrainsyn import GROUPS, Config, InBrainSyn, Transition
+from nbkit.papers.inbrainsyn.known_truth import transport_experiment
+from nbkit.papers.trajectories.experiments import (
+    bend_age, folded_share, futures_of, per_subject, rate_between, volume_curve, yearly_change,
+)
+from nbkit.training.fitted import fitted
 
-VARIANTS = ("none", "wrong", "half", "full", "conjugation")
+UNITS = {"psnr": "dB", "ssim": "SSIM", "mae": "share of peak", "dice": "Dice"}
+STRUCTURES = {"ventricle": "lateral_ventricle", "hippocampus": "hippocampus"}
+NOT_HERE = {
+    **{f"inbrainsyn.table1.{metric}.brlp": "fitted and scored on the same people by notebook 08" for metric in UNITS},
+    "inbrainsyn.faq": "a template has no true image to be compared with", "inbrainsyn.stars": "stars without data",
+}
+"""Printed numbers that no run of ours has, and why."""
+CHOICES = {
+    "full": ("How far the ladder carries", "half, as published", "all the way"),
+    "no_transport": ("Whether it carries at all", "yes", "no: the change stays where it is in the template"),
+    "wrong_sign": ("Sign of the way, for fields that pull back", "negated", "as the formula is printed"),
+    "whole": ("Where SSIM is taken", "union of the brain masks", "whole volume"),
+}
+"""By system: what is left open, our choice, the other way."""
+TOPOLOGY = {
+    "folds": ("max", "topology.folds", "share of brain voxels"), "seconds": ("mean", "speed.seconds", "s"),
+    "smallest_jacobian": ("min", "topology.smallest_jacobian", "1"),
+}
+TRANSITION = {
+    "transition.asked_age": "years", "transition.bend_age": "years", "transition.ventricle.rate.before": "%/year",
+    "transition.ventricle.rate.after": "%/year", "topology.folds_transition": "share of brain voxels",
+}
 
 
-def transport_experiment(
-    change: Volume, along: Volume, *, labels: Volume, names: Mapping[int, str], years: float = 1.0
-) -> pd.DataFrame:
-    """Errors of the transported change over `years`, for every variant and structure.
+def learned(template: AgedTemplate, settings: Config, cohort: Cohort) -> InBrainSyn:
+    """InBrainSyn with templates like `template` for both groups, fitted to `cohort` or read from the cache."""
+    kind, config = type(template), template.config
+    system = InBrainSyn(settings, templates={group: kind(config) for group in GROUPS})
+    load = partial(InBrainSyn.load, template_types=[kind])
+    return fitted(system, cohort, load=load, key=config.as_dict(), sources=[kind.__module__])
 
-    The person is ``warp(template, ψ)`` with ψ = exp(along); the change u of the template is then exactly
-    (Dψ)⁻¹ · u(ψ(x)) in the person. Compared are the displacement that takes tissue where it will be, and the
-    logarithm of its Jacobian determinant, which is local growth.
+
+def people_followed(cohort: Cohort) -> pd.DataFrame:
+    """By diagnosis at the first scan: the longest follow-up (years), and who is demented later but not at first."""
+    rows = [(s.diagnosis, s.scans[-1].age - s.baseline.age, bool(s.covariates.get("converter"))) for s in cohort]
+    frame = pd.DataFrame(rows, columns=["diagnosis", "longest", "converters"])
+    return frame.groupby("diagnosis", sort=False).agg({"longest": "max", "converters": "sum"}).round(1)
+
+
+def ages_said(model: InBrainSyn) -> str:
+    """The ages that the templates cover, in a sentence."""
+    spans = ", ".join(f"{group} {low:.1f} to {high:.1f}" for group, (low, high) in model.age_ranges.items())
+    return f"Ages of training visits: {spans} years. Templates are not extrapolated."
+
+
+def table1(visits: pd.DataFrame, *, diagnoses: Sequence[str]) -> pd.DataFrame:
+    """Table 1: PSNR, SSIM, MAE and Dice of every model, per person of these diagnoses (mean over visits)."""
+    rows = visits[visits["diagnosis"].isin(diagnoses)]
+    return stacked(*(
+        tidy(per_subject(rows, metric, model=model), id=f"inbrainsyn.table1.{metric}.{model}", unit=unit,
+             system=model, metric=metric)
+        for metric, unit in UNITS.items() for model in rows["model"].unique()
+    ))
+
+
+def courses(visits: pd.DataFrame, *, healthy: Sequence[str]) -> pd.DataFrame:
+    """Means over visits of everything that is scored on images, by course and model."""
+    course = visits["diagnosis"].isin(healthy).map({True: "HC", False: "AD"}).rename("course")
+    return visits.groupby([course, "model"], sort=False)[[*UNITS, "folds", "seconds"]].mean().round(4)
+
+
+def regional_volumes(regions: pd.DataFrame) -> pd.DataFrame:
+    """Absolute error of the volumes of ventricles and hippocampus (% of the true one), per person and model.
 
     Parameters
     ----------
-    change, along : Volume
-        (3, X, Y, Z) velocities that pull back, world components: mm per year, and mm.
-    labels : Volume
-        Regions of the person, (1, X, Y, Z) whole numbers on the same grid.
-    names : mapping of int to str
-        Codes that count; what they cover together is the "brain". The two sides of a structure are one.
-    years : float
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per variant ("conjugation" is exact but for interpolation) and region: variant, region, field_error
-        and growth_error (root of the summed squared error over that of the truth), growth_pct and true_growth_pct
-        (mean change of volume).
-
-    Raises
-    ------
-    NbkitError
-        For fields or labels on different grids.
+    regions : DataFrame
+        As trajectories are scored, with a column "miss": the absolute "error_pct".
     """
-    change.check_grid(along, "transport_experiment: change and along")
-    change.check_grid(labels, "transport_experiment: change and labels")
-    affine = change.affine
-    u, v = (Velocity(volume.data[None].double()) for volume in (change, along))
-    truth = _growth_of(Velocity(-years * pulled_back(u, v, affine=affine)), affine)
-    regions = _regions(labels, names)
-    rows = []
-    for variant in VARIANTS:
-        found = _found(Velocity(-years * u), v, variant, affine)
-        for name, inside in regions.items():
-            rows.append({"variant": variant, "region": name} | _errors(found, truth, inside))
-    return pd.DataFrame(rows)
+    return stacked(*(
+        tidy(per_subject(regions, "miss", structure=name, model=model), id=f"inbrainsyn.volumes.{short}.{model}",
+             unit="% of the true volume", system=model, metric="miss", structure=name)
+        for short, name in STRUCTURES.items() for model in regions["model"].unique()
+    ))
 
 
-def transported_maps(change: Volume, along: Volume, *, years: float = 1.0) -> dict[str, tuple[Volume, Volume]]:
-    """Displacement (3, X, Y, Z; mm, pulling back) and ln Jacobian of the truth and of every variant, for a picture.
+def topology(visits: pd.DataFrame) -> pd.DataFrame:
+    """What InBrainSyn's deformations are like: folds, smallest Jacobian determinant, and seconds, per person."""
+    people = visits[visits["model"] == "inbrainsyn"].groupby("subject", sort=False)
+    return stacked(*(
+        tidy(people[metric].agg(how).to_dict(), id=f"inbrainsyn.{id}", unit=unit, system="inbrainsyn", metric=metric)
+        for metric, (how, id, unit) in TOPOLOGY.items()
+    ))
 
-    Parameters are those of :func:`transport_experiment`; what pulls back over `years` makes the later image.
+
+def topology_said(found: pd.DataFrame) -> str:
+    """:func:`topology` in a sentence."""
+    least, most, mean = (found.groupby("metric")["value"].agg(how) for how in ("min", "max", "mean"))
+    return (
+        f"Smallest determinant of all predictions: {least['smallest_jacobian']:.2f}; folded voxels: at most "
+        f"{100 * most['folds']:.3f} %; {mean['seconds']:.1f} s per predicted scan."
+    )
+
+
+def who_can_turn(model: InBrainSyn, cohort: Cohort, *, years: float) -> list[Scan]:
+    """First scans, with labels, of people not demented whose next `years` the templates of both groups cover."""
+    early = [s.baseline for s in cohort if s.diagnosis in (*model.config.healthy, "EMCI")]
+    early = [scan for scan in early if scan.labels is not None]
+    return [scan for scan in early if all(model.answers(scan, [scan.age + years], group) for group in GROUPS)]
+
+
+def what_if_courses(*, turn: float) -> dict[str, Callable[[Scan], str | Transition]]:
+    """Healthy, with disease, and with disease from `turn` years after the scan on."""
+    return {"HC": lambda scan: "HC", "AD": lambda scan: "AD", "HC→AD": lambda scan: Transition(scan.age + turn)}
+
+
+def what_if(futures: Mapping[str, Mapping[str, Futures]]) -> pd.DataFrame:
+    """What-if futures: yearly change of ventricles and hippocampus by course, per person.
+
+    Parameters
+    ----------
+    futures : mapping of subject to mapping of course to Futures
     """
-    change.check_grid(along, "transported_maps: change and along")
-    affine = change.affine
-    u, v = (Velocity(volume.data[None].double()) for volume in (change, along))
-    later = {"truth": Velocity(years * pulled_back(u, v, affine=affine))}
-    grown = {"truth": _growth_of(Velocity(-later["truth"]), affine)[1]}
-    fields = {"truth": expv(later["truth"], affine=affine)}
-    for variant in VARIANTS:
-        fields[variant] = _found(Velocity(years * u), v, variant, affine)[0]
-        grown[variant] = _found(Velocity(-years * u), v, variant, affine)[1]
-    return {
-        name: (Volume(fields[name][0].float(), affine), Volume(grown[name].log().float(), affine)) for name in fields
-    }
+    paces = {s: {course: yearly_change(future) for course, future in some.items()} for s, some in futures.items()}
+    return stacked(*(
+        tidy({s: pace[course][name] for s, pace in paces.items()}, id=f"inbrainsyn.fig.{short}.rate.{course.lower()}",
+             unit="%/year", system="inbrainsyn", metric="rate", structure=name, setting=course)
+        for short, name in STRUCTURES.items() for course in GROUPS
+    ))
 
 
-def pulled_back(change: Velocity, along: Velocity, *, affine: np.ndarray) -> Velocity:
-    """The change as the person shows it: (Dψ)⁻¹ · u(ψ(x)) with ψ = exp(along), (B, 3, X, Y, Z).
+def volume_curves(futures: Mapping[str, Futures]) -> pd.DataFrame:
+    """Volumes over age of one person's futures: columns age, structure, mm3, change_pct, and model, the course."""
+    curves = (volume_curve(future).assign(model=course) for course, future in futures.items())
+    return pd.concat(curves, ignore_index=True)
 
-    Its flow is exp(−along) ∘ exp(change) ∘ exp(along), and of transport in full this is the exact value.
+
+def transition(model: InBrainSyn, scans: Sequence[Scan], *, turn: float = 4.0, until: int = 8) -> pd.DataFrame:
+    """Transition: where the ventricles' curve bends when disease sets in after `turn` years, pace on both sides, folds.
+
+    One prediction a year up to `until` years; the bend is the knot of the broken line that fits best.
     """
-    way = expv(along, affine=affine)
-    columns = []
-    for axis in torch.eye(3, dtype=way.dtype, device=way.device):
-        direction = axis.view(1, 3, 1, 1, 1).expand_as(way)
-        columns.append(directional_derivative(way, direction, affine=affine) + direction)
-    matrix = torch.stack(columns, dim=-1).movedim(1, -2)
-    there = warp(change, way, affine=affine, padding="border").movedim(1, -1)
-    return Velocity(torch.linalg.solve(matrix, there).movedim(-1, 1))
+    futures = futures_of(model, scans, {"turn": what_if_courses(turn=turn)["HC→AD"]}, years=range(1, until + 1))
+    found: dict[str, dict[str, float]] = {name: {} for name in TRANSITION}
+    for scan in scans:
+        future, asked = futures[scan.subject]["turn"], scan.age + turn
+        curve = volume_curve(future).query("structure == 'lateral_ventricle'")
+        sides = (rate_between(curve, *span) for span in ((scan.age, asked), (asked, scan.age + until)))
+        values = (asked, bend_age(curve["age"], curve["change_pct"]), *sides, folded_share(future))
+        for name, value in zip(TRANSITION, values, strict=True):
+            found[name][scan.subject] = value
+    return stacked(*(
+        tidy(found[name], id=f"inbrainsyn.{name}", unit=unit, system="inbrainsyn", metric=name.split(".", 1)[1])
+        for name, unit in TRANSITION.items()
+    ))
 
 
-def _found(change: Velocity, along: Velocity, variant: str, affine: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    if variant == "conjugation":
-        field = conjugate(expv(change, affine=affine), along, affine=affine)
-        return field, jacobian_determinant(field, affine=affine)
-    if variant == "wrong":
-        return _growth_of(transport(change, Velocity(-along), affine=affine), affine)
-    return _growth_of(transport(change, along, affine=affine, variant=variant), affine)
+def known_truth(model: InBrainSyn, cohort: Cohort, *, years: float = 5.0) -> pd.DataFrame:
+    """Known truth: error of every variant of transport over the size of the true change, per person and structure.
+
+    Each person's own velocity (``cohort.truth``) is the change of the template, the way to the person that of `model`.
+    Metrics are "field", the displacement, and "growth", the logarithm of its Jacobian determinant; the brain as a whole
+    is recorded.
+    """
+    tables = side_by_side(lambda subject: transport_experiment(
+        cohort.truth[subject.id].velocity, model.way(subject.baseline), labels=subject.baseline.labels,
+        names=subject.baseline.label_names, years=years,
+    ).assign(subject=subject.id), cohort)
+    errors = pd.concat(tables).rename(columns={"variant": "system", "region": "structure"})
+    long = errors.melt(
+        ["subject", "system", "structure"], ["field_error", "growth_error"], var_name="metric"
+    ).assign(metric=lambda rows: rows["metric"].str.removesuffix("_error"), unit="1")
+    ids = "inbrainsyn.transport." + long["metric"] + "." + long["system"]
+    return long.assign(id=ids.where(long["structure"] == "brain", ""))
 
 
-def _growth_of(velocity: Velocity, affine: np.ndarray) -> tuple[Displacement, torch.Tensor]:
-    """Displacement of the flow (1, 3, X, Y, Z), and its Jacobian determinant (1, X, Y, Z)."""
-    field = expv(velocity, affine=affine)
-    return field, jacobian_determinant(field, affine=affine)
+def open_points(
+    visits: pd.DataFrame, regions: pd.DataFrame | None, *, healthy: Sequence[str], templates: str, rival: str
+) -> pd.DataFrame:
+    """What the paper leaves open: the other way minus ours, paired by person of the `healthy` diagnoses.
+
+    Metrics are SSIM and, where structures are known, the absolute error of the ventricles' volume (%).
+
+    Parameters
+    ----------
+    visits, regions : DataFrame
+        Of :func:`table1` and :func:`regional_volumes`.
+    templates, rival : str
+        Kind of templates in use, and the other kind, whose model is called ``f"{rival}_templates"``.
+    """
+    rows = visits[visits["diagnosis"].isin(healthy)]
+    whole = tidy(per_subject(rows, "ssim_whole", model="inbrainsyn"), system="whole")
+    ssim = stacked(where(table1(rows, diagnoses=healthy), metric="ssim"), whole)
+    moved = [paired(ssim, "inbrainsyn").assign(metric="other − ours, SSIM")]
+    if regions is not None:
+        volumes = where(regional_volumes(regions[regions["diagnosis"].isin(healthy)]), structure="lateral_ventricle")
+        moved.append(paired(volumes, "inbrainsyn").assign(metric="other − ours, ventricle error in %"))
+    frame, choices = stacked(*moved), {**CHOICES, f"{rival}_templates": ("Templates", templates, rival)}
+    said = pd.DataFrame.from_dict(choices, "index", columns=["left open", "our choice", "the other way"])
+    return frame.assign(id="", unit="").join(said, on="system", how="right")
 
 
-def _regions(labels: Volume, names: Mapping[int, str]) -> dict[str, torch.Tensor]:
-    """Voxels (X, Y, Z) of the brain and of every structure, by name; structures without a voxel are left out."""
-    codes: dict[str, list[int]] = {"brain": list(names)}
-    for code, name in names.items():
-        codes.setdefault(structure(name), []).append(code)
-    masks = {name: torch.isin(labels.data[0].long(), torch.tensor(some)) for name, some in codes.items()}
-    return {name: mask for name, mask in masks.items() if mask.any()}
+def why(regions: pd.DataFrame | None, errors: pd.DataFrame | None, *, rival: str) -> list[str]:
+    """Why the verdicts fall as they do, in sentences with the numbers of this run.
 
-
-def _errors(
-    found: tuple[torch.Tensor, torch.Tensor], truth: tuple[torch.Tensor, torch.Tensor], inside: torch.Tensor
-) -> dict[str, float]:
-    (field, growth), (true_field, true_growth) = ((f[0][:, inside], g[0][inside]) for f, g in (found, truth))
-    return {
-        "field_error": float((field - true_field).norm() / true_field.norm()),
-        "growth_error": float((growth.log() - true_growth.log()).norm() / true_growth.log().norm()),
-        "growth_pct": float(100 * (growth.mean() - 1)), "true_growth_pct": float(100 * (true_growth.mean() - 1)),
-    }
+    Parameters
+    ----------
+    regions, errors : DataFrame or None
+        Of :func:`regional_volumes` and from :func:`known_truth`; None where nothing is known.
+    rival : str
+        The other kind of templates.
+    """
+    lines = []
+    if regions is not None:
+        ventricle = where(regions, structure="lateral_ventricle").groupby("model")
+        mean = ventricle[["miss", "change_pct", "true_change_pct"]].mean()
+        titles = {"inbrainsyn": "InBrainSyn", f"{rival}_templates": f"With {rival} templates it", "no_pt": "No-PT"}
+        lines = [
+            f"{title} lets the ventricles grow by {mean.change_pct[name]:.1f} % where the truth is "
+            f"{mean.true_change_pct[name]:.1f} %, and misses single volumes by {mean.miss[name]:.1f} %."
+            for name, title in titles.items()
+        ]
+        lines.append(f"Repeating the baseline misses them by {mean.miss['no_change']:.1f} %.")
+    if errors is not None:
+        brain = where(errors, metric="field", structure="brain").groupby("system")["value"].mean() * 100
+        lines.append(
+            f"Where the truth is known, the published half leaves {brain['half']:.0f} % of the displacement wrong, "
+            f"full transport {brain['full']:.0f} %, none {brain['none']:.0f} %, the wrong sign {brain['wrong']:.0f} %."
+        )
+    return lines or ["No structures are known here."]

@@ -1,4 +1,4 @@
-"""Deformations drawn over anatomy: where tissue is lost or fluid gained, and how a regular grid is carried along."""
+"""InBrainSyn in pictures: its method, templates over age, futures, and deformations drawn over anatomy."""
 
 from __future__ import annotations
 
@@ -7,25 +7,101 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
-from nbkit.core.checks import require
+from nbkit.core.protocols import Cohort, Subject, TrajectoryModel
+from nbkit.core.stats import bootstrap_mean
+from nbkit.core.tidy import paired
 from nbkit.core.volume import Volume
-from nbkit.figures.ageing import LEVELS_MM
-from nbkit.figures.mosaics import Row, Tile, panel
+from nbkit.figures.ageing import LEVELS_MM, future_sheet, template_sheet, trajectory_sheet
+from nbkit.figures.charts import forest_plot, interval_text
 from nbkit.figures.marks import marks
+from nbkit.figures.mosaics import Row, Tile, panel
+from nbkit.figures.pipeline import Box, pipeline_drawing
 from nbkit.figures.slices import View, canonical, difference_scale, grey_scale, view_at
-from nbkit.figures.style import FULL_MM, Picture
+from nbkit.figures.style import Picture
+from nbkit.geometry.futures import Futures
+from nbkit.papers.inbrainsyn.inbrainsyn import InBrainSyn
+from nbkit.papers.inbrainsyn.known_truth import transported_maps
+from nbkit.papers.trajectories.horizon_figures import error_by_horizon, horizon_intervals
 
+UNIT = "1 = white matter"
 GRID = "#FFD400"
 DIMMED = 1.8
 """Ink of the grid, and how far the greys below it are drawn out, so that white matter is not as bright as the ink."""
 
 
+def method_drawing() -> Picture:
+    """The method as boxes and arrows."""
+    boxes = [
+        Box("scan", "one scan of a person, age a₀", 0, 0, "input"), Box("way", "v: template to person", 1, 0),
+        Box("carried", "w = Π(u): pole ladder along v", 2, 0),
+        Box("future", "scan and labels at age a, warped once", 3, 0, "output"),
+        Box("group", "scans of a group (HC or AD), all ages", 0, 1, "input"),
+        Box("templates", "templates T(a₀) and T(a)", 1, 1, "learned"), Box("change", "u: T(a₀) to T(a)", 2, 1),
+    ]
+    arrows = [
+        ("group", "templates", "Atlas-GAN"), ("templates", "change", "register"), ("scan", "way", "register"),
+        ("templates", "way", ""), ("way", "carried", ""), ("change", "carried", "transport"),
+        ("carried", "future", "exp(w)"),
+    ]
+    return pipeline_drawing(boxes, arrows)
+
+
+def templates_over_age(model: InBrainSyn, *, brain: Volume, count: int = 4) -> Picture:
+    """The templates of both groups at `count` ages that both were learned from."""
+    starts, ends = np.round(list(zip(*model.age_ranges.values(), strict=True)), 1)
+    ages = [float(age) for age in np.linspace(starts.max(), ends.min(), count)]
+    images = {group: {age: template.template(age) for age in ages} for group, template in model.templates.items()}
+    return template_sheet(images, brain=brain, unit=UNIT)
+
+
+def differences(rows: pd.DataFrame, *, seed: int = 0) -> Picture:
+    """One metric of Table 1: every model minus InBrainSyn, person by person."""
+    name = {"ssim": "SSIM", "psnr": "PSNR (dB)", "mae": "MAE", "dice": "Dice"}[rows["metric"].iloc[0]]
+    sides = ("the model", "InBrainSyn") if name == "MAE" else ("InBrainSyn", "the model")
+    label = f"{name} of the model − {name} of InBrainSyn"
+    return forest_plot(paired(rows, "inbrainsyn"), label, better=sides, seed=seed)
+
+
+def predicted_sheet(
+    models: Mapping[str, TrajectoryModel], subject: Subject, course: str, *, visits: int = 3
+) -> Picture:
+    """One person's first scan, the next `visits` as they came true, and as each model predicts them on `course`."""
+    later = subject.scans[1 : 1 + visits]
+    made = {name: model.predict(subject.scans[:1], [s.age for s in later], course) for name, model in models.items()}
+    return trajectory_sheet(subject.baseline, later, made, unit=UNIT)
+
+
+def what_if_sheet(futures: Mapping[str, Futures]) -> Picture:
+    """One person's futures by course, and how each differs from the scan."""
+    one = next(iter(futures.values()))
+    return future_sheet(one.scan, {name: future.images() for name, future in futures.items()}, one.ages, unit=UNIT)
+
+
+def errors_ahead(regions: pd.DataFrame) -> Picture:
+    """Absolute error of one structure's predicted volume ("miss", %) against the years ahead."""
+    return error_by_horizon(horizon_intervals(regions, "miss", edges=(0, 1.5, 3, 5, 8, 12)), "absolute error (%)")
+
+
+def transport_sheet(model: InBrainSyn, cohort: Cohort, *, years: float = 5.0) -> Picture:
+    """What each variant of transport makes of the last person's own change, which the simulation knows."""
+    subject = cohort.subjects[-1]
+    maps = transported_maps(cohort.truth[subject.id].velocity, model.way(subject.baseline), years=years)
+    anatomy, brain = subject.baseline.image(model.config.contrast), subject.baseline.mask("brain")
+    return deformation_sheet(anatomy, maps, brain=brain, label=f"ln Jacobian over {years:g} years", exaggeration=3.0)
+
+
+def told(moved: pd.DataFrame) -> pd.DataFrame:
+    """The open points as a table: mean and 95 % interval of each paired difference, in words."""
+    rows = moved.groupby(["left open", "our choice", "the other way", "metric"], sort=False)["value"]
+    return rows.agg(lambda gaps: interval_text(bootstrap_mean(gaps))).unstack(sort=False)
+
+
 def deformation_sheet(
-    anatomy: Volume, log_jacobians: Mapping[str, Volume], *, brain: Volume,
-    displacements: Mapping[str, Volume] | None = None, label: str = "ln Jacobian", plane: str = "axial",
-    level_mm: float | None = None, spacing_mm: float = 8.0, exaggeration: float = 1.0, width_mm: float = FULL_MM,
+    anatomy: Volume, maps: Mapping[str, tuple[Volume, Volume]], *, brain: Volume, label: str = "ln Jacobian",
+    plane: str = "axial", level_mm: float | None = None, spacing_mm: float = 8.0, exaggeration: float = 1.0,
 ) -> Picture:
     """Change of volume over anatomy for the truth and its rivals, what they miss, and the grid each one carries.
 
@@ -36,13 +112,11 @@ def deformation_sheet(
     ----------
     anatomy : Volume
         Drawn below, in grey.
-    log_jacobians : mapping of str to Volume
-        By variant ("truth", "none", "half", "full", "wrong", "conjugation" or any name), on one grid. With "truth" a
-        second row shows variant − truth on the same scale.
+    maps : mapping of str to (Volume, Volume)
+        By variant, "truth" and any others: pull-back displacement (3, X, Y, Z) in mm, world components, and the
+        log-Jacobian of the way forward, on one grid.
     brain : Volume
         Mask on that grid.
-    displacements : mapping of str to Volume, optional
-        For the same variants: pull-back displacement (3, X, Y, Z) in mm, world components.
     label : str
         What the colours mean, e.g. ``"ln Jacobian per year"`` or ``"change of volume (% per year)"``.
     plane, level_mm
@@ -55,48 +129,24 @@ def deformation_sheet(
     Raises
     ------
     NbkitError
-        If variants and displacements do not agree, a displacement has not three components, or a grid differs.
+        If a grid differs, or the brain does not reach the slice.
     """
     view = view_at(brain, LEVELS_MM.get(plane, 0.0) if level_mm is None else level_mm, plane=plane)
-    gaps = _misses(log_jacobians)
-    scale = replace(difference_scale(log_jacobians.values(), brain, label=label, signed=True), cmap="RdBu_r")
+    growth = {name: log_jacobian for name, (_, log_jacobian) in maps.items()}
+    for name, log_jacobian in growth.items():
+        log_jacobian.check_grid(growth["truth"], f"deformation_sheet: {name} and truth")
+    scale = replace(difference_scale(growth.values(), brain, label=label, signed=True), cmap="RdBu_r")
     bare, below = replace(scale, label=""), (anatomy, grey_scale(anatomy, brain))
-    titles = {name: mark.title for name, mark in marks(log_jacobians).items()}
-    heat = {name: Tile(v, view, scale, titles[name], under=below) for name, v in log_jacobians.items()}
-    rows = [Row(tuple(heat.values()), "change of volume")]
-    if any(gaps.values()):
-        tiles = (gap and Tile(gap, view, bare, under=below) for gap in gaps.values())
-        rows.append(Row(tuple(tiles), "− truth"))
-    if displacements is not None:
-        _check_displacements(displacements, log_jacobians)
-        said = f"grid, displacement × {exaggeration:g}" if exaggeration != 1 else "grid carried along"
-        lines = {n: partial(_carried_grid, view, displacements[n], spacing_mm, exaggeration) for n in titles}
-        dim = replace(below[1], high=below[1].low + DIMMED * (below[1].high - below[1].low))
-        rows.append(Row(tuple(Tile(anatomy, view, dim, over=lines[n]) for n in titles), said))
-    return panel(rows, width_mm=width_mm)
-
-
-def _misses(maps: Mapping[str, Volume]) -> dict[str, Volume | None]:
-    """Variant − truth; None for the truth itself, and for all when there is none."""
-    truth, gaps = maps.get("truth"), {}
-    for name, volume in maps.items():
-        if truth is not None:
-            volume.check_grid(truth, f"deformation_sheet: {name} and truth")
-        known = truth is not None and name != "truth"
-        gaps[name] = volume.with_data(volume.data.float() - truth.data.float()) if known else None
-    return gaps
-
-
-def _check_displacements(displacements: Mapping[str, Volume], maps: Mapping[str, Volume]) -> None:
-    require(
-        set(displacements) == set(maps), "deformation_sheet: displacements", expected=f"those of {', '.join(maps)}",
-        found=", ".join(displacements) or "none", remedy="Give one displacement per log-Jacobian, or none at all.",
-    )
-    for name, field in displacements.items():
-        require(
-            field.data.shape[0] == 3, f"deformation_sheet: displacement {name}", expected="three components in mm",
-            found=field.data.shape[0], remedy="Pass a displacement (3, X, Y, Z) in world components.",
-        )
+    dim = replace(below[1], high=below[1].low + DIMMED * (below[1].high - below[1].low))
+    heat, gaps, grids = [], [], []
+    for name, mark in marks(maps).items():
+        gap = growth[name].with_data(growth[name].data.float() - growth["truth"].data.float())
+        heat.append(Tile(growth[name], view, scale, mark.title, under=below))
+        gaps.append(None if name == "truth" else Tile(gap, view, bare, under=below))
+        lines = partial(_carried_grid, view, maps[name][0], spacing_mm, exaggeration)
+        grids.append(Tile(anatomy, view, dim, over=lines))
+    said = f"grid, displacement × {exaggeration:g}" if exaggeration != 1 else "grid carried along"
+    return panel([Row(tuple(heat), "change of volume"), Row(tuple(gaps), "− truth"), Row(tuple(grids), said)])
 
 
 def _carried_grid(view: View, displacement: Volume, spacing_mm: float, times: float, axes: Axes) -> None:

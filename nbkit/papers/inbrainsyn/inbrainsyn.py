@@ -31,7 +31,7 @@ from nbkit.geometry.flow import Velocity, compose, expv
 from nbkit.geometry.futures import Futures
 from nbkit.geometry.transport import transport
 from nbkit.geometry.warp import Displacement, warp
-from nbkit.training.checkpoint import load_checkpoint, save_checkpoint
+from nbkit.training.checkpoint import Constants, Saved, load_checkpoint
 
 GROUPS = ("HC", "AD")
 TRANSPORTS = ("half", "full", "none", "wrong", "direct")
@@ -102,9 +102,7 @@ class Config(Settings):
 
     def between_people(self) -> registration.Config:
         """Settings of registering a template and a scan."""
-        return registration.Config(
-            levels_mm=self.levels_mm, iterations=self.iterations, velocity_mm=self.velocity_mm
-        )
+        return registration.Config(levels_mm=self.levels_mm, iterations=self.iterations, velocity_mm=self.velocity_mm)
 
     def between_ages(self) -> registration.Config:
         """Settings of registering a template to itself at another age."""
@@ -121,7 +119,7 @@ class Transition:
 Course = str | Transition
 
 
-class InBrainSyn:
+class InBrainSyn(Saved):
     """A :class:`~nbkit.core.protocols.TrajectoryModel` that needs one scan.
 
     Parameters
@@ -136,6 +134,8 @@ class InBrainSyn:
         By group, youngest and oldest training visit (years); templates are asked ``Config.margin_years`` beyond them.
     """
 
+    settings = Config
+
     def __init__(self, config: Config | None = None, *, templates: Mapping[str, TemplateModel]) -> None:
         self.config = config or Config()
         check_keys(templates, GROUPS, "InBrainSyn: templates")
@@ -145,7 +145,6 @@ class InBrainSyn:
         )
         self.templates = dict(templates)
         self.age_ranges: dict[str, tuple[float, float]] = {}
-        self.trained_on = ""
         self._recent, self._changes = Recent(_KEPT), Recent(_CHANGES_KEPT)
 
     def fit(self, cohort: Cohort) -> Self:
@@ -183,13 +182,17 @@ class InBrainSyn:
             found=repr(diagnosis), remedy="Say which course to follow: 'HC', 'AD' or Transition(age).",
         )
 
-    def covers(self, subject: Subject) -> bool:
-        """Whether all visits of a subject can be asked for, under the course of the diagnosis at baseline."""
+    def answers(self, scan: Scan, ages: Sequence[float], course: Course) -> bool:
+        """Whether :meth:`futures` has an answer: the templates cover the ages of the scan and of what is asked for."""
         try:
-            self._check(subject.baseline, [s.age for s in subject.scans], self.course_of(subject.diagnosis))
+            self._check(scan, ages, course)
         except NbkitError:
             return False
         return True
+
+    def covers(self, subject: Subject) -> bool:
+        """Whether all visits of a subject can be asked for, under the course of the diagnosis at baseline."""
+        return self.answers(subject.baseline, [s.age for s in subject.scans], subject.diagnosis)
 
     def futures(self, scan: Scan, ages: Sequence[float], course: Course) -> Futures:
         """One scan at other ages.
@@ -220,9 +223,8 @@ class InBrainSyn:
             For an unknown course, an age that the templates do not cover, a transition before the scan, or a model
             that was not fitted.
         """
-        course = course if isinstance(course, Transition) else self.course_of(course)
         ages = tuple(map(float, ages))
-        self._check(scan, ages, course)
+        course = self._check(scan, ages, course)
         if isinstance(course, Transition):
             velocities, displacements = None, self._through(scan, ages, course.age)
         else:
@@ -245,51 +247,55 @@ class InBrainSyn:
         velocity = self._along(image, group, scan.age, matrix)[0].cpu()
         return Volume(velocity, image.affine, (f"from the {group} template",))
 
-    def save(self, path: Path) -> None:
-        """Write settings and, in a folder each, the templates into the folder `path`."""
-        kinds = {group: type(model).__name__ for group, model in self.templates.items()}
-        constants = {"templates": kinds, "age_ranges": {g: list(r) for g, r in self.age_ranges.items()}}
+    def save(self, path: Path | str) -> None:
+        """Write settings and, in a folder each, the templates into the folder `path`, in one step."""
         with atomic(path) as part:
-            save_checkpoint(
-                part, {}, system="InBrainSyn", config=self.config.as_dict(), constants=constants,
-                training_subjects=self.trained_on,
-            )
+            super().save(part)
             for group, model in self.templates.items():
                 model.save(part / group)
 
     @classmethod
-    def load(cls, path: Path, *, template_types: Iterable[type[TemplateModel]]) -> Self:
+    def load(cls, path: Path | str, *, template_types: Iterable[type[TemplateModel]]) -> Self:
         """Read what :meth:`save` wrote; `template_types` are the classes that its templates may be of."""
-        _, record = load_checkpoint(path, system="InBrainSyn")
+        kinds = load_checkpoint(path, system=cls.__name__)[1]["constants"]["templates"]
         by_name = {kind.__name__: kind for kind in template_types}
-        kinds = record["constants"]["templates"]
-        for kind in kinds.values():
-            known(kind, by_name, f"{path}: template_types")
-        templates = {group: by_name[kind].load(Path(path) / group) for group, kind in kinds.items()}
-        model = cls(Config.from_dict(record["config"]), templates=templates)
-        model.age_ranges = {group: tuple(ages) for group, ages in record["constants"]["age_ranges"].items()}
-        model.trained_on = record["training_subjects"]
-        return model
+        templates = {
+            group: by_name[known(kind, by_name, f"{path}: template_types")].load(Path(path) / group)
+            for group, kind in kinds.items()
+        }
+        return super().load(path, templates=templates)
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def _constants(self) -> dict[str, Any]:
+        kinds = {group: type(model).__name__ for group, model in self.templates.items()}
+        return {"templates": kinds, "age_ranges": self.age_ranges}
+
+    def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
+        self.age_ranges = {group: tuple(ages) for group, ages in constants["age_ranges"].items()}
 
     def _diagnoses(self, group: str) -> tuple[str, ...]:
         return {"HC": self.config.healthy, "AD": self.config.diseased}[known(group, GROUPS, "InBrainSyn: group")]
 
-    def _check(self, scan: Scan, ages: Sequence[float], course: Course) -> None:
-        """Refuse what the templates cannot answer."""
+    def _check(self, scan: Scan, ages: Sequence[float], course: Course) -> Course:
+        """The course, a diagnosis as its group; refused is what the templates cannot answer."""
         where = f"InBrainSyn.futures: {scan.subject}/{scan.session}"
+        course = course if isinstance(course, Transition) else self.course_of(course)
         require(
             scan.age is not None, where, expected="a scan with an age", found="none",
             remedy="Add the age at the scan, in years.",
         )
         if not isinstance(course, Transition):
             self._check_ages(course, (scan.age, *ages), where)
-            return
+            return course
         require(
             course.age >= scan.age, where, expected=f"a transition at or after the age of the scan, {scan.age:g}",
             found=f"{course.age:g}", remedy="A person who is ill at the scan follows the course 'AD'.",
         )
         self._check_ages("HC", (scan.age, *(a for a in ages if a <= course.age), course.age), where)
         self._check_ages("AD", (course.age, *(a for a in ages if a > course.age)), where)
+        return course
 
     def _check_ages(self, group: str, ages: Sequence[float], where: str) -> None:
         known(group, self.templates, f"{where}: template")
@@ -308,8 +314,7 @@ class InBrainSyn:
     def _through(self, scan: Scan, ages: tuple[float, ...], turn: float) -> Displacement:
         """Displacements of the course through a transition at the age `turn`; see :meth:`futures`."""
         affine = scan.image(self.config.contrast).affine
-        healthy = [a for a in ages if a <= turn]
-        ill = [a for a in ages if a > turn]
+        healthy, ill = [a for a in ages if a <= turn], [a for a in ages if a > turn]
         before = _flow(self._change(scan, "HC", scan.age, (*healthy, turn)), affine)
         fields = dict(zip(healthy, before.split(1)))
         if ill:
@@ -328,7 +333,8 @@ class InBrainSyn:
     def _made(self, scan: Scan, group: str, start: float, ages: Sequence[float]) -> tuple[torch.Tensor, ...]:
         image, matrix = self._laid(scan, group, start)
         if self.config.transport == "direct":
-            return self._direct(image, group, ages, matrix).cpu().split(1)
+            older = torch.cat([self._placed(group, age, matrix, image) for age in ages])
+            return _register(image.data[None].float(), older, image.affine, self.config.between_people()).cpu().split(1)
         along = self._along(image, group, start, matrix)
         change = self._of_template(group, start, ages)
         change = _seen_through(change, matrix, grid=self._template(group, start).affine, image=image)
@@ -336,15 +342,24 @@ class InBrainSyn:
         return transport(change, Velocity(sign * along), affine=image.affine, variant=variant).cpu().split(1)
 
     def _laid(self, scan: Scan, group: str, start: float) -> tuple[Volume, np.ndarray]:
-        """The image of the scan, and the matrix that lays the template of `start` on it."""
-        image = self._on_device(scan.image(self.config.contrast))
-        key = ("matrix", id(self.templates[group]), start, fingerprint(image), self.config.align)
-        return image, self._recent.get(key, lambda: self._matrix(image, group, start))
+        """The image of the scan, and the matrix (world of the scan to that of the template) that lays `start` on it."""
+        image, kind = self._on_device(scan.image(self.config.contrast)), self.config.align
+        key = ("matrix", id(self.templates[group]), start, fingerprint(image), kind)
+        return image, self._recent.get(
+            key, lambda: np.eye(4) if kind == "none" else align(self._template(group, start), image, kind=kind)
+        )
+
+    def _placed(self, group: str, age: float, matrix: np.ndarray, image: Volume) -> torch.Tensor:
+        """The template of `age` (1, 1, X, Y, Z), laid on the scan."""
+        return apply_affine(self._template(group, age), matrix, like=image).data[None]
 
     def _along(self, image: Volume, group: str, start: float, matrix: np.ndarray) -> Velocity:
-        config = self.config.between_people()
-        key = ("way", id(self.templates[group]), start, fingerprint(image), self.config.align, config)
-        return self._recent.get(key, lambda: self._way(image, group, start, matrix))
+        """Velocity (1, 3, X, Y, Z) that leads from the template of `start`, laid on the scan, to the scan."""
+        how = self.config.between_people()
+        key = ("way", id(self.templates[group]), start, fingerprint(image), self.config.align, how)
+        return self._recent.get(key, lambda: _register(
+            self._placed(group, start, matrix, image), image.data[None].float(), image.affine, how
+        ))
 
     def _of_template(self, group: str, start: float, ages: Sequence[float]) -> Velocity:
         """Change of the template from `start` to each age, (A, 3, X, Y, Z) on the grid of the template."""
@@ -355,21 +370,6 @@ class InBrainSyn:
         ).split(1))
         found[start] = first.data.new_zeros(1, 3, *first.shape)
         return Velocity(torch.cat([found[age] for age in ages]))
-
-    def _matrix(self, image: Volume, group: str, age: float) -> np.ndarray:
-        """World of the scan to world of the template."""
-        kind = self.config.align
-        return np.eye(4) if kind == "none" else align(self._template(group, age), image, kind=kind)
-
-    def _way(self, image: Volume, group: str, age: float, matrix: np.ndarray) -> Velocity:
-        """Velocity (1, 3, X, Y, Z) that leads from the template of `age`, affinely laid on the scan, to the scan."""
-        placed = apply_affine(self._template(group, age), matrix, like=image).data[None]
-        return _register(placed, image.data[None].float(), image.affine, self.config.between_people())
-
-    def _direct(self, image: Volume, group: str, ages: Sequence[float], matrix: np.ndarray) -> Velocity:
-        """Velocities that make the scan look like the template of each age (No-PT)."""
-        placed = [apply_affine(self._template(group, age), matrix, like=image).data for age in ages]
-        return _register(image.data[None].float(), torch.stack(placed), image.affine, self.config.between_people())
 
     def _template(self, group: str, age: float) -> Volume:
         model = self.templates[group]

@@ -7,24 +7,21 @@ diffeomorphisms by a kernel over age; here in the log domain, where the average 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from nbkit.core.checks import known, require
 from nbkit.core.config import Settings
 from nbkit.core.device import pick_device, spread
 from nbkit.core.protocols import Scan
-from nbkit.core.volume import Volume
-from nbkit.papers.inbrainsyn.aged import GroupFrame, persons
+from nbkit.papers.inbrainsyn.aged import AgedTemplate, GroupFrame, persons
 from nbkit.geometry import registration
 from nbkit.geometry.flow import Velocity, expv
 from nbkit.geometry.warp import Displacement, warp
-from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
+from nbkit.training.checkpoint import Constants, check_tensors
 
 VARIANTS = ("intensity", "shape", "longitudinal")
 
@@ -92,9 +89,7 @@ class Config(Settings):
 
     def registration(self) -> registration.Config:
         """Settings of every registration."""
-        return registration.Config(
-            levels_mm=self.levels_mm, iterations=self.iterations, velocity_mm=self.velocity_mm
-        )
+        return registration.Config(levels_mm=self.levels_mm, iterations=self.iterations, velocity_mm=self.velocity_mm)
 
 
 def kernel_weights(at: torch.Tensor, ages: torch.Tensor, shares: torch.Tensor, *, bandwidth: float) -> torch.Tensor:
@@ -146,16 +141,18 @@ def _between(at: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.stack(rows, axis=1))
 
 
-class KernelTemplate:
+class KernelTemplate(AgedTemplate):
     """A :class:`~nbkit.core.protocols.TemplateModel` by kernel regression over age."""
+
+    settings = Config
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
-        self.frame: GroupFrame | None = None
+        self.title = f"{self.config.variant} kernel template"
         self.knots = torch.zeros(0, dtype=torch.float64)
         self.image = self.path = torch.zeros(0)
 
-    def fit(self, scans: Sequence[Scan], *, progress: bool = False) -> Self:
+    def fit(self, scans: Sequence[Scan]) -> Self:
         """Learn from skull-stripped T1w `scans` on one grid, each with its age.
 
         Raises
@@ -164,14 +161,14 @@ class KernelTemplate:
             For scans without age or on another grid, and in "longitudinal" if nobody has two.
         """
         c = self.config
-        self.frame = GroupFrame.of(scans, "KernelTemplate.fit")
+        frame = self._learn_from(scans)
         people = [_spread(visits, c.visits) for visits in persons(scans).values()]
-        low, high = self.frame.youngest - c.beyond_years, self.frame.oldest + c.beyond_years
+        low, high = frame.youngest - c.beyond_years, frame.oldest + c.beyond_years
         count = int(np.ceil((high - low) / c.knot_years)) + 1
         self.knots = torch.linspace(low, max(high, low + 1e-3), max(count, 2), dtype=torch.float64)
         weights = trajectory_weights([[s.age for s in visits] for visits in people], self.knots, config=c).float()
         mean = None if c.variant == "intensity" else self._mean_image(people)
-        self._collect(people, weights, mean, progress)
+        self._collect(people, weights, mean)
         return self
 
     def _mean_image(self, people: Sequence[Sequence[Scan]]) -> torch.Tensor:
@@ -186,22 +183,17 @@ class KernelTemplate:
             mean = _cut(warp(_with_support(_cut(brought)), flow, affine=self.frame.matrix))
         return mean
 
-    def _collect(
-        self, people: Sequence[Sequence[Scan]], weights: torch.Tensor, mean: torch.Tensor | None, progress: bool
-    ) -> None:
+    def _collect(self, people: Sequence[Sequence[Scan]], weights: torch.Tensor, mean: torch.Tensor | None) -> None:
         """Sum what each person brings, a few people at a time: the path at the knots, and the mean image."""
         path, image, start = 0, 0, 0
-        stride = 2 * torch.get_num_threads()
-        bar = tqdm(total=len(people), desc=f"{self.config.variant} template", disable=not progress, leave=False)
+        stride, device = 2 * torch.get_num_threads(), pick_device(self.config.device)
         for first in range(0, len(people), stride):
             group = people[first : first + stride]
-            for values, brought in spread(lambda visits: self._values(mean, visits), group, self._device()):
+            for values, brought in spread(lambda visits: self._values(mean, visits), group, device):
                 columns = weights[:, start : start + len(values)].to(values)
                 path = path + torch.einsum("kn,ncxyz->kcxyz", columns, values)
                 image = image + brought.mean(dim=0, keepdim=True) / len(people)
                 start += len(values)
-                bar.update()
-        bar.close()
         self.path = (_cut(path) if mean is None else path).cpu()
         self.image = _cut(image).cpu()
 
@@ -219,51 +211,29 @@ class KernelTemplate:
         return found.velocity, warp(_with_support(seen), found.inverse(), affine=affine)
 
     def _read(self, visits: Sequence[Scan]) -> torch.Tensor:
-        return torch.cat([self.frame.read(scan) for scan in visits]).to(self._device())
+        return torch.cat([self.frame.read(scan) for scan in visits]).to(pick_device(self.config.device))
 
-    def _device(self) -> torch.device:
-        return pick_device(self.config.device)
-
-    def template(self, age: float) -> Volume:
-        """The template of `age` (years), on the grid of the scans, in their intensity unit; 0 outside the brain.
-
-        Raises
-        ------
-        NbkitError
-            If the model is not fitted, or `age` lies farther from the group's ages than the Config allows.
-        """
-        where = "KernelTemplate.template"
-        require(
-            self.frame is not None, where, expected="a fitted model", found="an unfitted one",
-            remedy="Call fit(scans) or KernelTemplate.load(path) first.",
-        )
-        age = self.frame.check_age(age, where, beyond=self.config.beyond_years)
+    def _made(self, age: float) -> torch.Tensor:
         row = _between(self.knots, torch.tensor([age], dtype=torch.float64)).to(self.path)
         here = torch.einsum("nk,kcxyz->ncxyz", row, self.path)
-        if self.config.variant != "intensity":
-            flow = Displacement(expv(Velocity(here), affine=self.frame.matrix))
-            here = _cut(warp(_with_support(self.image), flow, affine=self.frame.matrix))
-        return self.frame.volume(here, f"{self.config.variant} kernel template of age {age:g}")
+        if self.config.variant == "intensity":
+            return here
+        flow = Displacement(expv(Velocity(here), affine=self.frame.matrix))
+        return _cut(warp(_with_support(self.image), flow, affine=self.frame.matrix))
 
-    def save(self, path: Path) -> None:
-        """Write the trajectory, the mean image, settings and constants into the folder `path`."""
-        save_checkpoint(
-            path, {"image": self.image, "path": self.path, "knots": self.knots}, system="KernelTemplate",
-            config=self.config.as_dict(), constants=self.frame.as_dict(), training_subjects=self.frame.subjects,
-        )
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {"image": self.image, "path": self.path, "knots": self.knots}
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote; tensors that do not fit the recorded grid are refused by name."""
-        tensors, record = load_checkpoint(path, system="KernelTemplate")
-        model = cls(Config.from_dict(record["config"]))
-        model.frame = GroupFrame.from_dict(record["constants"])
-        grid, channels = model.frame.shape, 1 if model.config.variant == "intensity" else 3
+    def _constants(self) -> dict[str, Any]:
+        return asdict(self.frame)
+
+    def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
+        self.frame = GroupFrame.from_dict(constants)
+        grid, channels = self.frame.shape, 1 if self.config.variant == "intensity" else 3
         knots = len(tensors.get("knots", ()))
         shapes = {"image": (1, 1, *grid), "path": (knots, channels, *grid), "knots": (knots,)}
-        check_tensors(tensors, {k: torch.empty(s, device="meta") for k, s in shapes.items()}, str(path))
-        model.image, model.path, model.knots = (tensors[name] for name in shapes)
-        return model
+        check_tensors(tensors, {k: torch.empty(s, device="meta") for k, s in shapes.items()}, where)
+        self.image, self.path, self.knots = (tensors[name] for name in shapes)
 
 
 def _spread(items: Sequence, count: int | None) -> list:

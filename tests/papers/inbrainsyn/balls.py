@@ -9,9 +9,9 @@ from nbkit.core.protocols import Scan
 from nbkit.core.seeds import numpy_generator
 from nbkit.core.volume import Volume
 
-SHAPE = (24, 24, 24)
-AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
-AFFINE[:3, 3] = -34.5
+SHAPE, MM = (16, 16, 16), 4.5
+AFFINE = np.diag([MM, MM, MM, 1.0])
+AFFINE[:3, 3] = -33.75
 SHEET_MM, BRIGHT = 30.0, 240.0
 
 
@@ -21,7 +21,7 @@ def radius(age: float) -> float:
 
 
 def _distance() -> tuple[np.ndarray, np.ndarray]:
-    axes = [AFFINE[0, 0] * np.arange(n) + AFFINE[0, 3] for n in SHAPE]
+    axes = [MM * np.arange(n) + AFFINE[0, 3] for n in SHAPE]
     world = np.stack(np.meshgrid(*axes, indexing="ij"))
     return world, np.sqrt(np.square(world).sum(axis=0))
 
@@ -42,7 +42,7 @@ def ball(mm: float) -> torch.Tensor:
 def measured(image: Volume) -> float:
     """Radius in mm of the dark ball, from its volume within 25 mm of the centre."""
     share = (0.85 - image.data[0] / BRIGHT) / 0.5
-    return float((share[INNER].sum() * 27 / (4 / 3 * np.pi)) ** (1 / 3))
+    return float((share[INNER].sum() * MM**3 / (4 / 3 * np.pi)) ** (1 / 3))
 
 
 def scan(person: str, session: str, age: float, *, factor: float = 1.0) -> Scan:

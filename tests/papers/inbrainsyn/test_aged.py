@@ -34,7 +34,7 @@ def test_constants():
     assert (frame.youngest, frame.oldest, frame.persons, frame.shape) == (60.5, 72.0, 2, (6, 6, 4))
     assert frame.subjects == subject_hash(["a", "b"])
     assert np.array_equal(frame.matrix, AFFINE)
-    assert GroupFrame.from_dict(json.loads(json.dumps(frame.as_dict()))) == frame
+    assert GroupFrame.from_dict(json.loads(json.dumps(dataclasses.asdict(frame)))) == frame
 
 
 def test_what_is_read_and_given_back_is_in_the_scans_unit():

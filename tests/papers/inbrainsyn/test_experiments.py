@@ -1,94 +1,195 @@
-"""The experiment with known truth, where the answer of every variant is known too."""
+"""Every table and figure of notebook 06 as a tidy frame: on scores made by hand, and on balls whose future is known."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from nbkit.core.checks import NbkitError
+from nbkit.claims.ledger import load_paper
+from nbkit.core.tidy import by_subject, where
 from nbkit.core.volume import Volume
-from nbkit.geometry.flow import Velocity, expv
-from nbkit.geometry.transport import conjugate
-from nbkit.papers.inbrainsyn.experiments import VARIANTS, pulled_back, transport_experiment, transported_maps
-from tests.geometry.fields import GENERATOR, INSIDE, linear_field, swirl
-from tests.geometry.frames import FRAMES, SHAPE
+from nbkit.geometry.futures import Futures
+from nbkit.geometry.warp import Displacement, grid_positions
+from nbkit.papers.inbrainsyn import InBrainSyn, KernelTemplate, Transition, experiments
+from nbkit.papers.inbrainsyn.inbrainsyn import Config
+from nbkit.papers.inbrainsyn.known_truth import transport_experiment
+from nbkit.papers.trajectories.experiments import futures_of
+from tests.papers.trajectories.ageing_balls import AFFINE, RATES, SHAPE, START, cohort, people, person
 
-SHIFT = np.array([1.3, -0.4, 2.1])
-
-
-def inner_labels(affine: np.ndarray) -> Volume:
-    labels = torch.zeros(1, *SHAPE, dtype=torch.int16)
-    labels[0, 4:7, 4:-4, 4:-4], labels[0, 7:-4, 4:-4, 4:-4] = 1, 2
-    return Volume(labels, affine)
-
-
-@pytest.mark.parametrize("affine", FRAMES.values(), ids=FRAMES)
-def test_linear_change_along_a_translation(affine):
-    """u = A(x − p), v = c: truth A(x − p + c); what is missing is A·c times 1, 3/2, 1/2 and 0."""
-    along = torch.as_tensor(SHIFT).view(3, 1, 1, 1).expand(3, *SHAPE)
-    change = linear_field(1e-3 * GENERATOR, affine)[0]
-    table = transport_experiment(
-        Volume(change, affine), Volume(along, affine), labels=inner_labels(affine), names={1: "a_left", 2: "a_right"}
-    )
-    assert table["variant"].unique().tolist() == list(VARIANTS)
-    assert table["region"].unique().tolist() == ["brain", "a"]
-    found = table.query("region == 'brain'").set_index("variant")["field_error"]
-    truth = linear_field(GENERATOR, affine)[INSIDE] + torch.as_tensor(GENERATOR @ SHIFT).view(1, 3, 1, 1, 1)
-    unit = np.linalg.norm(GENERATOR @ SHIFT) * np.sqrt(truth[0, 0].numel()) / float(truth.norm())
-    for variant, share in {"none": 1.0, "wrong": 1.5, "half": 0.5, "full": 0.0, "conjugation": 0.0}.items():
-        assert found[variant] == pytest.approx(share * unit, abs=2e-3 * unit)
-    # a linear change grows everywhere alike: growth is right in every variant, the place is not
-    trace = 100 * (np.exp(-1e-3 * np.trace(GENERATOR)) - 1)
-    assert table["true_growth_pct"].to_numpy() == pytest.approx(trace, rel=1e-3)
-    assert table["growth_pct"].to_numpy() == pytest.approx(trace, rel=1e-3)
+IDS = load_paper("inbrainsyn").ids
+HEALTHY = ("CN", "SMC")
+MODELS = {"inbrainsyn": 0.0, "no_pt": -0.2, "full": 0.01, "no_transport": 0.02, "wrong_sign": 0.03,
+          "gan_templates": 0.04, "no_change": 0.1}
+"""By model, what it is better by."""
 
 
-def curved(n: int = 25) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    along, affine = swirl(n)
-    x, y, z = (np.indices((n, n, n)) / (n - 1) - 0.5) * np.pi
-    bump = (np.cos(x) * np.cos(y) * np.cos(z)) ** 2
-    return torch.from_numpy(bump * np.stack([np.cos(y + 1), np.sin(2 * x - 1), np.cos(x - z)]))[None], along, affine
+@pytest.fixture(scope="module")
+def visits() -> pd.DataFrame:
+    """Seven healthy people and one with AD, two visits each; the second is worse by 0.2."""
+    rows = [
+        {"subject": f"s{k}", "diagnosis": "AD" if k == 7 else HEALTHY[k % 2], "model": model, "years": 1.0 + visit,
+         "psnr": 30 + gain, "ssim": 0.5 + 0.01 * k + gain - 0.2 * visit, "ssim_whole": 0.7 + 0.01 * k,
+         "mae": 0.1 - gain, "dice": np.nan if model == "no_change" else 0.8 + gain, "folds": 0.01 * visit * k,
+         "smallest_jacobian": 0.5 - 0.1 * visit, "seconds": 1.0 + k}
+        for k in range(8) for visit in (0, 1) for model, gain in MODELS.items()
+    ]
+    return pd.DataFrame(rows)
 
 
-def test_the_pulled_back_velocity_flows_as_the_conjugate():
-    """Second order in the voxel size."""
-    misses = []
-    for n in (17, 33):
-        change, along, affine = curved(n)
-        flow = expv(pulled_back(Velocity(change), Velocity(along), affine=affine), affine=affine)
-        exact = conjugate(expv(Velocity(change), affine=affine), Velocity(along), affine=affine)
-        misses.append(float((flow - exact).norm() / exact.norm()))
-    assert misses[1] < 0.03
-    assert 2.5 < misses[0] / misses[1] < 5
+@pytest.fixture(scope="module")
+def regions() -> pd.DataFrame:
+    """Errors of 3 % and 5 %, less what the model is better by in %, for the same people."""
+    rows = [
+        {"subject": f"s{k}", "diagnosis": "AD" if k == 7 else "CN", "model": model, "years": years, "structure": name,
+         "miss": miss - 100 * gain, "change_pct": 8.0, "true_change_pct": 10.0}
+        for k in range(8) for years, miss in ((1.0, 3.0), (2.0, 5.0)) for model, gain in MODELS.items()
+        for name in ("lateral_ventricle", "hippocampus", "thalamus")
+    ]
+    return pd.DataFrame(rows)
 
 
-def test_on_curved_fields_variants_rank_as_derived():
-    change, along, affine = curved()
-    labels = torch.zeros(1, *change.shape[2:], dtype=torch.int16)
-    labels[:, 3:-3, 3:-3, 3:-3] = 1
-    table = transport_experiment(
-        Volume(change[0], affine), Volume(along[0], affine), labels=Volume(labels, affine), names={1: "a", 2: "empty"},
-        years=2.0,
-    )
-    assert set(table["region"]) == {"brain", "a"}
-    for column in ("field_error", "growth_error"):
-        error = table.query("region == 'a'").set_index("variant")[column]
-        assert max(error["full"], error["conjugation"]) < error["half"] / 2 < error["half"] < error["none"]
-        assert error["none"] < error["wrong"]
-    with pytest.raises(NbkitError, match="transport_experiment: change and labels"):
-        transport_experiment(Volume(change[0], affine), Volume(along[0], affine), labels=Volume(labels), names={1: "a"})
+def test_table_1_is_the_mean_over_a_persons_visits_under_the_ids_of_the_ledger(visits):
+    frame = experiments.table1(visits, diagnoses=HEALTHY)
+    found = by_subject(frame, metric="ssim", system="no_pt")
+    assert found == pytest.approx({f"s{k}": 0.2 + 0.01 * k for k in range(7)})
+    assert set(where(frame, metric="dice")["system"]) == set(MODELS) - {"no_change"}, "nobody has a value"
+    assert set(frame["id"]) - set(IDS) == {f"inbrainsyn.table1.{m}.gan_templates" for m in experiments.UNITS}
+    assert dict(zip(frame["metric"], frame["unit"])) == experiments.UNITS
 
 
-def test_maps_for_pictures_hold_what_the_table_compares():
-    """Displacements pull back, growth is that of the way forward: in a linear change both are known."""
-    affine = FRAMES["oblique"]
-    along = torch.as_tensor(SHIFT).view(3, 1, 1, 1).expand(3, *SHAPE)
-    change = linear_field(1e-3 * GENERATOR, affine)
-    maps = transported_maps(Volume(change[0], affine), Volume(along, affine), years=2.0)
-    assert list(maps) == ["truth", *VARIANTS]
-    for name, share in {"truth": 1, "full": 1, "conjugation": 1, "half": 0.5, "none": 0, "wrong": -0.5}.items():
-        field, growth = maps[name]
-        exact = 2 * (change + 1e-3 * share * torch.as_tensor(GENERATOR @ SHIFT).view(1, 3, 1, 1, 1))
-        assert torch.allclose(field.data[None].double()[INSIDE], exact[INSIDE], atol=3e-3 * float(exact.abs().max()))
-        assert torch.allclose(growth.data[INSIDE[1:]], torch.tensor(-2e-3 * np.trace(GENERATOR)).float(), atol=2e-6)
+def test_both_courses_side_by_side(visits):
+    table = experiments.courses(visits, healthy=HEALTHY)
+    assert table.loc[("AD", "full"), "ssim"] == pytest.approx(0.5 + 0.07 + 0.01 - 0.1)
+    assert table.loc[("HC", "full"), "seconds"] == 4.0 and list(table.loc["HC"].index) == list(MODELS)
+
+
+def test_volumes_of_two_structures(regions):
+    frame = experiments.regional_volumes(regions)
+    assert set(frame["structure"]) == {"lateral_ventricle", "hippocampus"}
+    assert set(by_subject(frame, system="full", structure="hippocampus").values()) == {3.0}
+    assert where(frame, system="no_pt")["id"].unique().tolist() == [
+        "inbrainsyn.volumes.ventricle.no_pt", "inbrainsyn.volumes.hippocampus.no_pt"]
+
+
+def test_topology_is_the_worst_of_a_persons_predictions(visits):
+    frame = experiments.topology(visits)
+    assert by_subject(frame, metric="folds") == pytest.approx({f"s{k}": 0.01 * k for k in range(8)})
+    assert set(by_subject(frame, metric="smallest_jacobian").values()) == {0.4}
+    assert set(frame["id"]) <= set(IDS)
+    assert experiments.topology_said(frame) == (
+        "Smallest determinant of all predictions: 0.40; folded voxels: at most 7.000 %; 4.5 s per predicted scan.")
+
+
+def test_each_open_point_is_a_paired_difference_of_the_healthy(visits, regions):
+    frame = experiments.open_points(visits, regions, healthy=HEALTHY, templates="kernel", rival="gan")
+    assert set(frame["subject"]) == {f"s{k}" for k in range(7)}
+    mean = frame.pivot_table("value", "left open", "metric", sort=False)
+    ssim, error = "other − ours, SSIM", "other − ours, ventricle error in %"
+    assert mean[ssim].to_dict() == pytest.approx({
+        "How far the ladder carries": 0.01, "Whether it carries at all": 0.02,
+        "Sign of the way, for fields that pull back": 0.03, "Where SSIM is taken": 0.3, "Templates": 0.04})
+    assert mean[error].dropna().to_dict() == pytest.approx({
+        "How far the ladder carries": -1, "Whether it carries at all": -2,
+        "Sign of the way, for fields that pull back": -3, "Templates": -4})
+    alone = experiments.open_points(visits, None, healthy=HEALTHY, templates="kernel", rival="gan")
+    assert set(alone["metric"]) == {ssim}
+
+
+def test_the_reasons_carry_the_numbers_of_the_run(regions):
+    errors = pd.DataFrame([("half", 0.5), ("full", 0.1), ("none", 0.9), ("wrong", 1.4)], columns=["system", "value"])
+    lines = experiments.why(regions, errors.assign(metric="field", structure="brain"), rival="gan")
+    assert lines[1].startswith("With gan templates it lets the ventricles grow by 8.0 % where the truth is 10.0 %")
+    assert lines[3] == "Repeating the baseline misses them by -6.0 %."
+    assert "half leaves 50 % of the displacement wrong, full transport 10 %, none 90 %" in lines[4]
+    assert experiments.why(None, None, rival="gan") == ["No structures are known here."]
+
+
+# balls
+
+
+class Turning:
+    """Knows the truth of balls in the middle, on every course."""
+
+    config = Config()
+
+    def futures(self, scan, ages, course) -> Futures:
+        turn = course.age if isinstance(course, Transition) else {"HC": np.inf, "AD": START}[course]
+        first, *later = (self._radius(age, turn) for age in (scan.age, *ages))
+        fields = torch.cat([(first / r - 1) * grid_positions(SHAPE, AFFINE) for r in later])
+        return Futures(scan, tuple(ages), Displacement(fields))
+
+    def _radius(self, age: float, turn: float) -> float:
+        return 1 - RATES["HC"] * (min(age, turn) - START) - RATES["AD"] * max(age - turn, 0)
+
+    def way(self, scan) -> Volume:
+        return Volume(torch.full((3, *SHAPE), 0.5), AFFINE)
+
+
+@pytest.fixture(scope="module")
+def scan():
+    ball = person("p", "HC", ages=(64.0,), size=1.0, centre=(0, 0, 0)).baseline
+    return replace(ball, label_names={1: "hippocampus_left", 2: "lateral_ventricle"})
+
+
+def test_what_if_paces_are_those_of_the_groups(scan):
+    futures = futures_of(Turning(), [scan], experiments.what_if_courses(turn=2.0), years=(2, 4))
+    frame = experiments.what_if(futures)
+    assert set(frame["id"]) == {i for i in IDS if i.startswith("inbrainsyn.fig.")}
+    slow, fast = (by_subject(frame, setting=c, structure="hippocampus")["p"] for c in ("HC", "AD"))
+    assert slow == pytest.approx(-100 * 3 * RATES["HC"], rel=0.15) and fast < 3 * slow
+    curves = experiments.volume_curves(futures["p"])
+    assert curves.groupby("model")["age"].unique().map(list).to_dict() == {
+        course: [64.0, 66.0, 68.0] for course in ("HC", "AD", "HC→AD")}
+
+
+def test_the_bend_lies_at_the_age_asked_for_and_the_pace_changes_there(scan):
+    frame = experiments.transition(Turning(), [scan], turn=4.0, until=8)
+    found = frame.set_index("metric")["value"]
+    assert found["asked_age"] == 68.0 and found["bend_age"] == pytest.approx(68.0, abs=0.3)
+    assert found["ventricle.rate.after"] < 2 * found["ventricle.rate.before"] < 0
+    assert found["folds_transition"] == 0 and set(frame["id"]) <= set(IDS)
+    assert experiments.transition(Turning(), []).empty
+
+
+def test_who_is_asked_has_labels_is_not_demented_and_stays_inside_the_ages_of_both_groups():
+    model = InBrainSyn(Config(margin_years=0.0), templates={"HC": None, "AD": None})
+    model.age_ranges = {"HC": (60.0, 80.0), "AD": (63.0, 70.0)}
+    ages = {"early": 62.0, "fits": 64.0, "late": 67.0}
+    some = [person(name, "HC", ages=(age,), size=1.0, centre=(0, 0, 0)) for name, age in ages.items()]
+    ill = person("ill", "AD", ages=(64.0,), size=1.0, centre=(0, 0, 0))
+    bare = replace(some[1], id="bare", scans=(replace(some[1].baseline, subject="bare", labels=None),))
+    assert [s.subject for s in experiments.who_can_turn(model, cohort([*some, ill, bare]), years=4)] == ["fits"]
+    assert experiments.ages_said(model) == (
+        "Ages of training visits: HC 60.0 to 80.0, AD 63.0 to 70.0 years. Templates are not extrapolated.")
+
+
+def test_known_truth_is_the_experiment_of_each_person(scan):
+    group = cohort([replace(person("p", "HC", ages=(64.0,), size=1.0, centre=(0, 0, 0)), scans=(scan,))])
+    velocity = Volume(0.01 * grid_positions(SHAPE, AFFINE)[0].float(), AFFINE)
+    group = replace(group, truth={"p": SimpleNamespace(velocity=velocity)})
+    frame = experiments.known_truth(Turning(), group, years=2.0)
+    alone = transport_experiment(
+        velocity, Turning().way(scan), labels=scan.labels, names=scan.label_names, years=2.0).set_index(
+        ["variant", "region"])
+    for variant in ("half", "wrong"):
+        got = by_subject(frame, system=variant, structure="hippocampus", metric="growth")["p"]
+        assert got == alone.loc[(variant, "hippocampus"), "growth_error"]
+    recorded = frame[frame["id"] != ""]
+    assert set(recorded["structure"]) == {"brain"} and set(recorded["id"]) <= set(IDS)
+    assert len(recorded) == 10
+
+
+def test_learned_has_templates_for_both_groups_and_is_read_back():
+    balls = cohort(people(3, "HC", seed=0) + people(2, "AD", seed=1))
+    balls = replace(balls, provenance={"data_hash": "balls"})
+    kernel = KernelTemplate(KernelTemplate.settings(variant="intensity", device="cpu"))
+    first, again = (experiments.learned(kernel, Config.for_profile("smoke"), balls) for _ in range(2))
+    assert set(first.templates) == {"HC", "AD"} and first.trained_on == again.trained_on != ""
+    assert torch.equal(first.templates["AD"].template(65).data, again.templates["AD"].template(65).data)
+    table = experiments.people_followed(balls)
+    assert table.loc["CN", "longest"] == max(round(s.scans[-1].age - s.scans[0].age, 1) for s in balls.subjects[:3])

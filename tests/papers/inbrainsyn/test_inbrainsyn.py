@@ -42,6 +42,12 @@ def ball() -> Scan:
     return person("p", "HC", ages=(64.0,), size=1.06, centre=(3.0, -2.0, 1.0)).baseline
 
 
+@pytest.fixture(scope="module")
+def quick(model) -> InBrainSyn:
+    """The same with few iterations, and without the affine that takes most of the time."""
+    return model.variant(align="none", iterations=(4, 3))
+
+
 # closed forms, with registration replaced by the fields it should find
 
 
@@ -159,16 +165,16 @@ def test_the_composition_is_what_warping_twice_would_show(monkeypatch):
     assert gap < other / 10
 
 
-def test_a_transition_is_healthy_before_and_continuous_at_its_age(model, ball):
+def test_a_transition_is_healthy_before_and_continuous_at_its_age(quick, ball):
     ages = [65.0, 67.0, 70.0]
-    turned = model.futures(ball, ages, Transition(67.0))
-    healthy = model.futures(ball, ages, "HC")
+    turned = quick.futures(ball, ages, Transition(67.0))
+    healthy = quick.futures(ball, ages, "HC")
     assert torch.allclose(turned.displacements[:2], healthy.displacements[:2], atol=1e-5)
-    just_after, a_year_after = (model.futures(ball, [67.0 + t], Transition(67.0)).displacements for t in (1e-3, 1.0))
+    just_after, a_year_after = (quick.futures(ball, [67.0 + t], Transition(67.0)).displacements for t in (1e-3, 1.0))
     jump, step = (float((field - turned.at(67.0)).norm(dim=1).mean()) for field in (just_after, a_year_after))
     assert jump < 0.1 * step
-    at_once = model.futures(ball, [70.0], Transition(ball.age))
-    assert torch.allclose(at_once.displacements, model.futures(ball, [70.0], "AD").displacements, atol=1e-5)
+    at_once = quick.futures(ball, [70.0], Transition(ball.age))
+    assert torch.allclose(at_once.displacements, quick.futures(ball, [70.0], "AD").displacements, atol=1e-5)
 
 
 # balls
@@ -219,7 +225,7 @@ def test_the_age_of_the_scan_gives_the_scan_bit_for_bit(model, ball):
     assert torch.equal(futures.labels()[0].data, ball.labels.data)
 
 
-def test_variants_share_registrations_and_nothing_else(model, ball, monkeypatch):
+def test_variants_share_registrations_and_nothing_else(quick, ball, monkeypatch):
     calls = []
 
     def counted(moving, fixed, **options):
@@ -227,7 +233,7 @@ def test_variants_share_registrations_and_nothing_else(model, ball, monkeypatch)
         return register(moving, fixed, **options)
 
     monkeypatch.setattr(inbrainsyn.registration, "register", counted)
-    fresh = model.fit(cohort(people(4, "HC", seed=0) + people(2, "AD", seed=1)))
+    fresh = quick.fit(cohort(people(4, "HC", seed=0) + people(2, "AD", seed=1)))
     half = fresh.futures(ball, [66.0, 68.0], "HC")
     assert calls == [1, 2]
     full = fresh.variant(transport="full").futures(ball, [68.0, 66.0], "HC")
@@ -241,10 +247,10 @@ def test_variants_share_registrations_and_nothing_else(model, ball, monkeypatch)
     assert calls == [1, 2, 1, 1]
 
 
-def test_ages_asked_together_or_alone_give_the_same(model, ball):
-    together = model.futures(ball, [66.5, 71.5], "AD").displacements
-    alone = InBrainSyn(SETTINGS, templates=model.templates)
-    alone.age_ranges = model.age_ranges
+def test_ages_asked_together_or_alone_give_the_same(quick, ball):
+    together = quick.futures(ball, [66.5, 71.5], "AD").displacements
+    alone = InBrainSyn(quick.config, templates=quick.templates)
+    alone.age_ranges = quick.age_ranges
     assert torch.allclose(alone.futures(ball, [71.5], "AD").displacements, together[1:], atol=1e-5)
 
 
@@ -269,15 +275,16 @@ def test_protocol_groups_and_courses(model, ball):
     converter = person("c", "HC", ages=(63.0, 71.0), size=1.0, centre=(0, 0, 0))
     converter = replace(converter, scans=(converter.scans[0], replace(converter.scans[1], diagnosis="AD")))
     assert [[s.age for s in model.visits(cohort([converter]), g)] for g in ("HC", "AD")] == [[63.0], [71.0]]
-    assert model.covers(converter)
+    assert model.covers(converter) and model.answers(converter.baseline, [71.0], Transition(66.0))
+    assert not model.answers(converter.baseline, [90.0], "HC")
     assert not model.covers(replace(converter, diagnosis="EMCI"))
 
 
-def test_saved_and_loaded_it_predicts_the_same_bits(model, ball, tmp_path):
-    changed = model.variant(transport="full")
+def test_saved_and_loaded_it_predicts_the_same_bits(quick, ball, tmp_path):
+    changed = quick.variant(transport="full")
     changed.save(tmp_path / "model")
     again = InBrainSyn.load(tmp_path / "model", template_types=(BallTemplate,))
-    assert (again.config, again.age_ranges, again.trained_on) == (changed.config, model.age_ranges, model.trained_on)
+    assert (again.config, again.age_ranges, again.trained_on) == (changed.config, quick.age_ranges, quick.trained_on)
     assert again.trained_on != ""
     ask = (ball, [66.0, 69.0], Transition(67.0))
     assert torch.equal(again.futures(*ask).displacements, changed.futures(*ask).displacements)
@@ -336,7 +343,7 @@ def test_the_scan_is_never_resampled_on_the_way(model, ball, monkeypatch):
     seen = []
     real = inbrainsyn.apply_affine
     monkeypatch.setattr(inbrainsyn, "apply_affine", lambda v, m, **o: seen.append(v) or real(v, m, **o))
-    fresh = InBrainSyn(SETTINGS, templates=model.templates)
+    fresh = InBrainSyn(SETTINGS.changed(iterations=(4, 3)), templates=model.templates)
     fresh.age_ranges = model.age_ranges
     image = fresh.futures(ball, [66.0], "HC").images()[0]
     template = fresh.templates["HC"].template(64.0).data
