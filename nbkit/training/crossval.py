@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
@@ -18,8 +19,8 @@ from nbkit.core.device import one_thread
 from nbkit.core.files import Cache, write_json
 from nbkit.core.protocols import Cohort, ModalitySynthesizer, Subject
 from nbkit.core.source import module_digest
+from nbkit.core.tidy import COLUMNS
 from nbkit.core.volume import Volume
-
 
 
 class FoldLike(Protocol):
@@ -86,6 +87,28 @@ class Result:
         for subject, value in self.scores[metric].items():
             out[self.fold_of[subject]][subject] = value
         return out
+
+
+def scores_frame(results: Mapping[str, Result]) -> pd.DataFrame:
+    """Every score of every system as a tidy frame (:mod:`nbkit.core.tidy`), ids and units left empty.
+
+    Parameters
+    ----------
+    results : mapping of str to Result
+        What :func:`cross_validate` returned.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of a tidy frame and "fold"; systems, then metrics, then subjects in the order of `results`; scores
+        that are undefined for a subject are left out.
+    """
+    rows = [
+        ("", subject, system, metric, value, "", result.fold_of[subject])
+        for system, result in results.items() for metric, values in result.scores.items()
+        for subject, value in values.items()
+    ]
+    return pd.DataFrame(rows, columns=[*COLUMNS, "fold"])
 
 
 def cross_validate(

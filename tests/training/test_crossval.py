@@ -13,8 +13,9 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.config import Settings
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
+from nbkit.core.tidy import by_subject, where
 from nbkit.core.volume import Volume
-from nbkit.training.crossval import cross_validate
+from nbkit.training.crossval import cross_validate, scores_frame
 
 FITTED = []
 
@@ -92,6 +93,14 @@ def test_each_subject_is_tested_once_by_a_model_that_never_saw_it(tmp_path):
 
 def test_undefined_scores_are_left_out_by_subject(tmp_path):
     assert run(tmp_path)["plain"].scores["rare"] == {"s1": 1.0}
+
+
+def test_scores_become_a_tidy_frame_with_the_fold_that_tested_each_subject(tmp_path):
+    frame = scores_frame(run(tmp_path))
+    assert list(frame.columns) == ["id", "subject", "system", "metric", "value", "unit", "fold"]
+    assert by_subject(frame, system="high", metric="error") == {"s0": 11.5, "s1": 10.5, "s2": 9.5, "s3": 8.5}
+    assert dict(zip(frame["subject"], frame["fold"])) == {"s0": "fold1", "s1": "fold2", "s2": "fold2", "s3": "fold1"}
+    assert list(where(frame, metric="rare")["subject"]) == ["s1", "s1"] and set(frame["id"]) == {""}
 
 
 def test_finished_folds_are_not_fitted_again_and_new_systems_are(tmp_path):
