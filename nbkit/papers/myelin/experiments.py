@@ -138,7 +138,7 @@ def demyelination(scores: pd.DataFrame, norm: ControlNorm, system: str = "refine
     own = where(scores, system=system)
     true = where(own, metric="true_percent").assign(system="truth", metric="percent")
     chance = where(own, metric="dice_chance").assign(system="chance", metric="dice_demyelinated")
-    found = numbered(stacked(scores, true, chance), {
+    found = numbered(stacked(true, scores, chance), {
         "percent": "wei2019m.fig3_8.percent.{system}", "dice_demyelinated": "wei2019m.fig3_8.dice.{system}",
     })
     return stacked(found, chance_floor(norm, "wei2019m.fig3_8.chance_floor"))
@@ -296,3 +296,16 @@ def most_lesion_first(people: Iterable[Subject]) -> list[Subject]:
     """Patients by the number of their lesion voxels at the first scan, most first."""
     patients = [s for s in people if s.diagnosis not in CONTROLS]
     return sorted(patients, key=lambda s: -int(s.baseline.mask("lesions").data.sum()))
+
+
+def reasons(means: pd.DataFrame, lesions: float, patient: str) -> list[str]:
+    """Why verdicts fall as they do, in sentences: means of :func:`region_means`, share of lesions in the brain."""
+    true = where(means, system="truth", subject=patient).set_index("structure")["value"]
+    return [
+        f"Lesions fill {100 * lesions:.2f} % of a patient's brain, and a third of the weighted loss hangs on them: "
+        "their error falls only if it can be learned from so few voxels.",
+        f"The true DVR of lesions is {true['lesions']:.3f} in the patient shown, that of NAWM {true['nawm']:.3f}: a "
+        "method that misses lesions altogether errs by their difference.",
+        "Where linear regression is ahead, a network of this size and training has not learned what a weighted sum of "
+        "four contrasts tells.",
+    ]

@@ -19,6 +19,15 @@ from nbkit.metrics.stats import bland_altman
 TRUTH = Mark("True PET", "#4D4D4D", "*")
 KEY_MM = 6.0
 GROUPS = {"wm_nawm": "WM of controls, NAWM of patients"}
+CHOICES = {
+    "no_noise": ("Noise z of the Sketcher, its shape not given", "one channel of white noise", "none"),
+    "unmasked": ("Loss of the Refiner, when no masks of lesions are at hand", "weighted by region", "plain L1"),
+    "incomplete": ("Subjects with a contrast missing, whom the paper leaves out", "complete ones only",
+                   "contrasts left out at random in training"),
+    "pooled": ("Pooling p of the attention, not given", "as small as memory allows", "4"),
+    "no_poses": ("Rotations and scalings", "about the axis from foot to head", "none"),
+}
+"""Open points that are tried: what is left open, our choice, the other way."""
 
 
 def sketcher_refiner_drawing() -> Picture:
@@ -207,17 +216,19 @@ def patient_bars(frame: pd.DataFrame, labels: Mapping[str, str], *, width_mm: fl
     return figure
 
 
-def choices_table(moved: pd.DataFrame, said: Mapping[str, tuple[str, str, str]]) -> pd.DataFrame:
+def choices_table(moved: pd.DataFrame, **said: tuple[str, str, str]) -> pd.DataFrame:
     """Open points of a paper and what they move, a row each, with 95 % intervals over people.
 
     Parameters
     ----------
     moved : DataFrame
         Of :func:`~nbkit.papers.myelin.experiments.alternatives`.
-    said : mapping of system to (left open, our choice, the other way)
+    **said : (left open, our choice, the other way)
+        By system, where :data:`CHOICES` does not know it or says something else.
     """
     names = {"mse": "other − ours, MSE (DVR²) [95 %]",
              "discrepancy_lesions": "other − ours, lesion discrepancy (DVR) [95 %]"}
     texts = moved.groupby(["system", "metric"])["value"].agg(lambda x: interval_text(bootstrap_mean(x)))
-    table = pd.DataFrame.from_dict(said, orient="index", columns=["left open", "our choice", "the other way"])
-    return table.join(texts.unstack("metric")[list(names)].rename(columns=names)).reset_index(drop=True)
+    texts = texts.unstack("metric").rename(columns=names)
+    words = pd.DataFrame.from_dict(CHOICES | said, orient="index", columns=["left open", "our choice", "the other way"])
+    return words.join(texts[list(names.values())], how="inner").reset_index(drop=True)

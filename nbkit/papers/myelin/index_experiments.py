@@ -36,6 +36,12 @@ UNANSWERED = {"wei2020.fig4_4.dice.example": "other patients", "wei2020.text.bod
 """Beginnings of ids that no run answers, and why."""
 
 
+def cohort_facts(people: Cohort) -> pd.DataFrame:
+    """Section 4.3.1: patients who were scanned twice."""
+    twice = [s for s in people if s.diagnosis == "MS" and len(s.scans) > 1]
+    return tidy(len(twice), id="wei2020.data.patients_t1", unit="people")
+
+
 def image_quality(scores: pd.DataFrame) -> pd.DataFrame:
     """Table 4.1: MSE and PSNR over whole images; and, ours, the discrepancy of mean DVR in lesions."""
     return numbered(scores, {
@@ -159,7 +165,7 @@ def static_demyelination(
     return stacked(*parts)
 
 
-def change(index: pd.DataFrame, system: str = OURS) -> pd.DataFrame:
+def changes(index: pd.DataFrame, system: str = OURS) -> pd.DataFrame:
     """Figure 4.5: indices of change, whether their direction is right in `system`, and the extremes of the truth."""
     found = numbered(index, {name: f"wei2020.fig4_5.{name}.{{system}}" for name in CHANGES})
     true, ours = (by_subject(index, system=name, metric="global_change") for name in ("truth", system))
@@ -203,12 +209,20 @@ def null_experiment(
     return stacked(numbered(indices(found), ids), numbered(map_agreement(found), dices))
 
 
-def null_levels(null: pd.DataFrame) -> pd.DataFrame:
-    """Mean over patients of each true index when nothing changed, as rows that belong to nobody."""
+def null_table(index: pd.DataFrame, null: pd.DataFrame, systems: Sequence[str] = ("truth", OURS)) -> pd.DataFrame:
+    """Means over patients of every index of change, with change and when nothing changed, by system."""
+    tables = {}
+    for said, frame in {"changed": index, "nothing changed": null}.items():
+        means = frame.groupby(["system", "metric"])["value"].mean()
+        tables |= {(said, name): means[name].reindex(CHANGES) for name in systems if name in means}
+    return pd.DataFrame(tables)
+
+
+def with_levels(index: pd.DataFrame, null: pd.DataFrame, systems: Sequence[str] = ("truth", OURS)) -> pd.DataFrame:
+    """Indices of `systems`, and the mean true ones when nothing changed as rows that belong to nobody."""
     means = where(null, system="truth").groupby("metric")["value"].mean()
-    return stacked(null.iloc[:0], *(
-        tidy(value, system="nothing changed, true PET", metric=metric) for metric, value in means.items()
-    ))
+    levels = (tidy(mean, system="nothing changed, true PET", metric=name) for name, mean in means.items())
+    return stacked(index[index["system"].isin(systems)], *levels)
 
 
 def edss_regression(people: Cohort, values: Mapping[str, float]) -> pd.DataFrame:

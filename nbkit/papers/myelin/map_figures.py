@@ -18,7 +18,6 @@ from matplotlib.patches import Patch
 from nbkit.core.checks import require
 from nbkit.core.protocols import Scan, Subject
 from nbkit.core.volume import Volume
-from nbkit.figures.marks import title_of
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.slices import Scale, View, grey_scale, lesion_boxes, view_of
 from nbkit.figures.style import FULL_MM, Picture, look
@@ -31,6 +30,7 @@ AGREEMENT = {
 """Colours of Fig. 3.8 B; their lightness tells them apart too."""
 CHANGE = {"lesion, no change": "#FFFFFF", "demyelinating": "#D7263D", "remyelinating": "#2A7FFF"}
 """Colours of Fig. 4.6."""
+LOSSES = {"l1": "L1 loss", "weighted": "weighted L1 loss"}
 KEY_MM = 7.0
 Examples = Mapping[str, tuple[Scan, Course, Course]]
 
@@ -108,7 +108,7 @@ def attention_sheet(
     rows, heat = [Row(tuple(masks), "lesions")], Scale(0.0, 1.0, "magma", "saliency / its 99th percentile in the brain")
     for loss, by_subject in maps.items():
         tiles = [_saliency(scan, by_subject[scan.subject], view, heat) for scan, view in zip(scans, views, strict=True)]
-        rows.append(Row(tuple(tiles), title_of(loss)))
+        rows.append(Row(tuple(tiles), LOSSES.get(loss, loss)))
         heat = replace(heat, label="")
     return panel(rows, width_mm=width_mm)
 
