@@ -149,6 +149,12 @@ def chance_floor(norm: ControlNorm, id: str, metric: str = "percent") -> pd.Data
     return tidy(100 * norm.chance_floor, id=id, unit="%", system="control WM", metric=metric)
 
 
+def dice_ends(dice: pd.DataFrame) -> dict[str, str]:
+    """The subjects with the "highest Dice" and the "lowest Dice" among rows of one system and metric."""
+    values = dice.set_index("subject")["value"]
+    return {"highest Dice": values.idxmax(), "lowest Dice": values.idxmin()}
+
+
 def examples(
     people: Cohort, found: Mapping[str, Mapping[str, Course]], system: str, chosen: Mapping[str, str]
 ) -> dict[str, tuple[Scan, Course, Course]]:

@@ -24,7 +24,7 @@ CHOICES = {
     "unmasked": ("Loss of the Refiner, when no masks of lesions are at hand", "weighted by region", "plain L1"),
     "incomplete": ("Subjects with a contrast missing, whom the paper leaves out", "complete ones only",
                    "contrasts left out at random in training"),
-    "pooled": ("Pooling p of the attention, not given", "as small as memory allows", "4"),
+    "pooled": ("Pooling p of the attention, not given", "1; 2 in the smallest profile", "4"),
     "no_poses": ("Rotations and scalings", "about the axis from foot to head", "none"),
 }
 """Open points that are tried: what is left open, our choice, the other way."""
@@ -181,9 +181,10 @@ def _bland_altman(axes: Axes, rows: pd.DataFrame, mark: Mark) -> None:
 
 @look()
 def patient_bars(frame: pd.DataFrame, labels: Mapping[str, str], *, width_mm: float = FULL_MM) -> Picture:
-    """Bars for each patient, a panel a metric, sorted by the system that comes first (Figs. 3.8 A, 4.4 A, 4.5).
+    """Bars for each patient, a panel a metric (Figs. 3.8 A, 4.4 A, 4.5).
 
-    Patients are numbered by their rank in their panel, so that no subject is named.
+    Patients are numbered, the same in all panels, by their rank in the system and the panel that come first; no subject
+    is named.
 
     Parameters
     ----------
@@ -193,7 +194,7 @@ def patient_bars(frame: pd.DataFrame, labels: Mapping[str, str], *, width_mm: fl
         Metric to label of the vertical axis, with its unit.
     """
     needs(frame, ("subject", "system", "metric", "value"), "patient_bars")
-    figure = new_figure(width_mm, 40 * len(labels) + KEY_MM)
+    figure, order = new_figure(width_mm, 40 * len(labels) + KEY_MM), []
     for row, (metric, label) in enumerate(labels.items()):
         axes, rows = figure.add_subplot(len(labels), 1, row + 1), frame[frame["metric"] == metric]
         data, palette = _dressed(rows[rows["subject"] != ""])
@@ -201,7 +202,8 @@ def patient_bars(frame: pd.DataFrame, labels: Mapping[str, str], *, width_mm: fl
             len(data) > 0, f"patient_bars: {metric}", expected="values of at least one patient", found="none",
             remedy="Leave this panel out.",
         )
-        order = data[data["system"] == data["system"].iloc[0]].sort_values("value")["subject"].to_list()
+        first = data[data["system"] == data["system"].iloc[0]].sort_values("value")["subject"]
+        order += [subject for subject in first if subject not in order]
         sns.barplot(
             data, x="subject", y="value", hue="system", order=order, palette=palette, errorbar=None, saturation=1,
             edgecolor=INK, linewidth=0.4, ax=axes,
@@ -216,19 +218,14 @@ def patient_bars(frame: pd.DataFrame, labels: Mapping[str, str], *, width_mm: fl
     return figure
 
 
-def choices_table(moved: pd.DataFrame, **said: tuple[str, str, str]) -> pd.DataFrame:
-    """Open points of a paper and what they move, a row each, with 95 % intervals over people.
+def choices_table(moved: pd.DataFrame) -> pd.DataFrame:
+    """Open points (:data:`CHOICES`) and what they move, a row each, with 95 % intervals over people.
 
-    Parameters
-    ----------
-    moved : DataFrame
-        Of :func:`~nbkit.papers.myelin.experiments.alternatives`.
-    **said : (left open, our choice, the other way)
-        By system, where :data:`CHOICES` does not know it or says something else.
+    `moved` is that of :func:`~nbkit.papers.myelin.experiments.alternatives`.
     """
     names = {"mse": "other − ours, MSE (DVR²) [95 %]",
              "discrepancy_lesions": "other − ours, lesion discrepancy (DVR) [95 %]"}
     texts = moved.groupby(["system", "metric"])["value"].agg(lambda x: interval_text(bootstrap_mean(x)))
     texts = texts.unstack("metric").rename(columns=names)
-    words = pd.DataFrame.from_dict(CHOICES | said, orient="index", columns=["left open", "our choice", "the other way"])
+    words = pd.DataFrame.from_dict(CHOICES, orient="index", columns=["left open", "our choice", "the other way"])
     return words.join(texts[list(names.values())], how="inner").reset_index(drop=True)

@@ -190,7 +190,8 @@ def change_agreement(alike: pd.DataFrame, system: str = OURS) -> pd.DataFrame:
 
 
 def null_experiment(
-    still: Cohort | None, result: Result, first: Predictions, norm: ControlNorm, system: str = OURS
+    still: Cohort | None, results: Mapping[str, Result], visits: Mapping[str, tuple[Predictions, Predictions]],
+    norm: ControlNorm, system: str = OURS,
 ) -> pd.DataFrame:
     """Indices and agreement where nothing changed between two visits: what they say then, threshold noise alone says.
 
@@ -198,12 +199,13 @@ def null_experiment(
     ----------
     still : Cohort or None
         The same people with a second scan without change; None (own scans cannot be scanned again) gives no rows.
-    result : Result
-        Of `system`; `first` is what it predicts for the first scans.
+    visits : mapping
+        Of :func:`two_visits`: first scans are what they were.
     """
     if still is None:
         return _frame([])
-    found = courses(still, {system: (first, result.predictions(still, visit=1))}, norm)
+    again = results[system].predictions(still, visit=1)
+    found = courses(still, {system: (visits[system][0], again)}, norm)
     ids = {name: f"wei2020.null.{name}.{{system}}" for name in (*CHANGES, "percent_t0", "percent_t1")}
     dices = {f"dice_{kind}": f"wei2020.null.dice_{kind}.{{system}}" for kind in ("demyelinating", "remyelinating")}
     return stacked(numbered(indices(found), ids), numbered(map_agreement(found), dices))
