@@ -18,7 +18,6 @@ from nbkit.core.volume import Volume
 from nbkit.data.synthesis import on_grid
 from nbkit.metrics.stats import two_sample_p
 from nbkit.papers.myelin.metrics import CONTROLS, REGIONS, ControlNorm, Course, MyelinScore
-from nbkit.training.crossval import Result
 
 UNITS = {
     "mse": "DVR²", "mse_brain": "DVR²", "psnr": "dB", "percent": "%", "percent_t0": "%", "percent_t1": "%",
@@ -202,7 +201,7 @@ def lesion_share(saliency: Volume, lesions: Volume) -> float:
     return float(values[inside].sum()) / total if bool(inside.any()) and total > 0 else float("nan")
 
 
-def saliency_maps(results: Mapping[str, Result], people: Sequence[Subject]) -> dict[str, dict[str, Volume]]:
+def saliency_maps(results: Mapping[str, Any], people: Sequence[Subject]) -> dict[str, dict[str, Volume]]:
     """Attention saliency by name of the loss and subject, of the model that has not seen them."""
     return {
         loss: {s.id: attention_saliency(result.model_for(s.id), s.baseline) for s in people}
@@ -280,7 +279,7 @@ def alternatives(scores: pd.DataFrame, base: Mapping[str, str]) -> pd.DataFrame:
 
 
 def missing_contrast(
-    result: Result, people: Cohort, ids: Sequence[str], contrasts: Sequence[str], score: MyelinScore
+    result: Any, people: Cohort, ids: Sequence[str], contrasts: Sequence[str], score: MyelinScore
 ) -> pd.DataFrame:
     """MSE (DVR²) on `ids`, predicted with each contrast left out, and with none; column setting says which.
 

@@ -8,6 +8,7 @@ are recorded with ``published=True`` only where it has them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,6 @@ from nbkit.papers.myelin.experiments import chance_floor, numbered
 from nbkit.papers.myelin.metrics import (
     CONTROLS, ControlNorm, Course, chance_dice, change_indices, demyelinated_fraction, overlap, regress,
 )
-from nbkit.training.crossval import Result
 
 Predictions = Mapping[str, Volume]
 OURS = "refiner_cfsagan"
@@ -74,7 +74,7 @@ def loss_table(scores: pd.DataFrame, networks: Sequence[str] = ("unet", "cgan", 
     return stacked(*parts)
 
 
-def two_visits(results: Mapping[str, Result], people: Cohort) -> dict[str, tuple[Predictions, Predictions]]:
+def two_visits(results: Mapping[str, Any], people: Cohort) -> dict[str, tuple[Predictions, Predictions]]:
     """What each system predicts for the first and the second scans, by the models that saw neither of a person."""
     return {name: tuple(result.predictions(people, visit=k) for k in (0, 1)) for name, result in results.items()}
 
@@ -157,7 +157,8 @@ def static_demyelination(
 ) -> pd.DataFrame:
     """Figure 4.4: demyelinated share (%) and Dice at both visits; chance is that of `system`."""
     chance = where(alike, system=system).assign(system="chance")
-    parts = [chance_floor(norm, "wei2020.fig4_4.chance_floor")]
+    floor = "wei2020.fig4_4.chance_floor"
+    parts = [chance_floor(norm, floor, "percent_t0"), chance_floor(norm, "", "percent_t1")]
     for t in VISITS:
         parts.append(numbered(index, {f"percent_{t}": f"wei2020.fig4_4.percent_{t}.{{system}}"}))
         parts.append(numbered(alike, {f"dice_{t}": f"wei2020.fig4_4.dice_{t}.{{system}}"}))
@@ -190,7 +191,7 @@ def change_agreement(alike: pd.DataFrame, system: str = OURS) -> pd.DataFrame:
 
 
 def null_experiment(
-    still: Cohort | None, results: Mapping[str, Result], visits: Mapping[str, tuple[Predictions, Predictions]],
+    still: Cohort | None, results: Mapping[str, Any], visits: Mapping[str, tuple[Predictions, Predictions]],
     norm: ControlNorm, system: str = OURS,
 ) -> pd.DataFrame:
     """Indices and agreement where nothing changed between two visits: what they say then, threshold noise alone says.

@@ -55,10 +55,10 @@ def _agreement_tiles(
     label: str, scan: Scan, true: Course, ours: Course
 ) -> tuple[tuple[Tile, Tile], tuple[Tile, Tile]]:
     """T1-w image and painted classes of one patient: the slice, and a detail of it."""
-    lesions, (a, b) = true.lesions, (course.d0.data.bool() for course in (true, ours))
+    lesions, dice = true.lesions, overlap(true.d0, ours.d0)
+    a, b = (course.d0.data.bool() for course in (true, ours))
     masks = [lesions.with_data(c & lesions.data.bool()) for c in (~a & ~b, a & b, a & ~b, ~a & b)]
-    view, dice = view_of(scan.mask("brain"), lesions), overlap(true.d0, ours.d0)
-    anatomy, grey = _anatomy(scan)
+    view, (anatomy, grey) = view_of(scan.mask("brain"), lesions), _anatomy(scan)
     detail = view.zoomed(lesion_boxes(lesions, view, most=1)[0])
     plain = Tile(anatomy, view, grey, f"{label}, {view.level}", boxes=(view.outline_of(detail),))
     paint = Tile(anatomy, view, _dark(grey), f"PET, Dice {dice:.2f}", over=_painted(view, masks, AGREEMENT))
