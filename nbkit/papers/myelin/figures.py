@@ -41,7 +41,7 @@ def sketcher_refiner_drawing() -> Picture:
     ]
     return pipeline_drawing(boxes, [
         ("mri", "sketcher", ""), ("noise", "sketcher", ""), ("sketcher", "sketch", ""),
-        ("sketch", "refiner", "with the MRI"), ("refiner", "map", ""), ("judge1", "sketch", ""), ("judge2", "map", ""),
+        ("sketch", "refiner", "+ MRI"), ("refiner", "map", ""), ("judge1", "sketch", ""), ("judge2", "map", ""),
     ])
 
 

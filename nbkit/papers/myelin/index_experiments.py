@@ -8,6 +8,7 @@ are recorded with ``published=True`` only where it has them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -269,8 +270,9 @@ def edss_pseudovalues(people: Cohort, values: Mapping[str, float]) -> dict[str, 
 
 
 CELLS = {"coefficient": "coefficient", "standard_error": "se", "t": "t", "p": "p", "beta": "beta"}
-ROWS = {"index": "", "age": "age.", "sex": "gender.", "t2_load": "t2_load."}
-PER = {"index": "EDSS per %", "age": "EDSS per year", "sex": "EDSS", "t2_load": "EDSS per mm³"}
+ROWS = {"index": ("", "EDSS per %"), "age": ("age.", "EDSS per year"), "sex": ("gender.", "EDSS"),
+        "t2_load": ("t2_load.", "EDSS per mm³")}
+"""Rows and columns of Table 4.3: our names, their part of the id, and the unit of a coefficient."""
 
 
 def enough_for_edss(people: Cohort, index: pd.DataFrame) -> bool:
@@ -286,10 +288,9 @@ def disability(people: Cohort, index: pd.DataFrame, system: str = OURS) -> pd.Da
         for kind in DYNAMIC:
             values, start = by_subject(index, system=name, metric=f"dynamic_{kind}"), f"wei2020.{place}.{kind}"
             fit = edss_regression(people, values)
-            for row, part in ROWS.items():
-                units = {"coefficient": PER[row], "standard_error": PER[row], "t": "t", "p": "p", "beta": "β"}
-                parts += [tidy(fit.loc[row, cell], id=f"{start}.{part}{short}", unit=units[cell], system=name,
-                               metric=cell, structure=row) for cell, short in CELLS.items()]
+            for (row, (part, per)), (cell, short) in product(ROWS.items(), CELLS.items()):
+                unit = {"t": "t", "p": "p", "beta": "β"}.get(cell, per)
+                parts.append(tidy(fit.loc[row, cell], id=f"{start}.{part}{short}", unit=unit, system=name, metric=cell))
             pseudo = edss_pseudovalues(people, values)
             parts.append(tidy(pseudo, id=f"{start}.pseudovalues", unit="β", system=name, metric="pseudovalue"))
     return stacked(*parts)

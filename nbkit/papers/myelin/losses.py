@@ -6,6 +6,7 @@ The minus sign between the two expectations of Eqs. 3.1-3.3 must be a plus. Ever
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -13,8 +14,8 @@ from torch import nn
 from nbkit.losses.adversarial import bce_discriminator, bce_generator, smooth_labels
 from nbkit.losses.regions import adaptive_l1, mean_l1, roi_l1
 from nbkit.training.crops import Example
+from nbkit.training.steps import Terms
 
-Terms = dict[str, torch.Tensor]
 WEIGHTINGS = ("l1", "roi", "adaptive")
 
 
@@ -43,6 +44,7 @@ def regions(mask: torch.Tensor) -> torch.Tensor:
     return torch.cat([lesions, nawm & ~lesions, ~(nawm | lesions)], dim=1)
 
 
+@dataclass(frozen=True)
 class ConditionalObjective:
     """Losses of a generator of one image from a condition, with a discriminator or without.
 
@@ -56,16 +58,15 @@ class ConditionalObjective:
         How many of the first input channels the discriminator sees beside the image.
     smoothing : float
         Spread of the discriminator's labels, see :func:`~nbkit.losses.adversarial.smooth_labels`; 0 for 0 and 1.
-    generator : torch.Generator
-        Draws the labels.
+    draws : torch.Generator
+        Of the labels.
     """
 
-    def __init__(
-        self, voxel_loss: Callable[..., torch.Tensor], *, weight: float, condition: int, smoothing: float,
-        generator: torch.Generator,
-    ) -> None:
-        self.voxel_loss, self.weight, self.condition = voxel_loss, weight, condition
-        self.smoothing, self.draws = smoothing, generator
+    voxel_loss: Callable[..., torch.Tensor]
+    weight: float
+    condition: int
+    smoothing: float
+    draws: torch.Generator
 
     def generate(self, net: nn.Module, batch: Example) -> Terms:
         """The image, 0 outside the brain."""

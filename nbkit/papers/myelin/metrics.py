@@ -115,10 +115,15 @@ class ControlNorm:
             kept.size > 0, "ControlNorm.fit: controls", expected=f"a bin of distances with {LEAST_VOXELS} voxels",
             found=f"at most {counts.max()}", remedy="Pass more controls or wider bins (bin_mm).",
         )
-        weigh = _Smoother(bins, kept, smooth_mm / bin_mm)
-        centres, mean = weigh.mean(distance), weigh.mean(values)
+        gap, width = kept[:, None] - kept[None], smooth_mm / bin_mm
+        kernel = np.exp(-0.5 * (gap / width) ** 2) if width > 0 else np.eye(kept.size)
+
+        def smoothed(values: np.ndarray) -> np.ndarray:
+            return kernel @ np.bincount(bins, weights=values)[kept] / (kernel @ counts[kept])
+
+        centres, mean = smoothed(distance), smoothed(values)
         residual = values - np.interp(distance, centres, mean)
-        sd = np.sqrt(weigh.mean(residual**2))
+        sd = np.sqrt(smoothed(residual**2))
         below = residual < -np.interp(distance, centres, sd)
         return cls(centres, mean, sd, float(below.mean()), len(controls))
 
@@ -131,22 +136,6 @@ class ControlNorm:
         """Demyelinated lesion voxels of a scan, from its true DVR or `image`, in its own lesions or in `lesions`."""
         level = self.threshold(csf_distance(scan.mask("csf"), scan.mask("brain")))
         return demyelinated(image or scan.image(TARGET), lesions or scan.mask("lesions"), level)
-
-
-@dataclass(frozen=True)
-class _Smoother:
-    """Means by bin, smoothed over the bins `kept` by a Gaussian of `width` bins that weighs each by its voxels."""
-
-    bins: np.ndarray
-    kept: np.ndarray
-    width: float
-
-    def mean(self, values: np.ndarray) -> np.ndarray:
-        """(K,) smoothed mean of one value per voxel."""
-        sums, counts = (np.bincount(self.bins, weights=w)[self.kept] for w in (values, np.ones_like(values)))
-        gap = self.kept[:, None] - self.kept[None]
-        kernel = np.exp(-0.5 * (gap / self.width) ** 2) if self.width > 0 else np.eye(self.kept.size)
-        return kernel @ sums / (kernel @ counts)
 
 
 def _white_matter(dvr: Volume, wm: Volume, csf: Volume, brain: Volume) -> tuple[np.ndarray, np.ndarray]:

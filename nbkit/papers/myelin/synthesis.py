@@ -285,7 +285,7 @@ class MyelinSynthesizer(Saved):
         seed_dropout(net, torch_generator(stage.seed, "dropout", number))
         objective = ConditionalObjective(
             voxelwise(stage.weighting, self.omega), weight=stage.weight, condition=len(stage.inputs),
-            smoothing=stage.label_smoothing, generator=torch_generator(stage.seed, "labels", number),
+            smoothing=stage.label_smoothing, draws=torch_generator(stage.seed, "labels", number),
         )
         sampler = CropSampler(
             examples, crop=stage.crop, batch=stage.batch, crops_per_epoch=stage.crops_per_epoch, seed=stage.seed
