@@ -32,7 +32,7 @@ DRAWS = "figures"
 SHARED = ("trajectories", "synthesis")
 """Folders of papers that other papers may import."""
 SCORES = ("experiments", "metrics", "observer")
-"""Modules of a paper that score: they may not import a loss."""
+"""Endings of the names of modules of a paper that score: they may not import a loss."""
 
 # a library is imported below its folder, or in its one file, and nowhere else
 FENCES = {
@@ -124,7 +124,7 @@ def target_name(name: str) -> str:
 
 def scoring_faults(source: Source) -> Iterator[str]:
     """What is optimised never grades itself: modules of a paper that score import no loss, shared or of the paper."""
-    scores = folder(source.module) and source.module.split(".")[-1] in SCORES
+    scores = folder(source.module) and source.module.split(".")[-1].endswith(SCORES)
     for found in source.imports if scores else ():
         last = target_name(found.name).split(".")[-1]
         own_loss = folder(found.name) and ("loss" in last or last == "constraints")

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from nbkit.papers.myelin.attention import FlexibleSelfAttention
+from nbkit.papers.myelin.networks import FlexibleSelfAttention
 
 # ru_maxrss of a new process starts from what its parent held when it was made
 PEAK = """
@@ -22,7 +22,7 @@ def peak():
 """
 ATTENTION = """
 import json, torch
-from nbkit.papers.myelin.attention import FlexibleSelfAttention
+from nbkit.papers.myelin.networks import FlexibleSelfAttention
 torch.manual_seed(0)
 net = FlexibleSelfAttention(128, pool=1)
 net.gamma.data.fill_(0.5)
@@ -35,7 +35,7 @@ WINDOWS = """
 import json, torch
 import torch.nn.functional as F
 from nbkit.core.seeds import torch_generator
-from nbkit.papers.myelin.sliding import slide
+from nbkit.papers.myelin.staged import slide
 from nbkit.papers.myelin.synthesis import Config
 c = Config.named("sagan")
 draws = torch_generator(7, "bench")

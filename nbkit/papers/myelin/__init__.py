@@ -5,8 +5,9 @@ patches with a loss weighted by tissue, predicts [11C]PIB DVR from MTR and diffu
 two-layer network and unrefined GANs; attention and residual blocks (CF-SAGAN) add to that; and indices of myelin
 lost and regained, from predicted maps, go with disability as those from true maps do.
 
-``synthesis`` is the family of systems, ``staged`` their networks, ``stages`` how they are trained one after the other,
-``metrics`` the indices, ``experiments`` the tables and figures of both chapters.
+``synthesis`` is the family of systems, ``staged`` and ``networks`` what they are built of, ``inputs`` what they see,
+``stages`` and ``losses`` how they are trained one after the other; ``metrics`` scores and indices, ``experiments`` the
+tables and figures of chapter 3, ``index_experiments`` those of chapter 4, ``figures`` and ``map_figures`` draw them.
 """
 
 from nbkit.papers.myelin.synthesis import Config, MyelinSynthesizer

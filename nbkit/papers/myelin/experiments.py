@@ -1,314 +1,316 @@
-"""How a predicted [11C]PIB map is scored: error, mean DVR by region, demyelinated voxels (Wei thesis 3.3, 4.3)."""
+"""Tables and figures of chapter 3 (Wei et al., Med. Image Anal. 2019) as tidy frames, from cross-validated scores.
+
+`scores` is :func:`nbkit.training.crossval.scores_frame` of systems scored by :class:`MyelinScore`; to leave people or
+systems out, pass fewer of its rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import pandas as pd
+import torch
 
-from nbkit.core.checks import check_keys, known, require
 from nbkit.core.protocols import Cohort, Scan, Subject
+from nbkit.core.tidy import paired, stacked, tidy, where
 from nbkit.core.volume import Volume
-from nbkit.metrics.image import mse, psnr
-from nbkit.papers.myelin.metrics import (
-    ControlNorm, check_order, csf_distance, demyelinated, demyelinated_fraction, dynamic_demyelination,
-    dynamic_remyelination, global_change, myelin_discrepancy, regress,
-)
-from nbkit.metrics.overlap import dice
-from nbkit.metrics.volumes import region_mean
+from nbkit.data.synthesis import on_grid
+from nbkit.metrics.stats import two_sample_p
+from nbkit.papers.myelin.metrics import CONTROLS, REGIONS, ControlNorm, Course, MyelinScore
 
-CONTROLS = ("HC", "CN")
-TARGET = "DVR"
-MASKS = {"wm_hc": "wm", "nawm": "nawm", "lesions": "lesions"}
-"""Region of the tables -> mask of a scan; the first is of controls only, the others of patients only."""
-CHANGES = (
-    "global_change", "dynamic_demyelination", "dynamic_demyelination_normal", "dynamic_remyelination",
-    "dynamic_remyelination_demyelinated",
-)
-"""Indices that need a second scan; fractions from −1 to 1."""
-
-Predictions = Mapping[str, Volume]
-
-
-class MyelinScore:
-    """Scores of one predicted DVR map; call it as ``score(subject, prediction)``.
-
-    Parameters
-    ----------
-    cohort : Cohort
-        Its controls' true PET gives the threshold of demyelination, as in the papers; no model sees it.
-
-    Attributes
-    ----------
-    norm : ControlNorm
-    """
-
-    def __init__(self, cohort: Cohort) -> None:
-        self.norm = control_norm(cohort)
-        self.__qualname__ = f"MyelinScore({self.norm.mean.sum():.9g}, {self.norm.sd.sum():.9g}, {self.norm.n})"
-
-    def __call__(self, subject: Subject, prediction: Volume, scan: Scan | None = None) -> Mapping[str, float]:
-        """Metric -> value for the baseline scan, or for `scan`.
-
-        ``mse`` (DVR², every voxel of the image as published, Eq. 3.8) and ``psnr`` (dB, peak = maximum of the true
-        image, Eq. 3.9); ``mse_brain`` inside the brain. For wm_hc (controls), nawm and lesions (patients):
-        ``mean_*`` and ``true_mean_*`` (DVR) and ``discrepancy_*``, the absolute difference of the two. ``mae_lesions``:
-        mean over lesion voxels of the absolute difference. ``percent``, ``true_percent``: demyelinated share of the
-        lesions (%); ``dice_demyelinated``: overlap of the two maps, and ``dice_chance``, what as many voxels chosen at
-        random would reach. NaN where this subject has no such region.
-        """
-        scan = scan or subject.baseline
-        truth = scan.image(TARGET)
-        truth.check_grid(prediction, f"{subject.id}: prediction and true {TARGET}")
-        return {
-            **_errors(prediction, truth, scan), **_regions(subject, scan, prediction, truth),
-            **_demyelination(scan, prediction, truth, self.norm),
-        }
-
-
-def control_norm(cohort: Cohort) -> ControlNorm:
-    """The norm of the true DVR of all controls (HC or CN) at baseline; a cohort without controls is refused."""
-    controls = [s.baseline for s in cohort if s.diagnosis in CONTROLS]
-    return ControlNorm.fit([(s.image(TARGET), s.mask("wm"), s.mask("csf"), s.mask("brain")) for s in controls])
-
-
-def demyelinated_map(
-    scan: Scan, norm: ControlNorm, *, image: Volume | None = None, lesions: Volume | None = None
-) -> Volume:
-    """Demyelinated lesion voxels of a scan, from its true DVR or from `image`, in its own lesions or in `lesions`."""
-    return demyelinated(image or scan.image(TARGET), lesions or scan.mask("lesions"), _threshold(scan, norm))
-
-
-def _threshold(scan: Scan, norm: ControlNorm) -> Volume:
-    return norm.threshold(csf_distance(scan.mask("csf"), scan.mask("brain")))
-
-
-def _errors(prediction: Volume, truth: Volume, scan: Scan) -> dict[str, float]:
-    a, b = (v.data.float()[None] for v in (prediction, truth))
-    brain = scan.mask("brain").data.bool()[None]
-    return {
-        "mse": float(mse(a, b)), "psnr": float(psnr(a, b, data_range=float(b.max()))),
-        "mse_brain": float(mse(a, b, mask=brain)),
-    }
-
-
-def _regions(subject: Subject, scan: Scan, prediction: Volume, truth: Volume) -> dict[str, float]:
-    healthy = subject.diagnosis in CONTROLS
-    wanted = {name: mask for name, mask in MASKS.items() if (name == "wm_hc") == healthy}
-    ours, true = (
-        {n: region_mean(v, scan.mask(wanted[n])) if n in wanted else np.nan for n in MASKS} for v in (prediction, truth)
-    )
-    gaps = myelin_discrepancy(true, ours)
-    gap = truth.with_data((prediction.data.float() - truth.data.float()).abs())
-    return {
-        **{f"mean_{n}": v for n, v in ours.items()}, **{f"true_mean_{n}": v for n, v in true.items()},
-        **{f"discrepancy_{n}": v for n, v in gaps.items()},
-        "mae_lesions": np.nan if healthy else region_mean(gap, scan.mask("lesions")),
-    }
-
-
-def _demyelination(scan: Scan, prediction: Volume, truth: Volume, norm: ControlNorm) -> dict[str, float]:
-    lesions = scan.masks.get("lesions")
-    if lesions is None or not lesions.data.any():
-        return dict.fromkeys(("percent", "true_percent", "dice_demyelinated", "dice_chance"), np.nan)
-    level = _threshold(scan, norm)
-    ours, true = (demyelinated(v, lesions, level) for v in (prediction, truth))
-    shares = demyelinated_fraction(ours, lesions), demyelinated_fraction(true, lesions)
-    return {
-        "percent": 100 * shares[0], "true_percent": 100 * shares[1],
-        "dice_demyelinated": overlap(ours, true), "dice_chance": chance_dice(*shares),
-    }
-
-
-def overlap(a: Volume, b: Volume) -> float:
-    """Dice of two boolean maps on one grid; NaN where both are empty."""
-    a.check_grid(b, "overlap: a and b")
-    return float(dice(a.data.bool()[None], b.data.bool()[None]))
-
-
-def chance_dice(p: float, q: float) -> float:
-    """Dice expected of two maps that hold the shares p and q of one region at random: 2pq / (p + q); NaN for none."""
-    return 2 * p * q / (p + q) if p + q > 0 else np.nan
-
-
-class Course(NamedTuple):
-    """Demyelinated maps of one patient inside the lesions of the baseline; `d1` is None without a second scan."""
-
-    lesions: Volume
-    d0: Volume
-    d1: Volume | None
-
-    @property
-    def demyelinating(self) -> Volume | None:
-        """Voxels normal at t0 and demyelinated at t1; None without a second scan."""
-        return None if self.d1 is None else self.d0.with_data(self.d1.data & ~self.d0.data & self.lesions.data.bool())
-
-    @property
-    def remyelinating(self) -> Volume | None:
-        """Voxels demyelinated at t0 and normal at t1; None without a second scan."""
-        return None if self.d1 is None else self.d0.with_data(self.d0.data & ~self.d1.data)
-
-
-MAPS: dict[str, Callable[[Course], Volume | None]] = {
-    "t0": lambda c: c.d0, "t1": lambda c: c.d1, "demyelinating": lambda c: c.demyelinating,
-    "remyelinating": lambda c: c.remyelinating,
+UNITS = {
+    "mse": "DVR²", "mse_brain": "DVR²", "psnr": "dB", "percent": "%", "percent_t0": "%", "percent_t1": "%",
+    "dice": "Dice", "chance": "Dice", "mae": "DVR", "discrepancy": "DVR", "mean": "DVR",
 }
-"""The maps of a patient that can agree."""
+"""Of a metric, or of what its name begins with; all others are fractions."""
+DISCREPANCIES = {f"discrepancy_{region}": region for region in REGIONS}
+UNANSWERED = {
+    "wei2019m.data.dose": "a simulated scan has no dose", "wei2019m.fig3_8.dice.example": "other patients",
+    "wei2019m.text.patches.overlapping_3d": "the patch size is not stated", "wei2019m.text.p": "which test is not said",
+}
+"""Beginnings of ids that no run answers, and why."""
 
 
-def courses(
-    cohort: Cohort, predictions_t0: Predictions | None = None, predictions_t1: Predictions | None = None,
-    norm: ControlNorm | None = None,
-) -> dict[str, Course]:
-    """Demyelinated maps of every patient with lesions, by subject id, from true PET or from predictions.
-
-    Parameters
-    ----------
-    cohort : Cohort
-    predictions_t0, predictions_t1 : mapping of subject id to Volume, optional
-        Predicted DVR; None reads the true one. Subjects that `predictions_t0` lacks are left out, and a subject that
-        `predictions_t1` lacks counts as one without a second scan.
-    norm : ControlNorm, optional
-        Default :func:`control_norm` of the cohort; always of true PET.
-
-    Raises
-    ------
-    NbkitError
-        For an unknown subject, images on another grid, or a second scan that is not later by age.
-    """
-    norm, found = norm or control_norm(cohort), {}
-    for name, given in (("predictions_t0", predictions_t0), ("predictions_t1", predictions_t1)):
-        check_keys(given or (), cohort.ids, f"courses: {name}")
-    for subject in cohort:
-        asked = subject.diagnosis not in CONTROLS and (predictions_t0 is None or subject.id in predictions_t0)
-        if asked and subject.baseline.mask("lesions").data.any():
-            found[subject.id] = _course(subject, predictions_t0, predictions_t1, norm)
-    require(
-        len(found) > 0, "courses: cohort", expected="at least one patient with lesions", found="none",
-        remedy="Pass the cohort with its patients, and predictions of their scans.",
-    )
-    return found
+def numbered(frame: pd.DataFrame, ids: Mapping[str, str]) -> pd.DataFrame:
+    """The rows of the metrics in `ids`, with unit and id: ``{"mse": "wei2019m.table3_1.mse.{system}"}``."""
+    parts = []
+    for metric, pattern in ids.items():
+        rows = where(frame, metric=metric)
+        unit = UNITS.get(metric) or UNITS.get(metric.split("_")[0], "fraction")
+        parts.append(rows.assign(id=[pattern.format(system=name) for name in rows["system"]], unit=unit))
+    return stacked(*parts)
 
 
-def _course(subject: Subject, first: Predictions | None, second: Predictions | None, norm: ControlNorm) -> Course:
-    lesions = subject.baseline.mask("lesions")
-    before = demyelinated_map(subject.baseline, norm, image=(first or {}).get(subject.id))
-    if len(subject.scans) < 2 or (second is not None and subject.id not in second):
-        return Course(lesions, before, None)
-    scan = subject.scans[1]
-    check_order(subject.baseline, scan)
-    return Course(lesions, before, demyelinated_map(scan, norm, image=(second or {}).get(subject.id), lesions=lesions))
+def image_quality(scores: pd.DataFrame) -> pd.DataFrame:
+    """Table 3.1: MSE (Eq. 3.8) and PSNR (Eq. 3.9) over whole images; and the MSE inside the brain, which is ours."""
+    return numbered(scores, {
+        "mse": "wei2019m.table3_1.mse.{system}", "psnr": "wei2019m.table3_1.psnr.{system}",
+        "mse_brain": "wei2019m.brain.mse.{system}",
+    })
 
 
-def indices(
-    cohort: Cohort, predictions_t0: Predictions | None = None, predictions_t1: Predictions | None = None,
-    norm: ControlNorm | None = None,
+def region_errors(scores: pd.DataFrame) -> pd.DataFrame:
+    """Table 3.2: discrepancy of mean DVR by region; and, ours, the mean absolute error over lesion voxels."""
+    ids = {metric: f"wei2019m.table3_2.{region}.{{system}}" for metric, region in DISCREPANCIES.items()}
+    return numbered(scores, ids | {"mae_lesions": "wei2019m.voxels.mae_lesions.{system}"})
+
+
+def region_gains(scores: pd.DataFrame, against: str = "refiner") -> pd.DataFrame:
+    """Discrepancy of each system minus that of `against` on the same person, in NAWM and in lesions."""
+    parts = [paired(where(scores, metric=metric), against) for metric in DISCREPANCIES if metric != "discrepancy_wm_hc"]
+    return numbered(stacked(*parts), {
+        metric: f"wei2019m.gain.{region}.{{system}}" for metric, region in DISCREPANCIES.items() if region != "wm_hc"
+    })
+
+
+def refinements(
+    scores: pd.DataFrame, chain: Sequence[str] = ("cgan", "refiner", "refiner2", "refiner3")
 ) -> pd.DataFrame:
-    """Indices of myelin content and its change of every patient with lesions (Wei thesis 4.2.5); see :func:`courses`.
+    """Figure 3.5: MSE and discrepancies by number of refinements; rows of metric "gain": what each took away.
 
-    Returns
-    -------
-    DataFrame
-        A row per patient: subject, percent_t0 and percent_t1 (demyelinated share of the lesions of t0, %), and as
-        fractions global_change (t1 − t0), dynamic_demyelination and dynamic_remyelination of all lesion voxels, and the
-        same of the voxels that could change (dynamic_demyelination_normal, dynamic_remyelination_demyelinated). NaN in
-        all that needs a second scan for patients without one.
+    Further columns: structure (region, or "whole image"), iteration (0: the Sketcher).
     """
-    found = courses(cohort, predictions_t0, predictions_t1, norm)
-    rows = [{"subject": s, **_indices(course)} for s, course in found.items()]
-    return pd.DataFrame(rows, columns=["subject", "percent_t0", "percent_t1", *CHANGES])
+    names = {"mse": "mse"} | DISCREPANCIES
+    found = scores[scores["system"].isin(chain) & scores["metric"].isin(names)]
+    found = numbered(found, {metric: f"wei2019m.fig3_5.{name}" for metric, name in names.items()})
+    found["iteration"] = found["system"].map({name: k for k, name in enumerate(chain)})
+    found["structure"] = found["metric"].map({"mse": "whole image"} | DISCREPANCIES)
+    key = ["structure", "subject", "iteration"]
+    before = found.assign(iteration=found["iteration"] + 1).set_index(key)["value"].rename("before")
+    gains = found.join(before, on=key, how="inner").sort_values("iteration", kind="stable")
+    steps = [f"{k - 1}{k}" for k in gains["iteration"]]
+    gains = gains.assign(value=gains["before"] - gains["value"], id=gains["id"] + ".gain" + steps, metric="gain")
+    found["id"] += ".iteration" + found["iteration"].astype(str)
+    return stacked(found, gains.drop(columns="before"))
 
 
-def _indices(course: Course) -> dict[str, float]:
-    lesions, d0, d1 = course
-    row = {"percent_t0": 100 * demyelinated_fraction(d0, lesions)}
-    if d1 is None:
-        return row
-    maps = (d0, d1, lesions)
-    values = (
-        global_change(*maps), dynamic_demyelination(*maps), dynamic_demyelination(*maps, denominator="normal"),
-        dynamic_remyelination(*maps), dynamic_remyelination(*maps, denominator="demyelinated"),
-    )
-    return row | {"percent_t1": 100 * demyelinated_fraction(d1, lesions), **dict(zip(CHANGES, values, strict=True))}
-
-
-def map_agreement(
-    cohort: Cohort, predictions_t0: Predictions, predictions_t1: Predictions | None = None,
-    norm: ControlNorm | None = None,
+def region_means(
+    scores: pd.DataFrame, systems: Sequence[str] = ("refiner", "unet", "cgan", "dnn")
 ) -> pd.DataFrame:
-    """Dice of the maps from predicted with those from true PET, per patient; see :func:`courses`.
+    """Figure 3.6: mean DVR by region, true (system "truth") and predicted; the region is in the column structure."""
+    made, parts = scores[scores["system"].isin(systems)], []
+    for region in REGIONS:
+        true = where(made, metric=f"true_mean_{region}", system=systems[0]).assign(system="truth")
+        parts += [rows.assign(structure=region) for rows in (true, where(made, metric=f"mean_{region}"))]
+    found = stacked(*parts)
+    ids = "wei2019m.fig3_6." + found["structure"] + "." + found["system"]
+    return found.assign(id=ids, metric="mean", unit="DVR")
+
+
+def region_tests(means: pd.DataFrame, systems: Sequence[str] = ("truth", "refiner")) -> pd.DataFrame:
+    """The t-tests of Figure 3.6, two-sided; and the controls' mean as a level to compare patients' NAWM with."""
+    parts = []
+    for system in systems:
+        groups = {r: where(means, system=system, structure=r).set_index("subject")["value"] for r in REGIONS}
+        for one, other in (("nawm", "wm_hc"), ("lesions", "nawm")):
+            name = f"wei2019m.fig3_6.p.{one}_vs_{other}.{system}"
+            parts.append(tidy(two_sample_p(groups[one], groups[other]), id=name, unit="p", system=system, metric="p"))
+        level = dict.fromkeys(groups["nawm"].index, groups["wm_hc"].mean())
+        parts.append(tidy(level, id=f"wei2019m.fig3_6.wm_hc_level.{system}", unit="DVR", system=system, metric="mean"))
+    return stacked(*parts).dropna(subset="value")
+
+
+def agreement(means: pd.DataFrame) -> pd.DataFrame:
+    """Figure 3.7: predicted minus true means of :func:`region_means` (metric "bias"), and their sizes ("abs").
+
+    Column structure: "lesions", or "wm_nawm" for white matter of controls and NAWM of patients together; column true:
+    the true mean.
+    """
+    key = ["structure", "subject"]
+    true = where(means, system="truth").set_index(key)["value"].rename("true")
+    gaps = means[means["system"] != "truth"].join(true, on=key)
+    group = gaps["structure"].replace({"wm_hc": "wm_nawm", "nawm": "wm_nawm"})
+    ids = "wei2019m.fig3_7.bias." + group + "." + gaps["system"]
+    bias = gaps.assign(value=gaps["value"] - gaps["true"], metric="bias", structure=group, id=ids)
+    sizes = where(bias, structure="wm_nawm")
+    ids = sizes["id"].str.replace(".bias.", ".abs.")
+    return stacked(bias, sizes.assign(value=sizes["value"].abs(), metric="abs", id=ids))
+
+
+def demyelination(scores: pd.DataFrame, norm: ControlNorm, system: str = "refiner") -> pd.DataFrame:
+    """Figure 3.8: demyelinated share of the lesions (%) and Dice with the truth, by system.
+
+    With it the true share (system "truth"), the Dice of as many voxels at random as `system` finds ("chance"), and the
+    share of control white matter below the threshold ("control WM"), which belongs to nobody.
+    """
+    own = where(scores, system=system)
+    true = where(own, metric="true_percent").assign(system="truth", metric="percent")
+    chance = where(own, metric="dice_chance").assign(system="chance", metric="dice_demyelinated")
+    found = numbered(stacked(true, scores, chance), {
+        "percent": "wei2019m.fig3_8.percent.{system}", "dice_demyelinated": "wei2019m.fig3_8.dice.{system}",
+    })
+    return stacked(found, chance_floor(norm, "wei2019m.fig3_8.chance_floor"))
+
+
+def chance_floor(norm: ControlNorm, id: str, metric: str = "percent") -> pd.DataFrame:
+    """Share of control white matter that lies below its own threshold (%): what the rule finds where nothing is."""
+    return tidy(100 * norm.chance_floor, id=id, unit="%", system="control WM", metric=metric)
+
+
+def dice_ends(dice: pd.DataFrame) -> dict[str, str]:
+    """The subjects with the "highest Dice" and the "lowest Dice" among rows of one system and metric."""
+    values = dice.set_index("subject")["value"]
+    return {"highest Dice": values.idxmax(), "lowest Dice": values.idxmin()}
+
+
+def examples(
+    people: Cohort, found: Mapping[str, Mapping[str, Course]], system: str, chosen: Mapping[str, str]
+) -> dict[str, tuple[Scan, Course, Course]]:
+    """First scan, true and predicted maps of chosen patients, by label: what maps are drawn from.
 
     Parameters
     ----------
-    predictions_t1 : mapping of subject id to Volume, optional
-        None compares the baseline only.
-
-    Returns
-    -------
-    DataFrame
-        A row per patient: subject, dice_t0 and dice_t1 (demyelinated voxels), dice_demyelinating and dice_remyelinating
-        (voxels that changed), and for each chance_*, what as many voxels chosen at random would reach. NaN without a
-        second scan, and where both maps are empty.
+    found : mapping
+        Of :func:`nbkit.papers.myelin.index_experiments.courses`.
+    chosen : mapping of label to subject id
     """
-    norm = norm or control_norm(cohort)
-    ours, true = courses(cohort, predictions_t0, predictions_t1 or {}, norm), courses(cohort, norm=norm)
-    rows = [{"subject": s, **_agreement(course, true[s])} for s, course in ours.items()]
-    return pd.DataFrame(rows, columns=["subject", *(f"{kind}_{m}" for m in MAPS for kind in ("dice", "chance"))])
+    true, ours = found["truth"], found[system]
+    return {label: (people.subject(s).baseline, true[s], ours[s]) for label, s in chosen.items()}
 
 
-def _agreement(ours: Course, true: Course) -> dict[str, float]:
-    row = {}
-    for name, of in MAPS.items():
-        pair = of(ours), of(true)
-        if None not in pair:
-            row[f"dice_{name}"] = overlap(*pair)
-            row[f"chance_{name}"] = chance_dice(*(demyelinated_fraction(v, ours.lesions) for v in pair))
-    return row
+def attention_saliency(model: Any, scan: Scan) -> Volume:
+    """|∂Loss/∂I_M| of the generator, the maximum over the input contrasts (Wei thesis 3.2.3, Eq. 3.7).
 
-
-def edss_regression(cohort: Cohort, table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Multiple regression of baseline EDSS on one index, with age, sex and T2 lesion load, as in Table 4.3.
+    Loss is the voxelwise term of the system's last stage with its own weighting of regions. The adversarial term is
+    left out: the text asks for the prediction loss, and discriminators are not kept after training. The gradient
+    passes through all stages.
 
     Parameters
     ----------
-    cohort : Cohort
-        Patients with the covariates ``age`` (years at t0), ``edss`` and ``t2_load_ml``.
-    table : DataFrame
-        Of :func:`indices`; patients without a value are left out.
-    column : str
-        One of :data:`CHANGES`; enters in %, as the size of the printed coefficients suggests.
+    model : a fitted MyelinSynthesizer
+        Or whatever has ``config.inputs``, ``example(scan)`` and a differentiable ``loss(inputs, example)``.
 
     Returns
     -------
-    DataFrame
-        Of :func:`nbkit.papers.myelin.metrics.regress`, with the rows index (per %), age (per year), sex (women 1, men 0) and
-        t2_load (per mm³).
+    Volume
+        Not negative, in units of the loss per z-score; 0 outside the mask "brain".
     """
-    known(column, CHANGES, "edss_regression: column")
-    rows = table[table[column].notna()]
-    people = [cohort.subject(s) for s in rows["subject"]]
-    for name in ("sex", "age", "edss", "t2_load_ml"):
-        lacking = [p.id for p in people if {"sex": p.sex, **p.covariates}.get(name) is None]
-        require(
-            not lacking, f"edss_regression: {name}", expected="a value for every patient", found=f"none for {lacking}",
-            remedy="Add it to the table of subjects, or leave these patients out.",
-        )
-    covariates = {
-        "index": 100 * rows[column].to_numpy(), "age": [p.covariates["age"] for p in people],
-        "sex": [float(p.sex == "F") for p in people], "t2_load": [1000 * p.covariates["t2_load_ml"] for p in people],
+    example = model.example(scan)
+    inputs = example.inputs[None].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(model.loss(inputs, example).sum(), inputs)
+    strongest = gradient[0, : len(model.config.inputs)].abs().amax(0)
+    return on_grid(strongest, mask=scan.mask("brain"), step="attention saliency map")
+
+
+def lesion_share(saliency: Volume, lesions: Volume) -> float:
+    """Share of the total saliency inside the lesions, 0 to 1; NaN without a lesion or without any saliency."""
+    saliency.check_grid(lesions, "lesion_share: saliency and lesions")
+    inside, values = lesions.data[0].bool(), saliency.data[0].double()
+    total = float(values.sum())
+    return float(values[inside].sum()) / total if bool(inside.any()) and total > 0 else float("nan")
+
+
+def saliency_maps(results: Mapping[str, Any], people: Sequence[Subject]) -> dict[str, dict[str, Volume]]:
+    """Attention saliency by name of the loss and subject, of the model that has not seen them."""
+    return {
+        loss: {s.id: attention_saliency(result.model_for(s.id), s.baseline) for s in people}
+        for loss, result in results.items()
     }
-    return regress([p.covariates["edss"] for p in people], covariates)
 
 
-def edss_pseudovalues(cohort: Cohort, table: pd.DataFrame, column: str) -> dict[str, float]:
-    """A value per patient whose mean estimates β of one index on EDSS: n β − (n − 1) β without that patient.
+def saliency_shares(maps: Mapping[str, Mapping[str, Volume]], people: Sequence[Subject]) -> pd.DataFrame:
+    """Figure 3.9: share of the saliency inside lesions and ventricles, by loss; and of the brain's voxels ("voxels").
 
-    Jackknife pseudo-values (Tukey 1958) of the standardised coefficient of :func:`edss_regression`, so that a claim
-    about β can be judged over patients like any other.
+    `people` without such a region are left out.
     """
-    rows = table[table[column].notna()]
-    n, whole = len(rows), float(edss_regression(cohort, rows, column).loc["index", "beta"])
-    without = {s: edss_regression(cohort, rows[rows["subject"] != s], column) for s in rows["subject"]}
-    return {s: n * whole - (n - 1) * float(found.loc["index", "beta"]) for s, found in without.items()}
+    parts = []
+    for region in ("lesions", "ventricles"):
+        masks = {s.id: s.baseline.masks[region] for s in people if region in s.baseline.masks}
+        masks = {s: mask for s, mask in masks.items() if mask.data.any()}
+        brains = {s.id: s.baseline.mask("brain") for s in people}
+        sizes = {s: int(mask.data.sum()) / int(brains[s].data.sum()) for s, mask in masks.items()}
+        parts.append(tidy(sizes, system="voxels", metric="share", structure=region))
+        for loss, by_subject in maps.items():
+            shares = {s: lesion_share(by_subject[s], mask) for s, mask in masks.items()}
+            labels = {"unit": "share of the saliency", "system": loss, "metric": "share", "structure": region}
+            parts.append(tidy(shares, id=f"wei2019m.fig3_9.share.{region}.{loss}", **labels))
+    return stacked(*parts)
+
+
+def contrast_sets(scores: pd.DataFrame, all_contrasts: str = "refiner") -> pd.DataFrame:
+    """Tables 3.3 and 3.4: the Refiner on MTR, on MTR and RD ("mtr", "mtr_rd") and on all; what each step gains."""
+    found = scores[scores["system"].isin(("mtr", "mtr_rd", all_contrasts))].replace({all_contrasts: "mtr_dti"})
+    ids = {"mse": "wei2019m.table3_3.mse.{system}", "psnr": "wei2019m.table3_3.psnr.{system}"}
+    ids |= {metric: f"wei2019m.table3_4.{region}.{{system}}" for metric, region in DISCREPANCIES.items()}
+    parts, errors = [numbered(found, ids)], where(found, metric="mse")
+    for gain, before, after in (("rd", "mtr", "mtr_rd"), ("fa_ad", "mtr_rd", "mtr_dti")):
+        gained = paired(errors[errors["system"].isin((before, after))], after)
+        parts.append(numbered(gained, {"mse": f"wei2019m.table3_3.gain.{gain}"}).assign(metric="gain"))
+    return stacked(*parts)
+
+
+def cohort_facts(people: Cohort) -> pd.DataFrame:
+    """Section 3.3.1: patients and controls, women and ages; and the overlapping patches of a 2D image, recounted."""
+    parts = [tidy((256 - 70 + 1) ** 2, id="wei2019m.text.patches.overlapping_2d", unit="patches")]
+    for group, diagnosis in {"patients": "MS", "controls": "HC"}.items():
+        members, short = [s for s in people if s.diagnosis == diagnosis], diagnosis.lower()
+        women, ages = [s for s in members if s.sex == "F"], {s.id: s.baseline.age for s in members if s.baseline.age}
+        parts += [
+            tidy(len(members), id=f"wei2019m.data.{group}", unit="people"),
+            tidy(len(women), id=f"wei2019m.data.women.{short}", unit="people"),
+            tidy(ages, id=f"wei2019m.data.age.{short}", unit="years"),
+        ]
+    return stacked(*parts)
+
+
+def sizes_table(configs: Mapping[str, Any]) -> pd.DataFrame:
+    """What generators are made of and how they are trained, a column for each :class:`~nbkit.papers.myelin.Config`."""
+    columns = {}
+    for name, c in configs.items():
+        steps = f"{c.epochs * c.crops_per_epoch // c.batch}" if c.crop else f"{c.epochs} × subjects"
+        columns[name] = {
+            "feature maps of the first level": str(round((c.width or 32) / c.slim)),
+            "a training step sees": f"a crop of {'×'.join(map(str, c.crop))}" if c.crop else "a whole image",
+            "steps of each stage": steps, "learning rates": f"{c.learning_rate:g}, {c.refiner_learning_rate:g}",
+            "dropout": f"{c.dropout:g}",
+        }
+    return pd.DataFrame(columns)
+
+
+def alternatives(scores: pd.DataFrame, base: Mapping[str, str]) -> pd.DataFrame:
+    """What another choice moves: MSE and lesion discrepancy of each system in `base` minus those of its base."""
+    parts = []
+    for metric in ("mse", "discrepancy_lesions"):
+        for other, ours in base.items():
+            rows = scores[scores["system"].isin((other, ours)) & (scores["metric"] == metric)]
+            parts.append(numbered(paired(rows, ours), {metric: ""}))
+    return stacked(*parts)
+
+
+def missing_contrast(
+    result: Any, people: Cohort, ids: Sequence[str], contrasts: Sequence[str], score: MyelinScore
+) -> pd.DataFrame:
+    """MSE (DVR²) on `ids`, predicted with each contrast left out, and with none; column setting says which.
+
+    `result` is of a system that was trained on incomplete sets and takes the same contrasts.
+    """
+    parts = []
+    for left_out in (*contrasts, None):
+        found = {}
+        for subject in map(people.subject, ids):
+            given = {name: image for name, image in subject.baseline.images.items() if name != left_out}
+            made = result.model_for(subject.id).synthesize(given, mask=subject.baseline.mask("brain"))
+            found[subject.id] = score(subject, made)["mse"]
+        setting = f"without {left_out}" if left_out else "with all"
+        parts.append(tidy(found, unit="DVR²", system="incomplete", metric="mse", setting=setting))
+    return stacked(*parts)
+
+
+def most_lesion_first(people: Iterable[Subject]) -> list[Subject]:
+    """Patients by the number of their lesion voxels at the first scan, most first."""
+    patients = [s for s in people if s.diagnosis not in CONTROLS]
+    return sorted(patients, key=lambda s: -int(s.baseline.mask("lesions").data.sum()))
+
+
+def reasons(means: pd.DataFrame, lesions: float, patient: str) -> list[str]:
+    """Why verdicts fall as they do, in sentences: means of :func:`region_means`, share of lesions in the brain."""
+    true = where(means, system="truth", subject=patient).set_index("structure")["value"]
+    return [
+        f"Lesions fill {100 * lesions:.2f} % of a patient's brain, and a third of the weighted loss hangs on them: "
+        "their error falls only if it can be learned from so few voxels.",
+        f"The true DVR of lesions is {true['lesions']:.3f} in the patient shown, that of NAWM {true['nawm']:.3f}: a "
+        "method that misses lesions altogether errs by their difference.",
+        "Where linear regression is ahead, a network of this size and training has not learned what a weighted sum of "
+        "four contrasts tells.",
+    ]

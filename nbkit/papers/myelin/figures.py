@@ -1,208 +1,231 @@
-"""Curves, boxes and bars of the myelin chapters: iterations, regions, agreement, patients (Wei thesis, ch. 3 and 4)."""
+"""Charts of the myelin chapters, drawn from tidy frames; their methods and open points (Wei thesis, ch. 3 and 4)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
+import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from nbkit.core.checks import require
 from nbkit.core.stats import bootstrap_mean
-from nbkit.figures.charts import INK, LINES, SOFT, number
-from nbkit.figures.marks import Mark, marks, title_of
+from nbkit.figures.charts import INK, LINES, SOFT, interval, interval_text, looks, number, titled
+from nbkit.figures.marks import Mark, marks, needs, title_of
+from nbkit.figures.pipeline import Box, pipeline_drawing
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 from nbkit.metrics.stats import bland_altman
 
 TRUTH = Mark("True PET", "#4D4D4D", "*")
 KEY_MM = 6.0
-Values = Sequence[float]
+GROUPS = {"wm_nawm": "WM of controls, NAWM of patients"}
+CHOICES = {
+    "no_noise": ("Noise z of the Sketcher, its shape not given", "one channel of white noise", "none"),
+    "unmasked": ("Loss of the Refiner, when no masks of lesions are at hand", "weighted by region", "plain L1"),
+    "incomplete": ("Subjects with a contrast missing, whom the paper leaves out", "complete ones only",
+                   "contrasts left out at random in training"),
+    "pooled": ("Pooling p of the attention, not given", "1; 2 in the smallest profile", "4"),
+    "no_poses": ("Rotations and scalings", "about the axis from foot to head", "none"),
+}
+"""Open points that are tried: what is left open, our choice, the other way."""
 
 
-def _marks(names: Sequence[str]) -> dict[str, Mark]:
-    """Mark of each system; ``"truth"`` is the true PET."""
-    found = marks(names)
-    return {n: TRUTH if n == "truth" else mark for n, mark in found.items()}
+def sketcher_refiner_drawing() -> Picture:
+    """Sketcher-Refiner GANs: what is fed to what, and what each is trained against (Figs. 3.2 and 3.3)."""
+    boxes = [
+        Box("mri", "MTR, FA, RD, AD", 0, 0, "input"), Box("noise", "noise z", 0, 1, "input"),
+        Box("sketcher", "Sketcher: 3D U-Net", 1, 0, "learned"), Box("sketch", "sketch", 2, 0),
+        Box("refiner", "Refiner: 3D U-Net", 3, 0, "learned"), Box("map", "DVR map", 4, 0, "output"),
+        Box("judge1", "patch discriminator, L1", 2, 1, "learned"),
+        Box("judge2", "patch discriminator, weighted L1", 4, 1, "learned"),
+    ]
+    return pipeline_drawing(boxes, [
+        ("mri", "sketcher", ""), ("noise", "sketcher", ""), ("sketcher", "sketch", ""),
+        ("sketch", "refiner", "+ MRI"), ("refiner", "map", ""), ("judge1", "sketch", ""), ("judge2", "map", ""),
+    ])
 
 
-def _some(values: Mapping, where: str, expected: str) -> None:
-    require(len(values) > 0, where, expected=expected, found="none", remedy="Pass what is to be drawn.")
+def cf_sagan_drawing() -> Picture:
+    """CF-SAGAN: trained at t0, applied at t0 and t1 by the model that saw neither scan of a patient."""
+    boxes = [
+        Box("mri", "MTR, FA, RD, AD at t0", 0, 0, "input"), Box("late", "MTR, FA, RD, AD at t1", 0, 1, "input"),
+        Box("sketcher", "CF-SAGAN, L1", 1, 0, "learned"), Box("refiner", "CF-SAGAN, NWL1", 2, 0, "learned"),
+        Box("map0", "DVR at t0", 3, 0), Box("map1", "DVR at t1", 3, 1),
+        Box("norm", "threshold from controls' PET", 2, 1, "input"),
+        Box("change", "demyelinating, remyelinating voxels", 4, 0, "output"),
+        Box("edss", "regression on EDSS", 4, 1, "output"),
+    ]
+    return pipeline_drawing(boxes, [
+        ("mri", "sketcher", "train, t0"), ("late", "sketcher", "apply"), ("sketcher", "refiner", ""),
+        ("refiner", "map0", ""), ("refiner", "map1", ""), ("norm", "map1", ""), ("map0", "change", ""),
+        ("map1", "change", ""), ("change", "edss", ""),
+    ])
 
 
 @look()
-def iteration_curves(
-    panels: Mapping[str, Mapping[str, Mapping[int, Values]]], *, width_mm: float = FULL_MM, seed: int = 0,
-) -> Picture:
-    """A measure against the number of refinements, one panel each: mean and bootstrap 95 % interval (Fig. 3.5).
+def iteration_curves(frame: pd.DataFrame, *, seed: int = 0, width_mm: float = FULL_MM) -> Picture:
+    """MSE and discrepancies against the number of refinements: mean and bootstrap 95 % interval (Fig. 3.5).
 
     Parameters
     ----------
-    panels : mapping of str to mapping
-        By label of the vertical axis (with unit), then by curve (region or system), then by iteration: one value per
-        subject. Iteration 0 is the Sketcher.
+    frame : DataFrame
+        Of :func:`~nbkit.papers.myelin.experiments.refinements`.
     seed : int
         Of the bootstrap.
-
-    Raises
-    ------
-    NbkitError
-        Without panels, or for a curve without iterations.
     """
-    _some(panels, "iteration_curves: panels", "at least one measure")
-    figure = new_figure(width_mm, 62)
-    for place, (label, curves) in enumerate(panels.items()):
-        axes = figure.add_subplot(1, len(panels), place + 1)
-        for k, (name, mark) in enumerate(marks(curves, {}).items()):
-            _some(curves[name], f"iteration_curves: {name}", "values of at least one iteration")
-            steps = sorted(curves[name])
-            means = [bootstrap_mean(curves[name][i], seed=seed) for i in steps]
-            spread = [[m.value - m.low for m in means], [m.high - m.value for m in means]]
-            axes.errorbar(np.array(steps) + 0.06 * (k - (len(curves) - 1) / 2), [m.value for m in means], yerr=spread,
-                          fmt=mark.marker, color=mark.colour, linestyle=LINES[k % len(LINES)], linewidth=1.2,
-                          markersize=4, elinewidth=0.9, capsize=2, label=mark.title)
-        axes.set(xlabel="refinement iterations (0: Sketcher)", ylabel=label, xticks=steps)
-        axes.set_title(f"({'ABCDEF'[place]})", loc="left")
+    needs(frame, ("iteration", "structure", "metric", "value"), "iteration_curves")
+    figure, whole = new_figure(width_mm, 62), frame["structure"] == "whole image"
+    parts = {"MSE (DVR²)": whole, "discrepancy (DVR)": ~whole & (frame["metric"] != "gain")}
+    parts["MSE (DVR²)"] &= frame["metric"] != "gain"
+    for place, (label, rows) in enumerate(parts.items()):
+        axes, part = figure.add_subplot(1, 2, place + 1), titled(frame[rows], "structure")
+        styles = looks(frame.loc[rows, "structure"])
+        sns.pointplot(
+            part, x="iteration", y="value", hue="structure", dodge=0.2 if part["structure"].nunique() > 1 else False,
+            errorbar=lambda x: interval(x, seed=seed), palette=styles["palette"], markers=[*styles["markers"].values()],
+            linestyles=list(LINES[: len(styles["markers"])]), linewidth=1.2, markersize=4, capsize=0.06,
+            err_kws={"linewidth": 0.9}, ax=axes,
+        )
+        axes.set(xlabel="refinement iterations (0: Sketcher)", ylabel=label)
+        axes.set_title(f"({'AB'[place]})", loc="left")
         axes.grid(axis="y")
-        axes.legend(loc="best")
+        axes.legend(loc="best", title=None)
     return figure
 
 
+def _dressed(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """`frame` with systems and regions as readers see them, and each system's colour; "truth" is the true PET."""
+    drawn = marks(frame["system"], {"truth": TRUTH})
+    names = frame["system"].map({n: mark.title for n, mark in drawn.items()})
+    return frame.assign(system=names), {mark.title: mark.colour for mark in drawn.values()}
+
+
 @look()
-def roi_boxes(
-    values: Mapping[str, Mapping[str, Values]], *, unit: str = "DVR", width_mm: float = FULL_MM,
-) -> Picture:
-    """Mean DVR of people by region and system: median (line), mean (dotted), quartiles, least and most (Fig. 3.6).
+def roi_boxes(means: pd.DataFrame, *, width_mm: float = FULL_MM) -> Picture:
+    """Mean DVR by region and system: a dot a person; median, quartiles, least and most; mean dotted (Fig. 3.6).
 
     Parameters
     ----------
-    values : mapping of str to mapping of str to sequence of float
-        By region, then by system ("truth" first): one value per subject.
-    unit : str
-
-    Raises
-    ------
-    NbkitError
-        Without regions, or for regions whose systems differ.
+    means : DataFrame
+        Of :func:`~nbkit.papers.myelin.experiments.region_means`; "truth" first.
     """
-    _some(values, "roi_boxes: values", "at least one region")
-    systems = list(next(iter(values.values())))
-    for region, found in values.items():
-        require(
-            list(found) == systems, f"roi_boxes: {region}", expected=f"the systems {', '.join(systems)}",
-            found=", ".join(found), remedy="Pass the same systems for every region, in one order.",
-        )
-    figure = new_figure(width_mm, 70)
-    axes, wide = figure.add_subplot(), 0.8 / len(systems)
-    for k, (name, mark) in enumerate(_marks(systems).items()):
-        places = np.arange(len(values)) + wide * (k - (len(systems) - 1) / 2)
-        rows = [np.asarray(values[r][name], float) for r in values]
-        axes.boxplot(
-            rows, positions=places, widths=0.8 * wide, whis=(0, 100), showmeans=True, meanline=True, patch_artist=True,
-            boxprops={"facecolor": mark.colour, "alpha": 0.45, "edgecolor": INK, "linewidth": 0.7},
-            medianprops={"color": INK, "linewidth": 1.3}, whiskerprops={"linewidth": 0.7},
-            meanprops={"color": INK, "linewidth": 1.0, "linestyle": (0, (1, 1))}, capprops={"linewidth": 0.7},
-        )
-    counts = [len(next(iter(found.values()))) for found in values.values()]
-    axes.set(ylabel=f"mean of the region ({unit})", xticks=range(len(values)), xlim=(-0.5, len(values) - 0.5))
-    axes.set_xticklabels([f"{title_of(r)}\nn = {n}" for r, n in zip(values, counts, strict=True)])
+    needs(means, ("structure", "system", "value", "subject"), "roi_boxes")
+    figure, (data, palette) = new_figure(width_mm, 70), _dressed(means)
+    axes, thin = figure.add_subplot(), {"color": INK, "linewidth": 0.7}
+    shared = {"x": "structure", "y": "value", "hue": "system", "palette": palette, "ax": axes}
+    sns.boxplot(
+        data, **shared, whis=(0, 100), width=0.8, gap=0.15, showmeans=True, meanline=True, boxprops={"alpha": 0.45},
+        medianprops={"color": INK, "linewidth": 1.3}, whiskerprops=thin, capprops=thin,
+        meanprops={"color": INK, "linewidth": 1.0, "linestyle": (0, (1, 1))},
+    )
+    sns.stripplot(data, **shared, dodge=True, jitter=False, size=2.2, alpha=0.7, legend=False)
+    axes.plot([], [], color=INK, linewidth=1.3, label="median")
+    axes.plot([], [], color=INK, linewidth=1.0, linestyle=(0, (1, 1)), label="mean")
+    counts = data.groupby("structure", sort=False)["subject"].nunique()
+    axes.set(xlabel="", ylabel="mean of the region (DVR)")
+    axes.set_xticks(range(len(counts)), [f"{title_of(region)}\nn = {n}" for region, n in counts.items()])
     axes.grid(axis="y")
-    key = [Patch(facecolor=m.colour, alpha=0.45, edgecolor=INK, label=m.title) for m in _marks(systems).values()]
-    lines = [Line2D([], [], color=INK, linewidth=1.3, label="median"),
-             Line2D([], [], color=INK, linewidth=1.0, linestyle=(0, (1, 1)), label="mean")]
-    figure.legend(handles=[*key, *lines], loc="outside upper center", ncols=4)
+    _legend_above(figure)
     return figure
 
 
+def _legend_above(figure: Picture) -> None:
+    handles = {}
+    for axes in figure.axes:
+        handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        if axes.get_legend():
+            axes.get_legend().remove()
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)
+
+
 @look()
-def agreement_grid(
-    pairs: Mapping[str, Mapping[str, tuple[Values, Values]]], *, unit: str = "DVR", width_mm: float = FULL_MM,
-) -> Picture:
+def agreement_grid(frame: pd.DataFrame, *, width_mm: float = FULL_MM) -> Picture:
     """Bland-Altman plots of every system (rows) in every region (columns), one scale per region (Fig. 3.7).
 
     Parameters
     ----------
-    pairs : mapping of str to mapping of str to (predicted, true)
-        By region, then by system: one value per subject in both, in one order.
-    unit : str
-
-    Raises
-    ------
-    NbkitError
-        Without regions or systems, or for values that are not paired.
+    frame : DataFrame
+        Of :func:`~nbkit.papers.myelin.experiments.agreement`.
     """
-    _some(pairs, "agreement_grid: pairs", "at least one region")
-    systems = list(dict.fromkeys(name for found in pairs.values() for name in found))
-    _some(systems, "agreement_grid: pairs", "at least one system")
-    figure = new_figure(width_mm, 31 * len(systems) + 8)
-    grid = figure.subplots(len(systems), len(pairs), squeeze=False, sharex="col", sharey="col")
-    for column, (region, found) in enumerate(pairs.items()):
-        for row, (name, mark) in enumerate(_marks(systems).items()):
-            if name in found:
-                _bland_altman(grid[row, column], *found[name], mark)
-            else:
-                grid[row, column].set_axis_off()
-        grid[0, column].set_title(title_of(region))
-        grid[-1, column].set_xlabel(f"mean of predicted and true ({unit})")
-    figure.supylabel(f"predicted − true ({unit})", fontsize=8.0)
+    needs(frame, ("structure", "system", "value", "true"), "agreement_grid")
+    bias = frame[frame["metric"] == "bias"]
+    drawn, regions = marks(bias["system"]), list(bias["structure"].unique())
+    figure = new_figure(width_mm, 31 * len(drawn) + 8)
+    grid = figure.subplots(len(drawn), len(regions), squeeze=False, sharex="col", sharey="col")
+    for column, region in enumerate(regions):
+        for row, (name, mark) in enumerate(drawn.items()):
+            _bland_altman(grid[row, column], bias[(bias["structure"] == region) & (bias["system"] == name)], mark)
+        grid[0, column].set_title(GROUPS.get(region) or title_of(region))
+        grid[-1, column].set_xlabel("mean of predicted and true (DVR)")
+    figure.supylabel("predicted − true (DVR)", fontsize=8.0)
     return figure
 
 
-def _bland_altman(axes: Axes, predicted: Values, true: Values, mark: Mark) -> None:
-    found = bland_altman(predicted, true)
-    a, b = np.asarray(predicted, float), np.asarray(true, float)
+def _bland_altman(axes: Axes, rows: pd.DataFrame, mark: Mark) -> None:
+    if len(rows) < 2:
+        axes.set_axis_off()
+        return
+    found = bland_altman(rows["true"] + rows["value"], rows["true"])
     axes.axhline(0, color=SOFT, linewidth=0.6)
     axes.axhspan(found.lower, found.upper, color=mark.colour, alpha=0.10, linewidth=0)
     axes.axhline(found.bias, color=mark.colour, linewidth=1.2)
-    axes.plot((a + b) / 2, a - b, mark.marker, color=mark.colour, markersize=3.4, alpha=0.8, markeredgewidth=0)
+    middle = rows["true"] + rows["value"] / 2
+    sns.scatterplot(x=middle, y=rows["value"], color=mark.colour, marker=mark.marker, s=14, alpha=0.8, lw=0, ax=axes)
     bias, low, high = (number(v, decimals=3) for v in (found.bias, found.lower, found.upper))
     axes.text(0.01, 0.97, mark.title, transform=axes.transAxes, ha="left", va="top", fontsize=7.5, weight="bold")
     axes.text(0.99, 0.97, f"bias {bias} [{low}, {high}], n = {found.n}", transform=axes.transAxes,
               ha="right", va="top", fontsize=6.8)
+    axes.set(xlabel="", ylabel="")
     axes.margins(y=0.26)
 
 
 @look()
-def patient_bars(
-    panels: Mapping[str, Mapping[str, Mapping[str, float]]], *,
-    levels: Mapping[str, tuple[str, float]] | None = None, width_mm: float = FULL_MM,
-) -> Picture:
-    """Paired bars for each patient, sorted by the first series of each panel (Figs. 3.8 A, 4.4 A, 4.5).
+def patient_bars(frame: pd.DataFrame, labels: Mapping[str, str], *, width_mm: float = FULL_MM) -> Picture:
+    """Bars for each patient, a panel a metric (Figs. 3.8 A, 4.4 A, 4.5).
 
-    Patients are numbered by their rank in their panel, so that no subject is named.
+    Patients are numbered, the same in all panels, by their rank in the system and the panel that come first; no subject
+    is named.
 
     Parameters
     ----------
-    panels : mapping of str to mapping
-        By label of the vertical axis (with unit), then by series ("truth" first, then systems), then by subject id.
-        Subjects of the first series are drawn; one that another series lacks has no bar there.
-    levels : mapping of str to (str, float), optional
-        By the same label: name and value of a level to compare with, e.g. the mean of the null experiment.
-
-    Raises
-    ------
-    NbkitError
-        Without panels, or for one without patients.
+    frame : DataFrame
+        Tidy, of several systems ("truth" first); a row that belongs to nobody is drawn as a line.
+    labels : mapping of str to str
+        Metric to label of the vertical axis, with its unit.
     """
-    _some(panels, "patient_bars: panels", "at least one measure")
-    figure = new_figure(width_mm, 40 * len(panels) + KEY_MM)
-    for row, (label, series) in enumerate(panels.items()):
-        axes = figure.add_subplot(len(panels), 1, row + 1)
-        first = next(iter(series.values()), {})
-        _some(first, f"patient_bars: {label}", "values of at least one patient")
-        order, wide = sorted(first, key=first.get), 0.8 / len(series)
-        for k, (name, mark) in enumerate(_marks(list(series)).items()):
-            places = np.arange(len(order)) + wide * (k - (len(series) - 1) / 2)
-            heights = [series[name].get(subject, np.nan) for subject in order]
-            axes.bar(places, heights, wide, color=mark.colour, edgecolor=INK, linewidth=0.4, label=mark.title)
-        if levels and label in levels:
-            name, level = levels[label]
-            axes.axhline(level, color=INK, linewidth=1.0, linestyle=(0, (3, 2)), label=name)
+    needs(frame, ("subject", "system", "metric", "value"), "patient_bars")
+    figure, order = new_figure(width_mm, 40 * len(labels) + KEY_MM), []
+    for row, (metric, label) in enumerate(labels.items()):
+        axes, rows = figure.add_subplot(len(labels), 1, row + 1), frame[frame["metric"] == metric]
+        data, palette = _dressed(rows[rows["subject"] != ""])
+        require(
+            len(data) > 0, f"patient_bars: {metric}", expected="values of at least one patient", found="none",
+            remedy="Leave this panel out.",
+        )
+        first = data[data["system"] == data["system"].iloc[0]].sort_values("value")["subject"]
+        order += [subject for subject in first if subject not in order]
+        sns.barplot(
+            data, x="subject", y="value", hue="system", order=order, palette=palette, errorbar=None, saturation=1,
+            edgecolor=INK, linewidth=0.4, ax=axes,
+        )
+        for level in rows[rows["subject"] == ""].itertuples():
+            axes.axhline(level.value, color=INK, linewidth=1.0, linestyle=(0, (3, 2)), label=level.system)
         axes.axhline(0, color=INK, linewidth=0.6)
-        axes.set(ylabel=label, xticks=range(len(order)), xlim=(-0.7, len(order) - 0.3))
-        axes.set_xticklabels([f"P{i + 1}" for i in range(len(order))])
+        axes.set(xlabel="", ylabel=label, xlim=(-0.7, len(order) - 0.3))
+        axes.set_xticks(range(len(order)), [f"P{i + 1}" for i in range(len(order))])
         axes.grid(axis="y")
-    handles = {h[1]: h[0] for axes in figure.axes for h in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)
+    _legend_above(figure)
     return figure
+
+
+def choices_table(moved: pd.DataFrame) -> pd.DataFrame:
+    """Open points (:data:`CHOICES`) and what they move, a row each, with 95 % intervals over people.
+
+    `moved` is that of :func:`~nbkit.papers.myelin.experiments.alternatives`.
+    """
+    names = {"mse": "other − ours, MSE (DVR²) [95 %]",
+             "discrepancy_lesions": "other − ours, lesion discrepancy (DVR) [95 %]"}
+    texts = moved.groupby(["system", "metric"])["value"].agg(lambda x: interval_text(bootstrap_mean(x)))
+    texts = texts.unstack("metric").rename(columns=names)
+    words = pd.DataFrame.from_dict(CHOICES, orient="index", columns=["left open", "our choice", "the other way"])
+    return words.join(texts[list(names.values())], how="inner").reset_index(drop=True)

@@ -6,31 +6,25 @@ The minus sign between the two expectations of Eqs. 3.1-3.3 must be a plus. Ever
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from nbkit.losses.adversarial import bce_discriminator, bce_generator, smooth_labels
 from nbkit.losses.regions import adaptive_l1, mean_l1, roi_l1
+from nbkit.training.crops import Example
+from nbkit.training.steps import Terms
 
-Terms = dict[str, torch.Tensor]
 WEIGHTINGS = ("l1", "roi", "adaptive")
-
-
-class Batch(Protocol):
-    """Tensors (B, channels, X, Y, Z); `mask` is bool, its channels: brain, lesions, NAWM."""
-
-    inputs: torch.Tensor
-    target: torch.Tensor
-    mask: torch.Tensor
 
 
 def voxelwise(weighting: str, weights: torch.Tensor | None = None) -> Callable[..., torch.Tensor]:
     """``loss(prediction, target, mask) -> (B,)`` by name: "l1" (Eq. 3.4), "roi" (3.5) or "adaptive" (4.4).
 
-    `mask` is that of a :class:`Batch`. Prediction and target are set to 0 outside the brain first, where an image
-    without skull is known, so that the formulas count every voxel of the image as printed. `weights` are the ω.
+    `mask` (B, 3, X, Y, Z) is bool, its channels brain, lesions and NAWM. Prediction and target are set to 0 outside the
+    brain first, where an image without skull is known, so that the formulas count every voxel of the image as printed.
+    `weights` are the ω.
     """
 
     def loss(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -50,6 +44,7 @@ def regions(mask: torch.Tensor) -> torch.Tensor:
     return torch.cat([lesions, nawm & ~lesions, ~(nawm | lesions)], dim=1)
 
 
+@dataclass(frozen=True)
 class ConditionalObjective:
     """Losses of a generator of one image from a condition, with a discriminator or without.
 
@@ -63,32 +58,31 @@ class ConditionalObjective:
         How many of the first input channels the discriminator sees beside the image.
     smoothing : float
         Spread of the discriminator's labels, see :func:`~nbkit.losses.adversarial.smooth_labels`; 0 for 0 and 1.
-    generator : torch.Generator
-        Draws the labels.
+    draws : torch.Generator
+        Of the labels.
     """
 
-    def __init__(
-        self, voxel_loss: Callable[..., torch.Tensor], *, weight: float, condition: int, smoothing: float,
-        generator: torch.Generator,
-    ) -> None:
-        self.voxel_loss, self.weight, self.condition = voxel_loss, weight, condition
-        self.smoothing, self.draws = smoothing, generator
+    voxel_loss: Callable[..., torch.Tensor]
+    weight: float
+    condition: int
+    smoothing: float
+    draws: torch.Generator
 
-    def generate(self, net: nn.Module, batch: Batch) -> Terms:
+    def generate(self, net: nn.Module, batch: Example) -> Terms:
         """The image, 0 outside the brain."""
         return {"image": net(batch.inputs) * batch.mask[:, :1]}
 
-    def plain(self, net: nn.Module, batch: Batch) -> Terms:
+    def plain(self, net: nn.Module, batch: Example) -> Terms:
         """Without a discriminator."""
         return {"total": self.voxel_loss(net(batch.inputs), batch.target, batch.mask)}
 
-    def generator(self, critic: nn.Module, batch: Batch, made: Mapping[str, torch.Tensor]) -> Terms:
+    def generator(self, critic: nn.Module, batch: Example, made: Mapping[str, torch.Tensor]) -> Terms:
         """−ln D + λ times the voxelwise loss."""
         adversarial = bce_generator(self._scores(critic, batch, made["image"]))
         voxels = self.voxel_loss(made["image"], batch.target, batch.mask)
         return {"total": adversarial + self.weight * voxels, "adversarial": adversarial, "voxels": voxels}
 
-    def critic(self, critic: nn.Module, batch: Batch, made: Mapping[str, torch.Tensor]) -> Terms:
+    def critic(self, critic: nn.Module, batch: Example, made: Mapping[str, torch.Tensor]) -> Terms:
         """Cross-entropy of true and made images, the mean over patches."""
         real = self._scores(critic, batch, batch.target * batch.mask[:, :1])
         fake = self._scores(critic, batch, made["image"])
@@ -97,5 +91,5 @@ class ConditionalObjective:
             labels = smooth_labels(real, fake, spread=self.smoothing, generator=self.draws)
         return {"total": bce_discriminator(real, fake, labels=labels)}
 
-    def _scores(self, critic: nn.Module, batch: Batch, image: torch.Tensor) -> torch.Tensor:
+    def _scores(self, critic: nn.Module, batch: Example, image: torch.Tensor) -> torch.Tensor:
         return critic(torch.cat([batch.inputs[:, : self.condition], image.to(batch.inputs)], dim=1))

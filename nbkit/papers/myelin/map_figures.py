@@ -1,21 +1,27 @@
-"""Maps of the myelin chapters over T1-w images: demyelinated voxels, change, attention (Wei thesis, ch. 3 and 4)."""
+"""Maps of the myelin chapters over T1-w images: demyelinated voxels, change, attention (Wei thesis, ch. 3 and 4).
+
+An example is (first scan, true course, predicted course) of a patient, by label; see
+:func:`nbkit.papers.myelin.experiments.examples`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Patch
 
 from nbkit.core.checks import require
+from nbkit.core.protocols import Scan, Subject
 from nbkit.core.volume import Volume
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.slices import Scale, View, grey_scale, lesion_boxes, view_of
-from nbkit.figures.marks import title_of
 from nbkit.figures.style import FULL_MM, Picture, look
+from nbkit.papers.myelin.metrics import Course, overlap
 
 AGREEMENT = {
     "neither: normal": "#FFFFFF", "both: demyelinated": "#F0E442", "true PET only": "#C1121F",
@@ -24,121 +30,64 @@ AGREEMENT = {
 """Colours of Fig. 3.8 B; their lightness tells them apart too."""
 CHANGE = {"lesion, no change": "#FFFFFF", "demyelinating": "#D7263D", "remyelinating": "#2A7FFF"}
 """Colours of Fig. 4.6."""
+LOSSES = {"l1": "L1 loss", "weighted": "weighted L1 loss"}
 KEY_MM = 7.0
-Layer = tuple[Volume, str]
+Examples = Mapping[str, tuple[Scan, Course, Course]]
 
 
-@dataclass(frozen=True, eq=False)
-class MapExample:
-    """One patient of :func:`agreement_maps`.
-
-    Parameters
-    ----------
-    label : str
-        E.g. ``"patient A"``.
-    anatomy, brain, lesions : Volume
-        T1-w image and masks on one grid.
-    true, predicted : Volume
-        Boolean maps of demyelinated voxels.
-    dice : float
-    """
-
-    label: str
-    anatomy: Volume
-    brain: Volume
-    lesions: Volume
-    true: Volume
-    predicted: Volume
-    dice: float
-
-
-@dataclass(frozen=True, eq=False)
-class ChangeExample:
-    """One patient of :func:`change_maps`: boolean maps of the voxels that lose and that regain myelin.
-
-    Parameters
-    ----------
-    label : str
-    anatomy, brain, lesions : Volume
-        T1-w image and masks on one grid.
-    true, predicted : (Volume, Volume)
-        Demyelinating and remyelinating voxels.
-    """
-
-    label: str
-    anatomy: Volume
-    brain: Volume
-    lesions: Volume
-    true: tuple[Volume, Volume]
-    predicted: tuple[Volume, Volume]
-
-
-@dataclass(frozen=True, eq=False)
-class AttentionExample:
-    """One patient of :func:`attention_sheet`: masks on one grid, and saliency maps by name of the loss."""
-
-    label: str
-    brain: Volume
-    lesions: Volume
-    maps: Mapping[str, Volume]
-
-
-def agreement_maps(examples: Sequence[MapExample], *, width_mm: float = FULL_MM) -> Picture:
+def agreement_maps(examples: Examples, *, width_mm: float = FULL_MM) -> Picture:
     """T1-w image, and where true and predicted PET call lesion voxels demyelinated, two patients a line (Fig. 3.8 B).
 
     The slice is the one with most lesion; below it stands a detail round its largest lesion. The T1-w image is drawn
     dark under the colours, so that white lesions stand out from white matter.
-
-    Raises
-    ------
-    NbkitError
-        Without patients, or for maps on another grid.
     """
     _some(examples, "agreement_maps")
-    rows = []
-    for k in range(0, len(examples), 2):
-        pairs = [_agreement_tiles(example) for example in examples[k:k + 2]]
-        empty = [None] * 2 * (len(pairs) < min(2, len(examples)))
-        rows += [Row((*(tile for tiles in part for tile in tiles), *empty), label)
+    tiles, rows = [_agreement_tiles(label, *example) for label, example in examples.items()], []
+    for k in range(0, len(tiles), 2):
+        pairs = tiles[k:k + 2]
+        empty = [None] * 2 * (len(pairs) < min(2, len(tiles)))
+        rows += [Row((*(tile for pair in part for tile in pair), *empty), label)
                  for part, label in zip(zip(*pairs, strict=True), ("", "detail"), strict=True)]
     return _with_key(panel(rows, width_mm=width_mm), AGREEMENT)
 
 
-def _agreement_tiles(example: MapExample) -> tuple[tuple[Tile, Tile], tuple[Tile, Tile]]:
+def _agreement_tiles(
+    label: str, scan: Scan, true: Course, ours: Course
+) -> tuple[tuple[Tile, Tile], tuple[Tile, Tile]]:
     """T1-w image and painted classes of one patient: the slice, and a detail of it."""
-    view, layers = view_of(example.brain, example.lesions), _agreement(example)
-    grey = grey_scale(example.anatomy, example.brain)
-    detail = view.zoomed(lesion_boxes(example.lesions, view, most=1)[0])
-    plain = Tile(example.anatomy, view, grey, f"{example.label}, {view.level}", boxes=(view.outline_of(detail),))
-    paint = Tile(example.anatomy, view, _dark(grey), f"PET, Dice {example.dice:.2f}", over=_painted(view, layers))
+    lesions, dice = true.lesions, overlap(true.d0, ours.d0)
+    a, b = (course.d0.data.bool() for course in (true, ours))
+    masks = [lesions.with_data(c & lesions.data.bool()) for c in (~a & ~b, a & b, a & ~b, ~a & b)]
+    view, (anatomy, grey) = view_of(scan.mask("brain"), lesions), _anatomy(scan)
+    detail = view.zoomed(lesion_boxes(lesions, view, most=1)[0])
+    plain = Tile(anatomy, view, grey, f"{label}, {view.level}", boxes=(view.outline_of(detail),))
+    paint = Tile(anatomy, view, _dark(grey), f"PET, Dice {dice:.2f}", over=_painted(view, masks, AGREEMENT))
     below = replace(plain, view=detail, title="", boxes=())
-    return (plain, paint), (below, replace(paint, view=detail, title="", over=_painted(detail, layers)))
+    return (plain, paint), (below, replace(paint, view=detail, title="", over=_painted(detail, masks, AGREEMENT)))
 
 
-def change_maps(examples: Sequence[ChangeExample], *, width_mm: float = FULL_MM) -> Picture:
+def change_maps(examples: Examples, *, width_mm: float = FULL_MM) -> Picture:
     """T1-w image, predicted and true change of lesion voxels between two scans, a row per patient (Fig. 4.6).
 
     The slice is the one with most voxels that truly change, or with most lesion where none does.
-
-    Raises
-    ------
-    NbkitError
-        Without patients, or for maps on another grid.
     """
     _some(examples, "change_maps")
     rows = []
-    for i, example in enumerate(examples):
-        moved = example.lesions.with_data(example.true[0].data.bool() | example.true[1].data.bool())
-        view = view_of(example.brain, moved if moved.data.any() else example.lesions)
-        grey = grey_scale(example.anatomy, example.brain)
-        heads = ("T1-w", "predicted PET", "true PET") if i == 0 else ("",) * 3
-        painted = [Tile(example.anatomy, view, _dark(grey), head, over=_painted(view, _change(example.lesions, pair)))
-                   for head, pair in zip(heads[1:], (example.predicted, example.true), strict=True)]
-        rows.append(Row((Tile(example.anatomy, view, grey, heads[0]), *painted), example.label))
+    for label, (scan, true, ours) in examples.items():
+        moved = true.lesions.with_data(torch.logical_xor(true.d0.data, true.d1.data))
+        view = view_of(scan.mask("brain"), moved if moved.data.any() else true.lesions)
+        heads, (anatomy, grey) = ("",) * 3 if rows else ("T1-w", "predicted PET", "true PET"), _anatomy(scan)
+        tiles = [Tile(anatomy, view, grey, heads[0])]
+        for head, course in zip(heads[1:], (ours, true), strict=True):
+            masks = (course.lesions, course.maps["demyelinating"], course.maps["remyelinating"])
+            tiles.append(Tile(anatomy, view, _dark(grey), head, over=_painted(view, masks, CHANGE)))
+        rows.append(Row(tuple(tiles), label))
     return _with_key(panel(rows, width_mm=width_mm), CHANGE)
 
 
-def attention_sheet(examples: Sequence[AttentionExample], *, width_mm: float = FULL_MM) -> Picture:
+def attention_sheet(
+    maps: Mapping[str, Mapping[str, Volume]], people: Sequence[Subject], *, width_mm: float = FULL_MM
+) -> Picture:
     """Lesion masks above the attention saliency of each loss, a column per patient (Eq. 3.7, Fig. 3.9).
 
     Sizes of gradients of different losses do not compare, so each map is divided by its 99th percentile in the brain;
@@ -146,49 +95,35 @@ def attention_sheet(examples: Sequence[AttentionExample], *, width_mm: float = F
 
     Parameters
     ----------
-    examples : sequence of AttentionExample
-        All with maps of the same names, in one order.
-
-    Raises
-    ------
-    NbkitError
-        Without patients, or for patients whose maps have other names.
+    maps : mapping of str to mapping of str to Volume
+        By loss, then by subject; see :func:`~nbkit.papers.myelin.experiments.saliency_maps`.
+    people : sequence of Subject
+        Whom to draw, by the letters A, B, ...
     """
-    _some(examples, "attention_sheet")
-    names = list(examples[0].maps)
-    for example in examples:
-        require(
-            list(example.maps) == names, f"attention_sheet: {example.label}", expected=f"maps of {', '.join(names)}",
-            found=", ".join(example.maps), remedy="Pass the maps of the same losses for every patient.",
-        )
-    views = [view_of(e.brain, e.lesions) for e in examples]
-    white, seen = Scale(0, 1), list(zip(examples, views, strict=True))
-    masks = [Tile(e.lesions, view, white, f"{e.label}, {view.level}") for e, view in seen]
-    heat = Scale(0.0, 1.0, "magma", "saliency / its 99th percentile in the brain")
-    rows = [Row(tuple(masks), "lesions")]
-    for i, name in enumerate(names):
-        scale = heat if i == 0 else replace(heat, label="")
-        tiles = [_saliency(e, name, view, scale) for e, view in seen]
-        rows.append(Row(tuple(tiles), title_of(name)))
+    _some(people, "attention_sheet")
+    scans = [person.baseline for person in people]
+    views = [view_of(scan.mask("brain"), scan.mask("lesions")) for scan in scans]
+    masks = [Tile(scan.mask("lesions"), view, Scale(0, 1), f"patient {letter}, {view.level}")
+             for letter, scan, view in zip("ABCDEFGHIJ", scans, views, strict=False)]
+    rows, heat = [Row(tuple(masks), "lesions")], Scale(0.0, 1.0, "magma", "saliency / its 99th percentile in the brain")
+    for loss, by_subject in maps.items():
+        tiles = [_saliency(scan, by_subject[scan.subject], view, heat) for scan, view in zip(scans, views, strict=True)]
+        rows.append(Row(tuple(tiles), LOSSES.get(loss, loss)))
+        heat = replace(heat, label="")
     return panel(rows, width_mm=width_mm)
 
 
-def _some(examples: Sequence, where: str) -> None:
+def _some(examples: Sequence | Mapping, where: str) -> None:
     require(
         len(examples) > 0, f"{where}: examples", expected="at least one patient", found="none",
         remedy="Pass the patients to show.",
     )
 
 
-def _agreement(example: MapExample) -> tuple[Layer, ...]:
-    """Masks of the four classes with their colours."""
-    inside, true, predicted = (v.data.bool() for v in (example.lesions, example.true, example.predicted))
-    classes = (~true & ~predicted, true & predicted, true & ~predicted, ~true & predicted)
-    return tuple((example.lesions.with_data(c & inside), k) for c, k in zip(classes, AGREEMENT.values(), strict=True))
-
-
-def _change(lesions: Volume, pair: tuple[Volume, Volume]) -> tuple[Layer, ...]:
-    return tuple(zip((lesions, *pair), CHANGE.values(), strict=True))
+def _anatomy(scan: Scan) -> tuple[Volume, Scale]:
+    """The T1-w image, or the MTR where there is none, with its greys."""
+    image = scan.images["T1w"] if "T1w" in scan.images else scan.image("MTR")
+    return image, grey_scale(image, scan.mask("brain"))
 
 
 def _dark(grey: Scale) -> Scale:
@@ -196,12 +131,12 @@ def _dark(grey: Scale) -> Scale:
     return replace(grey, high=2 * grey.high - grey.low)
 
 
-def _painted(view: View, layers: Sequence[Layer]) -> Callable[[Axes], None]:
+def _painted(view: View, masks: Sequence[Volume], colours: Mapping[str, str]) -> Callable[[Axes], None]:
     """What paints masks in their colours over a tile, later ones on top."""
 
     def draw(axes: Axes) -> None:
         width, height = view.size_mm
-        for mask, colour in layers:
+        for mask, colour in zip(masks, colours.values(), strict=True):
             inside = np.nan_to_num(view.cut(mask)).T > 0
             paint = np.zeros((*inside.shape, 4))
             paint[inside] = to_rgba(colour)
@@ -210,11 +145,10 @@ def _painted(view: View, layers: Sequence[Layer]) -> Callable[[Axes], None]:
     return draw
 
 
-def _saliency(example: AttentionExample, name: str, view: View, scale: Scale) -> Tile:
-    saliency, brain = example.maps[name], example.brain.data.bool()
-    values = saliency.data.double()[brain]
-    peak, total = float(values.quantile(0.99)), float(values.sum())
-    share = float(saliency.data.double()[example.lesions.data.bool() & brain].sum()) / total if total else np.nan
+def _saliency(scan: Scan, saliency: Volume, view: View, scale: Scale) -> Tile:
+    values, brain = saliency.data.double(), scan.mask("brain").data.bool()
+    peak, total = float(values[brain].quantile(0.99)), float(values[brain].sum())
+    share = float(values[scan.mask("lesions").data.bool() & brain].sum()) / total if total else np.nan
     return Tile(saliency.with_data(saliency.data / max(peak, 1e-12)), view, scale, f"{100 * share:.1f} % in lesions")
 
 

@@ -1,15 +1,16 @@
-"""Demyelination and remyelination in MS lesions from a PET map of myelin (Bodini et al. 2016; Wei thesis 4.2.5).
+"""Demyelination and remyelination in MS lesions from a PET map of myelin, and how a predicted map is scored.
 
 A lesion voxel is demyelinated when its DVR lies below the mean minus one standard deviation of control white matter at
-the same distance from the CSF; the distance takes out the partial volume that pulls white matter near CSF down. The
-rule calls about 16 % of normal Gaussian voxels demyelinated: :attr:`ControlNorm.chance_floor` says how many.
+the same distance from the CSF (Bodini et al. 2016; Wei thesis 4.2.5); the distance takes out the partial volume that
+pulls white matter near CSF down. The rule calls about 16 % of normal Gaussian voxels demyelinated:
+:attr:`ControlNorm.chance_floor` says how many.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -17,13 +18,19 @@ import statsmodels.api as sm
 import torch
 from scipy import ndimage
 
-from nbkit.core.checks import check_keys, known, require
-from nbkit.core.protocols import Scan, age_of
+from nbkit.core.checks import require
+from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.volume import Volume, bounding_box
+from nbkit.metrics.image import mse, psnr
+from nbkit.metrics.overlap import dice
+from nbkit.metrics.volumes import region_mean
 
+CONTROLS = ("HC", "CN")
+TARGET = "DVR"
+REGIONS = {"wm_hc": "wm", "nawm": "nawm", "lesions": "lesions"}
+"""Region of the tables -> mask of a scan; the first is of controls only, the others of patients only."""
 LEAST_VOXELS = 30
 """A bin of distances with fewer control voxels says too little of their spread, and is left out."""
-COLUMNS = ("coefficient", "standard_error", "t", "p", "beta", "n")
 
 
 def csf_distance(csf: Volume, brain: Volume) -> Volume:
@@ -108,10 +115,15 @@ class ControlNorm:
             kept.size > 0, "ControlNorm.fit: controls", expected=f"a bin of distances with {LEAST_VOXELS} voxels",
             found=f"at most {counts.max()}", remedy="Pass more controls or wider bins (bin_mm).",
         )
-        weigh = _Smoother(bins, kept, smooth_mm / bin_mm)
-        centres, mean = weigh.mean(distance), weigh.mean(values)
+        gap, width = kept[:, None] - kept[None], smooth_mm / bin_mm
+        kernel = np.exp(-0.5 * (gap / width) ** 2) if width > 0 else np.eye(kept.size)
+
+        def smoothed(values: np.ndarray) -> np.ndarray:
+            return kernel @ np.bincount(bins, weights=values)[kept] / (kernel @ counts[kept])
+
+        centres, mean = smoothed(distance), smoothed(values)
         residual = values - np.interp(distance, centres, mean)
-        sd = np.sqrt(weigh.mean(residual**2))
+        sd = np.sqrt(smoothed(residual**2))
         below = residual < -np.interp(distance, centres, sd)
         return cls(centres, mean, sd, float(below.mean()), len(controls))
 
@@ -120,21 +132,10 @@ class ControlNorm:
         level = np.interp(distance.numpy(), self.centres, self.mean - self.sd)
         return distance.with_data(torch.from_numpy(level).float(), "demyelination threshold")
 
-
-@dataclass(frozen=True)
-class _Smoother:
-    """Means by bin, smoothed over the bins `kept` by a Gaussian of `width` bins that weighs each by its voxels."""
-
-    bins: np.ndarray
-    kept: np.ndarray
-    width: float
-
-    def mean(self, values: np.ndarray) -> np.ndarray:
-        """(K,) smoothed mean of one value per voxel."""
-        sums, counts = (np.bincount(self.bins, weights=w)[self.kept] for w in (values, np.ones_like(values)))
-        gap = self.kept[:, None] - self.kept[None]
-        kernel = np.exp(-0.5 * (gap / self.width) ** 2) if self.width > 0 else np.eye(self.kept.size)
-        return kernel @ sums / (kernel @ counts)
+    def demyelinated(self, scan: Scan, *, image: Volume | None = None, lesions: Volume | None = None) -> Volume:
+        """Demyelinated lesion voxels of a scan, from its true DVR or `image`, in its own lesions or in `lesions`."""
+        level = self.threshold(csf_distance(scan.mask("csf"), scan.mask("brain")))
+        return demyelinated(image or scan.image(TARGET), lesions or scan.mask("lesions"), level)
 
 
 def _white_matter(dvr: Volume, wm: Volume, csf: Volume, brain: Volume) -> tuple[np.ndarray, np.ndarray]:
@@ -149,6 +150,12 @@ def _white_matter(dvr: Volume, wm: Volume, csf: Volume, brain: Volume) -> tuple[
     return tuple(v.data[inside].double().numpy() for v in (dvr, csf_distance(csf, brain)))
 
 
+def control_norm(cohort: Cohort) -> ControlNorm:
+    """The norm of the true DVR of all controls (HC or CN) at baseline; a cohort without controls is refused."""
+    controls = [s.baseline for s in cohort if s.diagnosis in CONTROLS]
+    return ControlNorm.fit([(s.image(TARGET), s.mask("wm"), s.mask("csf"), s.mask("brain")) for s in controls])
+
+
 def demyelinated(dvr: Volume, lesions: Volume, threshold: Volume) -> Volume:
     """Lesion voxels whose DVR lies below `threshold` at that voxel; a boolean Volume."""
     for name, volume in (("lesions", lesions), ("threshold", threshold)):
@@ -157,60 +164,65 @@ def demyelinated(dvr: Volume, lesions: Volume, threshold: Volume) -> Volume:
 
 
 def demyelinated_fraction(demyelinated: Volume, lesions: Volume) -> float:
-    """Share of lesion voxels that are demyelinated, 0 to 1; NaN without lesions.
-
-    Parameters
-    ----------
-    demyelinated : Volume
-        Map at either time point.
-    lesions : Volume
-        Lesion mask of the baseline: the denominator at both time points.
-    """
-    sick, inside = _within(lesions, demyelinated)
-    return _share(sick, inside)
-
-
-def global_change(d0: Volume, d1: Volume, lesions: Volume) -> float:
-    """Demyelinated share at t1 minus that at t0, −1 to 1: positive where demyelination prevails; NaN without lesions.
-
-    `d0`, `d1` are the demyelinated maps of :func:`demyelinated` at the two time points.
-    """
-    return demyelinated_fraction(d1, lesions) - demyelinated_fraction(d0, lesions)
-
-
-def dynamic_demyelination(d0: Volume, d1: Volume, lesions: Volume, *, denominator: str = "lesions") -> float:
-    """Voxels normal at t0 and demyelinated at t1, as a share (0 to 1) of a denominator.
-
-    Parameters
-    ----------
-    denominator : {"lesions", "normal"}
-        Of all lesion voxels of the baseline, or of those that were normal at t0: the thesis's "proportion of normally
-        myelinated voxels" can be read either way.
-    """
-    known(denominator, ("lesions", "normal"), "dynamic_demyelination: denominator")
-    before, after, inside = _within(lesions, d0, d1)
-    return _share(~before & after & inside, inside if denominator == "lesions" else inside & ~before)
-
-
-def dynamic_remyelination(d0: Volume, d1: Volume, lesions: Volume, *, denominator: str = "lesions") -> float:
-    """Voxels demyelinated at t0 and normal at t1, as a share (0 to 1) of a denominator.
-
-    Parameters
-    ----------
-    denominator : {"lesions", "demyelinated"}
-        Of all lesion voxels of the baseline, or of those that were demyelinated at t0.
-    """
-    known(denominator, ("lesions", "demyelinated"), "dynamic_remyelination: denominator")
-    before, after, inside = _within(lesions, d0, d1)
-    return _share(before & ~after, inside if denominator == "lesions" else before)
-
-
-def _within(lesions: Volume, *maps: Volume) -> tuple[torch.Tensor, ...]:
-    """The maps inside the lesions, and the lesions."""
-    for volume in maps:
-        lesions.check_grid(volume, "metrics.myelin: demyelinated map and lesions")
+    """Share of the lesion voxels of the baseline that are demyelinated at a visit, 0 to 1; NaN without lesions."""
+    lesions.check_grid(demyelinated, "demyelinated_fraction: demyelinated map and lesions")
     inside = lesions.data.bool()
-    return (*(volume.data.bool() & inside for volume in maps), inside)
+    return _share(demyelinated.data.bool() & inside, inside)
+
+
+def overlap(a: Volume, b: Volume) -> float:
+    """Dice of two boolean maps on one grid; NaN where both are empty."""
+    a.check_grid(b, "overlap: a and b")
+    return float(dice(a.data.bool()[None], b.data.bool()[None]))
+
+
+def chance_dice(p: float, q: float) -> float:
+    """Dice expected of two maps that hold the shares p and q of one region at random: 2pq / (p + q); NaN for none."""
+    return 2 * p * q / (p + q) if p + q > 0 else np.nan
+
+
+class Course(NamedTuple):
+    """Demyelinated maps of one patient inside the lesions of the baseline; `d1` is None without a second scan."""
+
+    lesions: Volume
+    d0: Volume
+    d1: Volume | None
+
+    @property
+    def maps(self) -> dict[str, Volume]:
+        """The maps at "t0" and "t1", and the voxels that are "demyelinating" and "remyelinating" between the two."""
+        if self.d1 is None:
+            return {"t0": self.d0}
+        lost, back = self.d1.data & ~self.d0.data & self.lesions.data.bool(), self.d0.data & ~self.d1.data
+        changes = {"demyelinating": self.d0.with_data(lost), "remyelinating": self.d0.with_data(back)}
+        return {"t0": self.d0, "t1": self.d1, **changes}
+
+
+def change_indices(course: Course) -> dict[str, float]:
+    """Indices of myelin content and its change between two scans (Wei thesis 4.2.5); NaN where nothing can be divided.
+
+    Returns
+    -------
+    dict
+        ``percent_t0``, ``percent_t1``: demyelinated share of the lesion voxels of the baseline (%). As fractions
+        ``global_change``: t1 − t0, positive where demyelination prevails; ``dynamic_demyelination``,
+        ``dynamic_remyelination``: voxels that became so, of all lesion voxels; the same of the voxels that could
+        change (``dynamic_demyelination_normal``, ``dynamic_remyelination_demyelinated``): the thesis's "proportion of
+        normally myelinated voxels" can be read either way. Only the first without a second scan.
+    """
+    inside = course.lesions.data.bool()
+    maps = {name: volume.data.bool() & inside for name, volume in course.maps.items()}
+    before = maps["t0"]
+    found = {"percent_t0": 100 * _share(before, inside)}
+    if course.d1 is None:
+        return found
+    lost, back = maps["demyelinating"], maps["remyelinating"]
+    return found | {
+        "percent_t1": 100 * _share(maps["t1"], inside),
+        "global_change": _share(maps["t1"], inside) - _share(before, inside),
+        "dynamic_demyelination": _share(lost, inside), "dynamic_demyelination_normal": _share(lost, inside & ~before),
+        "dynamic_remyelination": _share(back, inside), "dynamic_remyelination_demyelinated": _share(back, before),
+    }
 
 
 def _share(part: torch.Tensor, whole: torch.Tensor) -> float:
@@ -218,28 +230,64 @@ def _share(part: torch.Tensor, whole: torch.Tensor) -> float:
     return int(part.sum()) / total if total else np.nan
 
 
-def check_order(scan0: Scan, scan1: Scan) -> None:
-    """Refuse two time points of different people, or of which the second is not the later one by age."""
-    where = f"{scan0.subject}: {scan0.session} and {scan1.session}"
-    require(
-        scan0.subject == scan1.subject, where, expected="two scans of one person", found=f"one of {scan1.subject}",
-        remedy="Pair the scans by subject.",
-    )
-    ages = age_of(scan0), age_of(scan1)
-    require(
-        ages[0] < ages[1], where, expected="a second scan at a later age", found=f"{ages[0]:g}, then {ages[1]:g} years",
-        remedy="Swap the two, or give ages as decimal years: the index of change has a direction.",
-    )
+class MyelinScore:
+    """Scores of one predicted DVR map; call it as ``score(subject, prediction)``.
 
+    Parameters
+    ----------
+    cohort : Cohort
+        Its controls' true PET gives the threshold of demyelination, as in the papers; no model sees it.
 
-def myelin_discrepancy(true_means: Mapping[str, float], predicted_means: Mapping[str, float]) -> dict[str, float]:
-    """|predicted − true mean DVR| of each region of one subject (Tables 3.2, 3.4, 4.2b); NaN where a mean is.
-
-    The tables print its mean over subjects. Means of regions are compared, not voxels: errors inside a region cancel.
+    Attributes
+    ----------
+    norm : ControlNorm
     """
-    check_keys(predicted_means, true_means, "myelin_discrepancy: predicted_means")
-    check_keys(true_means, predicted_means, "myelin_discrepancy: true_means")
-    return {region: abs(predicted_means[region] - mean) for region, mean in true_means.items()}
+
+    def __init__(self, cohort: Cohort) -> None:
+        self.norm = control_norm(cohort)
+        self.__qualname__ = f"MyelinScore({self.norm.mean.sum():.9g}, {self.norm.sd.sum():.9g}, {self.norm.n})"
+
+    def __call__(self, subject: Subject, prediction: Volume) -> Mapping[str, float]:
+        """Metric -> value for the baseline scan.
+
+        ``mse`` (DVR², every voxel of the image as published, Eq. 3.8) and ``psnr`` (dB, peak = maximum of the true
+        image, Eq. 3.9); ``mse_brain`` inside the brain. For wm_hc (controls), nawm and lesions (patients):
+        ``mean_*`` and ``true_mean_*`` (DVR) and ``discrepancy_*``, the absolute difference of the two, in which errors
+        inside a region cancel (Tables 3.2, 3.4, 4.2b). ``mae_lesions``: mean over lesion voxels of the absolute
+        difference. ``percent``, ``true_percent``: demyelinated share of the lesions (%); ``dice_demyelinated``: overlap
+        of the two maps, and ``dice_chance``, what as many voxels chosen at random would reach. NaN where this subject
+        has no such region.
+        """
+        scan = subject.baseline
+        truth = scan.image(TARGET)
+        truth.check_grid(prediction, f"{subject.id}: prediction and true {TARGET}")
+        a, b = (v.data.float()[None] for v in (prediction, truth))
+        return {
+            "mse": float(mse(a, b)), "psnr": float(psnr(a, b, data_range=float(b.max()))),
+            "mse_brain": float(mse(a, b, mask=scan.mask("brain").data.bool()[None])),
+            **_region_scores(subject, prediction, truth), **self._demyelination(scan, prediction),
+        }
+
+    def _demyelination(self, scan: Scan, prediction: Volume) -> dict[str, float]:
+        lesions = scan.masks.get("lesions")
+        if lesions is None or not lesions.data.any():
+            return dict.fromkeys(("percent", "true_percent", "dice_demyelinated", "dice_chance"), np.nan)
+        ours, true = self.norm.demyelinated(scan, image=prediction), self.norm.demyelinated(scan)
+        shares = demyelinated_fraction(ours, lesions), demyelinated_fraction(true, lesions)
+        return {
+            "percent": 100 * shares[0], "true_percent": 100 * shares[1],
+            "dice_demyelinated": overlap(ours, true), "dice_chance": chance_dice(*shares),
+        }
+
+
+def _region_scores(subject: Subject, prediction: Volume, truth: Volume) -> dict[str, float]:
+    scan, healthy, found = subject.baseline, subject.diagnosis in CONTROLS, {}
+    for name, mask in REGIONS.items():
+        asked = (name == "wm_hc") == healthy
+        ours, true = (region_mean(v, scan.mask(mask)) if asked else np.nan for v in (prediction, truth))
+        found |= {f"mean_{name}": ours, f"true_mean_{name}": true, f"discrepancy_{name}": abs(ours - true)}
+    gap = truth.with_data((prediction.data.float() - truth.data.float()).abs())
+    return found | {"mae_lesions": np.nan if healthy else region_mean(gap, scan.mask("lesions"))}
 
 
 def regress(response: Sequence[float], covariates: Mapping[str, Sequence[float]]) -> pd.DataFrame:
@@ -269,8 +317,11 @@ def regress(response: Sequence[float], covariates: Mapping[str, Sequence[float]]
     _check_regression(y, x)
     fit = sm.OLS(y, sm.add_constant(np.column_stack(list(x.values())))).fit()
     scale = np.array([v.std() for v in x.values()]) / y.std()
-    columns = (fit.params[1:], fit.bse[1:], fit.tvalues[1:], fit.pvalues[1:], fit.params[1:] * scale, y.size)
-    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)), index=pd.Index(x, name="covariate"))
+    columns = {
+        "coefficient": fit.params, "standard_error": fit.bse, "t": fit.tvalues, "p": fit.pvalues,
+        "beta": fit.params * np.r_[1, scale],
+    }
+    return pd.DataFrame(columns, index=["intercept", *x]).iloc[1:].assign(n=y.size)
 
 
 def _check_regression(y: np.ndarray, x: Mapping[str, np.ndarray]) -> None:

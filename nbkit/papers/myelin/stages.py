@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,21 +17,14 @@ from nbkit.core.config import Settings, digest
 from nbkit.core.device import fast_half
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort
-from nbkit.training.adversarial import Objective
+from nbkit.papers.myelin.losses import ConditionalObjective
 from nbkit.training.autoencoding import SCHEDULES
-from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
+from nbkit.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from nbkit.training.loop import History, StripRule, train
-from nbkit.training.steps import AdversarialStep, PlainStep, Terms
+from nbkit.training.steps import AdversarialStep, PlainStep
 
 _LOCKS: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 """Folds run as threads; two that need one stage must not both train it."""
-
-
-class StageObjective(Objective, Protocol):
-    """The losses of both sides, and the generator's alone."""
-
-    def plain(self, net: nn.Module, batch: Any) -> Terms:
-        """The loss without a critic."""
 
 
 def stage_key(cohort: Cohort, validation: Cohort | None, *, source: str) -> dict[str, Any] | None:
@@ -84,8 +77,7 @@ def kept_stage(
 
     def load(folder: Path) -> dict[str, Any]:
         tensors, record = load_checkpoint(folder / "stage", system=system)
-        check_tensors(tensors, net.state_dict(), str(folder))
-        net.load_state_dict(tensors)
+        load_weights(net, tensors, str(folder))
         return record["constants"]["history"]
 
     full = {**key, "system": system, "stages": settings}
@@ -142,7 +134,7 @@ class StageSettings(Settings):
 
 
 def train_stage(
-    net: nn.Module, critic: nn.Module | None, objective: StageObjective, settings: StageSettings, *,
+    net: nn.Module, critic: nn.Module | None, objective: ConditionalObjective, settings: StageSettings, *,
     batches: Callable[[int], Iterable[Any]], device: torch.device, validate: Callable[[], float] | None, label: str,
 ) -> History:
     """Train one stage by Adam, against `critic` if there is one; the last weights stay.
@@ -151,7 +143,7 @@ def train_stage(
     ----------
     net, critic : torch.nn.Module
         On `device`.
-    objective : StageObjective
+    objective : ConditionalObjective
     settings : StageSettings
     batches : callable
         ``batches(epoch)`` gives the batches of an epoch, epochs counted from 1.

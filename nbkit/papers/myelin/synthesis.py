@@ -10,34 +10,31 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
 
-from nbkit.core.checks import check_keys, known, require
+from nbkit.core.checks import known, require
 from nbkit.core.device import autocast, pick_device
 from nbkit.core.protocols import Cohort, Scan
 from nbkit.core.seeds import torch_generator
 from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
-from nbkit.papers.myelin.augment import draw_poses, posed_batch
-from nbkit.papers.myelin.incomplete import ContrastReader, drop_contrasts
 from nbkit.data.intensity import Standardiser
-from nbkit.papers.myelin.rois import RoiClassifier, Segment, has_rois, roi_masks
 from nbkit.data.splits import subject_hash
 from nbkit.data.synthesis import brain_box
-from nbkit.papers.myelin.losses import WEIGHTINGS, ConditionalObjective, regions, voxelwise
 from nbkit.losses.regions import adaptive_weights
-from nbkit.nets.fcn import count_parameters
-from nbkit.papers.myelin.residual_unet import NORMS, seed_dropout
-from nbkit.papers.myelin.staged import PUBLISHED, StagedGenerator, build_critic, build_generator
-from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
-from nbkit.training.crops import CropSampler, Example
+from nbkit.papers.myelin.inputs import (
+    ContrastReader, RoiClassifier, Segment, draw_poses, drop_contrasts, has_rois, posed_batch, roi_masks,
+)
+from nbkit.papers.myelin.losses import WEIGHTINGS, ConditionalObjective, regions, voxelwise
+from nbkit.papers.myelin.networks import NORMS, seed_dropout
+from nbkit.papers.myelin.staged import PUBLISHED, Box, StagedGenerator, build_critic, build_generator
 from nbkit.papers.myelin.stages import StageSettings, kept_stage, stage_key, train_stage
+from nbkit.training.checkpoint import Constants, Saved, load_weights
+from nbkit.training.crops import CropSampler, Example
 
-Box = tuple[int, int, int]
 MOST_REFINEMENTS = 3
 _LAYOUT = torch.channels_last_3d
 _COPIES = 3
@@ -108,11 +105,11 @@ class Config(StageSettings):
     patch, critic_widths
         Of the discriminator; not stated.
     label_smoothing, augment
-        0, False in chapter 3; 0.1 and :data:`~nbkit.papers.myelin.augment.POSES` in chapter 4.
+        0, False in chapter 3; 0.1 and :data:`~nbkit.papers.myelin.inputs.POSES` in chapter 4.
     window : tuple of int or None
         Synthesis by windows of 50 % overlap; None: whole images.
     incomplete : bool
-        Train on incomplete contrast sets too, and accept them in synthesis; see :mod:`nbkit.papers.myelin.incomplete`.
+        Train on incomplete contrast sets too, and accept them in synthesis; see :mod:`nbkit.papers.myelin.inputs`.
     roi_source : {"scan", "segmented"}
         Regions of the losses: the masks "lesions" and "nawm" of each scan, or a segmenter's where a scan has none.
     """
@@ -206,7 +203,7 @@ class Config(StageSettings):
         return self.noise and self.adversarial
 
 
-class MyelinSynthesizer:
+class MyelinSynthesizer(Saved):
     """A :class:`~nbkit.core.protocols.ModalitySynthesizer`: DVR from MTR, FA, RD and AD.
 
     Attributes
@@ -220,19 +217,15 @@ class MyelinSynthesizer:
         Stage ("sketcher", "refiner1", ...) -> training history.
     """
 
+    settings = Config
+
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
         self.device = pick_device(self.config.device)
         self.net = StagedGenerator(noisy=self.config.noisy)
         self.reader: ContrastReader | None = None
         self.omega = torch.zeros(3)
-        self.trained_on = ""
         self.history: dict[str, Any] = {}
-
-    @property
-    def parameters(self) -> int:
-        """Number of trainable values of all generators."""
-        return sum(count_parameters(self.config.generator(k)) for k in range(self.config.refinements + 1))
 
     def fit(self, cohort: Cohort, *, validation: Cohort | None = None, segment: Segment | None = None) -> Self:
         """Train stage after stage on every subject's first scan; stages that are in the cache are read from there.
@@ -292,7 +285,7 @@ class MyelinSynthesizer:
         seed_dropout(net, torch_generator(stage.seed, "dropout", number))
         objective = ConditionalObjective(
             voxelwise(stage.weighting, self.omega), weight=stage.weight, condition=len(stage.inputs),
-            smoothing=stage.label_smoothing, generator=torch_generator(stage.seed, "labels", number),
+            smoothing=stage.label_smoothing, draws=torch_generator(stage.seed, "labels", number),
         )
         sampler = CropSampler(
             examples, crop=stage.crop, batch=stage.batch, crops_per_epoch=stage.crops_per_epoch, seed=stage.seed
@@ -364,29 +357,18 @@ class MyelinSynthesizer:
             z = self._forward(self.reader.channels(contrasts, mask)[None], inside)[0, 0].cpu()
         return self.reader.image(z, mask, f"{self.config.network} synthesis of {self.config.target}")
 
-    def save(self, path: Path) -> None:
-        """Write weights, settings and constants into the folder `path`."""
-        constants = {"standardiser": self.reader.standardiser.to_dict(), "omega": self.omega.tolist()}
-        save_checkpoint(
-            path, self.net.state_dict(), system="MyelinSynthesizer", config=self.config.as_dict(),
-            constants=constants, training_subjects=self.trained_on,
-        )
+    def _tensors(self) -> Mapping[str, torch.Tensor]:
+        return self.net.state_dict()
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote; missing or unexpected parts are refused by name."""
-        tensors, record = load_checkpoint(path, system="MyelinSynthesizer")
-        c = Config.from_dict(record["config"])
-        model = cls(c)
-        model.net.stages.extend(c.generator(k) for k in range(c.refinements + 1))
-        check_tensors(tensors, model.net.state_dict(), str(path))
-        model.net.load_state_dict(tensors)
-        for names in (("standardiser", "omega"), record["constants"]), (record["constants"], ("standardiser", "omega")):
-            check_keys(*names, f"{path}: constants")
-        scale = Standardiser.from_dict(record["constants"]["standardiser"])
-        model.reader = ContrastReader(c.inputs, c.target, c.incomplete, scale)
-        model.omega, model.trained_on = torch.tensor(record["constants"]["omega"]), record["training_subjects"]
-        return model
+    def _constants(self) -> dict[str, Any]:
+        return {"standardiser": self.reader.standardiser.to_dict(), "omega": self.omega.tolist()}
+
+    def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
+        c, scale = self.config, Standardiser.from_dict(constants["standardiser"])
+        self.net.stages.extend(c.generator(k) for k in range(c.refinements + 1))
+        load_weights(self.net, tensors, where)
+        self.reader = ContrastReader(c.inputs, c.target, c.incomplete, scale)
+        self.omega = torch.tensor(constants["omega"])
 
 
 def _voxels(examples: Sequence[Example], scans: Sequence[Scan]) -> list[float]:

@@ -1,235 +1,235 @@
-"""Scores of a predicted DVR map: perfect is perfect, regions go with the diagnosis, change needs two scans."""
+"""Tables and figures of chapter 3 as rows with the ids of the ledger, by hand; and attention saliency maps."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from skimage.metrics import peak_signal_noise_ratio
 
+from nbkit.claims.ledger import load_paper
 from nbkit.core.checks import NbkitError
-from nbkit.core.protocols import Cohort, Scan, Subject
-from nbkit.core.seeds import torch_generator
+from nbkit.core.tidy import by_subject, stacked, tidy, where
 from nbkit.core.volume import Volume
-from nbkit.papers.myelin import experiments as evaluation
-from nbkit.papers.myelin.experiments import MyelinScore
+from nbkit.metrics.stats import two_sample_p
+from nbkit.papers.myelin import experiments
+from nbkit.papers.myelin.experiments import attention_saliency, lesion_share
+from nbkit.papers.myelin.metrics import ControlNorm, MyelinScore
+from nbkit.papers.myelin.synthesis import Config, MyelinSynthesizer
+from tests.papers.myelin.change_toy import change_cohort
+from tests.papers.myelin.myelin_toy import toy_cohort
 
-AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
-SHAPE = (14, 15, 12)
-X, Y, Z = torch.meshgrid(*map(torch.arange, SHAPE), indexing="ij")
-BRAIN = (X > 0) & (X < 13) & (Y > 0) & (Y < 14) & (Z > 0) & (Z < 11)
-WHITE, LESIONS = BRAIN & (X >= 4), (X >= 6) & (X <= 9) & (Y >= 5) & (Y <= 8) & (Z >= 4) & (Z <= 7)
-HEALTHY, LOST = 1.2, 0.8
-
-
-def scan(name: str, session: str, sick: torch.Tensor | None) -> Scan:
-    """White matter around 1.2, the voxels `sick` of the lesions at 0.8, CSF 0.5; `sick` None for a control."""
-    noise = 0.05 * torch.randn(SHAPE, generator=torch_generator(3, name, session))
-    dvr = torch.where(WHITE, HEALTHY + noise.clamp(-0.1, 0.1), 0.5)
-    lesions = torch.zeros_like(BRAIN)
-    if sick is not None:
-        lesions, dvr = LESIONS, torch.where(LESIONS, torch.where(sick, LOST, HEALTHY), dvr)
-    masks = {"brain": BRAIN, "csf": BRAIN & (X <= 2), "wm": WHITE, "lesions": lesions, "nawm": WHITE & ~lesions}
-    images = {"DVR": Volume(dvr * BRAIN, AFFINE)}
-    age = {"t0": 30.0, "t1": 30.25}[session]
-    return Scan(name, session, age, images, {k: Volume(m, AFFINE) for k, m in masks.items()})
+LEDGER = load_paper("wei2019_myelin").ids
+SYSTEMS = ("dnn", "unet", "cgan", "refiner", "refiner2", "mtr", "mtr_rd", "linear")
+PATIENTS, CONTROLS = ("ms1", "ms2", "ms3"), ("hc1", "hc2")
+OF_PATIENTS = ("mean_nawm", "true_mean_nawm", "discrepancy_nawm", "mean_lesions", "true_mean_lesions",
+               "discrepancy_lesions", "mae_lesions", "percent", "true_percent", "dice_demyelinated", "dice_chance")
+OF_CONTROLS = ("mean_wm_hc", "true_mean_wm_hc", "discrepancy_wm_hc")
 
 
-def patient(i: int, *, seen_again: bool = True) -> Subject:
-    """Patient i: of 64 lesion voxels 16 + 4i are demyelinated at t0; 8 of them recover, 2i others are lost."""
-    order = torch.full(SHAPE, -1)
-    order[LESIONS] = torch.arange(64)
-    before = (order >= 0) & (order < 16 + 4 * i)
-    after = (before & (order >= 8)) | ((order >= 50) & (order < 50 + 2 * i))
-    name = f"ms{i:02}"
-    scans = (scan(name, "t0", before), *([scan(name, "t1", after)] if seen_again else []))
-    facts = {"age": 30.0 + 1.3 * (i % 5), "edss": 1.0 + 0.5 * i, "t2_load_ml": 4.0 + (i * i) % 7}
-    return Subject(name, "FM"[i % 3 == 0], "MS", scans, facts)
+def value(system: str, metric: str, subject: str) -> float:
+    """What a system scored; what is true depends on no system."""
+    of_system = 0 if metric.startswith("true_") else SYSTEMS.index(system)
+    return 1 + of_system + (len(metric) % 7) / 10 + int(subject[-1]) ** 2 / 100
 
 
 @pytest.fixture(scope="module")
-def cohort() -> Cohort:
-    controls = tuple(Subject(f"hc{i}", "F", "HC", (scan(f"hc{i}", "t0", None),)) for i in range(3))
-    return Cohort("toy", (*(patient(i, seen_again=i != 2) for i in range(1, 8)), *controls), "embedded")
+def scores():
+    people = {metric: PATIENTS for metric in OF_PATIENTS} | {metric: CONTROLS for metric in OF_CONTROLS}
+    people |= dict.fromkeys(("mse", "psnr", "mse_brain"), PATIENTS + CONTROLS)
+    return stacked(*(
+        tidy({s: value(system, metric, s) for s in who}, system=system, metric=metric, fold="fold1")
+        for system in SYSTEMS for metric, who in people.items()
+    ))
+
+
+def test_tables_have_the_ids_and_units_of_the_ledger(scores):
+    main = scores[scores["system"].isin(SYSTEMS[:4])]
+    quality, regions = experiments.image_quality(main), experiments.region_errors(main)
+    sets = experiments.contrast_sets(scores)
+    assert set(stacked(quality, regions, sets)["id"]) <= LEDGER.keys()
+    assert by_subject(quality, id="wei2019m.table3_1.psnr.unet") == {
+        s: value("unet", "psnr", s) for s in PATIENTS + CONTROLS}
+    assert set(zip(quality["metric"], quality["unit"])) == {("mse", "DVR²"), ("psnr", "dB"), ("mse_brain", "DVR²")}
+    assert set(regions["unit"]) == {"DVR"} and len(regions) == 4 * (2 + 3 + 3 + 3)
+    assert by_subject(sets, id="wei2019m.table3_3.gain.fa_ad") == pytest.approx(dict.fromkeys(PATIENTS + CONTROLS, 3))
+    assert by_subject(sets, id="wei2019m.table3_4.wm_hc.mtr_dti") == {
+        s: value("refiner", "discrepancy_wm_hc", s) for s in CONTROLS}
+
+
+def test_gains_are_differences_on_the_same_person(scores):
+    found = experiments.region_gains(scores)
+    assert by_subject(found, id="wei2019m.gain.lesions.dnn") == pytest.approx(dict.fromkeys(PATIENTS, -3))
+    assert set(found["metric"]) == {"discrepancy_nawm", "discrepancy_lesions"} and "refiner" not in set(found["system"])
+
+
+def test_refinements_count_from_the_sketcher_and_gains_are_what_each_takes_away(scores):
+    found = experiments.refinements(scores, ("cgan", "refiner", "refiner2"))
+    assert set(found["id"]) <= LEDGER.keys()
+    values = by_subject(found, id="wei2019m.fig3_5.mse.iteration1")
+    assert values == {s: value("refiner", "mse", s) for s in PATIENTS + CONTROLS}
+    assert by_subject(found, id="wei2019m.fig3_5.wm_hc.gain12") == pytest.approx(dict.fromkeys(CONTROLS, -1))
+    gains = where(found, metric="gain")
+    assert set(gains["iteration"]) == {1, 2} and set(found["structure"]) == {"whole image", "wm_hc", "nawm", "lesions"}
+
+
+def test_means_tests_and_agreement_of_regions(scores):
+    means = experiments.region_means(scores, ("refiner", "unet"))
+    assert list(means["system"].unique()) == ["truth", "unet", "refiner"]
+    tests = experiments.region_tests(means)
+    lesions, nawm = ([value("refiner", f"true_mean_{r}", s) for s in PATIENTS] for r in ("lesions", "nawm"))
+    p = where(tests, id="wei2019m.fig3_6.p.lesions_vs_nawm.truth")["value"].item()
+    assert p == pytest.approx(two_sample_p(lesions, nawm))
+    level = np.mean([value("refiner", "mean_wm_hc", s) for s in CONTROLS])
+    assert by_subject(tests, id="wei2019m.fig3_6.wm_hc_level.refiner") == pytest.approx(dict.fromkeys(PATIENTS, level))
+    found = experiments.agreement(means)
+    bias = by_subject(found, id="wei2019m.fig3_7.bias.wm_nawm.unet")
+    want = {s: value("unet", f"mean_{r}", s) - value("unet", f"true_mean_{r}", s)
+            for r, people in (("wm_hc", CONTROLS), ("nawm", PATIENTS)) for s in people}
+    assert bias == pytest.approx(want)
+    sizes = by_subject(found, id="wei2019m.fig3_7.abs.wm_nawm.unet")
+    assert sizes == pytest.approx({s: abs(v) for s, v in want.items()})
+    assert set(stacked(means, tests, found)["id"]) <= LEDGER.keys()
+
+
+def test_demyelination_has_truth_chance_and_floor_beside_the_systems(scores):
+    norm = ControlNorm(np.array([1.0]), np.array([1.0]), np.array([0.1]), 0.17, 3)
+    found = experiments.demyelination(scores[scores["system"].isin(SYSTEMS[:4])], norm)
+    assert set(found["id"]) <= LEDGER.keys() and found["system"].iloc[0] == "truth"
+    assert by_subject(found, id="wei2019m.fig3_8.dice.chance") == {
+        s: value("refiner", "dice_chance", s) for s in PATIENTS}
+    assert where(found, subject="")[["id", "value", "unit"]].to_numpy().tolist() == [
+        ["wei2019m.fig3_8.chance_floor", 17.0, "%"]]
+    ends = experiments.dice_ends(where(found, system="refiner", metric="dice_demyelinated"))
+    assert ends == {"highest Dice": "ms3", "lowest Dice": "ms1"}
+
+
+def test_alternatives_are_paired_with_their_base(scores):
+    moved = experiments.alternatives(scores, {"mtr": "refiner", "unet": "dnn"})
+    assert where(moved, system="unet")["value"].to_numpy() == pytest.approx(1) and set(moved["id"]) == {""}
+    assert set(zip(moved["metric"], moved["unit"])) == {("mse", "DVR²"), ("discrepancy_lesions", "DVR")}
+
+
+def test_facts_of_the_cohort_and_who_has_most_lesion(cohort):
+    people = change_cohort()
+    found = experiments.cohort_facts(people)
+    assert set(found["id"]) <= LEDGER.keys()
+    assert all(any(i.startswith(start) for i in LEDGER) for start in experiments.UNANSWERED)
+    assert where(found, id="wei2019m.data.controls")["value"].item() == 3
+    assert by_subject(found, id="wei2019m.data.age.hc") == {"hc0": 30, "hc1": 30, "hc2": 30}
+    sizes = [int(s.baseline.mask("lesions").data.sum()) for s in experiments.most_lesion_first(cohort)]
+    assert len(sizes) == 2 and sizes == sorted(sizes, reverse=True)
+
+
+def test_sizes_say_what_small_profiles_change():
+    table = experiments.sizes_table({"published": Config.named("refiner"), "smoke": Config.named("refiner", "smoke")})
+    assert table["published"].tolist() == ["32", "a whole image", "400 × subjects", "0.0001, 5e-05", "0.5"]
+    assert table["smoke"].tolist() == ["4", "a crop of 16×16×16", "9", "0.006, 0.003", "0"]
+
+
+class Answers:
+    """A result whose model adds up how many contrasts it was given."""
+
+    def model_for(self, subject):
+        """Itself."""
+        return self
+
+    def synthesize(self, images, *, mask):
+        """One level everywhere."""
+        return mask.with_data(torch.full(mask.data.shape, float(len(images))))
+
+
+def test_each_contrast_is_left_out_in_turn():
+    people = change_cohort()
+    found = experiments.missing_contrast(Answers(), people, ["ms01", "hc0"], ("DVR",), MyelinScore(people))
+    truth = people.subject("hc0").baseline.image("DVR").data
+    assert found["setting"].tolist() == ["without DVR"] * 2 + ["with all"] * 2
+    assert by_subject(found, setting="without DVR")["hc0"] == pytest.approx(float(truth.square().mean()))
+    assert by_subject(found, setting="with all")["hc0"] == pytest.approx(float((truth - 1).square().mean()))
+
+
+def test_shares_stand_beside_those_of_the_voxels_where_there_is_such_a_region(cohort):
+    people = cohort.subjects
+    even = {s.id: s.baseline.mask("brain").with_data(s.baseline.mask("brain").data.float()) for s in people}
+    found = experiments.saliency_shares({"l1": even}, people)
+    assert set(found["structure"]) == {"lesions"} and set(found["id"]) == {"", "wei2019m.fig3_9.share.lesions.l1"}
+    assert by_subject(found, system="l1") == pytest.approx(by_subject(found, system="voxels"))
+    assert set(found["subject"]) == {s.id for s in people if s.diagnosis == "MS"}
+
+
+FAST = {"slim": 8, "levels": 2, "crop": (12, 12, 12), "patch": (4, 4, 4), "critic_widths": (16, 32), "epochs": 2,
+        "crops_per_epoch": 8, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
-def score(cohort) -> MyelinScore:
-    return MyelinScore(cohort)
+def cohort():
+    return toy_cohort(3)
 
 
-def truths(cohort: Cohort, session: int) -> dict[str, Volume]:
-    return {s.id: s.scans[session].image("DVR") for s in cohort if s.diagnosis == "MS" and len(s.scans) > session}
+def fitted(cohort, name, tmp_path, monkeypatch):
+    monkeypatch.setenv("NBKIT_CACHE", str(tmp_path))
+    return MyelinSynthesizer(Config.named(name, "smoke", **FAST)).fit(cohort)
 
 
-def test_the_truth_scores_perfectly(cohort, score):
-    s = cohort.subject("ms03")
-    found = score(s, s.baseline.image("DVR"))
-    zero = ("mse", "mse_brain", "discrepancy_nawm", "discrepancy_lesions", "mae_lesions")
-    assert [found[k] for k in zero] == [0] * 5 and found["psnr"] == math.inf
-    assert found["dice_demyelinated"] == 1 and found["percent"] == found["true_percent"] == pytest.approx(100 * 28 / 64)
+class Known:
+    """Loss = Σ weight · channel², so that the slope is 2 · weight · channel."""
+
+    config = SimpleNamespace(inputs=("MTR", "RD"))
+
+    def __init__(self, inputs):
+        self.inputs = inputs
+
+    def example(self, scan):
+        return SimpleNamespace(inputs=self.inputs)
+
+    def loss(self, inputs, example):
+        return (torch.tensor([1.0, 3.0, 100.0])[:, None, None, None] * inputs.square()).flatten(1).sum(1)
 
 
-def test_errors_count_every_voxel_of_the_image_and_the_peak_is_that_of_the_true_one(cohort, score):
-    s = cohort.subject("ms01")
-    truth = s.baseline.image("DVR")
-    g = torch.Generator().manual_seed(1)
-    guess = truth.with_data(truth.data + 0.1 * torch.randn(truth.data.shape, generator=g))
-    found = score(s, guess)
-    a, b = (v.data[0].double().numpy() for v in (truth, guess))
-    assert found["mse"] == pytest.approx(((a - b) ** 2).mean())
-    assert found["mse_brain"] == pytest.approx(((a - b)[BRAIN] ** 2).mean())
-    assert found["psnr"] == pytest.approx(peak_signal_noise_ratio(a, b, data_range=a.max()))
+def test_a_known_loss_gives_its_slope_at_the_strongest_contrast(cohort):
+    scan = cohort.subjects[1].baseline
+    inside = scan.mask("brain").data[0].nonzero()
+    box = tuple((inside.amax(0) - inside.amin(0) + 1).tolist())
+    channels = torch.randn(3, *box, generator=torch.Generator().manual_seed(1))
+    out = attention_saliency(Known(channels), scan)
+    values = out.data[0][scan.mask("brain").data[0]]
+    expected = torch.maximum(2 * channels[0].abs(), 6 * channels[1].abs())  # the third channel is no contrast
+    torch.testing.assert_close(values, expected.flatten())
+    assert not out.data[~scan.mask("brain").data].any()
 
 
-def test_regions_of_a_patient_and_of_a_control(cohort, score):
-    sick, healthy = cohort.subject("ms01"), cohort.subject("hc1")
-    guess = {s.id: s.baseline.image("DVR").with_data(s.baseline.image("DVR").data - 0.03) for s in (sick, healthy)}
-    of_sick, of_healthy = score(sick, guess["ms01"]), score(healthy, guess["hc1"])
-    undefined = {"wm_hc": of_sick, "nawm": of_healthy, "lesions": of_healthy}
-    assert all(math.isnan(found[f"{kind}_{region}"]) for region, found in undefined.items()
-               for kind in ("mean", "true_mean", "discrepancy"))
-    assert all(math.isnan(of_healthy[k]) for k in ("mae_lesions", "percent", "true_percent", "dice_demyelinated"))
-    for region, found in (("wm_hc", of_healthy), ("nawm", of_sick), ("lesions", of_sick)):
-        assert found[f"discrepancy_{region}"] == pytest.approx(0.03, abs=1e-6)
-        assert found[f"true_mean_{region}"] - found[f"mean_{region}"] == pytest.approx(0.03, abs=1e-6)
-    assert of_sick["true_mean_lesions"] == pytest.approx((20 * LOST + 44 * HEALTHY) / 64)
-    assert list(of_sick) == list(of_healthy), "cross-validation takes the metrics of the first subject"
+@pytest.mark.parametrize("name", ["unet_w", "refiner"])
+def test_equals_finite_differences_through_all_stages(cohort, name, tmp_path, monkeypatch):
+    model, scan = fitted(cohort, name, tmp_path, monkeypatch), cohort.subjects[1].baseline
+    model.net.double()
+    example = model.example(scan)
+    example = type(example)(*(t.double() if t.is_floating_point() else t for t in (
+        example.inputs, example.target, example.mask)))
+    monkeypatch.setattr("nbkit.losses.regions.torch.Tensor.float", lambda t: t.double())
+    place, step, slopes = (7, 8, 6), 1e-5, []
+    for channel in range(4):
+        losses = []
+        for sign in (1, -1):
+            moved = example.inputs[None].clone()
+            moved[(0, channel, *place)] += sign * step
+            losses.append(float(model.loss(moved, example).detach()))
+        slopes.append(abs(losses[0] - losses[1]) / (2 * step))
+    model.example = lambda scan: example
+    out = attention_saliency(model, scan)
+    corner = scan.mask("brain").data[0].nonzero().amin(0)
+    value = float(out.data[(0, *(int(c) + p for c, p in zip(corner, place)))])
+    assert value == pytest.approx(max(slopes), rel=1e-3) and float(out.data.min()) >= 0
 
 
-def test_errors_inside_lesions_cancel_in_the_mean_but_not_by_voxel(cohort, score):
-    s = cohort.subject("ms01")
-    truth = s.baseline.image("DVR")
-    sign = torch.where((X + Y + Z) % 2 == 0, 0.1, -0.1) * LESIONS
-    found = score(s, truth.with_data(truth.data + sign))
-    assert found["discrepancy_lesions"] == pytest.approx(0, abs=1e-6)
-    assert found["mae_lesions"] == pytest.approx(0.1, abs=1e-6)
-
-
-def test_a_map_without_demyelination_has_no_overlap_and_another_scan_can_be_scored(cohort, score):
-    s = cohort.subject("ms03")
-    normal = s.baseline.image("DVR")
-    normal = normal.with_data(torch.where(LESIONS, HEALTHY, normal.data))
-    found = score(s, normal)
-    assert (found["percent"], found["dice_demyelinated"]) == (0, 0)
-    later = score(s, s.scans[1].image("DVR"), s.scans[1])
-    assert later["mse"] == 0 and later["true_percent"] == pytest.approx(100 * 26 / 64)
-
-
-def test_the_name_of_a_score_tells_its_norm(cohort, score):
-    other = cohort.subset([i for i in cohort.ids if i != "hc0"])
-    assert MyelinScore(cohort).__qualname__ == score.__qualname__ != MyelinScore(other).__qualname__
-    assert score.norm.n == 3 and 0.05 < score.norm.chance_floor < 0.3
-    with pytest.raises(NbkitError, match="at least one control, found none"):
-        MyelinScore(cohort.subset(["ms01"]))
-    with pytest.raises(NbkitError, match="ms01: prediction and true DVR"):
-        score(cohort.subject("ms01"), Volume(torch.zeros(4, 4, 4)))
-
-
-def test_indices_of_true_pet_by_hand(cohort):
-    table = evaluation.indices(cohort).set_index("subject")
-    assert list(table.index) == [f"ms{i:02}" for i in range(1, 8)]
-    for i in (1, 3, 4, 5, 6, 7):
-        sick = 16 + 4 * i
-        want = {"percent_t0": 100 * sick / 64, "percent_t1": 100 * (sick - 8 + 2 * i) / 64,
-                "global_change": (2 * i - 8) / 64,
-                "dynamic_demyelination": 2 * i / 64, "dynamic_demyelination_normal": 2 * i / (64 - sick),
-                "dynamic_remyelination": 8 / 64, "dynamic_remyelination_demyelinated": 8 / sick}
-        assert table.loc[f"ms{i:02}"].to_dict() == pytest.approx(want)
-
-
-def test_a_patient_without_a_second_scan_has_a_baseline_and_no_change(cohort):
-    row = evaluation.indices(cohort).set_index("subject").loc["ms02"]
-    assert row["percent_t0"] == 100 * 24 / 64 and row.drop("percent_t0").isna().all()
-    agreement = evaluation.map_agreement(cohort, truths(cohort, 0), truths(cohort, 1)).set_index("subject")
-    assert agreement.loc["ms02", "dice_t0"] == 1 and agreement.loc["ms02"].isna().sum() == 6
-    assert agreement.loc["ms02", "chance_t0"] == 24 / 64
-
-
-def test_predictions_replace_true_pet_but_not_the_threshold(cohort):
-    first, second = truths(cohort, 0), truths(cohort, 1)
-    assert evaluation.indices(cohort, first, second).equals(evaluation.indices(cohort))
-    swapped = evaluation.indices(cohort, second, {i: first[i] for i in second}).set_index("subject")
-    true = evaluation.indices(cohort).set_index("subject").loc[list(second)]
-    assert "ms02" not in swapped.index
-    assert swapped["global_change"].to_numpy() == pytest.approx(-true["global_change"].to_numpy())
-    assert swapped["dynamic_remyelination"].to_numpy() == pytest.approx(true["dynamic_demyelination"].to_numpy())
-    darker = {i: v.with_data(v.data - 0.5) for i, v in first.items()}
-    assert (evaluation.indices(cohort, darker, {})["percent_t0"] == 100).all()
-
-
-def test_agreement_of_maps_by_hand(cohort):
-    """Predicting that nothing changes: t1 is read as t0, so there is no dynamic voxel to agree on."""
-    first = truths(cohort, 0)
-    table = evaluation.map_agreement(cohort, first, {i: first[i] for i in truths(cohort, 1)}).set_index("subject")
-    for i in (1, 5):
-        sick, later = 16 + 4 * i, 8 + 6 * i
-        shared = sick - 8
-        assert table.loc[f"ms{i:02}", "dice_t1"] == pytest.approx(2 * shared / (sick + later))
-        assert table.loc[f"ms{i:02}", ["dice_demyelinating", "dice_remyelinating"]].tolist() == [0, 0]
-        p, q = later / 64, sick / 64
-        assert table.loc[f"ms{i:02}", "chance_t1"] == pytest.approx(2 * p * q / (p + q))
-    assert (table["dice_t0"] == 1).all() and (table["chance_remyelinating"].dropna() == 0).all()
-
-
-def test_chance_is_what_random_maps_reach():
-    rng = np.random.default_rng(5)
-    a, b = rng.random((2000, 64)) < 0.5, rng.random((2000, 64)) < 0.25
-    drawn = 2 * (a & b).sum() / (a.sum() + b.sum())
-    assert evaluation.chance_dice(0.5, 0.25) == pytest.approx(drawn, abs=0.01)
-    assert math.isnan(evaluation.chance_dice(0.0, 0.0))
-
-
-def test_swapped_time_points_are_refused_by_age(cohort):
-    s = cohort.subject("ms03")
-    swapped = replace(s, scans=(replace(s.scans[0], age=30.25), replace(s.scans[1], age=30.0)))
-    wrong = replace(cohort, subjects=(swapped, *cohort.subjects[-3:]))
-    with pytest.raises(NbkitError, match="ms03: t0 and t1: expected a second scan at a later age"):
-        evaluation.indices(wrong)
-
-
-def test_unknown_subjects_and_a_cohort_without_patients_are_refused(cohort):
-    with pytest.raises(NbkitError, match="courses: predictions_t0.*Did you mean 'ms03'"):
-        evaluation.indices(cohort, {"ms3": cohort.subject("ms03").baseline.image("DVR")})
-    with pytest.raises(NbkitError, match="at least one patient with lesions, found none"):
-        evaluation.indices(cohort.subset(["hc0", "hc1"]))
-
-
-def test_edss_follows_the_index_it_was_made_from(cohort):
-    table = evaluation.indices(cohort)
-    change = dict(zip(table["subject"], table["global_change"], strict=True))
-    people = [s if math.isnan(change.get(s.id, math.nan)) else replace(
-        s, covariates={**s.covariates, "edss": 3 - 20 * change[s.id] + 0.1 * s.covariates["age"]}) for s in cohort]
-    found = evaluation.edss_regression(replace(cohort, subjects=tuple(people)), table, "global_change")
-    want = {"index": -0.2, "age": 0.1, "sex": 0, "t2_load": 0}
-    assert found["coefficient"].to_dict() == pytest.approx(want, abs=1e-9)
-    assert list(found["n"]) == [6] * 4
-    with pytest.raises(NbkitError, match="Did you mean 'dynamic_remyelination'"):
-        evaluation.edss_regression(cohort, table, "remyelination")
-    bare = replace(cohort, subjects=tuple(replace(s, covariates={}) for s in cohort))
-    with pytest.raises(NbkitError, match="edss_regression: age: expected a value for every patient, found none for"):
-        evaluation.edss_regression(bare, table, "global_change")
-    unknown = replace(cohort, subjects=tuple(replace(s, sex=None) for s in cohort))
-    with pytest.raises(NbkitError, match="edss_regression: sex: expected a value for every patient"):
-        evaluation.edss_regression(unknown, table, "global_change")
-
-
-def test_pseudovalues_estimate_beta_and_have_its_standard_error(cohort):
-    """On many people the jackknife agrees with least squares, whose errors here have one variance."""
-    rng = np.random.default_rng(8)
-    index, age = rng.normal(0.1, 0.04, 120), rng.normal(32, 6, 120)
-    load, noise = rng.lognormal(1.5, 0.5, 120), rng.normal(0, 1, 120)
-    scans = (scan("x", "t0", None),)
-    facts = [{"age": age[i], "t2_load_ml": load[i], "edss": 4 - 20 * index[i] + noise[i]} for i in range(120)]
-    people = (Subject(f"p{i}", "FM"[i % 2], "MS", scans, f) for i, f in enumerate(facts))
-    many = Cohort("many", tuple(people), "embedded")
-    table = pd.DataFrame({"subject": many.ids, "dynamic_remyelination": index})
-    fit = evaluation.edss_regression(many, table, "dynamic_remyelination").loc["index"]
-    values = np.array(list(evaluation.edss_pseudovalues(many, table, "dynamic_remyelination").values()))
-    assert values.mean() == pytest.approx(fit["beta"], abs=0.01) and fit["beta"] < -0.4
-    slope = values.std(ddof=1) / np.sqrt(120)
-    assert slope == pytest.approx(abs(fit["beta"] / fit["t"]), rel=0.25)
+def test_share_inside_lesions_by_hand():
+    affine = np.eye(4)
+    saliency = Volume(torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 2, 2, 1), affine)
+    lesions = Volume(torch.tensor([True, False, True, False]).view(1, 2, 2, 1), affine)
+    assert lesion_share(saliency, lesions) == pytest.approx(0.4)
+    nothing = lesions.with_data(torch.zeros_like(lesions.data))
+    assert math.isnan(lesion_share(saliency, nothing))
+    assert math.isnan(lesion_share(saliency.with_data(saliency.data * 0), lesions))
+    with pytest.raises(NbkitError, match="saliency and lesions"):
+        lesion_share(saliency, Volume(lesions.data, 2 * np.eye(4)))

@@ -36,7 +36,7 @@ def critic(x: torch.Tensor) -> torch.Tensor:
 
 
 def objective(**more) -> ConditionalObjective:
-    settings = {"weight": 100.0, "condition": 2, "smoothing": 0.0, "generator": torch.Generator().manual_seed(1)} | more
+    settings = {"weight": 100.0, "condition": 2, "smoothing": 0.0, "draws": torch.Generator().manual_seed(1)} | more
     return ConditionalObjective(voxelwise("l1"), **settings)
 
 

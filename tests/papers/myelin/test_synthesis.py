@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
 from nbkit.core.protocols import ModalitySynthesizer
-from nbkit.papers.myelin.rois import RoiClassifier
+from nbkit.papers.myelin.inputs import RoiClassifier
 from nbkit.data.splits import folds
 from nbkit.papers.myelin.synthesis import VARIANTS, Config, MyelinSynthesizer
 from nbkit.training.crossval import cross_validate

@@ -1,4 +1,4 @@
-"""The generators of Wei thesis chapters 3 and 4: a U-Net of strided convolutions, and a residual one with attention.
+"""The networks of Wei thesis chapters 3 and 4: a U-Net of strided convolutions, and a residual one with attention.
 
 Both have encoder and decoder of equal depth, long skip connections by concatenation, leaky ReLU of slope 0.2, a linear
 output (targets are z-scores, so the leaky ReLU or sigmoid at the end of the text cannot hold), and take any spatial
@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nbkit.core.checks import known, require
-from nbkit.papers.myelin.attention import FlexibleSelfAttention
+from nbkit.core.checks import require
 from nbkit.nets.conv import Conv3d
 from nbkit.nets.film import LEAK
 
@@ -25,9 +24,7 @@ NORMS = {
 }
 
 
-def normalisation(name: str, width: int) -> nn.Module:
-    """The layer called "instance", "batch" or "none" for `width` feature maps; another name is refused."""
-    return NORMS[known(name, NORMS, "normalisation: name")](width)
+"""Layers of normalisation by name, for a number of feature maps."""
 
 
 class MapDropout(nn.Module):
@@ -58,7 +55,54 @@ def seed_dropout(net: nn.Module, generator: torch.Generator) -> None:
 
 def unit(conv: nn.Module, *, norm: str, dropout: float) -> nn.Sequential:
     """A convolution, then leaky ReLU, normalisation and dropout, in the order the text prints (3.2.4)."""
-    return nn.Sequential(conv, nn.LeakyReLU(LEAK), normalisation(norm, conv.out_channels), MapDropout(dropout))
+    return nn.Sequential(conv, nn.LeakyReLU(LEAK), NORMS[norm](conv.out_channels), MapDropout(dropout))
+
+
+class FlexibleSelfAttention(nn.Module):
+    """y = γ o + x, where o at each place is a mean of values at all places, weighted by softmax(key · query).
+
+    1³ convolutions give key, query and value of an eighth of the maps; the three are max-pooled by `pool`, o is spread
+    back over the cells it was pooled from, and one more 1³ convolution, which the text omits, brings it back to
+    `channels` maps. γ is learned from 0, so a new layer changes nothing.
+
+    Memory grows linearly with the number of places (``scaled_dot_product_attention`` never stores the attention map),
+    so that `pool` 1 is possible where the paper had to pool. Both sides of the map shrink by pool³, the map by pool⁶
+    (the text says "the cubic of the pool size").
+
+    Parameters
+    ----------
+    channels : int
+    pool : int
+        p, the edge of a cell in voxels; cells at the far border may be smaller.
+
+    Notes
+    -----
+    Eq. 4.1 has no 1/√d, and none is used. The softmax subtracts the largest logit and runs in float32 under autocast,
+    so it cannot overflow; with C/8 maps and Glorot weights the logits stay of order one at the start.
+    """
+
+    def __init__(self, channels: int, *, pool: int = 1) -> None:
+        super().__init__()
+        self.pool, inner = pool, max(channels // 8, 1)
+        self.key, self.query, self.value = (Conv3d(channels, inner, 1) for _ in range(3))
+        self.back = Conv3d(inner, channels, 1)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, channels, X, Y, Z) -> the same shape."""
+        return self.gamma * self.back(self.attended(x)) + x
+
+    def attended(self, x: torch.Tensor) -> torch.Tensor:
+        """o of Eq. 4.2 on the grid of x, before the last convolution; (B, channels/8, X, Y, Z)."""
+        key, query, value = (F.max_pool3d(c(x), self.pool, ceil_mode=True) for c in (self.key, self.query, self.value))
+        # (B, 1, places, maps): without an axis of heads torch would store the whole map
+        tokens = [maps.float().flatten(2).transpose(1, 2)[:, None].contiguous() for maps in (query, key, value)]
+        with torch.autocast(x.device.type, enabled=False):
+            o = F.scaled_dot_product_attention(*tokens, scale=1.0)
+        o = o.transpose(2, 3).reshape(value.shape).to(x.dtype)
+        for axis in (2, 3, 4) if self.pool > 1 else ():
+            o = o.repeat_interleave(self.pool, dim=axis)
+        return o[..., : x.shape[2], : x.shape[3], : x.shape[4]]
 
 
 class StridedUNet(nn.Module):

@@ -1,4 +1,4 @@
-"""The generators of chapters 3 and 4: sizes, counts of weights, what attention and dropout change."""
+"""The networks of chapters 3 and 4: attention against the explicit softmax, sizes, weights, what dropout changes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from nbkit.core.checks import NbkitError
-from nbkit.papers.myelin.attention import FlexibleSelfAttention
 from nbkit.nets.fcn import count_parameters
-from nbkit.papers.myelin.residual_unet import (
-    MapDropout, ResidualAttentionUNet, ResidualBlock, StridedUNet, normalisation, padded, seed_dropout, unit,
+from nbkit.papers.myelin.networks import (
+    FlexibleSelfAttention, MapDropout, ResidualAttentionUNet, ResidualBlock, StridedUNet, padded, seed_dropout, unit,
 )
 
 
@@ -110,9 +109,78 @@ def test_dropout_takes_whole_maps_by_draws_of_its_own():
 
 
 def test_refusals():
-    with pytest.raises(NbkitError, match="normalisation: name.*Did you mean 'instance'"):
-        normalisation("instanse", 3)
     with pytest.raises(NbkitError, match="MapDropout: rate"):
         MapDropout(1.0)
     with pytest.raises(NbkitError, match="levels: expected at least 2"):
         ResidualAttentionUNet(1, levels=1)
+
+
+def layer(channels=16, **more) -> FlexibleSelfAttention:
+    torch.manual_seed(3)
+    net = FlexibleSelfAttention(channels, **more)
+    net.gamma.data.fill_(0.7)
+    return net
+
+
+def explicit(net: FlexibleSelfAttention, x: torch.Tensor) -> torch.Tensor:
+    """The whole map β of Eq. 4.1, with explicit loops over cells for pooling and its reverse."""
+    p, n = net.pool, x.shape[2:]
+    cells = [-(-m // p) for m in n]
+    key, query, value = (c(x) for c in (net.key, net.query, net.value))
+    low = -torch.inf
+    pooled = []
+    for maps in (key, query, value):
+        grown = F.pad(maps, [side for m in reversed(n) for side in (0, -m % p)], value=low)
+        pooled.append(grown.reshape(*grown.shape[:2], cells[0], p, cells[1], p, cells[2], p).amax((3, 5, 7)).flatten(2))
+    k, q, v = pooled
+    beta = torch.softmax(torch.einsum("bci,bcj->bij", k, q), dim=1)  # over i, the places attended to
+    o = torch.einsum("bij,bci->bcj", beta, v).unflatten(2, cells)
+    places = [torch.arange(m) // p for m in n]
+    o = o[:, :, places[0]][:, :, :, places[1]][..., places[2]]
+    return net.gamma * net.back(o) + x
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"pool": 2}, {"pool": 3}, {"channels": 4},
+])
+def test_equals_the_explicit_softmax_with_its_gradients(settings):
+    net = layer(**settings)
+    x = torch.randn(2, net.back.out_channels, 4, 5, 6)
+    results = []
+    for act in (net, lambda x: explicit(net, x)):
+        seen = x.clone().requires_grad_()
+        y = act(seen)
+        slopes = torch.autograd.grad(y.square().sum(), [seen, *net.parameters()])
+        results.append((y, *slopes))
+    for ours, theirs in zip(*results):
+        torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-4)
+
+
+def test_a_new_layer_changes_nothing_and_gamma_learns_first():
+    net, x = FlexibleSelfAttention(8), torch.randn(1, 8, 3, 4, 5)
+    y = net(x)
+    assert torch.equal(y, x)
+    y.square().sum().backward()
+    assert float(net.gamma.grad.abs()) > 0 and not net.value.weight.grad.any()
+
+
+def test_places_are_all_alike():
+    """Without pooling, moving the voxels about moves the output alike: no place is nearer than another."""
+    net, x = layer(), torch.randn(1, 16, 3, 4, 5)
+    order = torch.randperm(60)
+    moved = x.flatten(2)[..., order].view_as(x)
+    torch.testing.assert_close(net(moved), net(x).flatten(2)[..., order].view_as(x))
+
+
+def test_a_far_voxel_matters():
+    net, x = layer().requires_grad_(False), torch.randn(1, 16, 2, 2, 30)
+    changed = x.clone()
+    changed[..., -1] += 3
+    assert float((net(changed) - net(x))[..., 0].abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_large_logits_stay_finite(half):
+    net, x = layer(), 300 * torch.randn(1, 16, 4, 4, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+        assert net(x).isfinite().all()
