@@ -7,6 +7,7 @@ the front or upwards.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +35,8 @@ SUVR_MAX = 2.0
 FIELD_MM = 192.0
 CENTRE_MM = (0.0, -17.0, 5.0)
 """Middle of the MNI brain, x, y, z."""
-_ACROSS: Mapping[str, int] = MappingProxyType({"axial": 2, "coronal": 1, "sagittal": 0})
+ACROSS: Mapping[str, int] = MappingProxyType({"axial": 2, "coronal": 1, "sagittal": 0})
+"""World axis that a view's planes stand on."""
 _LEVELS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {"axial": (-10.0, 50.0), "coronal": (-65.0, 15.0), "sagittal": (-46.0, 38.0)}
 )
@@ -97,6 +99,12 @@ class Slices:
         """Stage by subject."""
         return dict(zip(self.subject, self.stage, strict=True))
 
+    @property
+    def digest(self) -> str:
+        """Hex digits that change with any pixel or label."""
+        labels = repr((self.subject, self.stage, self.view, self.level_mm)).encode()
+        return hashlib.blake2b(self.images.contiguous().numpy().tobytes() + labels, digest_size=16).hexdigest()
+
     def select(
         self, *, subjects: Collection[str] | None = None, stages: str | Collection[str] | None = None,
         view: str | None = None,
@@ -111,7 +119,7 @@ class Slices:
         people, stages = _names(subjects, self.subjects), _names(stages, STAGES)
         check_keys(people, set(self.subject), "Slices.select: subjects")
         check_keys(stages, STAGES, "Slices.select: stages")
-        views = VIEWS if view is None else (known(view, VIEWS, "Slices.select: view"),)
+        views = dict.fromkeys(self.view) if view is None else (known(view, VIEWS, "Slices.select: view"),)
         rows = zip(self.subject, self.stage, self.view, strict=True)
         kept = [i for i, (s, d, v) in enumerate(rows) if s in people and d in stages and v in views]
         require(
@@ -180,38 +188,68 @@ def slice_table(
         the image, or a size below 16.
     """
     check_keys(views, VIEWS, "slice_table: views")
+    check_scale(size, suvr_max, "slice_table")
+    planes = [(view, level) for view in views for level in levels_of(view, per_view)]
+    stages = {s.id: person_stage(s) for s in cohort}
+    images = torch.stack([_image(s.baseline, *plane, size=size) for s in cohort for plane in planes])
+    rows = [(s.id, stages[s.id], *plane) for s in cohort for plane in planes]
+    return Slices(scaled(images, suvr_max), *(tuple(column) for column in zip(*rows, strict=True)), suvr_max)
+
+
+def check_scale(size: int, suvr_max: float, where: str) -> None:
+    """Refuse images below 16 pixels, and a scale of uptake that ends nowhere."""
     require(
-        size >= SMALLEST, "slice_table: size", expected=f"{SMALLEST} pixels or more", found=size,
-        remedy="Use 64 pixels of 3 mm, or 128 of 1.5 mm as published.",
+        size >= SMALLEST, f"{where}: size", expected=f"{SMALLEST} pixels or more", found=size,
+        remedy="Use 64 of 3 mm, or 128 of 1.5 mm as published; 32 of 6 mm for volumes.",
     )
     require(
-        math.isfinite(suvr_max) and suvr_max > 0, "slice_table: suvr_max", expected="a positive uptake ratio",
+        math.isfinite(suvr_max) and suvr_max > 0, f"{where}: suvr_max", expected="a positive uptake ratio",
         found=suvr_max, remedy=f"Use {SUVR_MAX:g}.",
     )
-    planes = [(view, level) for view in views for level in levels_of(view, per_view)]
-    stages = {s.id: _stage(s) for s in cohort}
-    images = torch.stack([_image(s.baseline, *plane, size=size) for s in cohort for plane in planes])
-    scaled = 2 * (images / suvr_max).clamp(0, 1) - 1
-    rows = [(s.id, stages[s.id], *plane) for s in cohort for plane in planes]
-    return Slices(scaled[:, None], *(tuple(column) for column in zip(*rows, strict=True)), suvr_max)
 
 
-def _stage(subject: Subject) -> str:
+def scaled(uptake: torch.Tensor, suvr_max: float) -> torch.Tensor:
+    """Uptake ratios from 0 to `suvr_max` as −1 to 1, whatever is beyond at the ends."""
+    return 2 * (uptake / suvr_max).clamp(0, 1) - 1
+
+
+def person_stage(subject: Subject) -> str:
+    """The stage at the first scan; a diagnosis that is none is refused, by subject."""
     return stage_of(subject.baseline.diagnosis or subject.diagnosis, f"{subject.id}: diagnosis")
 
 
+def field_grid(size: int, *, plane: tuple[str, float] | None = None) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Shape and 4×4 affine of a cube of `size` voxels an edge over the field of view, or of one plane through it.
+
+    Parameters
+    ----------
+    size : int
+        32 voxels are 6 mm, 64 are 3 mm.
+    plane : (view, level in mm), optional
+        One voxel thick.
+    """
+    spacing, shape = FIELD_MM / size, [size] * 3
+    affine = np.diag([spacing] * 3 + [1.0])
+    affine[:3, 3] = [centre - spacing * (size - 1) / 2 for centre in CENTRE_MM]
+    if plane is not None:
+        across = ACROSS[known(plane[0], VIEWS, "field_grid: view")]
+        shape[across], affine[across, 3] = 1, plane[1]
+    return tuple(shape), affine
+
+
+def field_of_view(scan: Scan, size: int, *, plane: tuple[str, float] | None = None) -> torch.Tensor:
+    """Uptake ratios of a scan, (1, ...) on :func:`field_grid`; voxels larger than the scan's are averages."""
+    volume = scan.image(CONTRAST)
+    parts = max(1, math.ceil(FIELD_MM / size / min(volume.spacing) - _NUDGE))
+    shape, affine = field_grid(size * parts, plane=plane)
+    fine = resample(volume.with_data(volume.data.float()), shape, affine)
+    return block_mean(fine, tuple(1 if n == 1 else parts for n in shape)).data
+
+
 def _image(scan: Scan, view: str, level_mm: float, *, size: int) -> torch.Tensor:
-    """(size, size) uptake ratios in one plane."""
-    volume, across = scan.image(CONTRAST), _ACROSS[view]
-    _check_plane(volume, across, level_mm, f"{scan.subject}/{scan.session}: {view}")
-    spacing = FIELD_MM / size
-    parts = max(1, math.ceil(spacing / min(volume.spacing) - _NUDGE))
-    counts = [1 if axis == across else size * parts for axis in range(3)]
-    affine = np.diag([spacing / parts] * 3 + [1.0])
-    affine[:3, 3] = [c - spacing / parts * (n - 1) / 2 for c, n in zip(CENTRE_MM, counts, strict=True)]
-    affine[across, 3] = level_mm
-    fine = resample(volume.with_data(volume.data.float()), tuple(counts), affine)
-    return block_mean(fine, tuple(1 if n == 1 else parts for n in counts)).data[0].squeeze(across)
+    """(1, size, size) uptake ratios in one plane."""
+    _check_plane(scan.image(CONTRAST), ACROSS[view], level_mm, f"{scan.subject}/{scan.session}: {view}")
+    return field_of_view(scan, size, plane=(view, level_mm)).squeeze(1 + ACROSS[view])
 
 
 def _check_plane(volume: Volume, across: int, level_mm: float, where: str) -> None:
