@@ -38,6 +38,8 @@ from nbkit.training.fitted import fitted
 UNITS = {"psnr": "dB", "ssim": "SSIM", "frechet": "squared feature units", "accuracy": "%"}
 """Of measures; of all others 1."""
 SHARES = {"quarter": 0.25, "half": 0.5, "full": 1.0}
+TITLES = {"separate": "one DCGAN per stage (published)", "conditional": "one conditional DCGAN",
+          "volume": "3D, conditional, slices of volumes"}
 NAMES = {REAL: "real", SYNTHETIC: "synthetic", PLAIN: "plain", CLASS_MEAN: "class_mean", CHANCE: "chance"}
 """Arms of the augmentation study as ids have them."""
 
@@ -64,6 +66,11 @@ def settings(config: Config) -> pd.DataFrame:
         "layers.generator": len(config.widths), "layers.discriminator": len(config.critic_widths),
     }
     return _numbers({f"settings.{name}": value for name, value in values.items()}, "1")
+
+
+def beside_published(config: Config) -> pd.DataFrame:
+    """All settings, published and of a run."""
+    return pd.DataFrame({"published": Config().as_dict(), "this run": config.as_dict()}).astype(str)
 
 
 def trained(kinds: Mapping[str, tuple[Config, Slices]], people: Cohort) -> dict[str, PetDCGAN]:

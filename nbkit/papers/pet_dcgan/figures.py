@@ -187,14 +187,15 @@ def augmentation_curves(
     Parameters
     ----------
     frame : DataFrame
-        Columns "view", "system" (the arm), "real_subjects" and "value", a row per subject
+        Columns "view", "system" (the arm), "metric", "real_subjects" and "value", a row per subject
         (:func:`nbkit.papers.pet_dcgan.experiments.classified`).
     published : mapping of str to float, optional
         By arm: hollow triangles at the right edge of the last panel, because the paper gives one number for all views.
     seed : int
         Of the bootstrap.
     """
-    needs(frame, ("view", "system", "real_subjects", "value"), "augmentation_curves")
+    needs(frame, ("view", "system", "metric", "real_subjects", "value"), "augmentation_curves")
+    frame = frame[frame["metric"] == "accuracy"]
     check_keys([*frame["system"].unique(), *(published or {})], ARMS, "augmentation_curves: arms")
     shown = {arm: mark for arm, mark in ARMS.items() if arm in set(frame["system"])}
     counts, titles = np.sort(frame["real_subjects"].unique()), [mark.title for mark in shown.values()]
