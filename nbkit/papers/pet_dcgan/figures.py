@@ -37,7 +37,7 @@ ARMS = {
     "synthetic only": Mark("synthetic only", "#E69F00", "^"),
     "real + plain augmentation": Mark("real + plain augmentation", "#0072B2", "D"),
     "class mean": Mark("nearest class mean", "#8C8C8C", "X"),
-    "chance": Mark("majority of training", "#BBBBBB", "."),
+    "chance": Mark("majority of training", "#BBBBBB", "P"),
 }
 
 
@@ -204,15 +204,17 @@ def augmentation_curves(
     aside = {arm: np.exp(apart * (k - (len(shown) - 1) / 2)) for k, arm in enumerate(shown)}
     data = frame.assign(place=frame["real_subjects"] * frame["system"].map(aside),
                         arm=frame["system"].map({arm: mark.title for arm, mark in shown.items()}))
+    data = data.sort_values("place", kind="stable")  # people in the ledger's order, or its intervals are not met
     figure, views = new_figure(width_mm, 72), list(dict.fromkeys(frame["view"]))
     places = figure.subplots(1, len(views), sharey=True, squeeze=False)[0]
     for axes, view in zip(places, views, strict=True):
         sns.lineplot(
             data[data["view"] == view], x="place", y="value", hue="arm", style="arm", hue_order=titles,
             style_order=titles, palette=[m.colour for m in shown.values()], markers=[m.marker for m in shown.values()],
-            errorbar=lambda x: interval(x, seed=seed), err_style="bars", err_kws={"linewidth": 0.9}, ax=axes,
+            errorbar=lambda x: interval(x, seed=seed), err_style="bars", err_kws={"linewidth": 0.9}, sort=False, ax=axes,
         )
-        axes.set(title=view, xlabel="real training subjects", ylabel="accuracy, %", xscale="log")
+        axes.set(title=view, xlabel="real training subjects", xscale="log",
+                 ylabel="accuracy, %" if axes is places[0] else "")
         axes.set_xticks(counts, [f"{count:.0f}" for count in counts])
         axes.minorticks_off()
         axes.grid(axis="y")
