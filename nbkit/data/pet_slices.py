@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -72,19 +72,23 @@ class Slices:
     level_mm: tuple[float, ...]
     suvr_max: float = SUVR_MAX
 
+    dims: ClassVar[int] = 2
+    views: ClassVar[tuple[str, ...]] = VIEWS
+
     def __post_init__(self) -> None:
-        shape = tuple(self.images.shape)
+        shape, name = tuple(self.images.shape), type(self).__name__
         require(
-            len(shape) == 4 and shape[1] == 1 and shape[2] == shape[3], "Slices: images", expected="shape (N, 1, S, S)",
-            found=shape, remedy="Stack one-channel square images; channels are repeated where a network wants three.",
+            len(shape) == 2 + self.dims and shape[1] == 1 and len(set(shape[2:])) == 1, f"{name}: images", found=shape,
+            expected=f"shape (N, 1{', S' * self.dims})",
+            remedy="Stack one-channel images of one edge; channels are repeated where a network wants three.",
         )
-        counts = {name: len(getattr(self, name)) for name in ("subject", "stage", "view", "level_mm")}
+        counts = {label: len(getattr(self, label)) for label in ("subject", "stage", "view", "level_mm")}
         require(
-            set(counts.values()) == {shape[0]}, "Slices: labels", expected=f"{shape[0]} of each, one per image",
-            found=", ".join(f"{n} {name}" for name, n in counts.items()), remedy="Give one label per image.",
+            set(counts.values()) == {shape[0]}, f"{name}: labels", expected=f"{shape[0]} of each, one per image",
+            found=", ".join(f"{n} {label}" for label, n in counts.items()), remedy="Give one label per image.",
         )
-        check_keys(dict.fromkeys(self.stage), STAGES, "Slices: stage")
-        check_keys(dict.fromkeys(self.view), VIEWS, "Slices: view")
+        check_keys(dict.fromkeys(self.stage), STAGES, f"{name}: stage")
+        check_keys(dict.fromkeys(self.view), self.views, f"{name}: view")
 
     def __len__(self) -> int:
         return len(self.subject)
@@ -119,7 +123,7 @@ class Slices:
         people, stages = _names(subjects, self.subjects), _names(stages, STAGES)
         check_keys(people, set(self.subject), "Slices.select: subjects")
         check_keys(stages, STAGES, "Slices.select: stages")
-        views = dict.fromkeys(self.view) if view is None else (known(view, VIEWS, "Slices.select: view"),)
+        views = self.views if view is None else (known(view, self.views, "Slices.select: view"),)
         rows = zip(self.subject, self.stage, self.view, strict=True)
         kept = [i for i, (s, d, v) in enumerate(rows) if s in people and d in stages and v in views]
         require(

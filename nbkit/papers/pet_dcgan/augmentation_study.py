@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,9 +28,8 @@ from nbkit.data.pet_slices import STAGES, Slices
 from nbkit.data.splits import Fold
 from nbkit.geometry.warp import grid_positions, warp
 from nbkit.nets.weights import draw_weights
-from nbkit.papers.pet_dcgan.decks import Deck
 from nbkit.papers.pet_dcgan.metrics import placements
-from nbkit.papers.pet_dcgan.pet_dcgan import PetDCGAN
+from nbkit.papers.pet_dcgan.pet_dcgan import PetDCGAN, deck
 from nbkit.training.kept import kept_tables
 from nbkit.training.steps import PlainStep
 
@@ -233,13 +233,8 @@ def train_classifier(
     counts = {"real": half if extra is None else round(half * real_share)}
     counts["extra"] = half - counts["real"]
     pools = {"real": real, "extra": extra or real}
-    decks = {(kind, k): Deck(range(len(pool[k])), seed, kind, k) for kind, pool in pools.items() for k in (0, 1)}
+    decks = {(kind, k): deck(range(len(pool[k])), seed, kind, k) for kind, pool in pools.items() for k in (0, 1)}
     truth = torch.arange(2, dtype=torch.float32, device=device).repeat_interleave(half)
-
-    def batch() -> torch.Tensor:
-        parts = [pools[kind][k][decks[kind, k].deal(counts[kind])] for k in (0, 1) for kind in pools]
-        return torch.cat(parts).to(device)
-
     optimiser = torch.optim.AdamW(net.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay)
     step = PlainStep(
         net, optimiser, device=device,
@@ -247,7 +242,8 @@ def train_classifier(
     )
     for n in range(c.steps):
         optimiser.param_groups[0]["lr"] = c.learning_rate * (1 - n / c.steps)
-        step(batch())
+        parts = [pools[kind][k][list(islice(decks[kind, k], counts[kind]))] for k in (0, 1) for kind in pools]
+        step(torch.cat(parts).to(device))
     return net.eval()
 
 

@@ -68,11 +68,6 @@ def settings(config: Config) -> pd.DataFrame:
     return _numbers({f"settings.{name}": value for name, value in values.items()}, "1")
 
 
-def beside_published(config: Config) -> pd.DataFrame:
-    """All settings, published and of a run."""
-    return pd.DataFrame({"published": Config().as_dict(), "this run": config.as_dict()}).astype(str)
-
-
 def trained(kinds: Mapping[str, tuple[Config, Slices]], people: Cohort) -> dict[str, PetDCGAN]:
     """A generator for each name, from settings and the table it learns from, read from the cache where it can be.
 
@@ -102,12 +97,6 @@ def losses(model: PetDCGAN) -> pd.DataFrame:
 
 def draw_like(model: PetDCGAN, real: Slices, *, seed: int) -> Slices:
     """As many generated images of each stage and view as `real` has, labelled like them but for the person.
-
-    Parameters
-    ----------
-    model : PetDCGAN
-    real : Slices or Volumes
-    seed : int
 
     Raises
     ------
@@ -413,17 +402,16 @@ def reasons(
     arms = where(accuracy, view=EVERY_VIEW, metric="accuracy", share=1.0).groupby("system")["value"].mean()
     far = where(scores, metric="frechet").groupby("system")["value"].mean()
     alike = where(found, setting="random").groupby(["metric", "system"])["value"].mean()
+    generated, real = alike.xs("generated", level="system"), alike.xs("real", level="system")
     return [
-        f"Real images alone give {arms[REAL]:.1f} % on people never seen, the published "
-        f"{published['islam2020.text.accuracy.real']:g} %: the simulated stages are easier to tell apart.",
-        f"Synthetic images alone give {arms[ONLY]:.1f} %: the generator carries part of what tells the stages apart, "
-        "and no more than it saw.",
+        f"On people never seen, real images alone give {arms[REAL]:.1f} %, the published "
+        f"{published['islam2020.text.accuracy.real']:g} %: the simulated stages are easier to tell apart. Synthetic "
+        f"images alone give {arms[ONLY]:.1f} %: they carry part of what tells the stages apart, and no more.",
         f"Half of every batch synthetic changes accuracy by {arms[SYNTHETIC] - arms[REAL]:+.1f} points, plain "
         f"augmentation by {arms[PLAIN] - arms[REAL]:+.1f}.",
         f"Fréchet distance to held-out people: generated {far['generated']:.1f}, other real people {far['real']:.1f}, "
-        f"another stage {far['other']:.1f}. Where the first is above the last, the generator's own error is larger "
-        "than the difference between stages.",
-        f"PSNR with strangers: generated {alike['psnr', 'generated']:.1f} dB, real {alike['psnr', 'real']:.1f} dB; "
-        f"SSIM {alike['ssim', 'generated']:.2f} and {alike['ssim', 'real']:.2f}. The published "
-        f"{published['islam2020.text.psnr']:g} dB is beyond both.",
+        f"another stage {far['other']:.1f}: a first above the last is an error larger than what sets stages apart.",
+        f"PSNR with strangers: generated {generated['psnr']:.1f} dB, real {real['psnr']:.1f} dB; SSIM "
+        f"{generated['ssim']:.2f} and {real['ssim']:.2f}. The published {published['islam2020.text.psnr']:g} dB "
+        "is beyond both.",
     ]

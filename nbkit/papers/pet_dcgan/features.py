@@ -54,8 +54,8 @@ class SliceFeatureNet(nn.Module):
             remedy="Give the training images.",
         )
         pooled = self._pooled(images)
-        sd = pooled.std(dim=0)
-        self.mean, self.sd = pooled.mean(dim=0), sd.clamp(min=max(float(_FLOOR * sd.median()), torch.finfo(sd.dtype).tiny))
+        self.mean, sd = pooled.mean(dim=0), pooled.std(dim=0)
+        self.sd = sd.clamp(min=max(float(_FLOOR * sd.median()), torch.finfo(sd.dtype).tiny))
         return self
 
     @torch.no_grad()

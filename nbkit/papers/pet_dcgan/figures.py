@@ -42,7 +42,7 @@ ARMS = {
 
 
 def method_drawing(config: Config) -> Picture:
-    """The generator: random numbers to an image by transposed convolutions of stride 2 (Figs. 2, 3 and 5 drawn anew)."""
+    """The generator: random numbers to an image by transposed convolutions of stride 2 (Figs. 2, 3 and 5, anew)."""
     sizes = [f"{SMALLEST * 2**k}²" for k in range(len(config.widths) + 1)]
     hidden = [Layer(size, width, "deconv 5×5\nBN, ReLU") for size, width in zip(sizes, config.widths, strict=False)]
     image = Layer(sizes[-1], config.channels, "deconv 5×5\ntanh", sheets=("image",))
@@ -52,12 +52,12 @@ def method_drawing(config: Config) -> Picture:
 @look()
 def example_slices(table: Slices, *, columns: int = 6, width_mm: float = FULL_MM) -> Picture:
     """A row of slices for each view, with the letters of their sides (Islam and Zhang, Fig. 1)."""
-    views = dict.fromkeys(table.view)
-    rows = [(view, [_uptake(table.images[[v == view for v in table.view]][:columns], table.suvr_max)]) for view in views]
+    shown = {view: table.select(view=view).images[:columns] for view in dict.fromkeys(table.view)}
+    rows = [(view, [_uptake(images, table.suvr_max)]) for view, images in shown.items()]
     figure, axes = _sheet(rows, heads=[""], high=table.suvr_max, width_mm=width_mm)
-    for (first, *_), view in zip((row[0] for row in axes), views, strict=True):
-        for x, letter, side in zip((0.04, 0.96), SIDES.get(view, ""), ("left", "right"), strict=False):
-            _note(first, x, 0.96, letter, ha=side, va="top")
+    for row, view in zip(axes, shown, strict=True):
+        for x, letter, side in zip((0.04, 0.96), SIDES[view], ("left", "right"), strict=True):
+            _note(row[0][0], x, 0.96, letter, ha=side, va="top")
     return figure
 
 
@@ -211,7 +211,8 @@ def augmentation_curves(
         sns.lineplot(
             data[data["view"] == view], x="place", y="value", hue="arm", style="arm", hue_order=titles,
             style_order=titles, palette=[m.colour for m in shown.values()], markers=[m.marker for m in shown.values()],
-            errorbar=lambda x: interval(x, seed=seed), err_style="bars", err_kws={"linewidth": 0.9}, sort=False, ax=axes,
+            errorbar=lambda x: interval(x, seed=seed), err_style="bars", err_kws={"linewidth": 0.9}, sort=False,
+            ax=axes,
         )
         axes.set(title=view, xlabel="real training subjects", xscale="log",
                  ylabel="accuracy, %" if axes is places[0] else "")
@@ -220,8 +221,10 @@ def augmentation_curves(
         axes.grid(axis="y")
         axes.get_legend().remove()
     for arm, value in (published or {}).items():
-        places[-1].plot(1.03, value, "<", color="white", markeredgecolor=ARMS[arm].colour, markersize=5.5, clip_on=False,
-                        transform=places[-1].get_yaxis_transform(), label=f"published, {ARMS[arm].title}")
+        places[-1].plot(
+            1.03, value, "<", color="white", markeredgecolor=ARMS[arm].colour, markersize=5.5, clip_on=False,
+            transform=places[-1].get_yaxis_transform(), label=f"published, {ARMS[arm].title}",
+        )
     handles, labels = places[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4)
     return figure

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from sklearn.covariance import ledoit_wolf
 
 from nbkit.core.checks import check_disjoint, require
 from nbkit.core.seeds import numpy_generator
@@ -149,21 +150,8 @@ def frechet_distance(features_a: torch.Tensor, features_b: torch.Tensor) -> floa
     NbkitError
         For fewer than two images, or features of different length.
     """
-    a, b = _features("frechet_distance", a=features_a, b=features_b)
-    return frechet_gaussians(*_shrunk(a.numpy()), *_shrunk(b.numpy()))
-
-
-def _shrunk(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and Ledoit-Wolf covariance of samples (N, D)."""
-    mean = values.mean(axis=0)
-    centred = values - mean
-    count, length = centred.shape
-    sample = centred.T @ centred / count
-    target = np.trace(sample) / length * np.eye(length)
-    off = np.square(sample - target).sum()
-    spread = np.square(np.square(centred).sum(axis=1)).sum() / count**2 - np.square(sample).sum() / count
-    share = min(spread / off, 1.0) if off > 0 else 0.0
-    return mean, (1 - share) * sample + share * target
+    a, b = (x.numpy() for x in _features("frechet_distance", a=features_a, b=features_b))
+    return frechet_gaussians(a.mean(axis=0), ledoit_wolf(a)[0], b.mean(axis=0), ledoit_wolf(b)[0])
 
 
 class DensityCoverage(NamedTuple):

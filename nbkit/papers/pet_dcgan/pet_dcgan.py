@@ -7,8 +7,9 @@ conditional network for all stages, and volumes instead of slices.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, ClassVar, Self
 
 import torch
@@ -22,7 +23,6 @@ from nbkit.core.volume import Volume
 from nbkit.data.pet_slices import STAGES, SUVR_MAX, Slices, field_grid, levels_of
 from nbkit.data.splits import subject_hash
 from nbkit.papers.pet_dcgan.dcgan import Critic, Generator, draw_weights, stacked, unstacked
-from nbkit.papers.pet_dcgan.decks import Deck, deal_classes
 from nbkit.papers.pet_dcgan.losses import GanBatch, GanLosses
 from nbkit.training.adversarial import train_adversarial
 from nbkit.training.autoencoding import SCHEDULES
@@ -106,7 +106,6 @@ class Config(Settings):
             "size": 64, "widths": (512, 256, 128, 64), "critic_widths": (64, 128, 256, 512), "learning_rate": 2e-4,
         },
     }
-
     small: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {},
         "laptop": {"size": 32, "widths": (64, 32, 16), "critic_widths": (16, 32, 64)},
@@ -131,7 +130,7 @@ class Config(Settings):
 
     @classmethod
     def for_study(cls, profile: str, **changes: Any) -> Self:
-        """Settings of a conditional network of at most half the edge, which the augmentation study trains many times."""
+        """Settings of a conditional network of at most half the edge: the augmentation study trains many."""
         return cls.for_profile(profile, **{"kind": "conditional", **cls.small[profile], **changes})
 
 
@@ -205,11 +204,11 @@ class PetDCGAN(Saved):
         stages = ("",) if self.config.kind == "separate" else self.stages
         return tuple((stage, view) for stage in stages for view in self.views)
 
-    def _decks(self, name: str, table: Slices) -> list[Deck]:
+    def _decks(self, name: str, table: Slices) -> list[Iterator[int]]:
         """The images of each class of network `name`."""
         keys = list(zip(table.stage, table.view, strict=True))
         asked = [(stage or name, view) for stage, view in self._classes]
-        return [Deck([i for i, key in enumerate(keys) if key == own], self.config.seed, *own) for own in asked]
+        return [deck([i for i, key in enumerate(keys) if key == own], self.config.seed, *own) for own in asked]
 
     def _train(
         self, names: tuple[str, ...], table: Slices
@@ -218,8 +217,8 @@ class PetDCGAN(Saved):
         c = self.config
         net, critic = (self._started(kind, names) for kind in (Generator, Critic))
         decks = {name: self._decks(name, table) for name in names}
-        filled = -(-max(sum(len(deck.rows) for deck in own) for own in decks.values()) // c.batch)
-        steps = c.batches_per_epoch or filled
+        images = len(table) if c.kind == "conditional" else max(map(table.stage.count, names))
+        steps = c.batches_per_epoch or -(-images // c.batch)
         when, losses, seen = moments(c.epochs * steps, c.snapshots), [], {0: self._snapshot(net, names)}
 
         def noted(record: Mapping[str, float]) -> None:
@@ -239,12 +238,11 @@ class PetDCGAN(Saved):
 
     def _started(self, kind: type[nn.Module], names: tuple[str, ...]) -> nn.Module:
         """Networks side by side, the weights of each drawn as if it were alone."""
-        c, states = self.config, []
-        for name in names:
-            rng = torch_generator(c.seed, "weights", kind.__name__, name)
-            states.append(draw_weights(self._build(kind), rng, sd=c.weight_sd).state_dict())
+        c = self.config
+        rngs = [torch_generator(c.seed, "weights", kind.__name__, name) for name in names]
+        alone = [draw_weights(self._build(kind), rng, sd=c.weight_sd).state_dict() for rng in rngs]
         net = self._build(kind, groups=len(names))
-        net.load_state_dict(stacked(states))
+        net.load_state_dict(stacked(alone))
         # on a CPU half as long again without
         return net.to(self.device, memory_format=torch.channels_last if c.dims == 2 else torch.channels_last_3d)
 
@@ -256,15 +254,15 @@ class PetDCGAN(Saved):
             classes=classes if classes > 1 else 0, dims=c.dims, kernel=c.kernel, **own,
         )
 
-    def _batch(self, decks: Mapping[str, Sequence[Deck]], images: torch.Tensor, n: int) -> GanBatch:
+    def _batch(self, decks: Mapping[str, Sequence[Iterator[int]]], images: torch.Tensor, n: int) -> GanBatch:
         """Batch `n`, counted from 0; every draw depends on the seed, its network and n alone."""
-        c, count = self.config, len(self._classes)
-        told = torch.randint(count, (c.batch,), generator=torch_generator(c.seed, "classes", n))
+        c, classes = self.config, len(self._classes)
+        told = torch.randint(classes, (c.batch,), generator=torch_generator(c.seed, "classes", n))
         real, noise = [], []
         for name, own in decks.items():
-            real.append(images[deal_classes(own, told)].expand(-1, c.channels, *(-1,) * c.dims))
+            real.append(images[[next(own[k]) for k in told.tolist()]].expand(-1, c.channels, *(-1,) * c.dims))
             noise.append(_uniform((c.batch, c.latent), torch_generator(c.seed, "noise", name, n)))
-        label = told.to(self.device) if count > 1 else None
+        label = told.to(self.device) if classes > 1 else None
         return GanBatch(torch.stack(real, dim=1).to(self.device), torch.stack(noise, dim=1).to(self.device), label)
 
     def _snapshot(self, net: Generator, names: tuple[str, ...]) -> torch.Tensor:
@@ -308,25 +306,18 @@ class PetDCGAN(Saved):
         NbkitError
             For an unknown stage or view, with the nearest name, fewer than one image, or a model that is not fitted.
         """
-        stage, view = self._asked(n, stage, view)
-        separate = self.config.kind == "separate"
-        index = self._classes.index(("" if separate else stage, view))
-        noise = _uniform((n, self.config.latent), torch_generator(seed, "sample", stage, view))
-        net = self.generators[stage if separate else ALL]
-        return self._generate(net, noise[:, None], torch.full((n,), index))[:, 0]
-
-    def _asked(self, n: int, stage: str, view: str | None) -> tuple[str, str]:
         require(
             bool(self.generators), "PetDCGAN", expected="a fitted model", found="an unfitted one",
             remedy="Call fit(slices) or PetDCGAN.load(path) first.",
         )
         require(n >= 1, "PetDCGAN.sample: n", expected="1 or more", found=n, remedy="Ask for at least one image.")
-        require(
-            view is not None or len(self.views) == 1, "PetDCGAN.sample: view", found="none",
-            expected=f"one of {', '.join(self.views)}", remedy="Say which view to draw.",
-        )
         known(stage, self.stages, "PetDCGAN.sample: stage")
-        return stage, known(view or self.views[0], self.views, "PetDCGAN.sample: view")
+        view = view or (self.views[0] if len(self.views) == 1 else "")
+        separate = self.config.kind == "separate"
+        index = self._classes.index(("" if separate else stage, known(view, self.views, "PetDCGAN.sample: view")))
+        noise = _uniform((n, self.config.latent), torch_generator(seed, "sample", stage, view))
+        net = self.generators[stage if separate else ALL]
+        return self._generate(net, noise[:, None], torch.full((n,), index))[:, 0]
 
     def sample(self, n: int, stage: str, seed: int, *, view: str | None = None) -> list[Volume]:
         """As :meth:`sample_images`, as Volumes of uptake ratios in MNI space: one plane at the middle of the view's
@@ -358,6 +349,31 @@ class PetDCGAN(Saved):
         nets = {name: self._build(Generator) for name in self.networks}
         self.generators = nn.ModuleDict(nets).to(self.device).eval()
         load_weights(self.generators, tensors, where)
+
+
+def deck(rows: Sequence[int], seed: int, *names: object) -> Iterator[int]:
+    """Rows dealt without end and without replacement, shuffled anew whenever all have been dealt.
+
+    Parameters
+    ----------
+    rows : sequence of int
+        At least one.
+    seed : int
+    names : objects
+        What the draws belong to; with the seed they fix every order (:func:`nbkit.core.seeds.derive`).
+
+    Raises
+    ------
+    NbkitError
+        Without rows, when the first is asked for.
+    """
+    require(
+        len(rows) > 0, f"deck {' '.join(map(str, names))}: rows", expected="at least one", found="none",
+        remedy="Every class that is trained needs an image.",
+    )
+    for turn in count():
+        rng = torch_generator(seed, "deck", *names, turn)
+        yield from (rows[i] for i in torch.randperm(len(rows), generator=rng).tolist())
 
 
 def moments(steps: int, count: int) -> tuple[int, ...]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 
-from nbkit.core.checks import check_keys, known, require
+from nbkit.core.checks import known, require
 from nbkit.core.protocols import Cohort
 from nbkit.data.pet_slices import (
-    ACROSS, CENTRE_MM, FIELD_MM, STAGES, SUVR_MAX, VIEWS, Slices, check_scale, field_of_view, levels_of, person_stage,
+    ACROSS, CENTRE_MM, FIELD_MM, SUVR_MAX, VIEWS, Slices, check_scale, field_of_view, levels_of, person_stage,
     scaled,
 )
 
@@ -39,20 +40,13 @@ class Volumes(Slices):
 
     view: tuple[str, ...] = ()
     level_mm: tuple[float, ...] = ()
+    dims: ClassVar[int] = 3
+    views: ClassVar[tuple[str, ...]] = (VOLUME,)
 
     def __post_init__(self) -> None:
-        shape = tuple(self.images.shape)
-        require(
-            len(shape) == 5 and shape[1] == 1 and len(set(shape[2:])) == 1, "Volumes: images",
-            expected="shape (N, 1, S, S, S)", found=shape, remedy="Make them with volume_table.",
-        )
-        require(
-            len(self.subject) == len(self.stage) == shape[0], "Volumes: labels", expected=f"{shape[0]} of each",
-            found=f"{len(self.subject)} subject, {len(self.stage)} stage", remedy="Give one label per image.",
-        )
-        check_keys(dict.fromkeys(self.stage), STAGES, "Volumes: stage")
-        object.__setattr__(self, "view", (VOLUME,) * shape[0])
-        object.__setattr__(self, "level_mm", (0.0,) * shape[0])
+        object.__setattr__(self, "view", (VOLUME,) * len(self.images))
+        object.__setattr__(self, "level_mm", (0.0,) * len(self.images))
+        super().__post_init__()
 
     def slices(self, *, views: Collection[str] = VIEWS, per_view: int = 1, size: int = 64) -> Slices:
         """Their planes at the levels of :func:`~nbkit.data.pet_slices.levels_of`, as a table of slices."""

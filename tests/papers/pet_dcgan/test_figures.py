@@ -91,7 +91,8 @@ def test_losses_stand_by_side_at_the_step_they_belong_to():
 
 
 def test_neighbours_carry_their_distances():
-    found = {"synthetic": (images(2), []), "nearest training": (images(2), [0.1, 0.2]), "other": (images(2), [0.5, 0.6])}
+    distances = {"synthetic": [], "nearest training": [0.1, 0.2], "other": [0.5, 0.6]}
+    found = {name: (images(2), far) for name, far in distances.items()}
     figure = neighbour_sheet(found, suvr_max=2.0)
     texts = [[t.get_text() for t in axes.texts] for axes in shown(figure)]
     assert texts == [[], [], ["0.1"], ["0.2"], ["0.5"], ["0.6"]]
@@ -128,7 +129,8 @@ def test_every_view_has_its_panel_with_a_line_for_each_arm():
         mine = found[(found["view"] == axes.get_title()) & (found["system"] == "real + synthetic")]
         means = mine[mine["metric"] == "accuracy"].groupby("real_subjects")["value"].mean()
         colour = ARMS["real + synthetic"].colour
-        (drawn,) = (line for line in axes.lines if line.get_color() == colour and line.get_linestyle() != "None" and len(line.get_xdata()))
+        lines = [line for line in axes.lines if line.get_color() == colour and len(line.get_xdata())]
+        (drawn,) = (line for line in lines if line.get_linestyle() != "None")
         assert np.allclose(drawn.get_ydata(), means)
         assert np.allclose(np.log(drawn.get_xdata()) - np.log(means.index), 0, atol=0.1)
         assert axes.get_ylabel() == ("accuracy, %" if axes is figure.axes[0] else "")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import ImageGenerator
 from nbkit.data.pet_slices import levels_of
 from nbkit.papers.pet_dcgan.metrics import memorisation
-from nbkit.papers.pet_dcgan.pet_dcgan import Config, PetDCGAN, moments
+from nbkit.papers.pet_dcgan.pet_dcgan import Config, PetDCGAN, deck, moments
 from tests.papers.pet_dcgan.pet_heads import head_slices, head_volumes, patterns
 
 TINY = {"size": 16, "widths": (12, 8), "critic_widths": (8, 12), "epochs": 4, "snapshot_images": 2}
@@ -210,5 +214,27 @@ def test_fewer_than_one_image_is_refused(separate):
 
 def test_a_stage_without_a_view_is_refused(seen_views):
     kept = [i for i in range(len(seen_views)) if (seen_views.stage[i], seen_views.view[i]) != ("AD", "sagittal")]
-    with pytest.raises(NbkitError, match="Deck AD sagittal"):
+    with pytest.raises(NbkitError, match="deck AD sagittal"):
         PetDCGAN(tiny()).fit(seen_views.at(kept))
+
+
+@given(n=st.integers(1, 12), count=st.integers(1, 90))
+def test_every_pass_of_a_deck_holds_every_row_once(n, count):
+    rows = [10 + 3 * i for i in range(n)]
+    dealt = list(islice(deck(rows, 7, "CN"), count))
+    for start in range(0, count - n + 1, n):
+        assert sorted(dealt[start : start + n]) == rows
+
+
+def test_names_and_seed_and_pass_change_the_order_of_a_deck():
+    orders = [list(islice(deck(range(30), *key), 60)) for key in ((7, "CN"), (7, "AD"), (8, "CN"))]
+    assert len({tuple(half) for order in orders for half in (order[:30], order[30:])}) == 6
+    assert orders[0] == list(islice(deck(range(30), 7, "CN"), 60))
+
+
+def test_images_of_a_batch_come_from_the_deck_of_their_class(seen_views):
+    model = PetDCGAN(tiny(kind="conditional", batch=16)).fit(seen_views)
+    batch = model._batch({"all stages": model._decks("all stages", seen_views)}, seen_views.images, 0)
+    for image, label in zip(batch.real[:, 0], batch.label.tolist(), strict=True):
+        (row,) = (i for i in range(len(seen_views)) if torch.equal(seen_views.images[i], image))
+        assert model._classes[label] == (seen_views.stage[row], seen_views.view[row])
