@@ -138,6 +138,10 @@ class Slices:
         labels = {n: tuple(getattr(self, n)[i] for i in indices) for n in ("subject", "stage", "view", "level_mm")}
         return replace(self, images=self.images[torch.as_tensor(indices, dtype=torch.long)], **labels)
 
+    def of_people(self, person_of: Mapping[str, str]) -> Self:
+        """The same slices by person, where several subjects are made from one: people are who counts, and who splits."""
+        return replace(self, subject=tuple(person_of[name] for name in self.subject))
+
     def suvr(self, images: torch.Tensor) -> torch.Tensor:
         """Images in [−1, 1], of any shape, as uptake ratios from 0 to `suvr_max`."""
         return (images + 1) / 2 * self.suvr_max

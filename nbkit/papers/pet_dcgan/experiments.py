@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -113,9 +112,7 @@ def draw_like(model: PetDCGAN, real: Slices, *, seed: int) -> Slices:
     return replace(like, images=torch.cat(images), subject=("generated",) * len(like))
 
 
-def quality(
-    drawn: Slices, real: Slices, *, person_of: Mapping[str, str] | None = None, seed: int = 0
-) -> pd.DataFrame:
+def quality(drawn: Slices, real: Slices, *, seed: int = 0) -> pd.DataFrame:
     """PSNR and SSIM of every real person's slices with generated ones and with real ones of other people.
 
     Pairs are of one view. *Random* is the mean over all images compared with, *nearest* the best of them; of the
@@ -124,9 +121,7 @@ def quality(
     Parameters
     ----------
     drawn, real : Slices
-        `real` of at least two people of each stage.
-    person_of : mapping of subject to person, optional
-        The real person that a subject is made from, where several subjects share one; None: each is a person.
+        `real` by person, at least two of each stage (:meth:`~nbkit.data.pet_slices.Slices.of_people`).
     seed : int
         Which generated images are left out.
 
@@ -139,12 +134,12 @@ def quality(
     rows = []
     for stage in dict.fromkeys(drawn.stage):
         require(
-            len(set(_people(real.select(stages=stage).subject, person_of))) > 1, f"quality: real {stage}", found="one",
+            len(real.select(stages=stage).subjects) > 1, f"quality: real {stage}", found="one",
             expected="slices of two people or more", remedy="Hold out more people.",
         )
         for view in dict.fromkeys(real.view):
             own, made = real.select(stages=stage, view=view), drawn.select(stages=stage, view=view).images
-            people = np.array(_people(own.subject, person_of))
+            people = np.array(own.subject)
             others = torch.from_numpy(people[:, None] != people)
             kept = _matching(others, len(made), numpy_generator(seed, "quality", view))
             for system, images, allowed in (("generated", made, kept), ("real", own.images, others)):
@@ -155,10 +150,6 @@ def quality(
     frame = pd.DataFrame(rows, columns=[*labels, "value"]).groupby(labels, sort=False)["value"].mean().reset_index()
     ids = "islam2020.quality." + frame["metric"] + "." + frame["setting"] + "." + frame["system"] + "."
     return frame.assign(id=ids + frame["stage"].str.lower(), unit=frame["metric"].map(UNITS))
-
-
-def _people(subjects: Sequence[str], person_of: Mapping[str, str] | None) -> list[str]:
-    return [(person_of or {}).get(s, s) for s in subjects]
 
 
 def _matching(others: torch.Tensor, count: int, rng: np.random.Generator) -> torch.Tensor:
@@ -176,9 +167,7 @@ def over_stages(found: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(id=ids, unit=frame["metric"].map(UNITS))
 
 
-def feature_scores(
-    drawn: Slices, *, train: Slices, held_out: Slices, person_of: Mapping[str, str] | None = None, seed: int = 0
-) -> pd.DataFrame:
+def feature_scores(drawn: Slices, *, train: Slices, held_out: Slices, seed: int = 0) -> pd.DataFrame:
     """The generated images of every stage in feature space, held against people never seen.
 
     "frechet": squared Fréchet distance from held-out images of generated ones, real ones of other people, and real
@@ -191,60 +180,54 @@ def feature_scores(
     drawn : Slices
         Of at least two stages.
     train, held_out : Slices
-        Of all stages; no person in both. `train` gives the feature space its scale.
-    person_of : mapping of subject to person, optional
-        As for :func:`quality`.
+        Of all stages, by person; nobody in both. `train` gives the feature space its scale.
 
     Raises
     ------
     NbkitError
         For a single stage, or a person on both sides, by name.
     """
-    check_disjoint(_people(train.subjects, person_of), _people(held_out.subjects, person_of), where="feature_scores")
+    check_disjoint(train.subjects, held_out.subjects, where="feature_scores")
+    stages = list(dict.fromkeys(drawn.stage))
     require(
-        len(set(drawn.stage)) > 1, "feature_scores: drawn", expected="images of two stages or more",
-        found=", ".join(set(drawn.stage)), remedy="Draw another stage too: without it nothing tells stages apart.",
+        len(stages) > 1, "feature_scores: drawn", expected="images of two stages or more", found=stages,
+        remedy="Draw another stage too: without it nothing tells stages apart.",
     )
     net = SliceFeatureNet().fit(train.images)
-    spaces = [_Space(net(table.images), np.array(table.stage), np.array(_people(table.subject, person_of)))
-              for table in (drawn, train, held_out)]
-    return stacked(*(_stage_scores(stage, *spaces, seed=seed) for stage in dict.fromkeys(drawn.stage)))
+    return stacked(*(_stage_scores(stage, stages, net, drawn, train, held_out, seed) for stage in stages))
 
 
-class _Space(NamedTuple):
-    """Features (N, D) of a table's images, with stages and people."""
-
-    values: torch.Tensor
-    stage: np.ndarray
-    people: np.ndarray
-
-
-def _stage_scores(stage: str, drawn: _Space, train: _Space, held_out: _Space, *, seed: int) -> pd.DataFrame:
+def _stage_scores(
+    stage: str, stages: Sequence[str], net: SliceFeatureNet, drawn: Slices, train: Slices, held_out: Slices, seed: int
+) -> pd.DataFrame:
     rng = numpy_generator(seed, "features", stage)
-    own, past, there = (space.values[space.stage == stage] for space in (drawn, train, held_out))
-    others = [drawn.values[drawn.stage == name] for name in dict.fromkeys(drawn.stage) if name != stage]
+    past, there = train.select(stages=stage), held_out.select(stages=stage)
+    others = [net(drawn.select(stages=name).images) for name in stages if name != stage]
+    sets = {"there": net(there.images), "generated": net(drawn.select(stages=stage).images),
+            "real": net(past.images), "other": net(train.select(stages=set(train.stage) - {stage}).images)}
+    own = sets["generated"]
     alike = -(-len(own) // len(others))
     strange = torch.cat([x[rng.permutation(len(x))[:alike]] for x in others])[: len(own)]
-    sets = {"there": there, "generated": own, "real": past, "other": train.values[train.stage != stage]}
     size = min(map(len, sets.values()))
-    sets = {name: x[rng.permutation(len(x))[:size]] for name, x in sets.items()}
-    people, told = held_out.people[held_out.stage == stage], train.people[train.stage == stage]
+    equal = {name: x[rng.permutation(len(x))[:size]] for name, x in sets.items()}
 
     def row(metric: str, system: str, value: Mapping[str, float] | float, unit: str = "1") -> pd.DataFrame:
         id = f"islam2020.{metric}.{system}.{stage.lower()}"
         return tidy(value, id=id, unit=unit, metric=metric, system=system, stage=stage)
 
-    rows = [row("frechet", side, frechet_distance(sets[side], sets["there"]), UNITS["frechet"])
+    rows = [row("frechet", side, frechet_distance(equal[side], equal["there"]), UNITS["frechet"])
             for side in ("generated", "real", "other")]
     for side in ("generated", "real"):
-        found = density_coverage(sets["there"], sets[side])
+        found = density_coverage(equal["there"], equal[side])
         rows += [row(metric, side, value) for metric, value in found._asdict().items()]
-    copied = memorisation(own, past, there, groups_train=told, groups_heldout=people, seed=seed)
+    whose = {"groups_train": past.subject, "groups_heldout": there.subject}
+    copied = memorisation(own, sets["real"], sets["there"], **whose, seed=seed)
     rows += [row("memorisation", n, 100 * getattr(copied, n), "%") for n in ("share", "expected", "high")]
     rows.append(row("memorisation", "ratio", float(copied.ratios.median())))
     for side, images in (("own", own), ("other", strange)):
-        nearest = pd.Series(torch.cdist(there, images).amin(dim=1).tolist()).groupby(people, sort=False).mean()
-        rows.append(row("stage.distance", side, nearest.to_dict(), "feature units"))
+        nearest = pd.Series(torch.cdist(sets["there"], images).amin(dim=1).tolist())
+        by_person = nearest.groupby(np.array(there.subject), sort=False).mean().to_dict()
+        rows.append(row("stage.distance", side, by_person, "feature units"))
     return stacked(*rows)
 
 
@@ -274,8 +257,7 @@ def neighbours(
 
 
 def generators(
-    drawn: Mapping[str, Slices], real: Mapping[str, tuple[Slices, Slices]], *,
-    person_of: Mapping[str, str] | None = None, seed: int = 0,
+    drawn: Mapping[str, Slices], real: Mapping[str, tuple[Slices, Slices]], *, seed: int = 0
 ) -> pd.DataFrame:
     """Generators beside each other: means over stages of quality (random real images) and of feature scores.
 
@@ -283,14 +265,12 @@ def generators(
     ----------
     drawn : mapping of generator to Slices
     real : mapping of generator to (training, held-out) Slices
-        Of the same resolution.
-    person_of, seed
-        As for :func:`quality`.
+        By person, of the same resolution.
     """
     rows = []
     for name, (train, held_out) in real.items():
-        pairs = quality(drawn[name], held_out, person_of=person_of, seed=seed).query("setting == 'random'")
-        sets = feature_scores(drawn[name], train=train, held_out=held_out, person_of=person_of, seed=seed)
+        pairs = quality(drawn[name], held_out, seed=seed).query("setting == 'random'")
+        sets = feature_scores(drawn[name], train=train, held_out=held_out, seed=seed)
         means = stacked(pairs, sets).groupby(["metric", "system", "subject"])["value"].mean()
         means = means.groupby(["metric", "system"]).mean()
         for metric in ("frechet", "coverage", "density", "ssim", "psnr"):

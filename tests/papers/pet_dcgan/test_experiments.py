@@ -107,7 +107,7 @@ def test_quality_of_one_view_by_hand():
 def test_subjects_made_from_one_person_are_no_strangers():
     own = HELD.select(stages="CN", view="axial")
     person = {s: s[:-1] + str(int(s[-1]) // 2) for s in own.subjects}
-    found = quality(drawn("new").select(stages="CN", view="axial"), own, person_of=person)
+    found = quality(drawn("new").select(stages="CN", view="axial"), own.of_people(person))
     real = values(found, metric="psnr", setting="random", system="real")
     assert list(real) == list(dict.fromkeys(person.values()))
     psnr, _ = pairwise_quality(own.images, own.images)
@@ -117,7 +117,7 @@ def test_subjects_made_from_one_person_are_no_strangers():
 
 def test_a_person_of_two_stages_counts_once_with_the_mean():
     shared = {s: s[-1] for s in HELD.subjects}
-    found = quality(drawn("new"), HELD, person_of=shared)
+    found = quality(drawn("new"), HELD.of_people(shared))
     text = where(experiments.over_stages(found), id="islam2020.text.psnr")
     each = where(found, metric="psnr", setting="random", system="generated")
     assert len(text) == 6 and len(each) == 12
