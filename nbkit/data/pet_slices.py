@@ -139,7 +139,7 @@ class Slices:
         return replace(self, images=self.images[torch.as_tensor(indices, dtype=torch.long)], **labels)
 
     def of_people(self, person_of: Mapping[str, str]) -> Self:
-        """The same slices by person, where several subjects are made from one: people are who counts, and who splits."""
+        """The same slices by person, where several subjects are made from one: people count, and people split."""
         return replace(self, subject=tuple(person_of[name] for name in self.subject))
 
     def suvr(self, images: torch.Tensor) -> torch.Tensor:

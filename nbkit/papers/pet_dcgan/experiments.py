@@ -382,11 +382,12 @@ def reasons(
     arms = where(accuracy, view=EVERY_VIEW, metric="accuracy", share=1.0).groupby("system")["value"].mean()
     far = where(scores, metric="frechet").groupby("system")["value"].mean()
     alike = where(found, setting="random").groupby(["metric", "system"])["value"].mean()
+    printed = published["islam2020.text.accuracy.real"]
     generated, real = alike.xs("generated", level="system"), alike.xs("real", level="system")
     return [
-        f"On people never seen, real images alone give {arms[REAL]:.1f} %, the published "
-        f"{published['islam2020.text.accuracy.real']:g} %: the simulated stages are easier to tell apart. Synthetic "
-        f"images alone give {arms[ONLY]:.1f} %: they carry part of what tells the stages apart, and no more.",
+        f"On people never seen, real images alone give {arms[REAL]:.1f} % (published: {printed:g} %): these stages are "
+        f"{'easier' if arms[REAL] > printed else 'no easier'} to tell apart. Synthetic images alone give "
+        f"{arms[ONLY]:.1f} %: they carry at most what the generator saw.",
         f"Half of every batch synthetic changes accuracy by {arms[SYNTHETIC] - arms[REAL]:+.1f} points, plain "
         f"augmentation by {arms[PLAIN] - arms[REAL]:+.1f}.",
         f"Fréchet distance to held-out people: generated {far['generated']:.1f}, other real people {far['real']:.1f}, "

@@ -139,7 +139,7 @@ def test_what_it_draws_comes_near_the_stages_it_saw():
 def test_a_generator_of_a_handful_of_images_is_flagged_as_memorising():
     slices = patterns(28)
     few, others, rest = (slices.at(range(*ends)).images.flatten(1) for ends in ((0, 4), (4, 8), (8, 28)))
-    config = tiny(epochs=250, widths=(24, 16), critic_widths=(8, 16))
+    config = tiny(epochs=150, widths=(24, 16), critic_widths=(8, 16))
     drawn = PetDCGAN(config).fit(slices.at(range(4))).sample_images(60, "AD", 1).flatten(1)
     people = [slices.subject[start:end] for start, end in ((0, 4), (4, 8), (8, 28))]
     assert memorisation(drawn, few, rest, groups_train=people[0], groups_heldout=people[2]).flagged
