@@ -212,7 +212,7 @@ def augmentation_curves(
             data[data["view"] == view], x="place", y="value", hue="arm", style="arm", hue_order=titles,
             style_order=titles, palette=[m.colour for m in shown.values()], markers=[m.marker for m in shown.values()],
             errorbar=lambda x: interval(x, seed=seed), err_style="bars", err_kws={"linewidth": 0.9}, sort=False,
-            ax=axes,
+            mew=0, ax=axes,
         )
         axes.set(title=view, xlabel="real training subjects", xscale="log",
                  ylabel="accuracy, %" if axes is places[0] else "")
