@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nbkit.core.checks import check_disjoint, require
+from nbkit.core.checks import check_disjoint, known, require
 from nbkit.core.device import side_by_side
 from nbkit.core.protocols import Cohort
 from nbkit.core.seeds import derive, numpy_generator
@@ -303,16 +303,15 @@ def classified(subjects: pd.DataFrame, *, shuffled: bool = False) -> pd.DataFram
 
 def gains(found: pd.DataFrame) -> pd.DataFrame:
     """Section 4: accuracy over all views with and without synthetic images, and the gain by share of real people."""
-    every, frames = where(found, view=EVERY_VIEW, metric="accuracy"), []
-    for name, share in SHARES.items():
-        if share in set(every["share"]):
-            arms = where(every, share=share).pivot(index="subject", columns="system", values="value")
-            gain = (arms[SYNTHETIC] - arms[REAL]).to_dict()
-            frames.append(tidy(gain, id=f"islam2020.augmentation.gain.{name}", unit="points"))
-    more = {"text.accuracy.synthetic": arms[SYNTHETIC], "text.accuracy.real": arms[REAL],
-            "augmentation.ten_points": arms[REAL] + 10}
-    frames += [tidy(values.to_dict(), id=f"islam2020.{name}", unit="%") for name, values in more.items()]
-    return stacked(*frames, tidy(gain, id="islam2020.text.accuracy.gain", unit="points"))
+    every = where(found, view=EVERY_VIEW, metric="accuracy")
+    arms = {name: where(every, share=share).pivot(index="subject", columns="system", values="value")
+            for name, share in SHARES.items() if share in set(every["share"])}
+    full = arms[known("full", arms, "gains: share of real people")]
+    said = {f"augmentation.gain.{name}": (by[SYNTHETIC] - by[REAL], "points") for name, by in arms.items()} | {
+        "text.accuracy.gain": (full[SYNTHETIC] - full[REAL], "points"), "text.accuracy.real": (full[REAL], "%"),
+        "text.accuracy.synthetic": (full[SYNTHETIC], "%"), "augmentation.ten_points": (full[REAL] + 10, "%"),
+    }
+    return stacked(*(tidy(x.to_dict(), id=f"islam2020.{name}", unit=unit) for name, (x, unit) in said.items()))
 
 
 def intervals(frame: pd.DataFrame, by: Sequence[str], *, seed: int = 0) -> pd.DataFrame:

@@ -251,6 +251,8 @@ def test_gains_are_paired_by_person():
     gained, ten = (values(gain, id=f"islam2020.augmentation.{k}") for k in ("gain.full", "ten_points"))
     assert gained == pytest.approx({s: with_[s] - without[s] for s in with_})
     assert ten == pytest.approx({s: v + 10 for s, v in without.items()})
+    with pytest.raises(NbkitError, match="gains: share of real people"):
+        experiments.gains(found[found["share"] == 0.5])
 
 
 def test_intervals_are_over_people_not_over_repeats():
