@@ -43,6 +43,20 @@ class Layer:
     sheets: tuple[str, ...] = ()
 
 
+def canvas(width_mm: float, height_mm: float, *, bottom: float = 0.0) -> tuple[Picture, Axes]:
+    """An empty figure and bare axes that fill it, in mm; `bottom` is the lowest y."""
+    figure = new_figure(width_mm, height_mm, layout=None)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width_mm), ylim=(bottom, bottom + height_mm), aspect="equal")
+    axes.axis("off")
+    return figure, axes
+
+
+def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """An arrow between two points, which it does not quite touch."""
+    axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, color="#333333"))
+
+
 @look()
 def architecture_drawing(layers: Sequence[Layer], *, width_mm: float = FULL_MM) -> Picture:
     """Draw the layers from left to right: input, hidden blocks as deep as their channels, output (Fig. 2.2).
@@ -58,20 +72,16 @@ def architecture_drawing(layers: Sequence[Layer], *, width_mm: float = FULL_MM) 
     )
     depths = [_depth(layer) for layer in layers]
     names = 3.0 + LETTER * max((len(title_of(n)) for n in layers[0].sheets), default=0)
-    start = max(names, _overhang(layers[0], depths[0]))
-    room = width_mm - start - _overhang(layers[-1], depths[-1]) - sum(SLANT + d for d in depths)
-    gap = room / (len(layers) - 1)
-    figure = new_figure(width_mm, 46.0, layout=None)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, width_mm), ylim=(-13, 33), aspect="equal")
-    axes.axis("off")
-    x = start
-    for i, (layer, depth) in enumerate(zip(layers, depths, strict=True)):
-        if i:
-            _arrow(axes, (x, x + gap), layer.operation)
+    x = max(names, _overhang(layers[0], depths[0]))
+    room = width_mm - x - _overhang(layers[-1], depths[-1]) - sum(SLANT + d for d in depths)
+    gap, y = room / (len(layers) - 1), (TALL + SLANT) / 2
+    figure, axes = canvas(width_mm, 46.0, bottom=-13.0)
+    for layer, depth in zip(layers, depths, strict=True):
+        if layer is not layers[0]:
+            arrow(axes, (x + 0.5, y), (x + gap - 0.5, y))
+            axes.text(x + gap / 2, y + 1.6, layer.operation, ha="center", va="bottom", fontsize=7, linespacing=1.2)
             x += gap
-        colour = INPUT if i == 0 else OUTPUT if i == len(layers) - 1 else HIDDEN
-        _block(axes, x, layer, depth, colour)
+        _block(axes, x, layer, depth, INPUT if layer is layers[0] else OUTPUT if layer is layers[-1] else HIDDEN)
         x += SLANT + depth
     return figure
 
@@ -88,36 +98,24 @@ def _depth(layer: Layer) -> float:
 
 
 def _block(axes: Axes, x: float, layer: Layer, depth: float, colour: str) -> None:
-    if layer.sheets:
-        for k, name in reversed(list(enumerate(layer.sheets))):
-            _face(axes, x + 2.6 * k, 0.5, colour, 0.55)
-            if len(layer.sheets) > 1:
-                axes.text(x - 1.2, TALL - 3.1 * k - 1.2, title_of(name), ha="right", va="center", fontsize=7)
-    else:
-        _prism(axes, x, depth, colour)
-    centre = x + (SLANT + depth) / 2
-    axes.text(centre, TALL + SLANT + 6.2, layer.title, ha="center", va="center", fontsize=8, fontweight="bold")
-    count = f"{layer.channels} channel{'s' if layer.channels > 1 else ''}"
-    axes.text(centre, TALL + SLANT + 2.6, count, ha="center", va="center", fontsize=7)
-    axes.text(centre, -3.0, layer.note, ha="center", va="top", fontsize=7, color="#444444", linespacing=1.25)
+    for k, name in reversed(list(enumerate(layer.sheets))):
+        _face(axes, x + 2.6 * k, colour, 0.55)
+        if len(layer.sheets) > 1:
+            axes.text(x - 1.2, TALL - 3.1 * k - 1.2, title_of(name), ha="right", va="center", fontsize=7)
+    if not layer.sheets:
+        light = tuple(1 - 0.45 * (1 - c) for c in to_rgb(colour))
+        edge = {"edgecolor": "#333333", "linewidth": 0.5}
+        lid = [(x, TALL), (x + SLANT, TALL + SLANT), (x + SLANT + depth, TALL + SLANT), (x + depth, TALL)]
+        axes.add_patch(Polygon([(x, 0), (x + depth, 0), (x + depth, TALL), (x, TALL)], facecolor=colour, **edge))
+        axes.add_patch(Polygon(lid, facecolor=light, **edge))
+        _face(axes, x + depth, colour, 0.75)
+    centre, many = x + (SLANT + depth) / 2, "s" if layer.channels > 1 else ""
+    words = {"ha": "center", "va": "center", "fontsize": 7}
+    axes.text(centre, TALL + SLANT + 6.2, layer.title, **(words | {"fontsize": 8, "fontweight": "bold"}))
+    axes.text(centre, TALL + SLANT + 2.6, f"{layer.channels} channel{many}", **words)
+    axes.text(centre, -3.0, layer.note, **(words | {"va": "top"}), color="#444444", linespacing=1.25)
 
 
-def _face(axes: Axes, x: float, thick: float, colour: str, alpha: float) -> None:
+def _face(axes: Axes, x: float, colour: str, alpha: float) -> None:
     corners = [(x, 0), (x + SLANT, SLANT), (x + SLANT, SLANT + TALL), (x, TALL)]
-    axes.add_patch(Polygon(corners, facecolor=(*to_rgb(colour), alpha), edgecolor="#333333", linewidth=thick))
-
-
-def _prism(axes: Axes, x: float, depth: float, colour: str) -> None:
-    light = tuple(1 - 0.45 * (1 - c) for c in to_rgb(colour))
-    lid = [(x, TALL), (x + SLANT, TALL + SLANT), (x + SLANT + depth, TALL + SLANT), (x + depth, TALL)]
-    front = [(x, 0), (x + depth, 0), (x + depth, TALL), (x, TALL)]
-    axes.add_patch(Polygon(front, facecolor=colour, edgecolor="#333333", linewidth=0.5))
-    axes.add_patch(Polygon(lid, facecolor=light, edgecolor="#333333", linewidth=0.5))
-    _face(axes, x + depth, 0.5, colour, 0.75)
-
-
-def _arrow(axes: Axes, span: tuple[float, float], operation: str) -> None:
-    y = (TALL + SLANT) / 2
-    arrow = FancyArrowPatch((span[0] + 1, y), (span[1] - 1, y), arrowstyle="-|>", mutation_scale=8, color="#333333")
-    axes.add_patch(arrow)
-    axes.text(sum(span) / 2, y + 1.6, operation, ha="center", va="bottom", fontsize=7, linespacing=1.2)
+    axes.add_patch(Polygon(corners, facecolor=(*to_rgb(colour), alpha), edgecolor="#333333", linewidth=0.5))

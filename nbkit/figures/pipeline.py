@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from matplotlib.axes import Axes
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch
 
-from nbkit.core.checks import known, require
-from nbkit.figures.style import FULL_MM, Picture, look, new_figure, wrapped
+from nbkit.core.checks import check_keys, require
+from nbkit.figures.drawing import arrow, canvas
+from nbkit.figures.style import FULL_MM, Picture, look, wrapped
 
 Kind = Literal["input", "learned", "computed", "output"]
 COLOURS: Mapping[str, str] = {"input": "#E69F00", "learned": "#CC79A7", "computed": "#0072B2", "output": "#009E73"}
@@ -65,55 +67,37 @@ def pipeline_drawing(
         found=f"{len(boxes)} boxes on {len(places)} places", remedy="Change a column or a row.",
     )
     columns, rows = (1 + max(place[i] for place in places) for i in (0, 1))
-    wide = (width_mm - 4.0 - GAP_MM * (columns - 1)) / columns
-    height = rows * ROW_MM + 4.0
-    figure = new_figure(width_mm, height, layout=None)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, width_mm), ylim=(0, height))
-    axes.axis("off")
+    wide, height = (width_mm - 4.0 - GAP_MM * (columns - 1)) / columns, rows * ROW_MM + 4.0
+    figure, axes = canvas(width_mm, height)
     centres = {b.name: (2.0 + wide / 2 + b.column * (wide + GAP_MM), height - (b.row + 0.5) * ROW_MM) for b in boxes}
     for box in boxes:
-        _draw_box(axes, box, centres[box.name], wide)
+        (x, y), colour = centres[box.name], COLOURS[box.kind]
+        axes.add_patch(FancyBboxPatch(
+            (x - wide / 2, y - HIGH_MM / 2), wide, HIGH_MM, boxstyle="round,pad=0,rounding_size=1.5",
+            facecolor=f"{colour}26", edgecolor=colour, linewidth=1.0,
+        ))
+        text = "\n".join(wrapped(line, wide - 2.0, size_pt=7.0) for line in box.text.split("\n"))
+        axes.text(x, y, text, ha="center", va="center", fontsize=7.0, linespacing=1.2)
     for start, end, label in arrows:
-        for name in (start, end):
-            known(name, centres, "pipeline_drawing: arrows")
+        check_keys((start, end), centres, "pipeline_drawing: arrows")
         _draw_arrow(axes, centres[start], centres[end], label, wide)
-    _explain(axes, [k for k in COLOURS if any(b.kind == k for b in boxes)])
+    for i, kind in enumerate(k for k in COLOURS if any(b.kind == k for b in boxes)):
+        axes.text(2.0 + 26.0 * i, 1.5, f"■ {kind}", ha="left", va="bottom", fontsize=7.0, color=COLOURS[kind])
     return figure
 
 
-def _draw_box(axes: Axes, box: Box, centre: tuple[float, float], wide: float) -> None:
-    x, y = centre
-    colour = COLOURS[known(box.kind, COLOURS, f"pipeline_drawing: kind of {box.name}")]
-    frame = FancyBboxPatch(
-        (x - wide / 2, y - HIGH_MM / 2), wide, HIGH_MM, boxstyle="round,pad=0,rounding_size=1.5",
-        facecolor=f"{colour}26", edgecolor=colour, linewidth=1.0,
-    )
-    axes.add_patch(frame)
-    text = "\n".join(wrapped(line, wide - 2.0, size_pt=7.0) for line in box.text.split("\n"))
-    axes.text(x, y, text, ha="center", va="center", fontsize=7.0, linespacing=1.2)
-
-
-def _draw_arrow(
-    axes: Axes, start: tuple[float, float], end: tuple[float, float], label: str, wide: float
-) -> None:
+def _draw_arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], label: str, wide: float) -> None:
     a, b = _edge(start, end, wide), _edge(end, start, wide)
-    axes.add_patch(FancyArrowPatch(a, b, arrowstyle="-|>", mutation_scale=8, color="#333333", shrinkA=1, shrinkB=1))
+    arrow(axes, a, b)
     x, y = (a[0] + b[0]) / 2, (a[1] + b[1]) / 2
-    if a[0] == b[0]:
-        axes.text(x + 1.2, y, label, ha="left", va="center", fontsize=6.5, color="#333333")
-    else:
-        axes.text(x, y + 1.0, label, ha="center", va="bottom", fontsize=6.5, color="#333333", linespacing=1.1)
+    beside = a[0] == b[0]
+    place = {"ha": "left", "va": "center"} if beside else {"ha": "center", "va": "bottom"}
+    axes.text(x + 1.2 * beside, y + (not beside), label, **place, fontsize=6.5, color="#333333", linespacing=1.1)
 
 
 def _edge(start: tuple[float, float], end: tuple[float, float], wide: float) -> tuple[float, float]:
     """Where an arrow leaves the box at `start` towards `end`: through its side, or its top or bottom in a column."""
     across, up = end[0] - start[0], end[1] - start[1]
     if across:
-        return start[0] + (wide / 2 if across > 0 else -wide / 2), start[1]
-    return start[0], start[1] + (HIGH_MM / 2 if up > 0 else -HIGH_MM / 2)
-
-
-def _explain(axes: Axes, kinds: Sequence[str]) -> None:
-    for i, kind in enumerate(kinds):
-        axes.text(2.0 + 26.0 * i, 1.5, f"■ {kind}", ha="left", va="bottom", fontsize=7.0, color=COLOURS[kind])
+        return start[0] + math.copysign(wide / 2, across), start[1]
+    return start[0], start[1] + math.copysign(HIGH_MM / 2, up)

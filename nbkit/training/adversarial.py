@@ -30,6 +30,7 @@ class Objective(Protocol):
 def train_adversarial(
     net: nn.Module, critic: nn.Module, objective: Objective, *, batches: Callable[[int], Iterable[Any]], epochs: int,
     learning_rate: float, betas: tuple[float, float], schedule: str, device: torch.device, half: bool, label: str,
+    noted: Callable[[dict[str, float]], None] = lambda record: None,
 ) -> History:
     """Train `net` and `critic` in turns, one step of each per batch.
 
@@ -48,6 +49,8 @@ def train_adversarial(
         bfloat16 autocast for the forward passes.
     label : str
         Name in the progress bar.
+    noted : callable
+        Told the losses of every step, after it.
     """
     known(schedule, SCHEDULES, "train_adversarial: schedule")
     optimisers = tuple(torch.optim.Adam(n.parameters(), lr=learning_rate, betas=betas) for n in (net, critic))
@@ -61,4 +64,9 @@ def train_adversarial(
         for optimiser in optimisers:
             optimiser.param_groups[0]["lr"] = learning_rate * left
 
-    return train(step, batches, epochs=epochs, rule=StripRule(), begin=begin, label=label)
+    def stepped(batch: Any) -> dict[str, float]:
+        record = step(batch)
+        noted(record)
+        return record
+
+    return train(stepped, batches, epochs=epochs, rule=StripRule(), begin=begin, label=label)

@@ -4,8 +4,9 @@ What the paper claims: a DCGAN trained for each stage (healthy, mild cognitive i
 brain PET images whose PSNR and SSIM to real ones, and whose histograms, are like those of real images; and a
 classifier of stages gains some ten points of accuracy when it learns from synthetic images too.
 
-``pet_dcgan`` is the generator, ``dcgan`` its networks, ``metrics`` the distances between sets of images,
-``augmentation_study`` the classifier, ``experiments`` Figures 6 to 9.
+``pet_dcgan`` is the generator of slices and volumes, ``dcgan`` its networks and ``losses`` what they are trained by,
+``metrics`` and ``features`` the distances between images and sets of them, ``augmentation_study`` the classifier,
+``experiments`` the tables and figures as tidy frames, ``figures`` how they are drawn.
 """
 
 from nbkit.papers.pet_dcgan.pet_dcgan import Config, PetDCGAN

@@ -7,17 +7,18 @@ everything is repeated with other seeds, and the number of real subjects varies.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from itertools import islice
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from nbkit.core.checks import check_disjoint, check_keys, known, require
+from nbkit.core.checks import check_disjoint, check_keys, require
 from nbkit.core.config import Settings
 from nbkit.core.device import pick_device, side_by_side
 from nbkit.core.files import Cache
@@ -26,10 +27,9 @@ from nbkit.core.seeds import derive, numpy_generator, torch_generator
 from nbkit.data.pet_slices import STAGES, Slices
 from nbkit.data.splits import Fold
 from nbkit.geometry.warp import grid_positions, warp
-from nbkit.papers.pet_dcgan.classification import placements
 from nbkit.nets.weights import draw_weights
-from nbkit.papers.pet_dcgan.slice_cnn import SliceCNN
-from nbkit.papers.pet_dcgan.decks import Deck
+from nbkit.papers.pet_dcgan.metrics import placements
+from nbkit.papers.pet_dcgan.pet_dcgan import PetDCGAN, deck
 from nbkit.training.kept import kept_tables
 from nbkit.training.steps import PlainStep
 
@@ -37,22 +37,36 @@ REAL, SYNTHETIC, ONLY, PLAIN = "real", "real + synthetic", "synthetic only", "re
 ARMS = (REAL, SYNTHETIC, ONLY, PLAIN)
 CLASS_MEAN, CHANCE = "class mean", "chance"
 EVERY_VIEW = "all views"
-_KEYS = ["view", "arm", "share", "real_subjects", "repeat", "fold"]
+_CELL = ["arm", "share", "real_subjects", "repeat", "fold"]
+PLACES = 4
+"""The last maps are averaged over so many parts of each edge: brains lie in one space, and what is pale where tells."""
 
 
-class StageSampler(Protocol):
-    """A generator of slices such as :class:`nbkit.papers.pet_dcgan.pet_dcgan.PetDCGAN`; the study fits copies of it."""
+class SliceCNN(nn.Module):
+    """Slices to one score each, the logit of the second of two classes.
 
-    config: Any
+    A convolution 5×5 of stride 2, then one of 3×3 and stride 2 for every further width, each with batch normalisation
+    and ReLU; means over 4×4 parts of the last maps, and a dense layer. Islam and Zhang (Brain Informatics 2020) print
+    no layer of their "2D-CNN model"; this one is an assumption.
 
-    def fit(self, table: Slices) -> Any:
-        """Learn from all slices of a table."""
+    Parameters
+    ----------
+    channels : int
+    widths : sequence of int
+    """
 
-    def sample_images(self, n: int, stage: str, seed: int, *, view: str | None = None) -> torch.Tensor:
-        """(n, 1, S, S)."""
+    def __init__(self, channels: int = 1, *, widths: Sequence[int] = (8, 16, 32)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for level, (a, b) in enumerate(zip((channels, *widths), widths)):
+            kernel = 3 if level else 5
+            layers += [nn.Conv2d(a, b, kernel, stride=2, padding=kernel // 2), nn.BatchNorm2d(b), nn.ReLU()]
+        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(PLACES))
+        self.dense = nn.Linear(widths[-1] * PLACES**2, 1)
 
-    def check_unseen(self, subjects: Sequence[str], where: str) -> None:
-        """Refuse, by name, subjects it was trained on."""
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, channels, S, S) of any size -> (B,)."""
+        return self.dense(self.body(x).flatten(1))[:, 0]
 
 
 @dataclass(frozen=True)
@@ -115,9 +129,9 @@ class Config(Settings):
 
 
 def study(
-    slices: Slices, splits: Sequence[Fold], *, generator: StageSampler, config: Config | None = None,
+    slices: Slices, splits: Sequence[Fold], *, generator: PetDCGAN, config: Config | None = None,
     cache: Cache | None = None,
-) -> dict[str, pd.DataFrame]:
+) -> pd.DataFrame:
     """Train classifiers on the training subjects of every split and share, arm by arm, and test them on the others.
 
     Parameters
@@ -126,19 +140,18 @@ def study(
         Of one or several views; a classifier sees one view, and "all views" is the mean of their probabilities.
     splits : sequence of Fold
         ``train_ids`` and ``test_ids``; subjects of other stages are left out.
-    generator : StageSampler
-        Its type and settings; for every split and share a new one is fitted to the real slices that are used there.
+    generator : PetDCGAN
+        Its settings; for every split and share a new one is fitted to the real slices that are used there.
     config : Config
     cache : Cache, optional
-        Where the tables are kept.
+        Where the table is kept.
 
     Returns
     -------
-    dict
-        "runs": one row per view, arm, share, number of real subjects, repeat and fold, with "accuracy" and "auc";
-        "subjects": the same with one row per test subject: "stage", "score" (probability of the second stage, the mean
-        over the subject's slices), "correct" (0 or 1) and "placement" (:func:`nbkit.papers.pet_dcgan.classification.placements`:
-        its mean is the AUC).
+    DataFrame
+        A row per test subject, view, arm, share (and "real_subjects"), repeat and fold: "stage", "score" (probability
+        of the second stage, the mean over the subject's slices), "correct" (0 or 1) and "placement"
+        (:func:`nbkit.papers.pet_dcgan.metrics.placements`: its mean is the AUC).
 
     Raises
     ------
@@ -156,34 +169,14 @@ def study(
     jobs = [(split, share) for split in splits for share in c.shares]
 
     def make() -> dict[str, pd.DataFrame]:
-        parts = side_by_side(lambda job: pd.DataFrame(_job(used, *job, generator, c)), jobs)
-        table = _with_all_views(pd.concat(parts, ignore_index=True), c.pair[1])
-        return {"runs": _runs(table), "subjects": table}
+        parts = side_by_side(lambda job: pd.concat(_scored(used, *job, generator, c)), jobs)
+        return {"subjects": _graded(pd.concat(parts, ignore_index=True), used, c.pair[1])}
 
-    stand_in = Cohort("slices", (), "embedded", {"data_hash": _fingerprint(asked)})
+    stand_in = Cohort("slices", (), "embedded", {"data_hash": asked.digest})
     return kept_tables(
         "augmentation_study", make, models={"generator": generator}, cohort=stand_in, key=[c.as_dict(), people],
         sources=(__name__,), cache=cache,
-    )
-
-
-def by_subject(subjects: pd.DataFrame, column: str, *, view: str, share: float = 1.0) -> pd.DataFrame:
-    """Means over repeats for every subject (rows) and arm (columns), ready for paired statistics.
-
-    Parameters
-    ----------
-    subjects : DataFrame
-        Of :func:`study`.
-    column : {"correct", "placement", "score"}
-    view : str
-        A view, or "all views".
-    share : float
-    """
-    known(column, ("correct", "placement", "score"), "by_subject: column")
-    known(view, subjects["view"].unique(), "by_subject: view")
-    known(f"{share:g}", [f"{s:g}" for s in subjects["share"].unique()], "by_subject: share")
-    mine = subjects[(subjects["view"] == view) & np.isclose(subjects["share"], share)]
-    return mine.groupby(["subject", "arm"], sort=False)[column].mean().unstack()
+    )["subjects"]
 
 
 def augmented(images: torch.Tensor, rng: torch.Generator, *, config: Config, view: str) -> torch.Tensor:
@@ -240,13 +233,8 @@ def train_classifier(
     counts = {"real": half if extra is None else round(half * real_share)}
     counts["extra"] = half - counts["real"]
     pools = {"real": real, "extra": extra or real}
-    decks = {(kind, k): Deck(range(len(pool[k])), seed, kind, k) for kind, pool in pools.items() for k in (0, 1)}
+    decks = {(kind, k): deck(range(len(pool[k])), seed, kind, k) for kind, pool in pools.items() for k in (0, 1)}
     truth = torch.arange(2, dtype=torch.float32, device=device).repeat_interleave(half)
-
-    def batch() -> torch.Tensor:
-        parts = [pools[kind][k][decks[kind, k].deal(counts[kind])] for k in (0, 1) for kind in pools]
-        return torch.cat(parts).to(device)
-
     optimiser = torch.optim.AdamW(net.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay)
     step = PlainStep(
         net, optimiser, device=device,
@@ -254,7 +242,8 @@ def train_classifier(
     )
     for n in range(c.steps):
         optimiser.param_groups[0]["lr"] = c.learning_rate * (1 - n / c.steps)
-        step(batch())
+        parts = [pools[kind][k][list(islice(decks[kind, k], counts[kind]))] for k in (0, 1) for kind in pools]
+        step(torch.cat(parts).to(device))
     return net.eval()
 
 
@@ -286,8 +275,8 @@ def _chosen(split: Fold, slices: Slices, share: float, c: Config) -> list[str]:
     return chosen
 
 
-def _job(slices: Slices, split: Fold, share: float, generator: StageSampler, c: Config) -> list[dict[str, Any]]:
-    """Rows of the test subjects in every view and arm, and repeat."""
+def _scored(slices: Slices, split: Fold, share: float, generator: PetDCGAN, c: Config) -> Iterator[pd.DataFrame]:
+    """Scores of the test subjects, the mean over a subject's slices: a table for every view, arm and repeat."""
     train = slices.select(subjects=_chosen(split, slices, share, c))
     test = slices.select(subjects=[i for i in split.test_ids if i in slices.stage_of])
     seed = derive(c.seed, split.name, f"{share:g}")
@@ -295,19 +284,18 @@ def _job(slices: Slices, split: Fold, share: float, generator: StageSampler, c: 
     if {SYNTHETIC, ONLY} & set(c.arms):
         model.fit(train)
         model.check_unseen(test.subjects, f"study: {split.name}, test subjects")
-    rows = []
     for view in dict.fromkeys(slices.view):
         seen, asked = train.select(view=view), test.select(view=view)
-        for arm, repeat, scores in _scores(seen, asked.images, view, model, seed, c):
-            place = {"view": view, "arm": arm, "share": share, "real_subjects": len(train.subjects), "repeat": repeat,
-                     "fold": split.name}
-            rows += _graded(scores, asked, place, c)
-    return rows
+        for arm, repeat, scores in _probabilities(seen, asked.images, view, model, seed, c):
+            means = pd.Series(scores.double().numpy()).groupby(list(asked.subject), sort=False).mean()
+            yield means.rename_axis("subject").reset_index(name="score").assign(
+                view=view, arm=arm, share=share, real_subjects=len(train.subjects), repeat=repeat, fold=split.name,
+            )
 
 
-def _scores(
-    train: Slices, images: torch.Tensor, view: str, model: StageSampler, seed: int, c: Config
-) -> list[tuple[str, int, torch.Tensor]]:
+def _probabilities(
+    train: Slices, images: torch.Tensor, view: str, model: PetDCGAN, seed: int, c: Config
+) -> Iterator[tuple[str, int, torch.Tensor]]:
     """Arm, repeat, and the probability of the second stage for every test image."""
     real = [train.select(stages=stage).images for stage in c.pair]
     extra: dict[str, list[torch.Tensor]] = {}
@@ -318,7 +306,10 @@ def _scores(
         rngs = [torch_generator(seed, "augmented", view, stage) for stage in c.pair]
         drawn = [x[torch.randint(len(x), (c.extra,), generator=rng)] for x, rng in zip(real, rngs, strict=True)]
         extra[PLAIN] = [augmented(x, rng, config=c, view=view) for x, rng in zip(drawn, rngs, strict=True)]
-    found = [(CLASS_MEAN, 0, _nearest_mean(real, images)), (CHANCE, 0, _majority(train, len(images), c))]
+    far = [(images - x.mean(dim=0)).square().flatten(1).mean(dim=1) for x in real]
+    yield CLASS_MEAN, 0, far[0] / (far[0] + far[1])
+    stages = list(train.stage_of.values())
+    yield CHANCE, 0, torch.full((len(images),), float(stages.count(c.pair[1]) > stages.count(c.pair[0])))
     for arm in c.arms:
         for repeat in range(c.repeats):
             # arms share weights and order of a repeat, so that they differ by their images alone
@@ -327,57 +318,17 @@ def _scores(
                 real_share=0.0 if arm == ONLY else 0.5,
             )
             with torch.no_grad():
-                found.append((arm, repeat, net(images.to(next(net.parameters()).device)).sigmoid().cpu()))
-    return found
+                yield arm, repeat, net(images.to(next(net.parameters()).device)).sigmoid().cpu()
 
 
-def _nearest_mean(real: Sequence[torch.Tensor], images: torch.Tensor) -> torch.Tensor:
-    """Probability-like score of the class mean that is nearer, by mean squared distance."""
-    far = [(images - x.mean(dim=0)).square().flatten(1).mean(dim=1) for x in real]
-    return far[0] / (far[0] + far[1])
-
-
-def _majority(train: Slices, count: int, c: Config) -> torch.Tensor:
-    stages = list(train.stage_of.values())
-    return torch.full((count,), float(stages.count(c.pair[1]) > stages.count(c.pair[0])))
-
-
-def _graded(scores: torch.Tensor, test: Slices, place: Mapping[str, Any], c: Config) -> list[dict[str, Any]]:
-    """One row per subject, whose score is the mean over its slices."""
-    means = pd.Series(scores.double().numpy()).groupby(list(test.subject), sort=False).mean()
-    return _judged([
-        {"subject": who, "stage": test.stage_of[who], **place, "score": score} for who, score in means.items()
-    ], c.pair[1])
-
-
-def _judged(rows: list[dict[str, Any]], second: str) -> list[dict[str, Any]]:
-    """The rows of one fold with "correct" and "placement"."""
-    positive = [row["stage"] == second for row in rows]
-    placed = placements([row["score"] for row in rows], positive)
-    return [
-        {**row, "correct": int((row["score"] > 0.5) == is_second), "placement": value}
-        for row, is_second, value in zip(rows, positive, placed.tolist(), strict=True)
-    ]
-
-
-def _with_all_views(table: pd.DataFrame, second: str) -> pd.DataFrame:
-    """The table and, where there are several views, the mean over them as one view more."""
-    if table["view"].nunique() == 1:
-        return table
-    keys = [key for key in _KEYS if key != "view"]
-    means = table.groupby(["subject", "stage", *keys], sort=False)["score"].mean().reset_index()
-    rows = means.assign(view=EVERY_VIEW)
-    judged = [_judged(own.to_dict("records"), second) for _, own in rows.groupby(keys, sort=False)]
-    return pd.concat([table, pd.DataFrame([row for own in judged for row in own])[list(table)]], ignore_index=True)
-
-
-def _runs(table: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy and AUC of every classifier."""
-    grouped = table.groupby(_KEYS, sort=False)[["correct", "placement"]].mean().reset_index()
-    return grouped.rename(columns={"correct": "accuracy", "placement": "auc"})
-
-
-def _fingerprint(slices: Slices) -> str:
-    """Hex digits that change with any pixel or label."""
-    labels = repr((slices.subject, slices.stage, slices.view, slices.level_mm)).encode()
-    return hashlib.blake2b(slices.images.contiguous().numpy().tobytes() + labels, digest_size=16).hexdigest()
+def _graded(scores: pd.DataFrame, slices: Slices, second: str) -> pd.DataFrame:
+    """The scores, where there are several views their mean as one view more, with what they are worth."""
+    if scores["view"].nunique() > 1:
+        means = scores.groupby(["subject", *_CELL], sort=False)["score"].mean().reset_index()
+        scores = pd.concat([scores, means.assign(view=EVERY_VIEW)], ignore_index=True)
+    table = scores.assign(stage=scores["subject"].map(slices.stage_of))
+    positive = table["stage"] == second
+    table["correct"] = ((table["score"] > 0.5) == positive).astype(int)
+    for rows in table.groupby(["view", *_CELL], sort=False).groups.values():
+        table.loc[rows, "placement"] = placements(table.loc[rows, "score"], positive[rows])
+    return table

@@ -17,7 +17,7 @@ from nbkit.nets.conv import Conv3d
 
 SMALLEST = 4
 """Pixels along an edge of the maps between convolutions and dense layer."""
-WEIGHT_SD = 0.02
+WEIGHT_SD, LEAK = 0.02, 0.2
 _CONV = {2: nn.Conv2d, 3: Conv3d}
 _TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -124,7 +124,7 @@ class Critic(nn.Module):
             layers.append(_CONV[dims](a * groups, b * groups, kernel, stride=2, padding=kernel // 2, groups=groups))
             if level or norm_first:
                 layers.append(_NORM[dims](b * groups))
-            layers.append(nn.LeakyReLU(0.2))
+            layers.append(nn.LeakyReLU(LEAK))
         self.body = nn.Sequential(*layers)
         self.dense = _CONV[dims](widths[-1] * groups, groups, SMALLEST, groups=groups)
         self.project = nn.Parameter(torch.empty(widths[-1] * groups, classes)) if classes else None

@@ -1,4 +1,5 @@
-"""How generated PET slices are scored against real slices of people the generator never saw.
+"""The paper's tables and figures as tidy frames, and what it could not ask: scores of generated PET slices against real
+slices of people the generator never saw, and a classifier tested on people of whom nothing was learned.
 
 Islam and Zhang (Brain Informatics 2020) print PSNR 32.83 and SSIM .7748 between generated and real images, which
 belong to nobody in common, and do not say which real image was taken. Here every value stands beside the same value of
@@ -7,79 +8,109 @@ real images of other people, and people count alike.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import torch
 
 from nbkit.core.checks import check_disjoint, known, require
+from nbkit.core.device import side_by_side
+from nbkit.core.protocols import Cohort
 from nbkit.core.seeds import derive, numpy_generator
-from nbkit.data.pet_slices import Slices
-from nbkit.papers.pet_dcgan.metrics import (
-    DensityCoverage, Memorisation, density_coverage, different, frechet_distance, memorisation, nearest_real,
-    pairwise_quality, random_real,
-)
+from nbkit.core.stats import bootstrap_mean, paired_difference
+from nbkit.core.tidy import stacked, tidy, where
+from nbkit.data.pet_slices import STAGES, Slices
+from nbkit.papers.pet_dcgan.augmentation_study import CHANCE, CLASS_MEAN, EVERY_VIEW, ONLY, PLAIN, REAL, SYNTHETIC
+from nbkit.papers.pet_dcgan.dcgan import LEAK
 from nbkit.papers.pet_dcgan.features import SliceFeatureNet
+from nbkit.papers.pet_dcgan.metrics import (
+    density_coverage, frechet_distance, memorisation, pairwise_quality, strangers,
+)
+from nbkit.papers.pet_dcgan.pet_dcgan import Config, PetDCGAN
+from nbkit.papers.pet_dcgan.pet_volumes import VOLUME
+from nbkit.training.fitted import fitted
 
-DATA_RANGE = 2.0
-"""Of images in [−1, 1]."""
-MEASURES = ("psnr", "ssim")
-KINDS = ("random", "nearest")
-
-
-class Sampler(Protocol):
-    """A fitted generator of slices, such as :class:`nbkit.papers.pet_dcgan.pet_dcgan.PetDCGAN`."""
-
-    def sample_images(self, n: int, stage: str, seed: int, *, view: str | None = None) -> torch.Tensor:
-        """(n, 1, S, S)."""
-
-    def check_unseen(self, subjects: Sequence[str], where: str) -> None:
-        """Refuse, by name, subjects it was trained on."""
-
-
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """Generated slices of one stage, as many per view as the real ones they are compared with."""
-
-    images: torch.Tensor
-    view: tuple[str, ...]
-
-    def of(self, view: str) -> torch.Tensor:
-        """(n, 1, S, S) of one view."""
-        return self.images[[v == view for v in self.view]]
+UNITS = {"psnr": "dB", "ssim": "SSIM", "frechet": "squared feature units", "accuracy": "%"}
+"""Of measures; of all others 1."""
+SHARES = {"quarter": 0.25, "half": 0.5, "full": 1.0}
+TITLES = {"separate": "one DCGAN per stage (published)", "conditional": "one conditional DCGAN",
+          "volume": "3D, conditional, slices of volumes"}
+NAMES = {REAL: "real", SYNTHETIC: "synthetic", PLAIN: "plain", CLASS_MEAN: "class_mean", CHANCE: "chance"}
+"""Arms of the augmentation study as ids have them."""
 
 
-def draw_like(sampler: Sampler, real: Slices, stage: str, *, seed: int) -> Drawn:
-    """As many images of `stage` in each view as `real` has there.
+def _numbers(values: Mapping[str, float], unit: str, note: str = "") -> pd.DataFrame:
+    """Numbers of no single person, by the end of their id."""
+    return stacked(*(tidy(v, id=f"islam2020.{name}", unit=unit, metric=name, note=note) for name, v in values.items()))
+
+
+def scanned(people: Cohort) -> pd.DataFrame:
+    """Section 3.1: scans by diagnosis, and the ages between which they lie."""
+    counts = Counter(subject.diagnosis for subject in people)
+    found = {"data.scans": len(people), "data.nc": counts["CN"], "data.mci": counts["MCI"], "data.ad": counts["AD"]}
+    ages = [subject.baseline.age for subject in people if subject.baseline.age]
+    between = {"data.age_min": min(ages), "data.age_max": max(ages)} if ages else {}
+    return pd.concat([_numbers(found, "people"), *([_numbers(between, "years")] if ages else [])])
+
+
+def settings(config: Config) -> pd.DataFrame:
+    """Section 3.4: what the networks and their training are set to."""
+    named = ("latent", "size", "channels", "kernel", "batch", "epochs", "beta1", "beta2")
+    values = {name: getattr(config, name) for name in named} | {
+        "rate": config.learning_rate, "init_sd": config.weight_sd, "leak": LEAK,
+        "layers.generator": len(config.widths), "layers.discriminator": len(config.critic_widths),
+    }
+    return _numbers({f"settings.{name}": value for name, value in values.items()}, "1")
+
+
+def trained(kinds: Mapping[str, tuple[Config, Slices]], people: Cohort) -> dict[str, PetDCGAN]:
+    """A generator for each name, from settings and the table it learns from, read from the cache where it can be.
+
+    Parameters
+    ----------
+    kinds : mapping of str to (Config, Slices or Volumes)
+    people : Cohort
+        Those in the tables.
+    """
+    def one(name: str) -> PetDCGAN:
+        config, table = kinds[name]
+        return fitted(PetDCGAN(config), people, fit=lambda model, _: model.fit(table), key=[name, table.digest])
+
+    return dict(zip(kinds, side_by_side(one, kinds), strict=True))
+
+
+def losses(model: PetDCGAN) -> pd.DataFrame:
+    """Running means, over a fiftieth of training, of both sides' losses at some hundred steps of every network."""
+    sides = pd.MultiIndex.from_product([["generator", "discriminator"], model.networks], names=["metric", "system"])
+    steps = pd.RangeIndex(1, len(model.losses) + 1, name="step")
+    each = pd.DataFrame(model.losses.double().flatten(1).numpy(), steps, sides)
+    means = each.rolling(max(1, len(each) // 50), min_periods=1).mean().iloc[:: max(1, len(each) // 100)]
+    return means.melt(ignore_index=False).reset_index()
+
+
+def draw_like(model: PetDCGAN, real: Slices, *, seed: int) -> Slices:
+    """As many generated images of each stage and view as `real` has, labelled like them but for the person.
 
     Raises
     ------
     NbkitError
         If the generator was trained on one of the people of `real`, by name.
     """
-    sampler.check_unseen(real.subjects, where="draw_like: real")
-    counts = {view: real.view.count(view) for view in dict.fromkeys(real.view)}
-    images = [sampler.sample_images(n, stage, derive(seed, "drawn", stage), view=view) for view, n in counts.items()]
-    return Drawn(torch.cat(images), tuple(view for view, n in counts.items() for _ in range(n)))
+    model.check_unseen(real.subjects, where="draw_like: real")
+    views = list(dict.fromkeys(real.view))
+    order = sorted(range(len(real)), key=lambda i: (STAGES.index(real.stage[i]), views.index(real.view[i])))
+    like, images = real.at(order), []
+    for (stage, view), count in Counter(zip(like.stage, like.view, strict=True)).items():
+        own = seed if view == VOLUME else derive(seed, "drawn", stage)
+        images.append(model.sample_images(count, stage, own, view=view))
+    return replace(like, images=torch.cat(images), subject=("generated",) * len(like))
 
 
-def joined(drawn: Mapping[str, Drawn]) -> torch.Tensor:
-    """The images of all stages together, (n, 1, S, S)."""
-    return torch.cat([of_stage.images for of_stage in drawn.values()])
-
-
-def nearest_images(net: SliceFeatureNet, images: torch.Tensor, among: torch.Tensor) -> tuple[list[int], list[float]]:
-    """Row of the nearest image of `among` in feature space for each of `images`, and its distance."""
-    found = torch.cdist(net(images), net(among)).min(dim=1)
-    return found.indices.tolist(), found.values.tolist()
-
-
-def quality(
-    drawn: Drawn, real: Slices, *, person_of: Mapping[str, str] | None = None, seed: int = 0
-) -> dict[tuple[str, str, str], dict[str, float]]:
+def quality(drawn: Slices, real: Slices, *, seed: int = 0) -> pd.DataFrame:
     """PSNR and SSIM of every real person's slices with generated ones and with real ones of other people.
 
     Pairs are of one view. *Random* is the mean over all images compared with, *nearest* the best of them; of the
@@ -87,50 +118,32 @@ def quality(
 
     Parameters
     ----------
-    drawn : Drawn
-    real : Slices
-        Of one stage and at least two people.
-    person_of : mapping of subject to person, optional
-        The real person that a subject is made from, where several subjects share one; None: each is a person.
+    drawn, real : Slices
+        `real` by person, at least two of each stage (:meth:`~nbkit.data.pet_slices.Slices.of_people`).
     seed : int
         Which generated images are left out.
 
     Returns
     -------
-    dict
-        (measure, kind, "generated" | "real") -> person -> mean over the person's slices, in dB or SSIM.
+    DataFrame
+        Tidy: the mean over a person's slices by metric, setting ("random", "nearest"), system ("generated", "real")
+        and stage.
     """
-    people = _people(real.subject, person_of)
-    require(
-        len(set(people)) > 1, "quality: real", expected="slices of two people or more", found=len(set(people)),
-        remedy="Hold out more people.",
-    )
-    found: dict[tuple[str, str, str], defaultdict[str, list[float]]] = {}
-    for view in dict.fromkeys(real.view):
-        own = real.select(view=view)
-        names = _people(own.subject, person_of)
-        others = different(names, names)
-        kept = _matching(others, len(drawn.of(view)), numpy_generator(seed, "quality", view))
-        for source, images, allowed in (("generated", drawn.of(view), kept), ("real", own.images, others)):
-            pairs = pairwise_quality(own.images, images, data_range=DATA_RANGE)
-            for measure, values in zip(MEASURES, pairs, strict=True):
-                for kind, act in zip(KINDS, (random_real, nearest_real), strict=True):
-                    by_person = found.setdefault((measure, kind, source), defaultdict(list))
-                    _gather(by_person, names, act(values, allowed=allowed))
-    return {key: _means(by_person) for key, by_person in found.items()}
-
-
-def _people(subjects: Sequence[str], person_of: Mapping[str, str] | None) -> list[str]:
-    return [person_of[s] for s in subjects] if person_of else list(subjects)
-
-
-def _gather(by_person: defaultdict[str, list[float]], people: Sequence[str], values: torch.Tensor) -> None:
-    for person, value in zip(people, values.tolist(), strict=True):
-        by_person[person].append(value)
-
-
-def _means(by_person: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    return {person: sum(values) / len(values) for person, values in by_person.items()}
+    rows = []
+    for stage in dict.fromkeys(drawn.stage):
+        for view in dict.fromkeys(real.view):
+            own, made = real.select(stages=stage, view=view), drawn.select(stages=stage, view=view).images
+            people = np.array(own.subject)
+            others = torch.from_numpy(people[:, None] != people)
+            kept = _matching(others, len(made), numpy_generator(seed, "quality", view))
+            for system, images, allowed in (("generated", made, kept), ("real", own.images, others)):
+                for metric, values in zip(("psnr", "ssim"), pairwise_quality(own.images, images), strict=True):
+                    for setting, found in strangers(values, allowed).items():
+                        rows += [(metric, setting, system, stage, *one) for one in zip(people, found.tolist())]
+    labels = ["metric", "setting", "system", "stage", "subject"]
+    frame = pd.DataFrame(rows, columns=[*labels, "value"]).groupby(labels, sort=False)["value"].mean().reset_index()
+    ids = "islam2020.quality." + frame["metric"] + "." + frame["setting"] + "." + frame["system"] + "."
+    return frame.assign(id=ids + frame["stage"].str.lower(), unit=frame["metric"].map(UNITS))
 
 
 def _matching(others: torch.Tensor, count: int, rng: np.random.Generator) -> torch.Tensor:
@@ -139,86 +152,240 @@ def _matching(others: torch.Tensor, count: int, rng: np.random.Generator) -> tor
     return order < others.sum(dim=1, keepdim=True).clamp(max=count)
 
 
-@dataclass(frozen=True, eq=False)
-class FeatureScores:
-    """One stage in feature space: generated, real of other people, and real of another stage, against held-out people.
-
-    Attributes
-    ----------
-    frechet : dict
-        "generated", "real", "other" -> squared Fréchet distance; sets of equal size.
-    generated, real : DensityCoverage
-    memorised : Memorisation
-    distances : dict
-        "own" and "other" -> held-out person -> mean over slices of the distance to the nearest generated image of
-        the own stage, and of the other stages together, equally many.
-    """
-
-    frechet: dict[str, float]
-    generated: DensityCoverage
-    real: DensityCoverage
-    memorised: Memorisation
-    distances: dict[str, dict[str, float]]
+def over_stages(found: pd.DataFrame) -> pd.DataFrame:
+    """Section 4: every person's mean over stages, by metric, setting and system; ids where the text has a number."""
+    labels = ["metric", "setting", "system", "subject"]
+    frame = found.groupby(labels, sort=False)["value"].mean().reset_index()
+    printed = (frame["setting"] == "random") & (frame["system"] == "generated")
+    ids = ("islam2020.text." + frame["metric"]).where(printed, "")
+    return frame.assign(id=ids, unit=frame["metric"].map(UNITS))
 
 
-def feature_scores(
-    drawn: Mapping[str, Drawn], stage: str, *, train: Slices, held_out: Slices, net: SliceFeatureNet,
-    person_of: Mapping[str, str] | None = None, seed: int = 0,
-) -> FeatureScores:
-    """Score the generated images of one stage.
+def feature_scores(drawn: Slices, *, train: Slices, held_out: Slices, seed: int = 0) -> pd.DataFrame:
+    """The generated images of every stage in feature space, held against people never seen.
+
+    "frechet": squared Fréchet distance from held-out images of generated ones, real ones of other people, and real
+    ones of other stages, sets of equal size; "density" and "coverage"; "memorisation": share of generated images whose
+    nearest real image is a training image, by chance, and the upper end of chance; "stage.distance": from a held-out
+    person's slices to the nearest generated image of the own stage, and of the other stages together, equally many.
 
     Parameters
     ----------
-    drawn : mapping of stage to Drawn
+    drawn : Slices
         Of at least two stages.
-    stage : str
     train, held_out : Slices
-        Of all stages; no person in both.
-    net : SliceFeatureNet
-        Fitted on `train`.
-    person_of : mapping of subject to person, optional
-        As for :func:`quality`.
+        Of all stages, by person; nobody in both. `train` gives the feature space its scale.
 
     Raises
     ------
     NbkitError
-        For an unknown stage, a single one, or a person on both sides, by name.
+        For a single stage, or a person on both sides, by name.
     """
-    known(stage, drawn, "feature_scores: stage")
-    check_disjoint(_people(train.subjects, person_of), _people(held_out.subjects, person_of), where="feature_scores")
-    others = [name for name in drawn if name != stage]
+    check_disjoint(train.subjects, held_out.subjects, where="feature_scores")
+    stages = list(dict.fromkeys(drawn.stage))
     require(
-        len(others) > 0, "feature_scores: drawn", expected="images of two stages or more", found=stage,
-        remedy="Draw images of another stage too: without them nothing tells stages apart.",
+        len(stages) > 1, "feature_scores: drawn", expected="images of two stages or more", found=stages,
+        remedy="Draw another stage too: without it nothing tells stages apart.",
     )
-    real, seen = held_out.select(stages=stage), train.select(stages=stage)
+    net = SliceFeatureNet().fit(train.images)
+    return stacked(*(_stage_scores(stage, stages, net, drawn, train, held_out, seed) for stage in stages))
+
+
+def _stage_scores(
+    stage: str, stages: Sequence[str], net: SliceFeatureNet, drawn: Slices, train: Slices, held_out: Slices, seed: int
+) -> pd.DataFrame:
     rng = numpy_generator(seed, "features", stage)
-    people = _people(real.subject, person_of)
-    there, own, past = net(real.images), net(drawn[stage].images), net(seen.images)
-    strangers = net(torch.cat([drawn[name].images for name in others]))[_some(rng, drawn, others, len(own))]
-    foreign = net(train.select(stages=[s for s in set(train.stage) if s != stage]).images)
-    size = min(map(len, (there, own, past, foreign)))
-    sets = {name: x[rng.permutation(len(x))[:size]] for name, x in
-            {"there": there, "generated": own, "real": past, "other": foreign}.items()}
-    distances = {}
-    for name, images in (("own", own), ("other", strangers)):
-        _gather(by_person := defaultdict(list), people, torch.cdist(there, images).amin(dim=1))
-        distances[name] = _means(by_person)
-    return FeatureScores(
-        {name: frechet_distance(sets[name], sets["there"]) for name in ("generated", "real", "other")},
-        density_coverage(sets["there"], sets["generated"]), density_coverage(sets["there"], sets["real"]),
-        memorisation(
-            own, past, there, groups_train=_people(seen.subject, person_of), groups_heldout=people, seed=seed,
-        ),
-        distances,
-    )
+    past, there = train.select(stages=stage), held_out.select(stages=stage)
+    others = [net(drawn.select(stages=name).images) for name in stages if name != stage]
+    sets = {"there": net(there.images), "generated": net(drawn.select(stages=stage).images),
+            "real": net(past.images), "other": net(train.select(stages=set(train.stage) - {stage}).images)}
+    own = sets["generated"]
+    alike = -(-len(own) // len(others))
+    strange = torch.cat([x[rng.permutation(len(x))[:alike]] for x in others])[: len(own)]
+    size = min(map(len, sets.values()))
+    equal = {name: x[rng.permutation(len(x))[:size]] for name, x in sets.items()}
+
+    def row(metric: str, system: str, value: Mapping[str, float] | float, unit: str = "1") -> pd.DataFrame:
+        id = f"islam2020.{metric}.{system}.{stage.lower()}"
+        return tidy(value, id=id, unit=unit, metric=metric, system=system, stage=stage)
+
+    rows = [row("frechet", side, frechet_distance(equal[side], equal["there"]), UNITS["frechet"])
+            for side in ("generated", "real", "other")]
+    for side in ("generated", "real"):
+        found = density_coverage(equal["there"], equal[side])
+        rows += [row(metric, side, value) for metric, value in found._asdict().items()]
+    whose = {"groups_train": past.subject, "groups_heldout": there.subject}
+    copied = memorisation(own, sets["real"], sets["there"], **whose, seed=seed)
+    rows += [row("memorisation", n, 100 * getattr(copied, n), "%") for n in ("share", "expected", "high")]
+    rows.append(row("memorisation", "ratio", float(copied.ratios.median())))
+    for side, images in (("own", own), ("other", strange)):
+        nearest = pd.Series(torch.cdist(sets["there"], images).amin(dim=1).tolist())
+        by_person = nearest.groupby(np.array(there.subject), sort=False).mean().to_dict()
+        rows.append(row("stage.distance", side, by_person, "feature units"))
+    return stacked(*rows)
 
 
-def _some(rng: np.random.Generator, drawn: Mapping[str, Drawn], names: Sequence[str], count: int) -> list[int]:
-    """Rows of the joined images of `names`: `count` at random, alike from each."""
-    start, rows = 0, []
-    for name in names:
-        size = len(drawn[name].images)
-        rows += (start + rng.permutation(size)[: -(-count // len(names))]).tolist()
-        start += size
-    return rows[:count]
+def memorised(found: pd.DataFrame) -> list[str]:
+    """Stages whose share of nearest training images lies above chance, of what :func:`feature_scores` found."""
+    table = where(found, metric="memorisation").pivot(index="stage", columns="system", values="value")
+    return list(table.index[table["share"] > table["high"]])
+
+
+def neighbours(
+    drawn: Slices, *, train: Slices, held_out: Slices, stage: str, view: str = "axial", count: int = 6
+) -> dict[str, tuple[torch.Tensor, list[float]]]:
+    """Some generated images, the nearest training image of each and the nearest of people never seen, with distances.
+
+    Returns
+    -------
+    dict
+        "synthetic", "nearest training", "nearest held-out" -> (count, 1, S, S), and distances in feature space.
+    """
+    net, made = SliceFeatureNet().fit(train.images), drawn.select(stages=stage, view=view).images[:count]
+    found = {"synthetic": (made, [])}
+    for name, table in (("nearest training", train), ("nearest held-out", held_out)):
+        images = table.select(stages=stage, view=view).images
+        nearest = torch.cdist(net(made), net(images)).min(dim=1)
+        found[name] = images[nearest.indices], nearest.values.tolist()
+    return found
+
+
+def generators(
+    drawn: Mapping[str, Slices], real: Mapping[str, tuple[Slices, Slices]], *, seed: int = 0
+) -> pd.DataFrame:
+    """Generators beside each other: means over stages of quality (random real images) and of feature scores.
+
+    Parameters
+    ----------
+    drawn : mapping of generator to Slices
+    real : mapping of generator to (training, held-out) Slices
+        By person, of the same resolution.
+    """
+    rows = []
+    for name, (train, held_out) in real.items():
+        pairs = quality(drawn[name], held_out, seed=seed).query("setting == 'random'")
+        sets = feature_scores(drawn[name], train=train, held_out=held_out, seed=seed)
+        means = stacked(pairs, sets).groupby(["metric", "system", "subject"])["value"].mean()
+        means = means.groupby(["metric", "system"]).mean()
+        for metric in ("frechet", "coverage", "density", "ssim", "psnr"):
+            id, unit = f"islam2020.generators.{metric}.{name}", UNITS.get(metric, "1")
+            rows.append(tidy(means[metric, "generated"], id=id, unit=unit, metric=metric, system=name))
+        strange = means["frechet", "real"]
+        rows.append(tidy(strange, unit=UNITS["frechet"], metric="frechet of real people", system=name))
+    return stacked(*rows)
+
+
+def classified(subjects: pd.DataFrame, *, shuffled: bool = False) -> pd.DataFrame:
+    """Accuracy and AUC of every test person, the mean over repeats, by view, arm and share of real people.
+
+    Parameters
+    ----------
+    subjects : DataFrame
+        Of :func:`nbkit.papers.pet_dcgan.augmentation_study.study`.
+    shuffled : bool
+        Of a study whose stages were dealt anew: a control.
+
+    Returns
+    -------
+    DataFrame
+        Tidy: system is the arm, "real_subjects" their mean number over folds; ids of all real people.
+    """
+    labels = ["view", "arm", "share", "subject"]
+    counts = subjects.groupby(labels[:3])["real_subjects"].transform("mean")
+    each = subjects.assign(real_subjects=counts, accuracy=100 * subjects["correct"], auc=subjects["placement"])
+    means = each.groupby(labels, sort=False)[["real_subjects", "accuracy", "auc"]].mean().reset_index()
+    frame = means.melt([*labels, "real_subjects"], var_name="metric").dropna().rename(columns={"arm": "system"})
+    named = frame["system"].map({REAL: "shuffled"} if shuffled else NAMES).where(frame["share"] == 1)
+    ids = "islam2020.augmentation." + frame["metric"] + "." + frame["view"].replace(EVERY_VIEW, "all") + "." + named
+    stages = "dealt anew" if shuffled else "as they are"
+    return frame.assign(id=ids.fillna(""), unit=frame["metric"].map(UNITS).fillna("1"), stages=stages)
+
+
+def gains(found: pd.DataFrame) -> pd.DataFrame:
+    """Section 4: accuracy over all views with and without synthetic images, and the gain by share of real people."""
+    every = where(found, view=EVERY_VIEW, metric="accuracy")
+    arms = {name: where(every, share=share).pivot(index="subject", columns="system", values="value")
+            for name, share in SHARES.items() if share in set(every["share"])}
+    full = arms[known("full", arms, "gains: share of real people")]
+    said = {f"augmentation.gain.{name}": (by[SYNTHETIC] - by[REAL], "points") for name, by in arms.items()} | {
+        "text.accuracy.gain": (full[SYNTHETIC] - full[REAL], "points"), "text.accuracy.real": (full[REAL], "%"),
+        "text.accuracy.synthetic": (full[SYNTHETIC], "%"), "augmentation.ten_points": (full[REAL] + 10, "%"),
+    }
+    return stacked(*(tidy(x.to_dict(), id=f"islam2020.{name}", unit=unit) for name, (x, unit) in said.items()))
+
+
+def intervals(frame: pd.DataFrame, by: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
+    """Means of a tidy frame over people with their bootstrap 95 % intervals, a row for each group."""
+    means = {key: bootstrap_mean(x.to_numpy(), seed=seed) for key, x in frame.groupby(list(by), sort=False)["value"]}
+    rows = [(*key, m.value, m.low, m.high, m.n) for key, m in means.items()]
+    return pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n"])
+
+
+def cost(config: Config, train: Slices) -> pd.DataFrame:
+    """Seconds for a fiftieth of the steps: separate networks for all stages together, and the slowest stage alone."""
+    quick = config.changed(epochs=max(2, config.epochs // 50), snapshots=2)
+
+    def seconds(table: Slices) -> float:
+        begun = time.perf_counter()
+        PetDCGAN(quick).fit(table)
+        return time.perf_counter() - begun
+
+    together, alone = seconds(train), [seconds(train.select(stages=stage)) for stage in dict.fromkeys(train.stage)]
+    return _numbers({"seconds.separate": together, "seconds.slowest": max(alone)}, "s", "a fiftieth of the steps")
+
+
+def open_points(found: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
+    """What the paper leaves open and how far the other choice moves the number, 95 % interval over people.
+
+    Parameters
+    ----------
+    found : DataFrame
+        Of :func:`over_stages`.
+    compared : DataFrame
+        Of :func:`generators`.
+    """
+    rows = []
+    for metric in ("psnr", "ssim"):
+        by = where(found, metric=metric).pivot(index="subject", columns=["setting", "system"], values="value")
+        by = by.loc[list(dict.fromkeys(found["subject"]))]
+        ours = by["random", "generated"]
+        for left, choice, way, other in (
+            ("Which real image", "a random one of the stage", "the nearest", by["nearest", "generated"]),
+            ("What it is compared with", "generated images", "real images of other people", by["random", "real"]),
+        ):
+            moved = paired_difference(other, ours)
+            rows.append((f"{left}, {metric.upper()}", choice, way, moved.value, moved.low, moved.high))
+    frechet = where(compared, metric="frechet").set_index("system")["value"]
+    rows.append(("Number of generators, Fréchet distance", "one per stage, as published", "one for all stages",
+                 frechet["conditional"] - frechet["separate"], None, None))
+    return pd.DataFrame(rows, columns=["left open", "our choice", "the other way", "other − ours", "low", "high"])
+
+
+def reasons(
+    accuracy: pd.DataFrame, scores: pd.DataFrame, found: pd.DataFrame, published: Mapping[str, float]
+) -> list[str]:
+    """Sentences: why the verdicts fall as they do.
+
+    Parameters
+    ----------
+    accuracy, scores, found : DataFrame
+        Of :func:`classified`, :func:`feature_scores` of the separate generators, :func:`over_stages`.
+    published : mapping of id to value
+    """
+    arms = where(accuracy, view=EVERY_VIEW, metric="accuracy", share=1.0).groupby("system")["value"].mean()
+    far = where(scores, metric="frechet").groupby("system")["value"].mean()
+    alike = where(found, setting="random").groupby(["metric", "system"])["value"].mean()
+    printed = published["islam2020.text.accuracy.real"]
+    generated, real = alike.xs("generated", level="system"), alike.xs("real", level="system")
+    return [
+        f"On people never seen, real images alone give {arms[REAL]:.1f} % (published: {printed:g} %): these stages are "
+        f"{'easier' if arms[REAL] > printed else 'no easier'} to tell apart. Synthetic images alone give "
+        f"{arms[ONLY]:.1f} %: they carry at most what the generator saw.",
+        f"Half of every batch synthetic changes accuracy by {arms[SYNTHETIC] - arms[REAL]:+.1f} points, plain "
+        f"augmentation by {arms[PLAIN] - arms[REAL]:+.1f}.",
+        f"Fréchet distance to held-out people: generated {far['generated']:.1f}, other real people {far['real']:.1f}, "
+        f"another stage {far['other']:.1f}: a first above the last is an error larger than what sets stages apart.",
+        f"PSNR with strangers: generated {generated['psnr']:.1f} dB, real {real['psnr']:.1f} dB; SSIM "
+        f"{generated['ssim']:.2f} and {real['ssim']:.2f}. The published {published['islam2020.text.psnr']:g} dB "
+        "is beyond both.",
+    ]

@@ -11,10 +11,7 @@ from torch import nn
 from nbkit.core.checks import require
 from nbkit.core.seeds import torch_generator
 
-WIDTHS = (16, 32, 64)
-POOLED = 4
-LENGTH = 64
-SEED = 0
+WIDTHS, POOLED, LENGTH = (16, 32, 64), 4, 64
 _FLOOR = 0.1
 """Least spread of a feature, as a share of the median spread of all: what hardly varies must not decide."""
 
@@ -32,33 +29,21 @@ class SliceFeatureNet(nn.Module):
     have no notion of what matters to a reader. That blurred, noisy and other-stage images lie farther away, and the
     more so the stronger the change, is tested, not assumed.
 
-    Parameters
-    ----------
-    seed : int
-        Of the weights. Distances of different seeds do not compare.
-
     References
     ----------
     Naeem et al., ICML 2020: random embeddings as an alternative where images are unlike ImageNet's.
     """
 
-    def __init__(self, *, seed: int = SEED) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        generator = torch_generator(seed, "slice features")
-        channels, layers = 1, []
-        for width in WIDTHS:
-            conv = nn.Conv2d(channels, width, 3, stride=2, padding=1)
+        generator = torch_generator(0, "slice features")
+        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip((1, *WIDTHS), WIDTHS))
+        for conv in self.layers:
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu", generator=generator)
             nn.init.normal_(conv.bias, std=0.1, generator=generator)
-            layers.append(conv)
-            channels = width
-        self.layers = nn.ModuleList(layers)
         pooled = sum(WIDTHS) * (POOLED**2 + 1)
-        projection = torch.randn(pooled, LENGTH, generator=generator) / pooled**0.5
-        self.register_buffer("projection", projection)
-        self.register_buffer("mean", torch.zeros(pooled))
-        self.register_buffer("sd", torch.zeros(pooled))
-        self.name = f"random convolutions {'-'.join(map(str, WIDTHS))}, {LENGTH} features, seed {seed}"
+        self.projection = torch.randn(pooled, LENGTH, generator=generator) / pooled**0.5
+        self.mean = self.sd = torch.zeros(pooled)
         self.requires_grad_(False)
 
     @torch.no_grad()
@@ -69,9 +54,8 @@ class SliceFeatureNet(nn.Module):
             remedy="Give the training images.",
         )
         pooled = self._pooled(images)
-        sd = pooled.std(dim=0)
-        self.mean.copy_(pooled.mean(dim=0))
-        self.sd.copy_(sd.clamp(min=max(float(_FLOOR * sd.median()), torch.finfo(sd.dtype).tiny)))
+        self.mean, sd = pooled.mean(dim=0), pooled.std(dim=0)
+        self.sd = sd.clamp(min=max(float(_FLOOR * sd.median()), torch.finfo(sd.dtype).tiny))
         return self
 
     @torch.no_grad()

@@ -1,7 +1,7 @@
-"""Real and synthetic PET slices beside each other: examples, training, joint histograms, nearest neighbours.
+"""Real and synthetic PET slices beside each other, their training, and what a classifier gains from them.
 
-Images are those of :class:`nbkit.data.pet_slices.Slices`: tensors (n, 1, S, S) in [−1, 1], first axis to the right,
-second upwards, −1 an uptake ratio of 0 and 1 one of `suvr_max`. All of a figure share one colour scale.
+Slices are those of :class:`nbkit.data.pet_slices.Slices`, first axis to the right, second upwards, drawn as uptake
+ratios; all of a figure share one colour scale.
 """
 
 from __future__ import annotations
@@ -9,171 +9,229 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
+import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patheffects import withStroke
 
-from nbkit.core.checks import require
+from nbkit.core.checks import check_keys, require
+from nbkit.data.pet_slices import Slices
+from nbkit.figures.charts import interval, looks, panels
+from nbkit.figures.drawing import Layer, architecture_drawing
+from nbkit.figures.marks import Mark, needs
 from nbkit.figures.mosaics import bare_axes
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
+from nbkit.papers.pet_dcgan.dcgan import SMALLEST
+from nbkit.papers.pet_dcgan.pet_dcgan import Config
 
 CMAP, SUVR_LABEL = "inferno", "uptake ratio (SUVR)"
 SIDES = {"axial": "LR", "coronal": "LR", "sagittal": "PA"}
 _GAP, _HEAD, _BAR, _EDGE = 0.7, 4.6, 15.0, 0.8
 """Millimetres between images, above a block of them, for the colour bar, and at the figure's edge."""
+ARMS = {
+    "real": Mark("real", "#000000", "o"),
+    "real + synthetic": Mark("real + synthetic", "#D55E00", "s"),
+    "synthetic only": Mark("synthetic only", "#E69F00", "^"),
+    "real + plain augmentation": Mark("real + plain augmentation", "#0072B2", "D"),
+    "class mean": Mark("nearest class mean", "#8C8C8C", "X"),
+    "chance": Mark("majority of training", "#BBBBBB", "P"),
+}
+
+
+def method_drawing(config: Config) -> Picture:
+    """The generator: random numbers to an image by transposed convolutions of stride 2 (Figs. 2, 3 and 5, anew)."""
+    sizes = [f"{SMALLEST * 2**k}²" for k in range(len(config.widths) + 1)]
+    hidden = [Layer(size, width, "deconv 5×5\nBN, ReLU") for size, width in zip(sizes, config.widths, strict=False)]
+    image = Layer(sizes[-1], config.channels, "deconv 5×5\ntanh", sheets=("image",))
+    return architecture_drawing([Layer(f"z, {config.latent}", config.latent), *hidden, image])
 
 
 @look()
-def example_slices(images: Mapping[str, torch.Tensor], *, suvr_max: float, width_mm: float = FULL_MM) -> Picture:
-    """Rows of slices by view, with the letters of their sides (Islam and Zhang, Fig. 1).
-
-    Parameters
-    ----------
-    images : mapping of str to torch.Tensor
-        By view: (n, 1, S, S).
-    suvr_max : float
-    width_mm : float
-    """
-    rows = [(view, [_uptake(images[view], suvr_max)]) for view in images]
-    figure, axes = _sheet(rows, heads=[""], high=suvr_max, width_mm=width_mm)
-    for first, view in zip(axes, images, strict=True):
-        _sides(first[0][0], SIDES.get(view, ""))
+def example_slices(table: Slices, *, columns: int = 6, width_mm: float = FULL_MM) -> Picture:
+    """A row of slices for each view, with the letters of their sides (Islam and Zhang, Fig. 1)."""
+    shown = {view: table.select(view=view).images[:columns] for view in dict.fromkeys(table.view)}
+    rows = [(view, [_uptake(images, table.suvr_max)]) for view, images in shown.items()]
+    figure, axes = _sheet(rows, heads=[""], high=table.suvr_max, width_mm=width_mm)
+    for row, view in zip(axes, shown, strict=True):
+        for x, letter, side in zip((0.04, 0.96), SIDES[view], ("left", "right"), strict=True):
+            _note(row[0][0], x, 0.96, letter, ha=side, va="top")
     return figure
 
 
 @look()
 def generator_progress(
-    snapshots: Mapping[int, torch.Tensor], *, suvr_max: float, real: torch.Tensor | None = None,
-    width_mm: float = FULL_MM * 0.75,
+    snapshots: Mapping[int, torch.Tensor], *, real: Slices, width_mm: float = FULL_MM * 0.75
 ) -> Picture:
-    """What a generator makes of the same noise after more and more steps (Fig. 4).
+    """What a generator makes of the same noise after more and more steps (Fig. 4), real slices below.
 
     Parameters
     ----------
     snapshots : mapping of int to torch.Tensor
         By number of steps: (n, 1, S, S), column by column of the same noise.
-    suvr_max : float
-    real : torch.Tensor, optional
-        (n, 1, S, S), shown below as the last row.
+    real : Slices
     width_mm : float
     """
-    count = len(next(iter(snapshots.values())))
-    rows = [(f"{step:,}".replace(",", " "), [_uptake(x, suvr_max)]) for step, x in sorted(snapshots.items())]
-    rows += [] if real is None else [("real", [_uptake(real[:count], suvr_max)])]
-    return _sheet(rows, heads=["steps of training, from above"], high=suvr_max, width_mm=width_mm)[0]
+    count, high = len(next(iter(snapshots.values()))), real.suvr_max
+    rows = [(f"{step:,}".replace(",", " "), [_uptake(x, high)]) for step, x in sorted(snapshots.items())]
+    rows.append(("real", [_uptake(real.images[:count], high)]))
+    return _sheet(rows, heads=["steps of training, from above"], high=high, width_mm=width_mm)[0]
+
+
+def loss_curves(frame: pd.DataFrame) -> Picture:
+    """Loss against training step, a panel for each side and a line for each network.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns "system", "metric" (the side), "step" and "value".
+    """
+    needs(frame, ("system", "metric", "step", "value"), "loss_curves")
+
+    def draw(axes: Axes, side: str) -> None:
+        mine = frame[frame["metric"] == side]
+        palette = looks(mine["system"])["palette"]
+        sns.lineplot(mine, x="step", y="value", hue="system", style="system", palette=palette, ax=axes)
+        axes.set(xlabel="training step", ylabel="loss, running mean")
+
+    return look()(panels)(list(dict.fromkeys(frame["metric"])), draw, columns=2)
 
 
 @look()
 def real_and_synthetic(
-    real: Mapping[str, torch.Tensor], synthetic: Mapping[str, torch.Tensor], *, suvr_max: float, columns: int = 5,
-    width_mm: float = FULL_MM,
+    real: Slices, synthetic: Slices, *, count: int = 10, columns: int = 5, width_mm: float = FULL_MM
 ) -> Picture:
     """Real slices on the left, synthetic ones on the right, a block for each stage (Figs. 6, 7 and 8).
 
     Parameters
     ----------
-    real, synthetic : mapping of str to torch.Tensor
-        By stage, the same ones in both: (n, 1, S, S).
-    suvr_max : float
-    columns : int
-        On each side; further images stand in further rows.
-    width_mm : float
+    real, synthetic : Slices
+        Of the same stages.
+    count, columns : int
+        Of a stage, on each side; in all, and in a row.
 
     Raises
     ------
     NbkitError
-        If the stages of the two differ.
+        For real slices of a stage that is not among the synthetic ones.
     """
-    require(
-        list(real) == list(synthetic), "real_and_synthetic: synthetic", expected=f"the stages {', '.join(real)}",
-        found=", ".join(synthetic), remedy="Draw synthetic images of the stages that are shown.",
-    )
+    check_keys(dict.fromkeys(real.stage), set(synthetic.stage), "real_and_synthetic: synthetic")
     rows = []
-    for stage in real:
-        sides = [_uptake(x[stage], suvr_max) for x in (real, synthetic)]
+    for stage in dict.fromkeys(synthetic.stage):
+        sides = [_uptake(x.select(stages=stage).images[:count], real.suvr_max) for x in (real, synthetic)]
         for start in range(0, max(map(len, sides)), columns):
             rows.append(("" if start else stage, [side[start : start + columns] for side in sides]))
-    return _sheet(rows, heads=["a  real", "b  synthetic"], high=suvr_max, width_mm=width_mm)[0]
+    return _sheet(rows, heads=["a  real", "b  synthetic"], high=real.suvr_max, width_mm=width_mm)[0]
 
 
 @look()
 def neighbour_sheet(
-    synthetic: torch.Tensor, training: torch.Tensor, held_out: torch.Tensor, *,
-    distances: Sequence[tuple[float, float]], suvr_max: float, width_mm: float = FULL_MM * 0.75,
+    found: Mapping[str, tuple[torch.Tensor, Sequence[float]]], *, suvr_max: float, width_mm: float = FULL_MM * 0.75
 ) -> Picture:
-    """Synthetic slices above the nearest training slice and the nearest one of people never seen.
+    """Synthetic slices above the nearest training slice and the nearest one of people never seen, with distances.
 
     A generator that memorises has its training slices in the second row, and distances to them that are much smaller.
 
     Parameters
     ----------
-    synthetic, training, held_out : torch.Tensor
-        (n, 1, S, S), column by column.
-    distances : sequence of (float, float)
-        Of each synthetic slice to the two below it.
-    suvr_max : float
-    width_mm : float
+    found : mapping
+        Of :func:`nbkit.papers.pet_dcgan.experiments.neighbours`.
+    suvr_max, width_mm : float
     """
-    rows = [
-        (label, [_uptake(x, suvr_max)]) for label, x in
-        (("synthetic", synthetic), ("nearest\ntraining", training), ("nearest\nheld-out", held_out))
-    ]
+    rows = [(name.replace(" ", "\n"), [_uptake(images, suvr_max)]) for name, (images, _) in found.items()]
     figure, axes = _sheet(rows, heads=[""], high=suvr_max, width_mm=width_mm)
-    for row, pair in zip(axes[1:], zip(*distances, strict=True), strict=True):
-        for place, distance in zip(row[0], pair, strict=True):
+    for row, (_, distances) in zip(axes, found.values(), strict=True):
+        for place, distance in zip(row[0], distances, strict=False):
             _note(place, 0.04, 0.03, f"{distance:.3g}", ha="left", va="bottom")
     return figure
 
 
-def neighbour_counts(images: torch.Tensor, *, bins: int = 64) -> np.ndarray:
-    """Pixels by their intensity (rows) and that of the neighbour on their right (columns), (bins, bins).
+@look()
+def joint_histograms(tables: Mapping[str, Slices], *, bins: int = 64, width_mm: float = FULL_MM * 0.8) -> Picture:
+    """Share of pixels by their intensity and that of the neighbour on their right, on one logarithmic scale (Fig. 9).
 
     The paper shows a "2D-histogram of a sample real and synthetic image" and does not say of what; this is one with
     both axes intensities, which sees contrast, and sharpness by its width about the diagonal.
 
     Parameters
     ----------
-    images : torch.Tensor
-        (n, 1, S, S) in [−1, 1].
-    bins : int
-        Of equal width over the range.
-    """
-    x = images.detach().cpu().numpy()
-    pairs = x[:, :, :-1].ravel(), x[:, :, 1:].ravel()
-    return np.histogram2d(*pairs, bins=bins, range=[[-1, 1], [-1, 1]])[0]
-
-
-@look()
-def joint_histograms(
-    images: Mapping[str, torch.Tensor], *, suvr_max: float, bins: int = 64, width_mm: float = FULL_MM * 0.8
-) -> Picture:
-    """Share of pixels by intensity and right neighbour's intensity, on one logarithmic scale (Fig. 9).
-
-    Parameters
-    ----------
-    images : mapping of str to torch.Tensor
-        By name, e.g. "a  real" and "b  synthetic": (n, 1, S, S).
-    suvr_max : float
+    tables : mapping of str to Slices
+        By name, e.g. "a  real" and "b  synthetic".
     bins : int
     width_mm : float
     """
-    shares = {name: (counts := neighbour_counts(x, bins=bins)) / counts.sum() for name, x in images.items()}
-    low = min(s[s > 0].min() for s in shares.values())
-    figure = new_figure(width_mm, 0.93 * width_mm / len(shares))
-    places = figure.subplots(1, len(shares), sharex=True, sharey=True, squeeze=False)[0]
-    norm = LogNorm(low, max(s.max() for s in shares.values()))
-    for axes, (name, share) in zip(places, shares.items(), strict=True):
-        drawn = axes.imshow(share.T, cmap="viridis", norm=norm, extent=(0, suvr_max, 0, suvr_max), aspect="equal")
-        axes.set(title=name, xlabel=SUVR_LABEL)
+    figure = new_figure(width_mm, 0.93 * width_mm / len(tables))
+    places = figure.subplots(1, len(tables), sharex=True, sharey=True, squeeze=False)[0]
+    uptake = {name: table.suvr(table.images).numpy() for name, table in tables.items()}
+    norm = LogNorm(1 / max(x[:, :, 1:].size for x in uptake.values()), 1)
+    for axes, (name, x) in zip(places, uptake.items(), strict=True):
+        pairs, edges = (x[:, :, :-1].ravel(), x[:, :, 1:].ravel()), (0, next(iter(tables.values())).suvr_max)
+        sns.histplot(x=pairs[0], y=pairs[1], bins=bins, binrange=(edges, edges), stat="probability", norm=norm,
+                     cmap="viridis", vmin=None, vmax=None, ax=axes)
+        axes.set(title=name, xlabel=SUVR_LABEL, xlim=edges, ylim=edges, aspect="equal", ylabel="")
     places[0].set_ylabel("of the pixel on its right")
-    figure.colorbar(drawn, ax=list(places), label="share of pixels", shrink=0.8)
+    figure.colorbar(ScalarMappable(norm, "viridis"), ax=list(places), label="share of pixels", shrink=0.8)
+    return figure
+
+
+@look()
+def augmentation_curves(
+    frame: pd.DataFrame, *, published: Mapping[str, float] | None = None, seed: int = 0, width_mm: float = FULL_MM
+) -> Picture:
+    """Accuracy against the number of real training subjects, a panel for each view, a line for each arm.
+
+    Bars are bootstrap 95 % intervals by subject; arms of one number of subjects stand side by side.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns "view", "system" (the arm), "metric", "real_subjects" and "value", a row per subject
+        (:func:`nbkit.papers.pet_dcgan.experiments.classified`).
+    published : mapping of str to float, optional
+        By arm: hollow triangles at the right edge of the last panel, because the paper gives one number for all views.
+    seed : int
+        Of the bootstrap.
+    """
+    needs(frame, ("view", "system", "metric", "real_subjects", "value"), "augmentation_curves")
+    frame = frame[frame["metric"] == "accuracy"]
+    check_keys([*frame["system"].unique(), *(published or {})], ARMS, "augmentation_curves: arms")
+    shown = {arm: mark for arm, mark in ARMS.items() if arm in set(frame["system"])}
+    counts, titles = np.sort(frame["real_subjects"].unique()), [mark.title for mark in shown.values()]
+    # on a logarithmic axis arms stand apart by equal factors
+    apart = 0.025 * (np.log(counts[-1] / counts[0]) if len(counts) > 1 else 1.0)
+    aside = {arm: np.exp(apart * (k - (len(shown) - 1) / 2)) for k, arm in enumerate(shown)}
+    data = frame.assign(place=frame["real_subjects"] * frame["system"].map(aside),
+                        arm=frame["system"].map({arm: mark.title for arm, mark in shown.items()}))
+    data = data.sort_values("place", kind="stable")  # people in the ledger's order, or its intervals are not met
+    figure, views = new_figure(width_mm, 72), list(dict.fromkeys(frame["view"]))
+    places = figure.subplots(1, len(views), sharey=True, squeeze=False)[0]
+    for axes, view in zip(places, views, strict=True):
+        sns.lineplot(
+            data[data["view"] == view], x="place", y="value", hue="arm", style="arm", hue_order=titles,
+            style_order=titles, palette=[m.colour for m in shown.values()], markers=[m.marker for m in shown.values()],
+            errorbar=lambda x: interval(x, seed=seed), err_style="bars", err_kws={"linewidth": 0.9}, sort=False,
+            mew=0, ax=axes,
+        )
+        axes.set(title=view, xlabel="real training subjects", xscale="log",
+                 ylabel="accuracy, %" if axes is places[0] else "")
+        axes.set_xticks(counts, [f"{count:.0f}" for count in counts])
+        axes.minorticks_off()
+        axes.grid(axis="y")
+        axes.get_legend().remove()
+    for arm, value in (published or {}).items():
+        places[-1].plot(
+            1.03, value, "<", color="white", markeredgecolor=ARMS[arm].colour, markersize=5.5, clip_on=False,
+            transform=places[-1].get_yaxis_transform(), label=f"published, {ARMS[arm].title}",
+        )
+    handles, labels = places[-1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
     return figure
 
 
 def _uptake(images: torch.Tensor, suvr_max: float) -> list[np.ndarray]:
-    """Images as uptake ratios, each (S, S) with rows from below."""
+    """Images (n, 1, S, S) in [−1, 1] as uptake ratios, each (S, S) with rows from below."""
     require(
         images.ndim == 4 and images.shape[1] == 1, "figures of slices: images", expected="shape (n, 1, S, S)",
         found=tuple(images.shape), remedy="Pass images of a table of slices; of volumes, cut planes first.",
@@ -188,44 +246,31 @@ def _sheet(
     widths = [max(len(blocks[k]) for _, blocks in rows) for k in range(len(heads))]
     lines = max(label.count("\n") + 1 for label, _ in rows)
     left = 3.6 * lines + 1.6 if any(label for label, _ in rows) else _EDGE
-    between = 5 * _GAP * (len(heads) - 1)
-    cell = (width_mm - left - _BAR - between) / sum(widths) - _GAP
+    pitch = (width_mm - left - _BAR - 5 * _GAP * (len(heads) - 1)) / sum(widths)
+    starts = [left + sum(widths[:k]) * pitch + 5 * _GAP * k for k in range(len(heads))]
     top = _HEAD if any(heads) else _EDGE
-    height = top + len(rows) * (cell + _GAP) + _EDGE
+    height = top + len(rows) * pitch + _EDGE
     figure, drawn = new_figure(width_mm, height, layout=None), []
-    for i, (label, blocks) in enumerate(rows):
-        bottom, x, places = height - top - (i + 1) * (cell + _GAP), left, []
-        if label:
-            at = ((left - 1.2) / width_mm, (bottom + cell / 2) / height)
-            figure.text(*at, label, rotation=90, ha="right", va="center", ma="center")
-        for block, count in zip(blocks, widths, strict=True):
-            spots = [bare_axes(figure, (x + k * (cell + _GAP), bottom, cell, cell)) for k in range(len(block))]
-            for axes, image in zip(spots, block, strict=True):
-                axes.imshow(image, cmap=CMAP, vmin=0, vmax=high, interpolation="nearest")
-            places.append(spots)
-            x += count * (cell + _GAP) + 5 * _GAP
-        drawn.append(places)
-    x = left
-    for head, count in zip(heads, widths, strict=True):
+    for x, head in zip(starts, heads, strict=True):
         figure.text(x / width_mm, 1 - 1.0 / height, head, ha="left", va="top", fontsize=8.5)
-        x += count * (cell + _GAP) + 5 * _GAP
+    for i, (label, blocks) in enumerate(rows):
+        bottom, side = height - top - (i + 1) * pitch, pitch - _GAP
+        at = ((left - 1.2) / width_mm, (bottom + side / 2) / height)
+        figure.text(*at, label, rotation=90, ha="right", va="center", ma="center")
+        drawn.append([
+            [bare_axes(figure, (x + k * pitch, bottom, side, side)) for k in range(len(block))]
+            for x, block in zip(starts, blocks, strict=True)
+        ])
+        for axes, image in zip(sum(drawn[-1], []), (image for block in blocks for image in block), strict=True):
+            axes.imshow(image, cmap=CMAP, vmin=0, vmax=high, interpolation="nearest")
     tall = min(60.0, height - top - 4.0)
-    _bar(figure, high, (width_mm - _BAR + 1.5, (height - top - tall) / 2 + 0.4, 2.4, tall))
-    return figure, drawn
-
-
-def _bar(figure: Picture, high: float, place_mm: tuple[float, float, float, float]) -> None:
-    axes = bare_axes(figure, place_mm)
-    bar = figure.colorbar(ScalarMappable(Normalize(0, high), CMAP), cax=axes)
-    bar.set_label(SUVR_LABEL if place_mm[3] > 28 else "SUVR", labelpad=2, fontsize=7)
+    place = bare_axes(figure, (width_mm - _BAR + 1.5, (height - top - tall) / 2 + 0.4, 2.4, tall))
+    bar = figure.colorbar(ScalarMappable(Normalize(0, high), CMAP), cax=place)
+    bar.set_label(SUVR_LABEL if tall > 28 else "SUVR", labelpad=2, fontsize=7)
     bar.outline.set_visible(False)
     bar.ax.locator_params(nbins=5)
     bar.ax.tick_params(labelsize=6.5, length=2, pad=1.5)
-
-
-def _sides(axes: Axes, letters: str) -> None:
-    for x, letter, side in zip((0.04, 0.96), letters, ("left", "right"), strict=False):
-        _note(axes, x, 0.96, letter, ha=side, va="top")
+    return figure, drawn
 
 
 def _note(axes: Axes, x: float, y: float, text: str, *, ha: str, va: str) -> None:

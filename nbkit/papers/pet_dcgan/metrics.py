@@ -1,39 +1,40 @@
 """How near generated images are to real ones, as single images and as sets, and whether they are copies.
 
 Pairs are compared in pixels (PSNR, SSIM), sets in a feature space that the caller states
-(:class:`nbkit.papers.pet_dcgan.features.SliceFeatureNet`). A number between unpaired images means little alone: hold it against
-the same number between real images of different people.
+(:class:`nbkit.papers.pet_dcgan.features.SliceFeatureNet`). A number between unpaired images means little alone: hold it
+against the same number between real images of different people. How well a classifier tells two stages apart is one
+value per person too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from sklearn.covariance import ledoit_wolf
 
-from nbkit.core.checks import require
+from nbkit.core.checks import check_disjoint, require
 from nbkit.core.seeds import numpy_generator
 from nbkit.core.windows import filter_valid, gaussian_kernel
 from nbkit.metrics.image import SSIM_K1, SSIM_K2, SSIM_RADIUS, SSIM_SIGMA
 
+DATA_RANGE = 2.0
+"""Of images in [−1, 1]."""
 
-def pairwise_quality(
-    generated: torch.Tensor, real: torch.Tensor, *, data_range: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+
+def pairwise_quality(generated: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """PSNR (dB) and SSIM of every generated image with every real one.
 
-    PSNR is 10·log10(data_range² / MSE) over all pixels, background included; infinite for equal images. SSIM is that
-    of :func:`nbkit.metrics.image.ssim` with ``dims=2``: Gaussian window of 11×11 pixels, mean over the interior.
+    PSNR is 10·log10(2² / MSE) over all pixels, background included; infinite for equal images. SSIM is that of
+    :func:`nbkit.metrics.image.ssim` with ``dims=2``: Gaussian window of 11×11 pixels, mean over the interior.
     Filtered moments of each image are made once, so that a pair costs one filter instead of four.
 
     Parameters
     ----------
     generated, real : torch.Tensor
-        (G, 1, S, S) and (R, 1, S, S), in one unit.
-    data_range : float
-        Largest minus smallest possible intensity: 2 for images in [−1, 1].
+        (G, 1, S, S) and (R, 1, S, S) in [−1, 1].
 
     Returns
     -------
@@ -43,10 +44,16 @@ def pairwise_quality(
     Raises
     ------
     NbkitError
-        For other shapes, images smaller than the window, or a range that is not positive.
+        For other shapes, or images smaller than the window.
     """
-    _check_images(generated, real, data_range)
-    x, y = (images.double() / data_range for images in (generated, real))
+    for name, images in (("generated", generated), ("real", real)):
+        good = images.ndim == 4 and images.shape[1] == 1 and images.shape[2:] == real.shape[2:]
+        require(
+            good and min(images.shape[2:]) > 2 * SSIM_RADIUS, f"pairwise_quality: {name}", found=tuple(images.shape),
+            expected=f"images (N, 1, S, S) of one size, more than {2 * SSIM_RADIUS} pixels a side",
+            remedy="Give one-channel slices; of three equal channels take the first.",
+        )
+    x, y = (images.double() / DATA_RANGE for images in (generated, real))
     error = torch.stack([(y - image).square().flatten(1).mean(dim=1) for image in x])
     moments = [_moments(images) for images in (x, y)]
     ssim = torch.stack([_ssim_row(image, y, *(m[i] for m in moments[0]), moments[1]) for i, image in enumerate(x)])
@@ -76,37 +83,34 @@ def _ssim_row(
     return (top / ((mean**2 + means**2 + c1) * (variance + variances + c2))).mean(dim=(1, 2))
 
 
-def different(first: Sequence[Hashable], second: Sequence[Hashable]) -> torch.Tensor:
-    """Where two lists of people differ, (A, B) bool: the pairs that a real-against-real reference may compare."""
-    return torch.tensor([[a != b for b in second] for a in first])
+def strangers(values: torch.Tensor, allowed: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What a random real image gives on average ("random"), and the nearest by this measure ("nearest").
 
-
-def random_real(values: torch.Tensor, *, allowed: torch.Tensor | None = None) -> torch.Tensor:
-    """Mean over real images (G,): what a random real image would give on average.
+    More real images bring nearer ones: compare only what was held against equally many.
 
     Parameters
     ----------
     values : torch.Tensor
         (G, R) of :func:`pairwise_quality`.
-    allowed : torch.Tensor, optional
-        (G, R) bool, e.g. of :func:`different`; None allows every pair.
+    allowed : torch.Tensor
+        (G, R) bool: the pairs that count, those of different people.
+
+    Returns
+    -------
+    dict
+        Two of (G,).
 
     Raises
     ------
     NbkitError
-        For a mask of another shape, or an image without a real one to compare it with.
+        For an image without a real one to compare it with.
     """
-    allowed = _allowed(values, allowed, "random_real")
-    return torch.where(allowed, values, 0).sum(dim=1) / allowed.sum(dim=1)
-
-
-def nearest_real(values: torch.Tensor, *, allowed: torch.Tensor | None = None) -> torch.Tensor:
-    """Largest value over real images (G,): the real image that is nearest by this measure; see :func:`random_real`.
-
-    More real images bring nearer ones: compare only what was held against equally many.
-    """
-    allowed = _allowed(values, allowed, "nearest_real")
-    return torch.where(allowed, values, -torch.inf).amax(dim=1)
+    require(
+        bool(allowed.any(dim=1).all()), "strangers: allowed", expected="a real image of somebody else for everybody",
+        found="somebody without", remedy="Compare images of at least two people.",
+    )
+    mean = torch.where(allowed, values, 0).sum(dim=1) / allowed.sum(dim=1)
+    return {"random": mean, "nearest": torch.where(allowed, values, -torch.inf).amax(dim=1)}
 
 
 def frechet_gaussians(
@@ -146,47 +150,23 @@ def frechet_distance(features_a: torch.Tensor, features_b: torch.Tensor) -> floa
     NbkitError
         For fewer than two images, or features of different length.
     """
-    a, b = _features("frechet_distance", a=features_a, b=features_b)
-    return frechet_gaussians(*_shrunk(a.numpy()), *_shrunk(b.numpy()))
+    a, b = (x.numpy() for x in _features("frechet_distance", a=features_a, b=features_b))
+    return frechet_gaussians(a.mean(axis=0), ledoit_wolf(a)[0], b.mean(axis=0), ledoit_wolf(b)[0])
 
 
-def _shrunk(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and Ledoit-Wolf covariance of samples (N, D)."""
-    mean = values.mean(axis=0)
-    centred = values - mean
-    count, length = centred.shape
-    sample = centred.T @ centred / count
-    target = np.trace(sample) / length * np.eye(length)
-    off = np.square(sample - target).sum()
-    spread = np.square(np.square(centred).sum(axis=1)).sum() / count**2 - np.square(sample).sum() / count
-    share = min(spread / off, 1.0) if off > 0 else 0.0
-    return mean, (1 - share) * sample + share * target
-
-
-@dataclass(frozen=True, eq=False)
-class DensityCoverage:
+class DensityCoverage(NamedTuple):
     """Fidelity and diversity of a set of generated images.
 
     Parameters
     ----------
-    densities : torch.Tensor
-        (M,) by generated image: in how many balls of real images it lies, over k.
-    covered : torch.Tensor
-        (N,) bool by real image: whether a generated image lies in its ball.
+    density : float
+        About 1 for images that lie where real ones do, more where real ones are dense, 0 where none are.
+    coverage : float
+        Share of real images with a generated one near, 0-1.
     """
 
-    densities: torch.Tensor
-    covered: torch.Tensor
-
-    @property
-    def density(self) -> float:
-        """About 1 for images that lie where real ones do, more where real ones are dense, 0 where none are."""
-        return float(self.densities.mean())
-
-    @property
-    def coverage(self) -> float:
-        """Share of real images with a generated one near, 0-1."""
-        return float(self.covered.double().mean())
+    density: float
+    coverage: float
 
 
 def density_coverage(features_real: torch.Tensor, features_fake: torch.Tensor, *, k: int = 5) -> DensityCoverage:
@@ -216,13 +196,12 @@ def density_coverage(features_real: torch.Tensor, features_fake: torch.Tensor, *
         found=k, remedy="Use more real images, or a smaller k.",
     )
     radius = _distances(real, real).kthvalue(k + 1, dim=1).values  # the nearest of all is the image itself
-    inside = _distances(fake, real) <= radius
-    return DensityCoverage(inside.double().sum(dim=1) / k, inside.any(dim=0))
+    inside = (_distances(fake, real) <= radius).double()
+    return DensityCoverage(float((inside.sum(dim=1) / k).mean()), float(inside.amax(dim=0).mean()))
 
 
-@dataclass(frozen=True, eq=False)
-class Memorisation:
-    """Whether generated images repeat the training images.
+class Memorisation(NamedTuple):
+    """Whether generated images repeat the training images: they do where `share` is above `high`.
 
     Parameters
     ----------
@@ -234,8 +213,6 @@ class Memorisation:
         The same if the split meant nothing: training images over all images.
     low, high : float
         95 % interval of that share over random splits of the same people.
-    flagged : bool
-        Whether `share` is above `high`: by chance in one set of 40.
     """
 
     ratios: torch.Tensor
@@ -243,13 +220,16 @@ class Memorisation:
     expected: float
     low: float
     high: float
-    flagged: bool
+
+    @property
+    def flagged(self) -> bool:
+        """Whether `share` is above `high`: by chance in one set of 40."""
+        return self.share > self.high
 
 
 def memorisation(
     features_fake: torch.Tensor, features_train: torch.Tensor, features_heldout: torch.Tensor, *,
-    groups_train: Sequence[Hashable] | None = None, groups_heldout: Sequence[Hashable] | None = None,
-    draws: int = 2000, seed: int = 0,
+    groups_train: Sequence[str], groups_heldout: Sequence[str], draws: int = 2000, seed: int = 0,
 ) -> Memorisation:
     """Are generated images nearer to the training images than images of other people are?
 
@@ -262,8 +242,8 @@ def memorisation(
     ----------
     features_fake, features_train, features_heldout : torch.Tensor
         (F, D), (N, D), (M, D).
-    groups_train, groups_heldout : sequence, optional
-        Whose image each is; slices of one person change sides together. None: every image by itself.
+    groups_train, groups_heldout : sequence of str
+        Whose image each is; slices of one person change sides together.
     draws : int
         Random splits.
     seed : int
@@ -273,24 +253,24 @@ def memorisation(
     NbkitError
         For empty sets, features of different length, groups that do not fit, or a person on both sides.
     """
-    fake, train, heldout = _features(
-        "memorisation", at_least=1, fake=features_fake, train=features_train, heldout=features_heldout
-    )
-    groups = _groups(groups_train, len(train), "train") + _groups(groups_heldout, len(heldout), "heldout")
-    both = sorted({str(g) for g in groups[: len(train)]} & {str(g) for g in groups[len(train):]})
+    sets = {"fake": features_fake, "train": features_train, "heldout": features_heldout}
+    fake, train, heldout = _features("memorisation", at_least=1, **sets)
+    counts = len(groups_train), len(groups_heldout)
     require(
-        not both, "memorisation: groups", expected="nobody both in training and held out", found=", ".join(both),
-        remedy="Split by subject.",
+        counts == (len(train), len(heldout)), "memorisation: groups", found=counts, remedy="Give everybody's subject.",
+        expected=f"{len(train)} and {len(heldout)}, one per image",
     )
+    check_disjoint(groups_train, groups_heldout, where="memorisation: groups")
     to_train, to_heldout = (_distances(fake, reals).amin(dim=1) for reals in (train, heldout))
     nearest = _distances(fake, torch.cat([train, heldout])).argmin(dim=1)
-    share, expected = float((nearest < len(train)).double().mean()), len(train) / len(groups)
-    low, high = _share_by_chance(nearest.numpy(), groups, len(train), draws=draws, seed=seed)
-    return Memorisation(to_train / to_heldout, share, expected, low, high, share > high)
+    share, expected = float((nearest < len(train)).double().mean()), len(train) / sum(counts)
+    groups = [*groups_train, *groups_heldout]
+    chance = _share_by_chance(nearest.numpy(), groups, len(train), draws=draws, seed=seed)
+    return Memorisation(to_train / to_heldout, share, expected, *chance)
 
 
 def _share_by_chance(
-    nearest: np.ndarray, groups: Sequence[Hashable], count: int, *, draws: int, seed: int
+    nearest: np.ndarray, groups: Sequence[str], count: int, *, draws: int, seed: int
 ) -> tuple[float, float]:
     """2.5 and 97.5 % of the share of `nearest` among the training people, over random splits of the people.
 
@@ -307,18 +287,45 @@ def _share_by_chance(
     return float(low), float(high)
 
 
+def placements(scores: Sequence[float], positive: Sequence[bool]) -> np.ndarray:
+    """Each subject's share of the subjects of the other class on the right side of its score; ties count half.
+
+    The mean over positive subjects, that over negative ones and that over all are the area under the ROC curve
+    (Hanley and Hajian-Tilaki 1997; DeLong et al. 1988), so that intervals and paired comparisons of areas are those of
+    means over subjects.
+
+    Parameters
+    ----------
+    scores : sequence of float
+        (N,), higher for the positive class.
+    positive : sequence of bool
+        (N,).
+
+    Returns
+    -------
+    numpy.ndarray
+        (N,) in [0, 1]; NaN throughout when one class is missing.
+
+    Raises
+    ------
+    NbkitError
+        If lengths differ or a score is not finite.
+    """
+    s, is_positive = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
+    require(
+        s.ndim == 1 and s.shape == is_positive.shape and bool(np.isfinite(s).all()), "placements: scores",
+        expected="one finite score per subject", found=f"{s.shape} scores of {is_positive.shape} subjects",
+        remedy="Give scores and classes in the same order.",
+    )
+    if not 0 < is_positive.sum() < s.size:
+        return np.full(s.size, np.nan)
+    above = (s[:, None] > s[None]) + 0.5 * (s[:, None] == s[None])
+    return np.where(is_positive, above[:, ~is_positive].mean(axis=1), above[is_positive].mean(axis=0))
+
+
 def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Euclidean distances (A, B), exactly 0 between equal rows; the quicker matrix product is off by some 1e-8."""
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def _groups(given: Sequence[Hashable] | None, count: int, name: str) -> list[Hashable]:
-    groups = [(name, i) for i in range(count)] if given is None else list(given)
-    require(
-        len(groups) == count, f"memorisation: groups_{name}", expected=f"{count}, one per image", found=len(groups),
-        remedy="Give the subject of every image.",
-    )
-    return groups
 
 
 def _features(where: str, *, at_least: int = 2, **sets: torch.Tensor) -> list[torch.Tensor]:
@@ -332,31 +339,3 @@ def _features(where: str, *, at_least: int = 2, **sets: torch.Tensor) -> list[to
             remedy="Give one row of features per image, of one network.",
         )
     return [values.detach().double().cpu() for values in sets.values()]
-
-
-def _check_images(generated: torch.Tensor, real: torch.Tensor, data_range: float) -> None:
-    for name, images in (("generated", generated), ("real", real)):
-        require(
-            images.ndim == 4 and images.shape[1] == 1 and images.shape[2:] == real.shape[2:] and len(images) > 0,
-            f"pairwise_quality: {name}", expected="images (N, 1, S, S) of one size", found=tuple(images.shape),
-            remedy="Give one-channel slices; of three equal channels take the first.",
-        )
-    require(
-        min(real.shape[2:]) > 2 * SSIM_RADIUS, "pairwise_quality: real",
-        expected=f"more than {2 * SSIM_RADIUS} pixels per side", found=tuple(real.shape), remedy="Use larger slices.",
-    )
-    require(
-        data_range > 0, "pairwise_quality: data_range", expected="a positive number", found=data_range,
-        remedy="Give the largest minus the smallest possible intensity.",
-    )
-
-
-def _allowed(values: torch.Tensor, allowed: torch.Tensor | None, where: str) -> torch.Tensor:
-    allowed = torch.ones_like(values, dtype=torch.bool) if allowed is None else allowed.bool()
-    good = values.ndim == 2 and allowed.shape == values.shape
-    require(
-        good and bool(allowed.any(dim=1).all()), f"{where}: allowed",
-        expected=f"a mask {tuple(values.shape)} with a real image for everybody", found=tuple(allowed.shape),
-        remedy="Use different(subjects, subjects) with at least two people.",
-    )
-    return allowed

@@ -7,10 +7,10 @@ conditional network for all stages, and volumes instead of slices.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from itertools import count
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -20,30 +20,18 @@ from nbkit.core.config import Settings
 from nbkit.core.device import pick_device, spread
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
-from nbkit.data.pet_slices import STAGES, SUVR_MAX
-from nbkit.papers.pet_dcgan.pet_volumes import field_grid
+from nbkit.data.pet_slices import STAGES, SUVR_MAX, Slices, field_grid, levels_of
 from nbkit.data.splits import subject_hash
-from nbkit.papers.pet_dcgan.losses import GanBatch, GanLosses
 from nbkit.papers.pet_dcgan.dcgan import Critic, Generator, draw_weights, stacked, unstacked
+from nbkit.papers.pet_dcgan.losses import GanBatch, GanLosses
+from nbkit.training.adversarial import train_adversarial
 from nbkit.training.autoencoding import SCHEDULES
-from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
-from nbkit.papers.pet_dcgan.decks import Deck, deal_classes
-from nbkit.papers.pet_dcgan.watched import Watched, train_watched
+from nbkit.training.checkpoint import Constants, Saved, load_weights
 
 KINDS = ("separate", "conditional")
 ALL = "all stages"
 """Name of the one network of kind "conditional"."""
-_AT_ONCE = 64
-
-
-class StagedImages(Protocol):
-    """What a generator learns from: :class:`~nbkit.data.pet_slices.Slices`, or volumes labelled in the same way."""
-
-    images: torch.Tensor
-    subject: tuple[str, ...]
-    stage: tuple[str, ...]
-    view: tuple[str, ...]
-    suvr_max: float
+_AT_ONCE, _SNAPSHOT = 64, "snapshot."
 
 
 @dataclass(frozen=True)
@@ -118,6 +106,11 @@ class Config(Settings):
             "size": 64, "widths": (512, 256, 128, 64), "critic_widths": (64, 128, 256, 512), "learning_rate": 2e-4,
         },
     }
+    small: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {},
+        "laptop": {"size": 32, "widths": (64, 32, 16), "critic_widths": (16, 32, 64)},
+        "paper": {"size": 64, "widths": (512, 256, 128, 64), "critic_widths": (64, 128, 256, 512)},
+    }
 
     def __post_init__(self) -> None:
         known(self.kind, KINDS, "Config: kind")
@@ -135,28 +128,41 @@ class Config(Settings):
         known(profile, cls.volumes, "Config.volumetric: profile")
         return cls.for_profile(profile, **{"dims": 3, "channels": 1, "kernel": 3, **cls.volumes[profile], **changes})
 
+    @classmethod
+    def for_study(cls, profile: str, **changes: Any) -> Self:
+        """Settings of a conditional network of at most half the edge: the augmentation study trains many."""
+        return cls.for_profile(profile, **{"kind": "conditional", **cls.small[profile], **changes})
 
-class PetDCGAN:
+
+class PetDCGAN(Saved):
     """An :class:`~nbkit.core.protocols.ImageGenerator` that learns from a table of slices or volumes.
 
     Where slices have several views, the view is told to the networks as a class is: the paper says nothing of how its
     axial, coronal and sagittal images came about, and an image whose view is unknown would be of no use to a
     classifier. On a table of one view (``slices.select(view="axial")``) each network is the published one.
+
+    Attributes
+    ----------
+    losses : torch.Tensor
+        (steps, 2, K): of generator and critic at every step, of every network.
+    snapshots : dict of int to torch.Tensor
+        By number of steps (K, n, 1, S, ...): what every network made of the same noise.
     """
+
+    settings = Config
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
         self.device = pick_device(self.config.device)
-        self.generators: dict[str, Generator] = {}
+        self.generators = nn.ModuleDict()
         self.stages: tuple[str, ...] = ()
         self.views: tuple[str, ...] = ()
         self.suvr_max = SUVR_MAX
         self.seen: tuple[str, ...] = ()
-        self.trained_on = ""
         self.losses = torch.empty(0, 2, 0)
         self.snapshots: dict[int, torch.Tensor] = {}
 
-    def fit(self, table: StagedImages) -> Self:
+    def fit(self, table: Slices) -> Self:
         """Train on all images of the table.
 
         Raises
@@ -164,29 +170,33 @@ class PetDCGAN:
         NbkitError
             For images of another size than the Config's, an unknown stage, or a stage without images of one view.
         """
-        self._check_table(table)
+        c, shape = self.config, tuple(table.images.shape[1:])
+        require(
+            shape == (1, *(c.size,) * c.dims), "PetDCGAN.fit: images", found=shape,
+            expected=f"(1, {', '.join([str(c.size)] * c.dims)}), as Config has it",
+            remedy="Cut the table at that size, or change size (and widths) in the Config.",
+        )
         check_keys(dict.fromkeys(table.stage), STAGES, "PetDCGAN: stage")
         self.stages = tuple(stage for stage in STAGES if stage in table.stage)
         self.views, self.suvr_max = tuple(dict.fromkeys(table.view)), table.suvr_max
         people = sorted(set(table.subject))
         self.seen, self.trained_on = tuple(subject_hash([name]) for name in people), subject_hash(people)
-        groups = [self._names] if self._grouped else [(name,) for name in self._names]
+        groups = [self.networks] if self._grouped else [(name,) for name in self.networks]
         # a thread for each: the digits then depend on no number of threads, and small steps wait for nobody
         runs = spread(lambda names: self._train(names, table), groups, self.device)
-        self.generators = {name: net for nets, _ in runs for name, net in nets.items()}
-        self.losses = torch.cat([_losses(watched, names) for names, (_, watched) in zip(groups, runs)], dim=2)
-        self.snapshots = {step: torch.cat([watched.seen[step] for _, watched in runs]) for step in runs[0][1].seen}
+        self.generators = nn.ModuleDict({name: net for nets, _, _ in runs for name, net in nets.items()})
+        self.losses = torch.cat([losses for _, losses, _ in runs], dim=2)
+        self.snapshots = {step: torch.cat([seen[step] for _, _, seen in runs]) for step in runs[0][2]}
         return self
 
     @property
-    def _names(self) -> tuple[str, ...]:
+    def networks(self) -> tuple[str, ...]:
+        """Names of the networks: the stages, or one for all."""
         return self.stages if self.config.kind == "separate" else (ALL,)
 
     @property
     def _grouped(self) -> bool:
-        if self.config.grouped is None:
-            return self.device.type != "cpu"
-        return self.config.grouped
+        return self.device.type != "cpu" if self.config.grouped is None else self.config.grouped
 
     @property
     def _classes(self) -> tuple[tuple[str, str], ...]:
@@ -194,46 +204,45 @@ class PetDCGAN:
         stages = ("",) if self.config.kind == "separate" else self.stages
         return tuple((stage, view) for stage in stages for view in self.views)
 
-    def _check_table(self, table: StagedImages) -> None:
-        c, shape = self.config, tuple(table.images.shape[1:])
-        require(
-            shape == (1, *(c.size,) * c.dims), "PetDCGAN.fit: images", found=shape,
-            expected=f"(1, {', '.join([str(c.size)] * c.dims)}), as Config has it",
-            remedy="Cut the table at that size, or change size (and widths) in the Config.",
-        )
-
-    def _decks(self, name: str, table: StagedImages) -> list[Deck]:
+    def _decks(self, name: str, table: Slices) -> list[Iterator[int]]:
         """The images of each class of network `name`."""
-        rows: dict[tuple[str, str], list[int]] = {}
-        for i, key in enumerate(zip(table.stage, table.view, strict=True)):
-            rows.setdefault(key, []).append(i)
-        return [
-            Deck(rows.get((stage or name, view), []), self.config.seed, stage or name, view)
-            for stage, view in self._classes
-        ]
+        keys = list(zip(table.stage, table.view, strict=True))
+        asked = [(stage or name, view) for stage, view in self._classes]
+        return [deck([i for i, key in enumerate(keys) if key == own], self.config.seed, *own) for own in asked]
 
-    def _train(self, names: tuple[str, ...], table: StagedImages) -> tuple[dict[str, Generator], Watched]:
-        """Networks that are computed together: generators by name, and what was seen on the way."""
+    def _train(
+        self, names: tuple[str, ...], table: Slices
+    ) -> tuple[dict[str, Generator], torch.Tensor, dict[int, torch.Tensor]]:
+        """Networks that are computed together: generators by name, losses (steps, 2, K), and snapshots by step."""
         c = self.config
         net, critic = (self._started(kind, names) for kind in (Generator, Critic))
         decks = {name: self._decks(name, table) for name in names}
-        filled = -(-max(sum(len(deck.rows) for deck in own) for own in decks.values()) // c.batch)
-        watched = train_watched(
-            net, critic, GanLosses(names), batch=lambda n: self._batch(decks, table.images, n),
-            steps_per_epoch=c.batches_per_epoch or filled, epochs=c.epochs, learning_rate=c.learning_rate,
-            betas=(c.beta1, c.beta2), schedule=c.schedule, device=self.device, looks=c.snapshots,
-            look=lambda: self._snapshot(net, names), label=f"DCGAN {', '.join(names)}",
+        images = len(table) if c.kind == "conditional" else max(map(table.stage.count, names))
+        steps = c.batches_per_epoch or -(-images // c.batch)
+        when, losses, seen = moments(c.epochs * steps, c.snapshots), [], {0: self._snapshot(net, names)}
+
+        def noted(record: Mapping[str, float]) -> None:
+            losses.append([[record[side + name] for name in names] for side in ("", "critic_")])
+            if len(losses) in when:
+                seen[len(losses)] = self._snapshot(net, names)
+
+        train_adversarial(
+            net, critic, GanLosses(names), epochs=c.epochs, learning_rate=c.learning_rate, betas=(c.beta1, c.beta2),
+            schedule=c.schedule, device=self.device, half=False, label=f"DCGAN {', '.join(names)}", noted=noted,
+            batches=lambda e: (self._batch(decks, table.images, (e - 1) * steps + n) for n in range(steps)),
         )
-        return dict(zip(names, self._apart(net), strict=True)), watched
+        apart = [self._build(Generator).to(self.device).eval() for _ in names]
+        for own, state in zip(apart, unstacked(net.state_dict(), net.groups), strict=True):
+            own.load_state_dict(state)
+        return dict(zip(names, apart, strict=True)), torch.tensor(losses), seen
 
     def _started(self, kind: type[nn.Module], names: tuple[str, ...]) -> nn.Module:
         """Networks side by side, the weights of each drawn as if it were alone."""
-        c, states = self.config, []
-        for name in names:
-            rng = torch_generator(c.seed, "weights", kind.__name__, name)
-            states.append(draw_weights(self._build(kind), rng, sd=c.weight_sd).state_dict())
+        c = self.config
+        rngs = [torch_generator(c.seed, "weights", kind.__name__, name) for name in names]
+        alone = [draw_weights(self._build(kind), rng, sd=c.weight_sd).state_dict() for rng in rngs]
         net = self._build(kind, groups=len(names))
-        net.load_state_dict(stacked(states))
+        net.load_state_dict(stacked(alone))
         # on a CPU half as long again without
         return net.to(self.device, memory_format=torch.channels_last if c.dims == 2 else torch.channels_last_3d)
 
@@ -245,22 +254,15 @@ class PetDCGAN:
             classes=classes if classes > 1 else 0, dims=c.dims, kernel=c.kernel, **own,
         )
 
-    def _apart(self, net: Generator) -> list[Generator]:
-        made = []
-        for state in unstacked(net.state_dict(), net.groups):
-            made.append(self._build(Generator).to(self.device).eval())
-            made[-1].load_state_dict(state)
-        return made
-
-    def _batch(self, decks: Mapping[str, Sequence[Deck]], images: torch.Tensor, n: int) -> GanBatch:
+    def _batch(self, decks: Mapping[str, Sequence[Iterator[int]]], images: torch.Tensor, n: int) -> GanBatch:
         """Batch `n`, counted from 0; every draw depends on the seed, its network and n alone."""
-        c, count = self.config, len(self._classes)
-        told = torch.randint(count, (c.batch,), generator=torch_generator(c.seed, "classes", n))
+        c, classes = self.config, len(self._classes)
+        told = torch.randint(classes, (c.batch,), generator=torch_generator(c.seed, "classes", n))
         real, noise = [], []
         for name, own in decks.items():
-            real.append(images[deal_classes(own, told)].expand(-1, c.channels, *(-1,) * c.dims))
+            real.append(images[[next(own[k]) for k in told.tolist()]].expand(-1, c.channels, *(-1,) * c.dims))
             noise.append(_uniform((c.batch, c.latent), torch_generator(c.seed, "noise", name, n)))
-        label = told.to(self.device) if count > 1 else None
+        label = told.to(self.device) if classes > 1 else None
         return GanBatch(torch.stack(real, dim=1).to(self.device), torch.stack(noise, dim=1).to(self.device), label)
 
     def _snapshot(self, net: Generator, names: tuple[str, ...]) -> torch.Tensor:
@@ -304,79 +306,79 @@ class PetDCGAN:
         NbkitError
             For an unknown stage or view, with the nearest name, fewer than one image, or a model that is not fitted.
         """
-        stage, view = self._asked(n, stage, view)
-        separate = self.config.kind == "separate"
-        index = self._classes.index(("" if separate else stage, view))
-        noise = _uniform((n, self.config.latent), torch_generator(seed, "sample", stage, view))
-        net = self.generators[stage if separate else ALL]
-        return self._generate(net, noise[:, None], torch.full((n,), index))[:, 0]
-
-    def _asked(self, n: int, stage: str, view: str | None) -> tuple[str, str]:
         require(
             bool(self.generators), "PetDCGAN", expected="a fitted model", found="an unfitted one",
             remedy="Call fit(slices) or PetDCGAN.load(path) first.",
         )
         require(n >= 1, "PetDCGAN.sample: n", expected="1 or more", found=n, remedy="Ask for at least one image.")
-        require(
-            view is not None or len(self.views) == 1, "PetDCGAN.sample: view", found="none",
-            expected=f"one of {', '.join(self.views)}", remedy="Say which view to draw.",
-        )
         known(stage, self.stages, "PetDCGAN.sample: stage")
-        return stage, known(view or self.views[0], self.views, "PetDCGAN.sample: view")
+        view = view or (self.views[0] if len(self.views) == 1 else "")
+        separate = self.config.kind == "separate"
+        index = self._classes.index(("" if separate else stage, known(view, self.views, "PetDCGAN.sample: view")))
+        noise = _uniform((n, self.config.latent), torch_generator(seed, "sample", stage, view))
+        net = self.generators[stage if separate else ALL]
+        return self._generate(net, noise[:, None], torch.full((n,), index))[:, 0]
 
     def sample(self, n: int, stage: str, seed: int, *, view: str | None = None) -> list[Volume]:
         """As :meth:`sample_images`, as Volumes of uptake ratios in MNI space: one plane at the middle of the view's
         levels (a drawn slice has no level), or a cube."""
         images = self.sample_images(n, stage, seed, view=view)
         named = view or self.views[0]
-        shape, affine = field_grid(self.config.size, view=named if self.config.dims == 2 else None)
+        plane = (named, levels_of(named, 1)[0]) if self.config.dims == 2 else None
+        shape, affine = field_grid(self.config.size, plane=plane)
         uptake, step = (images + 1) / 2 * self.suvr_max, f"DCGAN {self.config.kind} {stage}"
         return [Volume(image.reshape(1, *shape), affine, (f"{step} {i}",)) for i, image in enumerate(uptake)]
-
-    def history(self) -> dict[str, list[float]]:
-        """Loss at every step by network: ``{"CN": [...], "critic CN": [...], ...}``."""
-        sides = (("", 0), ("critic ", 1))
-        return {text + name: self.losses[:, i, k].tolist() for k, name in enumerate(self._names) for text, i in sides}
 
     def check_unseen(self, subjects: Iterable[str], where: str = "PetDCGAN.check_unseen") -> None:
         """Refuse, by name, subjects that this model was trained on."""
         asked = list(subjects)
         check_disjoint([name for name in asked if subject_hash([name]) in self.seen], asked, where=where)
 
-    def save(self, path: Path) -> None:
-        """Write generators, snapshots, losses and settings into the folder `path`; of subjects, only hashes."""
-        constants = {name: getattr(self, name) for name in ("stages", "views", "suvr_max", "seen")}
-        save_checkpoint(
-            path, self._tensors() | {f"snapshot.{step}": value for step, value in self.snapshots.items()}
-            | {"losses": self.losses}, system="PetDCGAN", config=self.config.as_dict(), constants=constants,
-            training_subjects=self.trained_on,
-        )
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote; missing, unexpected or misshapen weights are refused by name."""
-        tensors, record = load_checkpoint(path, system="PetDCGAN")
-        model, constants = cls(Config.from_dict(record["config"])), record["constants"]
-        for name in ("stages", "views", "seen"):
-            setattr(model, name, tuple(constants[known(name, constants, f"{path}: constants")]))
-        model.suvr_max, model.trained_on = constants["suvr_max"], record["training_subjects"]
-        model.losses = tensors.pop("losses", model.losses)
-        steps = sorted(int(name.removeprefix("snapshot.")) for name in tensors if name.startswith("snapshot."))
-        model.snapshots = {step: tensors.pop(f"snapshot.{step}") for step in steps}
-        model.generators = {name: model._build(Generator).to(model.device).eval() for name in model._names}
-        check_tensors(tensors, model._tensors(), str(path))
-        for name, net in model.generators.items():
-            net.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
-        return model
-
     def _tensors(self) -> dict[str, torch.Tensor]:
-        nets = self.generators.items()
-        return {f"{name}.{key}": value for name, net in nets for key, value in net.state_dict().items()}
+        seen = {f"{_SNAPSHOT}{step}": images for step, images in self.snapshots.items()}
+        return {**self.generators.state_dict(), **seen, "losses": self.losses}
+
+    def _constants(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("stages", "views", "suvr_max", "seen")}
+
+    def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
+        self.stages, self.views, self.seen = (tuple(constants[name]) for name in ("stages", "views", "seen"))
+        self.suvr_max, self.losses = constants["suvr_max"], tensors.pop("losses", self.losses)
+        steps = sorted(int(name.removeprefix(_SNAPSHOT)) for name in tensors if name.startswith(_SNAPSHOT))
+        self.snapshots = {step: tensors.pop(f"{_SNAPSHOT}{step}") for step in steps}
+        nets = {name: self._build(Generator) for name in self.networks}
+        self.generators = nn.ModuleDict(nets).to(self.device).eval()
+        load_weights(self.generators, tensors, where)
 
 
-def _losses(watched: Watched, names: Sequence[str]) -> torch.Tensor:
-    """(steps, 2, K) of generator and critic."""
-    return torch.tensor([[[r[side + name] for name in names] for side in ("", "critic_")] for r in watched.records])
+def deck(rows: Sequence[int], seed: int, *names: object) -> Iterator[int]:
+    """Rows dealt without end and without replacement, shuffled anew whenever all have been dealt.
+
+    Parameters
+    ----------
+    rows : sequence of int
+        At least one.
+    seed : int
+    names : objects
+        What the draws belong to; with the seed they fix every order (:func:`nbkit.core.seeds.derive`).
+
+    Raises
+    ------
+    NbkitError
+        Without rows, when the first is asked for.
+    """
+    require(
+        len(rows) > 0, f"deck {' '.join(map(str, names))}: rows", expected="at least one", found="none",
+        remedy="Every class that is trained needs an image.",
+    )
+    for turn in count():
+        rng = torch_generator(seed, "deck", *names, turn)
+        yield from (rows[i] for i in torch.randperm(len(rows), generator=rng).tolist())
+
+
+def moments(steps: int, count: int) -> tuple[int, ...]:
+    """`count` numbers of steps from 0 to `steps`, denser at the start; fewer where they would coincide."""
+    return tuple(dict.fromkeys(round(steps * (i / (count - 1)) ** 2) for i in range(count)))
 
 
 def _uniform(shape: tuple[int, ...], rng: torch.Generator) -> torch.Tensor:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from nbkit.core.checks import NbkitError
+from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.seeds import torch_generator
+from nbkit.core.stats import bootstrap_mean
+from nbkit.core.tidy import by_subject, where
 from nbkit.data.pet_slices import Slices
+from nbkit.data.splits import subject_hash
+from nbkit.papers.pet_dcgan import experiments
+from nbkit.papers.pet_dcgan.experiments import draw_like, feature_scores, quality
 from nbkit.papers.pet_dcgan.metrics import pairwise_quality
-from nbkit.papers.pet_dcgan.features import SliceFeatureNet
-from nbkit.papers.pet_dcgan.experiments import Drawn, draw_like, feature_scores, joined, nearest_images, quality
+from nbkit.papers.pet_dcgan.pet_dcgan import Config, PetDCGAN
+from nbkit.papers.pet_dcgan.pet_volumes import Volumes
+from tests.papers.pet_dcgan.pet_heads import head_slices, head_volumes
 
 SIZE = 32
 LEVEL = {"CN": 0.5, "AD": -0.3}
@@ -34,7 +42,6 @@ def table(people: int, side: str) -> Slices:
 
 
 TRAIN, HELD = table(8, "t"), table(6, "h")
-NET = SliceFeatureNet().fit(TRAIN.images)
 
 
 class Replay:
@@ -55,75 +62,211 @@ class Replay:
         return torch.stack([picture(kind, "new", view, seed, i) for i in range(n)])
 
 
-def drawn(kind: str) -> dict[str, Drawn]:
-    return {stage: draw_like(Replay(kind), HELD.select(stages=stage), stage, seed=3) for stage in LEVEL}
+def drawn(kind: str) -> Slices:
+    return draw_like(Replay(kind), HELD, seed=3)
 
 
-def test_as_many_images_are_drawn_as_there_are_real_ones_of_the_view():
-    made = drawn("new")["CN"]
-    assert made.view.count("axial") == HELD.select(stages="CN", view="axial").images.shape[0]
-    assert torch.equal(made.of("coronal"), made.images[[v == "coronal" for v in made.view]])
+def values(frame, **labels) -> dict[str, float]:
+    return by_subject(frame, **labels)
+
+
+def test_as_many_images_are_drawn_as_there_are_real_ones_of_the_stage_and_view():
+    made = drawn("new")
+    assert list(made.stage) == sorted(HELD.stage, key=list(LEVEL).index) and set(made.subject) == {"generated"}
+    for stage in LEVEL:
+        own = made.select(stages=stage, view="coronal").images
+        assert len(own) == len(HELD.select(stages=stage, view="coronal"))
+        assert abs(float(own[..., 16, 16].mean()) - LEVEL[stage]) < 0.1
+
+
+def test_volumes_are_drawn_as_volumes_and_cut_alike():
+    table, model = head_volumes(3), PetDCGAN(Config.volumetric("smoke"))
+    model.seen, model.sample_images = (subject_hash(["ad000"]),), lambda n, stage, seed, view: table.images[:n] + seed
+    made = draw_like(model, table.select(subjects=["ad002", "cn001", "ad001"]), seed=5)
+    assert made.stage == ("CN", "AD", "AD") and made.view == ("volume",) * 3 and isinstance(made, Volumes)
+    assert torch.equal(made.select(stages="AD").images, table.images[:2] + 5), "the seed as it is"
+    assert made.slices(size=16).select(view="axial").stage == made.stage
+    with pytest.raises(NbkitError, match="draw_like: real.*ad000"):
+        draw_like(model, table, seed=5)
 
 
 def test_quality_of_one_view_by_hand():
     own = HELD.select(stages="AD", view="axial")
-    made = Drawn(drawn("new")["AD"].of("axial"), ("axial",) * len(own))
-    found = quality(made, own)
-    psnr, _ = pairwise_quality(own.images, own.images, data_range=2.0)
+    found = quality(drawn("new").select(stages="AD", view="axial"), own)
+    assert (found["id"] == "islam2020.quality." + found["metric"] + "." + found["setting"] + "." + found["system"]
+            + ".ad").all()
+    psnr, _ = pairwise_quality(own.images, own.images)
     person = own.subjects[0]
     mine = np.array([s == person for s in own.subject])
     others = psnr.numpy()[mine][:, ~mine]
-    assert found["psnr", "random", "real"][person] == pytest.approx(others.mean())
-    assert found["psnr", "nearest", "real"][person] == pytest.approx(others.max(axis=1).mean())
+    real = where(found, metric="psnr", system="real")
+    assert values(real, setting="random")[person] == pytest.approx(others.mean())
+    assert values(real, setting="nearest")[person] == pytest.approx(others.max(axis=1).mean())
 
 
 def test_subjects_made_from_one_person_are_no_strangers():
     own = HELD.select(stages="CN", view="axial")
     person = {s: s[:-1] + str(int(s[-1]) // 2) for s in own.subjects}
-    made = Drawn(drawn("new")["CN"].of("axial"), ("axial",) * len(own))
-    found = quality(made, own, person_of=person)
-    assert list(found["psnr", "random", "real"]) == list(dict.fromkeys(person.values()))
-    psnr, _ = pairwise_quality(own.images, own.images, data_range=2.0)
+    found = quality(drawn("new").select(stages="CN", view="axial"), own.of_people(person))
+    real = values(found, metric="psnr", setting="random", system="real")
+    assert list(real) == list(dict.fromkeys(person.values()))
+    psnr, _ = pairwise_quality(own.images, own.images)
     first = np.array([person[s] == "hCN0" for s in own.subject])
-    assert found["psnr", "random", "real"]["hCN0"] == pytest.approx(psnr.numpy()[first][:, ~first].mean())
+    assert real["hCN0"] == pytest.approx(psnr.numpy()[first][:, ~first].mean())
+
+
+def test_a_person_of_two_stages_counts_once_with_the_mean():
+    shared = {s: s[-1] for s in HELD.subjects}
+    found = quality(drawn("new"), HELD.of_people(shared))
+    text = where(experiments.over_stages(found), id="islam2020.text.psnr")
+    each = where(found, metric="psnr", setting="random", system="generated")
+    assert len(text) == 6 and len(each) == 12
+    assert values(text)["0"] == pytest.approx(each[each["subject"] == "0"]["value"].mean())
+    assert set(experiments.over_stages(found)["id"]) == {"", "islam2020.text.psnr", "islam2020.text.ssim"}
 
 
 def test_new_images_of_the_same_law_are_as_near_as_real_ones_and_others_are_not():
-    real = HELD.select(stages="CN")
-    found = (quality(drawn(kind)["CN"], real) for kind in ("new", "swapped"))
-    same, swapped = ({key: np.mean([*v.values()]) for key, v in one.items()} for one in found)
-    for kind in ("random", "nearest"):
-        assert same["psnr", kind, "generated"] == pytest.approx(same["psnr", kind, "real"], rel=0.1)
-        assert swapped["psnr", kind, "generated"] < swapped["psnr", kind, "real"] - 3
+    same, swapped = (where(quality(drawn(kind), HELD), metric="psnr", stage="CN") for kind in ("new", "swapped"))
+    for setting in ("random", "nearest"):
+        of = {name: where(frame, setting=setting).groupby("system")["value"].mean()
+              for name, frame in (("same", same), ("swapped", swapped))}
+        assert of["same"]["generated"] == pytest.approx(of["same"]["real"], rel=0.1)
+        assert of["swapped"]["generated"] < of["swapped"]["real"] - 3
 
 
-def test_features_tell_stages_copies_and_strangers_apart():
-    scores = {kind: feature_scores(drawn(kind), "CN", train=TRAIN, held_out=HELD, net=NET)
-              for kind in ("new", "copies", "swapped")}
-    for kind in ("new", "copies"):
-        means = {name: np.mean([*v.values()]) for name, v in scores[kind].distances.items()}
-        assert means["own"] < means["other"] and len(scores[kind].distances["own"]) == 6
-        assert scores[kind].frechet["generated"] < scores[kind].frechet["other"]
-    means = {name: np.mean([*v.values()]) for name, v in scores["swapped"].distances.items()}
-    assert means["own"] > means["other"]
-    assert scores["copies"].memorised.flagged and scores["copies"].memorised.share == 1
-    assert not scores["new"].memorised.flagged
-    assert scores["swapped"].generated.coverage < 0.2 < scores["new"].generated.coverage
+@pytest.fixture(scope="module")
+def scores():
+    return {kind: feature_scores(drawn(kind), train=TRAIN, held_out=HELD) for kind in ("new", "copies", "swapped")}
+
+
+def test_features_tell_stages_copies_and_strangers_apart(scores):
+    cn = {kind: where(frame, stage="CN") for kind, frame in scores.items()}
+    for kind, nearer in (("new", True), ("copies", True), ("swapped", False)):
+        own, other = (values(cn[kind], metric="stage.distance", system=side) for side in ("own", "other"))
+        assert (np.mean([*own.values()]) < np.mean([*other.values()])) == nearer and len(own) == 6
+        frechet = where(cn[kind], metric="frechet").set_index("system")["value"]
+        assert not nearer or frechet["generated"] < frechet["other"]
+    assert experiments.memorised(scores["copies"]) == ["AD", "CN"] and experiments.memorised(scores["new"]) == []
+    share = where(cn["copies"], id="islam2020.memorisation.share.cn")["value"]
+    assert share.tolist() == [100.0]
+    coverage = {kind: where(frame, metric="coverage", system="generated")["value"].item() for kind, frame in cn.items()}
+    assert coverage["swapped"] < 0.2 < coverage["new"]
+
+
+def test_every_score_has_an_id_of_its_own(scores):
+    ids = scores["new"].groupby("id")["subject"].agg(["size", "nunique"])
+    assert (ids["size"] == ids["nunique"]).all() and len(ids) == 2 * (3 + 4 + 4 + 2)
+
+
+def test_generators_are_compared_by_means_over_stages(scores):
+    made = {"separate": drawn("new"), "conditional": drawn("swapped")}
+    compared = experiments.generators(made, {name: (TRAIN, HELD) for name in made})
+    table = compared.set_index(["metric", "system"])["value"]
+    frechet = where(scores["new"], metric="frechet", system="generated")["value"].mean()
+    assert table["frechet", "separate"] == pytest.approx(frechet)
+    assert table["psnr", "separate"] > table["psnr", "conditional"]
+    everyone = experiments.over_stages(quality(made["separate"], HELD))
+    assert table["ssim", "separate"] == pytest.approx(where(everyone, id="islam2020.text.ssim")["value"].mean())
+    open_points = experiments.open_points(everyone, compared)
+    assert open_points["other − ours"].iloc[-1] == pytest.approx(table["frechet", "conditional"] - frechet)
+    assert (open_points["low"].iloc[:4] <= open_points["high"].iloc[:4]).all() and open_points["low"].isna().sum() == 1
 
 
 def test_the_nearest_image_of_a_copy_is_its_original():
-    rows, distances = nearest_images(NET, TRAIN.images[5:8], TRAIN.images)
-    assert rows == [5, 6, 7] and distances == pytest.approx([0] * 3, abs=1e-2)
-    assert joined(drawn("new")).shape == (2 * len(HELD.select(stages="CN")), 1, SIZE, SIZE)
+    found = experiments.neighbours(drawn("copies"), train=TRAIN, held_out=HELD, stage="AD", count=3)
+    images, distances = found["nearest training"]
+    assert torch.equal(images, found["synthetic"][0]) and distances == pytest.approx([0] * 3, abs=1e-2)
+    assert min(found["nearest held-out"][1]) > 1 and found["synthetic"][1] == []
 
 
 def test_bad_input_is_refused_by_name():
-    made = drawn("new")
     with pytest.raises(NbkitError, match="tCN0"):
-        feature_scores(made, "CN", train=TRAIN, held_out=TRAIN, net=NET)
-    with pytest.raises(NbkitError, match="Did you mean 'AD'"):
-        feature_scores(made, "ADD", train=TRAIN, held_out=HELD, net=NET)
+        feature_scores(drawn("new"), train=TRAIN, held_out=TRAIN)
     with pytest.raises(NbkitError, match="two stages or more"):
-        feature_scores({"CN": made["CN"]}, "CN", train=TRAIN, held_out=HELD, net=NET)
+        feature_scores(drawn("new").select(stages="CN"), train=TRAIN, held_out=HELD)
     with pytest.raises(NbkitError, match="two people"):
-        quality(made["CN"], HELD.select(subjects=["hCN0"]))
+        quality(drawn("new").select(stages="CN"), HELD.select(subjects=["hCN0"]))
+
+
+def test_losses_are_running_means_by_network_and_side():
+    model = PetDCGAN(Config.for_profile("smoke", size=16, widths=(8, 8), critic_widths=(8, 8), epochs=120))
+    model.stages, model.losses = ("CN", "AD"), torch.arange(480.0).view(120, 2, 2)
+    found = experiments.losses(model)
+    mine = where(found, system="AD", metric="discriminator")
+    assert len(found) == 4 * 120 and mine["step"].tolist() == list(range(1, 121))
+    assert mine["value"].iloc[:3].tolist() == [3.0, 5.0, 9.0], "the mean of two steps"
+
+
+def test_people_and_settings_are_counted():
+    people = [Subject(f"s{i}", "F", d, (Scan(f"s{i}", "01", 60.0 + i, {}),)) for i, d in enumerate(("CN", "AD", "AD"))]
+    found = experiments.scanned(Cohort("toy", tuple(people), "embedded")).set_index("id")["value"]
+    assert found.to_dict() == {f"islam2020.data.{k}": v for k, v in {
+        "scans": 3, "nc": 1, "mci": 0, "ad": 2, "age_min": 60, "age_max": 62}.items()}
+    told = experiments.settings(Config(batch=7)).set_index("id")["value"]
+    assert told["islam2020.settings.batch"] == 7 and told["islam2020.settings.layers.generator"] == 5
+
+
+def test_cost_is_that_of_all_stages_and_of_the_slowest():
+    config = Config.for_profile("smoke", size=16, widths=(8, 8), critic_widths=(8, 8))
+    found = experiments.cost(config, head_slices(4)).set_index("id")["value"]
+    assert set(found.index) == {"islam2020.seconds.separate", "islam2020.seconds.slowest"} and (found > 0).all()
+
+
+def study_table(shuffled: bool = False) -> pd.DataFrame:
+    """As of a study: 12 people, two repeats, two shares."""
+    rng, rows = np.random.default_rng(0), []
+    arms = ("real",) if shuffled else ("real", "real + synthetic", "real + plain augmentation", "synthetic only")
+    for view in ("axial", "all views"):
+        for arm in arms:
+            for share, count in ((0.5, 10), (1.0, 20)):
+                rows += [
+                    {"subject": f"s{i}", "view": view, "arm": arm, "share": share, "real_subjects": count + i % 2,
+                     "repeat": r, "correct": int(rng.random() < 0.7), "placement": rng.random()}
+                    for i in range(12) for r in range(2)
+                ]
+    return pd.DataFrame(rows)
+
+
+def test_a_person_counts_once_with_the_mean_over_repeats():
+    table = study_table()
+    found = experiments.classified(table)
+    mine = where(found, id="islam2020.augmentation.accuracy.all.synthetic")
+    rows = table.query("view == 'all views' and arm == 'real + synthetic' and share == 1.0")
+    assert values(mine) == pytest.approx((100 * rows.groupby("subject")["correct"].mean()).to_dict())
+    assert set(mine["real_subjects"]) == {20.5} and set(mine["unit"]) == {"%"}
+    area = where(found, id="islam2020.augmentation.auc.axial.real")
+    assert len(area) == 12 and area["value"].between(0, 1).all()
+    assert (found[(found["share"] == 0.5) | (found["system"] == "synthetic only")]["id"] == "").all()
+    dealt = experiments.classified(study_table(True), shuffled=True)
+    assert "islam2020.augmentation.accuracy.axial.shuffled" in set(dealt["id"])
+
+
+def test_gains_are_paired_by_person():
+    found = experiments.classified(study_table())
+    gain = experiments.gains(found)
+    assert set(gain["id"]) == {f"islam2020.{i}" for i in (
+        "augmentation.gain.half", "augmentation.gain.full", "augmentation.ten_points", "text.accuracy.synthetic",
+        "text.accuracy.real", "text.accuracy.gain")}
+    with_, without = (values(gain, id=f"islam2020.text.accuracy.{k}") for k in ("synthetic", "real"))
+    gained, ten = (values(gain, id=f"islam2020.augmentation.{k}") for k in ("gain.full", "ten_points"))
+    assert gained == pytest.approx({s: with_[s] - without[s] for s in with_})
+    assert ten == pytest.approx({s: v + 10 for s, v in without.items()})
+    with pytest.raises(NbkitError, match="gains: share of real people"):
+        experiments.gains(found[found["share"] == 0.5])
+
+
+def test_intervals_are_over_people_not_over_repeats():
+    found = where(experiments.classified(study_table()), metric="accuracy", share=1.0)
+    table = experiments.intervals(found, ["view", "system"]).set_index(["view", "system"])
+    expected = bootstrap_mean(where(found, view="axial", system="real")["value"])
+    row = table.loc["axial", "real"]
+    assert (row["value"], row["low"], row["high"], row["n"]) == (expected.value, expected.low, expected.high, 12)
+
+
+def test_reasons_tell_the_numbers_of_the_run(scores):
+    accuracy = experiments.classified(study_table())
+    everyone = experiments.over_stages(quality(drawn("new"), HELD))
+    lines = experiments.reasons(accuracy, scores["new"], everyone, {
+        "islam2020.text.accuracy.real": 61.45, "islam2020.text.psnr": 32.83})
+    mean = where(accuracy, view="all views", metric="accuracy", share=1.0, system="real")["value"].mean()
+    assert f"{mean:.1f} %" in lines[0] and "61.45" in lines[0] and "32.83" in lines[-1]

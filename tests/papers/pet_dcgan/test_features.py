@@ -66,11 +66,10 @@ def test_other_people_are_covered_and_one_repeated_is_not(net):
     assert density_coverage(real, net(OTHERS[:1].repeat(60, 1, 1, 1))).coverage < 0.3
 
 
-def test_weights_are_the_same_every_time_and_differ_by_seed(net):
+def test_weights_are_the_same_every_time(net):
     again = SliceFeatureNet().fit(TRAIN)
     assert torch.equal(again(OTHERS), net(OTHERS)) and net(OTHERS).shape == (60, LENGTH)
-    assert not torch.equal(SliceFeatureNet(seed=1).fit(TRAIN)(OTHERS), net(OTHERS))
-    assert not any(p.requires_grad for p in net.parameters()) and "seed 0" in net.name
+    assert not any(p.requires_grad for p in net.parameters())
 
 
 def test_every_image_by_itself_and_all_together_have_the_same_features(net):
@@ -81,12 +80,6 @@ def test_training_images_are_standard_before_the_projection(net):
     z = (net._pooled(TRAIN) - net.mean) / net.sd
     assert z.mean(dim=0).abs().max() < 1e-4 and z.std(dim=0).max() < 1 + 1e-4
     assert (z.std(dim=0) > 0.99).float().mean() > 0.5
-
-
-def test_constants_travel_with_the_weights(net):
-    copy = SliceFeatureNet(seed=5)
-    copy.load_state_dict(net.state_dict())
-    assert torch.equal(copy(OTHERS), net(OTHERS))
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from nbkit.core.checks import NbkitError
+from nbkit.core.stats import bootstrap_mean
+from nbkit.data.pet_slices import Slices
+from nbkit.papers.pet_dcgan.experiments import classified
 from nbkit.papers.pet_dcgan.figures import (
-    example_slices, generator_progress, joint_histograms, neighbour_counts, neighbour_sheet, real_and_synthetic,
+    ARMS, augmentation_curves, example_slices, generator_progress, joint_histograms, loss_curves, method_drawing,
+    neighbour_sheet, real_and_synthetic,
 )
+from nbkit.papers.pet_dcgan.pet_dcgan import Config
+from nbkit.papers.pet_dcgan.pet_volumes import Volumes
 from tests.figures.conftest import pixels
+from tests.papers.pet_dcgan.test_experiments import study_table
 
 
 def images(n: int, level: float = 0.0) -> torch.Tensor:
     return torch.rand(n, 1, 12, 12, generator=torch.Generator().manual_seed(n)) * 0.5 - 0.5 + level
+
+
+def slices(stages: dict[str, int], view: str = "axial", level: float = 0.0) -> Slices:
+    """As many slices of each stage, a person each."""
+    stage = tuple(s for s, n in stages.items() for _ in range(n))
+    made = torch.cat([images(n, level) for n in stages.values()])
+    people = tuple(f"{s}{i}" for i, s in enumerate(stage))
+    return Slices(made, people, stage, (view,) * len(stage), (0.0,) * len(stage))
 
 
 def shown(figure) -> list:
@@ -24,7 +40,7 @@ def shown(figure) -> list:
 def test_what_lies_to_the_right_and_up_is_drawn_there():
     spot = torch.full((1, 1, 12, 12), -1.0)
     spot[0, 0, 9:11, 8:10] = 1
-    figure = example_slices({"axial": spot}, suvr_max=2.0, width_mm=80)
+    figure = example_slices(Slices(spot, ("a",), ("CN",), ("axial",), (0.0,)), width_mm=80)
     (axes,) = shown(figure)
     box, shot = axes.get_window_extent(), pixels(figure)
     rows, columns = np.nonzero(shot[:, : int(box.x1)].mean(-1) * (shot[:, : int(box.x1)].std(-1) > 0.1) > 0.5)
@@ -32,54 +48,117 @@ def test_what_lies_to_the_right_and_up_is_drawn_there():
 
 
 def test_views_have_the_letters_of_their_sides():
-    figure = example_slices({view: images(3) for view in ("axial", "sagittal")}, suvr_max=2.0)
+    made = torch.rand(6, 1, 12, 12)
+    table = Slices(made, ("a",) * 6, ("CN",) * 6, ("axial", "sagittal") * 3, (0.0,) * 6)
+    figure = example_slices(table)
     texts = [[t.get_text() for t in axes.texts] for axes in shown(figure)]
     assert texts == [["L", "R"], [], [], ["P", "A"], [], []]
+    assert np.allclose(shown(figure)[3].images[0].get_array(), made[1, 0].T + 1), "the first sagittal one"
 
 
 def test_all_images_share_one_scale_in_suvr():
-    figure = real_and_synthetic({"CN": images(3)}, {"CN": images(3, 0.4)}, suvr_max=2.0, columns=3)
+    figure = real_and_synthetic(slices({"CN": 3}), slices({"CN": 3}, level=0.4), columns=3)
     assert {axes.images[0].get_clim() for axes in shown(figure)} == {(0, 2.0)}
     assert np.allclose(shown(figure)[0].images[0].get_array(), (images(3)[0, 0].T + 1) * 1.0)
 
 
 def test_real_ones_stand_left_and_synthetic_ones_right_stage_by_stage():
-    real = {"CN": images(4), "AD": images(2)}
-    figure = real_and_synthetic(real, {"CN": images(3), "AD": images(2)}, suvr_max=2.0, columns=2)
+    real = slices({"CN": 4, "AD": 2})
+    figure = real_and_synthetic(real, slices({"CN": 3, "AD": 2}), columns=2)
     assert len(shown(figure)) == 4 + 3 + 2 + 2
     heads = {t.get_text(): t.get_position() for t in figure.texts}
     assert heads["a  real"][0] < heads["b  synthetic"][0] and heads["CN"][1] > heads["AD"][1]
-    with pytest.raises(NbkitError, match="the stages CN, AD"):
-        real_and_synthetic(real, {"CN": images(3)}, suvr_max=2.0)
+    assert len(shown(real_and_synthetic(real, real, count=1))) == 4
+    with pytest.raises(NbkitError, match="real_and_synthetic: synthetic"):
+        real_and_synthetic(real, slices({"CN": 3}))
 
 
 def test_training_runs_downwards_to_the_real_images():
     snapshots = {1200: images(4), 0: images(4), 48: images(4)}
-    figure = generator_progress(snapshots, suvr_max=2.0, real=images(9))
+    figure = generator_progress(snapshots, real=slices({"CN": 9}))
     labels = sorted((t for t in figure.texts if t.get_rotation() == 90), key=lambda t: -t.get_position()[1])
     assert [t.get_text() for t in labels] == ["0", "48", "1 200", "real"] and len(shown(figure)) == 16
 
 
+def test_losses_stand_by_side_at_the_step_they_belong_to():
+    frame = pd.DataFrame([(s, m, step, step + len(s)) for s in ("CN", "MCI") for m in ("generator", "discriminator")
+                          for step in (1, 11, 21)], columns=["system", "metric", "step", "value"])
+    figure = loss_curves(frame)
+    assert [axes.get_title("left") for axes in figure.axes] == ["generator", "discriminator"]
+    drawn = [line for line in figure.axes[0].lines if len(line.get_xdata())]
+    assert [list(line.get_xdata()) for line in drawn] == [[1, 11, 21]] * 2
+    assert sorted(line.get_ydata()[0] for line in drawn) == [3, 4]
+
+
 def test_neighbours_carry_their_distances():
-    figure = neighbour_sheet(images(2), images(2), images(2), distances=[(0.1, 0.5), (0.2, 0.6)], suvr_max=2.0)
+    distances = {"synthetic": [], "nearest training": [0.1, 0.2], "other": [0.5, 0.6]}
+    found = {name: (images(2), far) for name, far in distances.items()}
+    figure = neighbour_sheet(found, suvr_max=2.0)
     texts = [[t.get_text() for t in axes.texts] for axes in shown(figure)]
     assert texts == [[], [], ["0.1"], ["0.2"], ["0.5"], ["0.6"]]
+    assert "nearest\ntraining" in {t.get_text() for t in figure.texts}
 
 
 def test_every_pixel_with_a_right_neighbour_is_counted_where_it_belongs():
-    counts = neighbour_counts(images(3), bins=8)
-    assert counts.sum() == 3 * 11 * 12
-    ramp = torch.linspace(-0.99, 0.99, 8)[None, None, :, None].expand(1, 1, 8, 5)
-    assert np.array_equal(neighbour_counts(ramp, bins=8), 5 * np.eye(8, k=1))
-
-
-def test_histograms_share_one_colour_scale():
-    figure = joint_histograms({"a  real": images(3), "b  synthetic": images(6, 0.3)}, suvr_max=2.0, bins=16)
-    first, second = (axes.images[0] for axes in shown(figure)[:2])
-    assert first.norm is second.norm and np.isclose(first.get_array().sum(), 1)
-    assert [axes.get_title() for axes in shown(figure)[:2]] == ["a  real", "b  synthetic"]
+    ramp = torch.linspace(-0.99, 0.99, 8)[None, None, :, None].expand(3, 1, 8, 8)
+    table = Slices(ramp, ("a",) * 3, ("CN",) * 3, ("axial",) * 3, (0.0,) * 3)
+    figure = joint_histograms({"a  real": table, "b  synthetic": slices({"CN": 6}, level=0.3)}, bins=8)
+    first, second = (axes.collections[0] for axes in figure.axes[:2])
+    # rows upwards are the right neighbour's, columns the pixel's own intensity
+    counts = np.ma.filled(first.get_array().reshape(8, 8), 0)
+    assert np.allclose(counts, np.eye(8, k=-1) / 7)
+    assert first.norm is second.norm and np.ma.filled(second.get_array(), 0).sum() == pytest.approx(1)
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["a  real", "b  synthetic"]
 
 
 def test_volumes_are_refused():
     with pytest.raises(NbkitError, match="of volumes, cut planes first"):
-        example_slices({"axial": torch.zeros(2, 1, 8, 8, 8)}, suvr_max=2.0)
+        example_slices(Volumes(torch.zeros(2, 1, 8, 8, 8), ("a", "b"), ("CN", "CN")))
+
+
+def test_the_drawn_generator_names_every_size():
+    words = {t.get_text() for t in method_drawing(Config.for_profile("laptop")).axes[0].texts}
+    assert {"z, 100", "4²", "8²", "16²", "32²", "64²"} <= words
+
+
+def test_every_view_has_its_panel_with_a_line_for_each_arm():
+    found = classified(study_table())
+    figure = augmentation_curves(found, published={"real": 61.45})
+    assert [axes.get_title() for axes in figure.axes] == ["axial", "all views"]
+    for axes in figure.axes:
+        mine = found[(found["view"] == axes.get_title()) & (found["system"] == "real + synthetic")]
+        means = mine[mine["metric"] == "accuracy"].groupby("real_subjects")["value"].mean()
+        colour = ARMS["real + synthetic"].colour
+        lines = [line for line in axes.lines if line.get_color() == colour and len(line.get_xdata())]
+        (drawn,) = (line for line in lines if line.get_linestyle() != "None")
+        assert np.allclose(drawn.get_ydata(), means)
+        assert np.allclose(np.log(drawn.get_xdata()) - np.log(means.index), 0, atol=0.1)
+        assert axes.get_ylabel() == ("accuracy, %" if axes is figure.axes[0] else "")
+    published = [line for line in figure.axes[-1].lines if line.get_label() == "published, real"]
+    assert len(published) == 1 and list(published[0].get_ydata()) == [61.45]
+
+
+def test_bars_are_the_intervals_of_the_ledger():
+    found = classified(study_table())
+    (axes, _) = augmentation_curves(found[found["system"] == "real"]).axes
+    mine = found[(found["view"] == "axial") & (found["metric"] == "accuracy") & (found["system"] == "real")]
+    expected = [bootstrap_mean(x) for _, x in mine.groupby("real_subjects")["value"]]
+    ends = [segment[:, 1] for segment in axes.collections[0].get_segments()]
+    assert np.allclose(ends, [(m.low, m.high) for m in expected])
+
+
+def test_one_number_of_subjects_is_drawn_too():
+    found = classified(study_table()).query("share == 1.0")
+    x = {line.get_color(): line.get_xdata()[0] for line in augmentation_curves(found).axes[0].lines
+         if len(line.get_xdata())}
+    assert len(set(x.values())) == 4 and max(x.values()) / min(x.values()) < 1.1
+
+
+@pytest.mark.parametrize(("act", "said"), [
+    (lambda found: augmentation_curves(found.drop(columns="real_subjects")), "no real_subjects"),
+    (lambda found: augmentation_curves(found.replace("real", "reel")), "augmentation_curves: arms"),
+    (lambda found: augmentation_curves(found, published={"reall": 0.5}), "Did you mean 'real'"),
+])
+def test_what_cannot_be_drawn_is_refused(act, said):
+    with pytest.raises(NbkitError, match=said):
+        act(classified(study_table()))

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.covariance import LedoitWolf
+from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from nbkit.core.checks import NbkitError
 from nbkit.metrics import image
 from nbkit.papers.pet_dcgan.metrics import (
-    density_coverage, different, frechet_distance, frechet_gaussians, memorisation, nearest_real, pairwise_quality,
-    random_real,
+    density_coverage, frechet_distance, frechet_gaussians, memorisation, pairwise_quality, placements, strangers,
 )
 
 
@@ -37,7 +37,7 @@ def normal(count: int, dims: int, seed: int, shift: float = 0.0) -> torch.Tensor
 
 def test_every_pair_has_the_psnr_and_ssim_of_the_references():
     fake, real = blobs(3, 0), blobs(4, 1)
-    psnr, ssim = pairwise_quality(fake, real, data_range=2.0)
+    psnr, ssim = pairwise_quality(fake, real)
     assert psnr.shape == ssim.shape == (3, 4)
     settings = {"data_range": 2.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     for i, a in enumerate(fake[:, 0].double().numpy()):
@@ -48,7 +48,7 @@ def test_every_pair_has_the_psnr_and_ssim_of_the_references():
 
 def test_pairs_agree_with_the_metrics_of_single_images():
     fake, real = blobs(4, 2), blobs(4, 3)
-    psnr, ssim = pairwise_quality(fake, real, data_range=2.0)
+    psnr, ssim = pairwise_quality(fake, real)
     volumes = fake[..., None], real[..., None]
     torch.testing.assert_close(psnr.diagonal(), image.psnr(*volumes, data_range=2.0))
     torch.testing.assert_close(ssim.diagonal(), image.ssim(*volumes, data_range=2.0, dims=2), atol=1e-5, rtol=0)
@@ -56,37 +56,35 @@ def test_pairs_agree_with_the_metrics_of_single_images():
 
 def test_equal_images_are_infinitely_alike_and_pairs_are_symmetric():
     x, y = blobs(3, 4), blobs(3, 5)
-    psnr, ssim = pairwise_quality(x, x, data_range=2.0)
+    psnr, ssim = pairwise_quality(x, x)
     assert torch.isinf(psnr.diagonal()).all() and torch.allclose(ssim.diagonal(), torch.ones(3).double())
-    there, back = pairwise_quality(x, y, data_range=2.0), pairwise_quality(y, x, data_range=2.0)
+    there, back = pairwise_quality(x, y), pairwise_quality(y, x)
     torch.testing.assert_close(there[0], back[0].T)
     torch.testing.assert_close(there[1], back[1].T)
 
 
 def test_summaries_leave_out_pairs_of_one_person():
     values = torch.tensor([[5.0, 1.0, 3.0], [2.0, 4.0, 8.0]])
-    allowed = different(["a", "b"], ["a", "b", "c"])
-    assert allowed.tolist() == [[False, True, True], [True, False, True]]
-    assert random_real(values).tolist() == [3.0, pytest.approx(14 / 3)]
-    assert random_real(values, allowed=allowed).tolist() == [2.0, 5.0]
-    assert nearest_real(values).tolist() == [5.0, 8.0]
-    assert nearest_real(values, allowed=allowed).tolist() == [3.0, 8.0]
-    with pytest.raises(NbkitError, match="with a real image for everybody"):
-        nearest_real(values, allowed=different(["a", "b"], ["a", "a", "a"]))
+    every, allowed = torch.ones(2, 3, dtype=torch.bool), torch.tensor([[False, True, True], [True, False, True]])
+    found = strangers(values, every)
+    assert found["random"].tolist() == [3.0, pytest.approx(14 / 3)] and found["nearest"].tolist() == [5.0, 8.0]
+    found = strangers(values, allowed)
+    assert found["random"].tolist() == [2.0, 5.0] and found["nearest"].tolist() == [3.0, 8.0]
+    with pytest.raises(NbkitError, match="a real image of somebody else for everybody"):
+        strangers(values, torch.tensor([[False] * 3, [True] * 3]))
 
 
 @pytest.mark.parametrize(
-    ("fake", "real", "peak", "message"),
+    ("fake", "real", "message"),
     [
-        (blobs(2, 0, 24), blobs(2, 0, 32), 2.0, "of one size"),
-        (blobs(2, 0)[:, 0], blobs(2, 0), 2.0, r"images \(N, 1, S, S\)"),
-        (blobs(2, 0, 11)[..., :10, :10], blobs(2, 0, 11)[..., :10, :10], 2.0, "more than 10 pixels"),
-        (blobs(2, 0), blobs(2, 0), 0.0, "a positive number"),
+        (blobs(2, 0, 24), blobs(2, 0, 32), "of one size"),
+        (blobs(2, 0)[:, 0], blobs(2, 0), r"images \(N, 1, S, S\)"),
+        (blobs(2, 0, 11)[..., :10, :10], blobs(2, 0, 11)[..., :10, :10], "more than 10 pixels"),
     ],
 )
-def test_images_that_cannot_be_compared_are_refused(fake, real, peak, message):
+def test_images_that_cannot_be_compared_are_refused(fake, real, message):
     with pytest.raises(NbkitError, match=message):
-        pairwise_quality(fake, real, data_range=peak)
+        pairwise_quality(fake, real)
 
 
 # sets
@@ -128,7 +126,6 @@ def test_density_and_coverage_by_brute_force():
     reach = NearestNeighbors(n_neighbors=k + 1).fit(real).kneighbors(real)[0][:, k]
     gaps = np.linalg.norm(fake.numpy()[:, None] - real.numpy()[None], axis=-1)
     inside = gaps <= reach
-    np.testing.assert_allclose(found.densities, inside.sum(axis=1) / k)
     assert found.density == pytest.approx(inside.mean() * len(real) / k)
     assert found.coverage == pytest.approx(inside.any(axis=0).mean())
 
@@ -137,7 +134,7 @@ def test_equal_sets_are_covered_and_far_ones_are_not():
     real = normal(60, 4, 5)
     assert density_coverage(real, real).coverage == 1.0
     far = density_coverage(real, real + 100)
-    assert (far.density, far.coverage) == (0.0, 0.0)
+    assert far == (0.0, 0.0)
     collapsed = density_coverage(real, real.mean(dim=0, keepdim=True).repeat(60, 1))
     assert collapsed.density > 1 and collapsed.coverage < 0.6
 
@@ -205,9 +202,9 @@ def test_the_same_seed_gives_the_same_interval(sides):
     ("call", "message"),
     [
         (lambda x: memorisation(x, x, x, groups_train=["a"] * 6, groups_heldout=["b"] * 5 + ["a"]),
-         "nobody both in training and held out, found a"),
-        (lambda x: memorisation(x, x, x, groups_train=["a"]), "6, one per image"),
-        (lambda x: memorisation(x, x[:0], x), "at least 1 images"),
+         "no subject both in training and in test, found a"),
+        (lambda x: memorisation(x, x, x, groups_train=["a"], groups_heldout=["b"] * 6), "6 and 6, one per image"),
+        (lambda x: memorisation(x, x[:0], x, groups_train=[], groups_heldout=["b"] * 6), "at least 1 images"),
         (lambda x: frechet_distance(x, x[:, :2]), r"finite features \(N, 3\)"),
         (lambda x: frechet_distance(x, x * torch.nan), "finite features"),
         (lambda x: density_coverage(x, x, k=6), "from 1 to 5"),
@@ -216,3 +213,33 @@ def test_the_same_seed_gives_the_same_interval(sides):
 def test_sets_that_cannot_be_compared_are_refused(call, message):
     with pytest.raises(NbkitError, match=message):
         call(normal(6, 3, 0))
+
+
+# classes
+
+
+PAIRS = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40)
+
+
+@given(PAIRS.filter(lambda pairs: len({p for _, p in pairs}) == 2))
+def test_the_mean_is_the_area_under_the_curve(pairs):
+    scores, positive = np.array(pairs).T
+    placed, area = placements(scores, positive), roc_auc_score(positive.astype(bool), scores)
+    for those in (placed, placed[positive.astype(bool)], placed[~positive.astype(bool)]):
+        assert those.mean() == pytest.approx(area)
+
+
+def test_a_subject_alone_on_the_wrong_side_has_nothing():
+    assert placements([0.9, 0.2, 0.1, 0.8], [True, True, False, False]).tolist() == [1.0, 0.5, 1.0, 0.5]
+    assert placements([0.1, 0.5], [True, False]).tolist() == [0.0, 0.0]
+
+
+def test_one_class_alone_has_no_area():
+    assert np.isnan(placements([0.1, 0.2], [True, True])).all() and np.isnan(placements([0.1], [False])).all()
+
+
+def test_scores_that_do_not_fit_are_refused():
+    with pytest.raises(NbkitError, match="one finite score per subject"):
+        placements([0.1, 0.2], [True])
+    with pytest.raises(NbkitError, match="placements: scores"):
+        placements([0.1, np.nan], [True, False])

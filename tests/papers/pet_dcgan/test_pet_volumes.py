@@ -9,9 +9,9 @@ import torch
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.volume import Volume
-from nbkit.data.pet_slices import CENTRE_MM, VIEWS, levels_of, slice_table
-from nbkit.papers.pet_dcgan.pet_volumes import Volumes, field_grid, planes, volume_table
+from nbkit.data.pet_slices import CENTRE_MM, VIEWS, field_grid, levels_of, slice_table
 from nbkit.geometry.warp import grid_positions
+from nbkit.papers.pet_dcgan.pet_volumes import Volumes, planes, volume_table
 
 AFFINE = np.array([[3.0, 0, 0, -110], [0, 3.0, 0, -125], [0, 0, 3.0, -100], [0, 0, 0, 1]])
 
@@ -57,9 +57,9 @@ def test_a_plane_through_voxels_is_these_voxels():
     assert torch.allclose(planes(cubes, "sagittal", x, size=16), cubes[:, :, 15], atol=1e-6)
 
 
-def test_the_middle_plane_of_a_view_is_one_voxel_thick():
-    shape, affine = field_grid(64, view="coronal")
-    assert shape == (64, 1, 64) and affine[1, 3] == levels_of("coronal", 1)[0] and np.allclose(np.diag(affine)[:3], 3)
+def test_a_plane_of_the_field_is_one_voxel_thick():
+    shape, affine = field_grid(64, plane=("coronal", -25.0))
+    assert shape == (64, 1, 64) and affine[1, 3] == -25.0 and np.allclose(np.diag(affine)[:3], 3)
     assert np.allclose(affine @ [31.5, 0, 31.5, 1], [CENTRE_MM[0], affine[1, 3], CENTRE_MM[2], 1])
 
 
@@ -68,7 +68,7 @@ def test_people_and_stages_are_chosen_by_name(cohort):
     assert table.select(stages="MCI").subject == ("b",) and table.select(subjects=["a"]).stage == ("CN",)
     with pytest.raises(NbkitError, match="Did you mean 'MCI'"):
         table.select(stages="MCIi")
-    with pytest.raises(NbkitError, match="at least one volume"):
+    with pytest.raises(NbkitError, match="at least one slice"):
         table.select(subjects=["a"], stages="AD")
 
 
@@ -78,8 +78,8 @@ def test_people_and_stages_are_chosen_by_name(cohort):
     (lambda: Volumes(torch.zeros(1, 1, 8, 8, 8), ("a",), ("CM",)), "Volumes: stage"),
     (lambda: planes(torch.zeros(1, 1, 8, 8, 8), "axial", 500.0, size=8), "a level inside the field of view"),
     (lambda: planes(torch.zeros(1, 1, 8, 8, 8), "axail", 5.0, size=8), "Did you mean 'axial'"),
-    (lambda: field_grid(16, view="top"), "field_grid: view"),
-    (lambda: volume_table(Cohort("toy", (), "embedded"), size=8), "16 voxels or more"),
+    (lambda: field_grid(16, plane=("top", 0.0)), "field_grid: view"),
+    (lambda: volume_table(Cohort("toy", (), "embedded"), size=8), "16 pixels or more"),
     (lambda: volume_table(Cohort("toy", (), "embedded"), suvr_max=0), "a positive uptake ratio"),
 ])
 def test_what_does_not_fit_is_refused(act, said):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from nbkit.core.seeds import torch_generator
 from nbkit.nets.weights import draw_weights
-from nbkit.papers.pet_dcgan.slice_cnn import SliceCNN
+from nbkit.papers.pet_dcgan.augmentation_study import SliceCNN
 
 
 def net(**options):
