@@ -35,7 +35,7 @@ def on_template(
     Parameters
     ----------
     cohort : Cohort
-        As :func:`nbkit.cohorts.own_bids.build` or :func:`nbkit.cohorts.own_csv.build` gave it.
+        As :func:`nbkit.cohorts.own_scans.build` gave it.
     path : path
         What it was read from.
     profile : {"smoke", "laptop", "paper"}

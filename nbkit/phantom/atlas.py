@@ -18,7 +18,7 @@ from nbkit.geometry.registration import Config, register
 from nbkit.geometry.warp import Displacement, warp_each
 from nbkit.phantom.anatomy import Template
 from nbkit.phantom.parameters import Parameters
-from nbkit.phantom.regions import Regions, template_maps
+from nbkit.phantom.regions import Regions, structure_of, template_maps
 
 _SPACING = 2
 """Voxels of the template, whole mm: as fine as the scans it meets."""
@@ -103,8 +103,7 @@ def _rows(scan: Scan, ours: Volume, names: tuple[str, ...]) -> list[dict[str, ob
     rows = []
     for place, name in enumerate(names, start=1):
         a, b = ours.data == place, scan.labels.data == theirs.get(name, -1)
-        structure = name.removesuffix("_left").removesuffix("_right")
         both, sizes = int((a & b).sum()), (int(a.sum()), int(b.sum()))
-        row = {"subject": scan.subject, "structure": structure, "dice": 2 * both / max(sum(sizes), 1)}
+        row = {"subject": scan.subject, "structure": structure_of(name), "dice": 2 * both / max(sum(sizes), 1)}
         rows.append(row | {"ours": sizes[0] * ours.voxel_volume, "theirs": sizes[1] * ours.voxel_volume})
     return rows

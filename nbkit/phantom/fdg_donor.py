@@ -9,10 +9,9 @@ import torch
 
 from nbkit.core.checks import require
 from nbkit.core.volume import Volume, bounding_box
-from nbkit.data.preprocess import place
 from nbkit.phantom.fdg import Donor, fdg_grid, growth_fields
-from nbkit.phantom.muse import Codes, merge_labels
-from nbkit.phantom.regions import SIDES, Regions, fill_skull, from_labels
+from nbkit.phantom.muse import Codes, laid_on, regions_of
+from nbkit.phantom.regions import SIDES, Regions
 
 _FLOWS = "smoke"
 """Profile whose grid has the voxels on which flows are made."""
@@ -42,22 +41,11 @@ def label_donor(name: str, age: float, labels: Volume, codes: Codes, *, profile:
     """
     labels = labels.crop(bounding_box(labels.data[0] > 0))
     matrix = rigid_between(centres_of(template), _label_centres(labels, codes))
-    merged = merge_labels(labels, codes, matrix)
-    names = [f"{structure}_{side}" for structure in codes for side in SIDES]
-    sharp = from_labels(merged, {region: (code,) for code, region in enumerate(names, start=1)})
-    regions = {p: _on_grid(sharp, matrix, p, name) for p in dict.fromkeys((profile, _FLOWS))}
+    sharp = regions_of(labels, codes, matrix)
+    regions = {
+        p: laid_on(fdg_grid(p), sharp, matrix, where=f"label_donor: {name}", least=0.98) for p in {profile, _FLOWS}
+    }
     return Donor(name, age, regions[profile], growth_fields(regions[_FLOWS]))
-
-
-def _on_grid(sharp: Regions, matrix: np.ndarray, profile: str, name: str) -> Regions:
-    shape, affine = fdg_grid(profile)
-    maps = place(sharp.maps, matrix, shape=shape, affine=affine)
-    share = float(maps.data.sum(dtype=torch.float64)) * maps.voxel_volume / sum(sharp.volumes.values())
-    require(
-        share > 0.98, f"label_donor: {name}", expected="a head inside the grid", found=f"{share:.1%} of it",
-        remedy="Look at the label map: a structure may carry another's code, or lie on the other side.",
-    )
-    return fill_skull(Regions(sharp.names, maps), maps.with_data(maps.data.sum(dim=0, keepdim=True)))[0]
 
 
 def centres_of(regions: Regions) -> dict[str, np.ndarray]:

@@ -17,21 +17,20 @@ import numpy as np
 import torch
 
 from nbkit.core.checks import NbkitError, known
-from nbkit.core.config import PROFILES
 from nbkit.core.seeds import numpy_generator
 from nbkit.core.volume import Volume
 from nbkit.core.windows import filter_separable, gaussian_kernel
 from nbkit.geometry.flow import Velocity, expv
 from nbkit.geometry.warp import warp
-from nbkit.phantom.acquisition import Protocol, acquire, draw_acquisition
+from nbkit.phantom.acquisition import Box, Protocol, acquire, box_around, draw_acquisition
 from nbkit.phantom.ageing import (
     Participant, Rates, Trajectory, Visit, age_factor, draw_rates, norm_change, simulate_trajectory,
 )
 from nbkit.phantom.anatomy import Anatomy, Template, draw_anatomy, volume_growth
-from nbkit.phantom.contrast import TISSUES, nominal_tissues, sensitivity, signal
+from nbkit.phantom.contrast import TISSUES, drawn_tissues, sensitivity, signal
 from nbkit.phantom.growth import velocity_for
 from nbkit.phantom.norms import norm_ratio
-from nbkit.phantom.parameters import MS_PARAMETERS, Parameters, load_parameters
+from nbkit.phantom.parameters import MS_PARAMETERS, Parameters, load_layers
 from nbkit.phantom.regions import AGEING_PARAMETERS, Regions, fill_skull, place, refilled
 
 log = logging.getLogger(__name__)
@@ -75,16 +74,12 @@ class FollowUp:
 @lru_cache(maxsize=1)
 def ageing_parameters() -> Parameters:
     """Every number of the ageing simulator over those of the MS phantom, which has anatomy, tissues and scanner."""
-    files = (load_parameters(MS_PARAMETERS), load_parameters(AGEING_PARAMETERS))
-    return Parameters({name: entry for file in files for name, entry in file.entries.items()})
+    return load_layers(MS_PARAMETERS, AGEING_PARAMETERS)
 
 
-def grid_for(profile: str, parameters: Parameters) -> tuple[tuple[int, int, int], np.ndarray]:
+def grid_for(profile: str, parameters: Parameters) -> Box:
     """Shape and affine of a profile's images, in the template's world."""
-    spacing, shape = GRIDS[known(profile, PROFILES, "grid_for: profile")]
-    affine = np.diag([spacing, spacing, spacing, 1.0])
-    affine[:3, 3] = parameters["grid.centre"] - spacing * (np.array(shape) - 1) / 2
-    return shape, affine
+    return box_around(parameters["grid.centre"], *GRIDS[known(profile, GRIDS, "grid_for: profile")])
 
 
 def draw_head(rng: np.random.Generator, sex: str, *, template: Template, parameters: Parameters) -> Anatomy:
@@ -94,16 +89,13 @@ def draw_head(rng: np.random.Generator, sex: str, *, template: Template, paramet
     upright = replace(drawn, pose=np.eye(4))
     inside = template.fractions.data.sum(dim=0, keepdim=True)
     growth = volume_growth(upright)
-    share = warp(inside[None], _still(growth), affine=growth.affine, image_affine=template.fractions.affine)[0]
+    still = torch.zeros(1, 3, *growth.shape)
+    share = warp(inside[None], still, affine=growth.affine, image_affine=template.fractions.affine)[0]
     unscaled = float((growth.data * share).sum() / share.sum() * inside.sum()) * template.fractions.voxel_volume
     pose, centre = np.eye(4), np.array(parameters["grid.centre"])
     pose[:3, :3] *= (unscaled / (litres * 1e6)) ** (1 / 3)
     pose[:3, 3] = centre - pose[:3, :3] @ centre
     return replace(upright, pose=pose)
-
-
-def _still(like: Volume) -> torch.Tensor:
-    return torch.zeros(1, 3, *like.shape)
 
 
 def draw_state(plan: Plan, parameters: Parameters, rng: np.random.Generator) -> dict[str, float]:
@@ -141,8 +133,7 @@ def usual_size(ages: Sequence[float], parameters: Parameters) -> dict[str, float
 
 
 def person_at_first_visit(
-    plan: Plan, maps: tuple[Regions, Volume], *, grid: tuple[tuple[int, int, int], np.ndarray], template: Template,
-    parameters: Parameters, seed: int,
+    plan: Plan, maps: tuple[Regions, Volume], *, grid: Box, template: Template, parameters: Parameters, seed: int
 ) -> tuple[Regions, Volume]:
     """Regions and tissues (GM, WM, CSF) of a person at the first age of the plan, on `grid`, skull filled.
 
@@ -250,8 +241,7 @@ def images_of(
         Tissue constants and texture are drawn once per person; gain, inhomogeneity and noise at every visit.
     """
     rng = numpy_generator(seed, person, "tissue")
-    spread = [parameters[f"variation.{c}"] for c in ("t1", "t2", "pd")]
-    constants = {n: t.scaled(*np.exp(rng.normal(0, spread))) for n, t in nominal_tissues(parameters).items()}
+    constants = drawn_tissues(rng, parameters)
     texture = _texture(rng, tissues, parameters)
     unit = float(signal(constants["wm"], CONTRAST, parameters=parameters))
     levels = [float(signal(constants[t], CONTRAST, parameters=parameters)) / unit for t in TISSUES]

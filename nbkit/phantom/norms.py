@@ -13,7 +13,7 @@ from nbkit.core.checks import known, require
 from nbkit.core.protocols import Cohort
 from nbkit.phantom.anatomy import load_template
 from nbkit.phantom.parameters import Parameters, load_parameters
-from nbkit.phantom.regions import AGEING_PARAMETERS, template_maps
+from nbkit.phantom.regions import AGEING_PARAMETERS, structure_of, template_maps
 
 NORM_PARAMETERS = Path(__file__).with_name("norm_parameters.toml")
 CONTROL = "CN"
@@ -44,7 +44,7 @@ def norm_ratio(structure: str, age: float) -> float | None:
     None for a structure that the norms do not have.
     """
     norms = load_parameters(NORM_PARAMETERS)
-    bands = [name for name in norms.groups("band") if name.removesuffix("_left").removesuffix("_right") == structure]
+    bands = [name for name in norms.groups("band") if structure_of(name) == structure]
     first = norms["age.years"][0]
     now, then = (sum(band_at(name, at)[1] for name in bands) for at in (age, first))
     return now / then if bands else None

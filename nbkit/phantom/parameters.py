@@ -70,6 +70,11 @@ def load_parameters(path: Path = MS_PARAMETERS) -> Parameters:
     return Parameters(_flatten(tomllib.loads(Path(path).read_text(encoding="utf-8")), Path(path).name))
 
 
+def load_layers(*paths: Path) -> Parameters:
+    """One set of numbers from several files, later ones over earlier ones."""
+    return Parameters({name: entry for path in paths for name, entry in load_parameters(path).entries.items()})
+
+
 def _flatten(tree: Mapping[str, Any], where: str, prefix: str = "") -> dict[str, Mapping[str, Any]]:
     entries: dict[str, Mapping[str, Any]] = {}
     for key, item in tree.items():

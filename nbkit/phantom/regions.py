@@ -5,7 +5,7 @@ They are approximations, good enough to give each structure its own rate of chan
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +26,16 @@ SIDES = ("left", "right")
 FLUID = "csf"
 """The structure without a rate: fluid outside the lateral ventricles, which takes up what all others lose."""
 TISSUES = ("gm", "wm", "csf")
+
+
+def sided(structures: Iterable[str]) -> tuple[str, ...]:
+    """Names of the regions of structures: each left, then right."""
+    return tuple(f"{structure}_{side}" for structure in structures for side in SIDES)
+
+
+def structure_of(region: str) -> str:
+    """The structure of a region: its name without the side."""
+    return region.removesuffix("_left").removesuffix("_right")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +67,7 @@ class Regions:
     @property
     def structures(self) -> tuple[str, ...]:
         """The structure of every region: its name without the side."""
-        return tuple(name.removesuffix("_left").removesuffix("_right") for name in self.names)
+        return tuple(map(structure_of, self.names))
 
     @property
     def volumes(self) -> dict[str, float]:
@@ -127,7 +137,7 @@ def template_maps(template: Template, parameters: Parameters, *, spacing: int) -
     # voxels on the midline go to the two sides in turn, or all of the fissure would lie on one
     right = np.where(world[:, 0] == 0, index.sum(axis=1) % 2 == 1, world[:, 0] > 0)
     codes = 2 * parts + right
-    names = tuple(f"{structure}_{side}" for structure in structures for side in SIDES)
+    names = sided(structures)
     regions = Regions(names, _averaged(index, shares, codes, len(names), grid=fractions, factor=spacing))
     kinds = np.repeat(np.arange(len(TISSUES))[:, None], len(index), axis=1)
     return regions, _averaged(index, shares, kinds, len(TISSUES), grid=fractions, factor=spacing)

@@ -191,7 +191,7 @@ def test_one_process_makes_the_same_people_in_any_order(cohort, tmp_path, monkey
 
 
 def test_a_second_build_only_reads(cohort, cache, monkeypatch):
-    monkeypatch.setattr(cohorts, "_make", lambda *_: pytest.fail("simulated again"))
+    monkeypatch.setattr(cohorts, "_make", lambda *_, **__: pytest.fail("simulated again"))
     again = cohorts.build("smoke", seed=SEED, cache=cache, progress=False)
     assert again.provenance == cohort.provenance and same(cohort, again)
 
@@ -199,10 +199,10 @@ def test_a_second_build_only_reads(cohort, cache, monkeypatch):
 def test_a_killed_build_goes_on_where_it_was(cohort, cache, tmp_path, monkeypatch):
     entries = {}
     for entry in (cache.root / cohorts.NAME).iterdir():
-        entries[json.loads((entry / "key.json").read_text())["plan"]["person"]["id"]] = entry
+        entries[json.loads((entry / "key.json").read_text())["person"]["person"]["id"]] = entry
     made = []
 
-    def until_killed(plan, profile, seed, folder):
+    def until_killed(plan, folder, **_):
         (folder / "person.safetensors").write_bytes(b"half")
         if len(made) == 5 and "killed" not in made:
             made.append("killed")

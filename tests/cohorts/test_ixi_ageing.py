@@ -20,12 +20,12 @@ from nbkit.data.manifest import Manifest, ManifestFile, load_manifest
 from nbkit.geometry.flow import Velocity, expv
 from nbkit.phantom.anatomy import load_template
 from nbkit.phantom.longitudinal import ageing_parameters
+from nbkit.phantom.muse import ATLAS, PEOPLE
 from nbkit.phantom.parameters import load_parameters
 from nbkit.phantom.regions import template_maps
 from tests.cohorts.muse_table import atlas_rows
 
 LAYOUT = load_manifest("ixi_ageing").layout
-PEOPLE, ATLAS = ixi_ageing._PEOPLE, ixi_ageing._ATLAS
 MIRROR = os.environ.get("NBKIT_MIRROR")
 PARAMETERS = load_parameters(ixi_ageing.PARAMETERS)
 AGES = {"IXI001": (51.25, "F"), "IXI002": (58.5, "M"), "IXI003": (64.0, "F"), "IXI004": (70.75, "M")}
