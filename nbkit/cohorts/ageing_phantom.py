@@ -68,7 +68,7 @@ def build(
         lambda plan: {"converter": plan.person.converter, "onset_age": plan.onset_age},
     )
     return study.cohort(
-        people, [truth.facts for _, truth in people], redrawn=[s.id for s, t in people if t.facts["draws"] > 1],
+        people, [truth.as_dict() for _, truth in people], redrawn=[s.id for s, t in people if t.draws > 1],
         intensity="1 = white matter, 0 outside the skull", alignment="visits of a person exactly aligned",
     )
 

@@ -93,8 +93,8 @@ def build(
     )
     people = [_real_first(*one) for one in read_people(plans, folders, sided(codes), _covariates)]
     return study.cohort(
-        people, {s.id: [hashes[s.id], truth.facts] for s, truth in people}, [manifest], kind=KIND,
-        redrawn=[s.id for s, truth in people if truth.facts["draws"] > 1], labels="DLMUSE, merged",
+        people, {s.id: [hashes[s.id], truth.as_dict()] for s, truth in people}, [manifest], kind=KIND,
+        redrawn=[s.id for s, truth in people if truth.draws > 1], labels="DLMUSE, merged",
         intensity="1 = white-matter peak of the scan, 0 outside the skull",
         simulated="follow-ups: the person's own scan, its noise included, moved along a prescribed flow, with bias, "
         "gain and noise added; the people are healthy, the courses LMCI and AD are not theirs",

@@ -63,10 +63,9 @@ def inhomogeneity(shape: tuple[int, int, int], weights: torch.Tensor, *, level: 
     level : float
         BrainWeb's INU level: 0.2 gives factors from 0.9 to 1.1 over the field of view.
     """
-    bases = []
-    for n in shape:
-        position = (torch.arange(n, dtype=weights.dtype) + 0.5) / n
-        bases.append(torch.cos(torch.pi * torch.arange(_ORDERS, dtype=weights.dtype)[:, None] * position))
+    positions = [(torch.arange(n, dtype=weights.dtype) + 0.5) / n for n in shape]
+    orders = torch.pi * torch.arange(_ORDERS, dtype=weights.dtype)[:, None]
+    bases = [torch.cos(orders * position) for position in positions]
     weights = weights.clone()
     weights[0, 0, 0] = 0
     field = torch.einsum("abc,ax,by,cz->xyz", weights, *bases)

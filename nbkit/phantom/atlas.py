@@ -67,16 +67,13 @@ def region_agreement(
     reference = template_reference(template)
     regions, _ = template_maps(template, parameters, spacing=_SPACING)
     bar = tqdm(scans, desc="region agreement", unit="scan", disable=not progress)
-    rows = []
-    for scan in bar:
-        rows += _rows(scan, bring_regions(scan, reference, regions, config=config), regions.names)
-    by_scan = pd.DataFrame(rows).groupby(["structure", "subject"], sort=False)[["dice", "ours", "theirs"]].mean()
-    by_scan["ratio"] = by_scan["ours"] / by_scan["theirs"]
-    groups = by_scan.groupby("structure", sort=False)
-    return pd.DataFrame({
-        "median": groups["dice"].median(), "low": groups["dice"].min(), "high": groups["dice"].max(),
-        "volume_ratio": groups["ratio"].median(), "n": groups.size(),
-    })
+    brought = ((scan, bring_regions(scan, reference, regions, config=config)) for scan in bar)
+    rows = pd.DataFrame([row for scan, ours in brought for row in _rows(scan, ours, regions.names)])
+    by_scan = rows.groupby(["structure", "subject"], sort=False)[["dice", "ours", "theirs"]].mean()
+    return by_scan.assign(ratio=by_scan["ours"] / by_scan["theirs"]).groupby("structure", sort=False).agg(
+        median=("dice", "median"), low=("dice", "min"), high=("dice", "max"), volume_ratio=("ratio", "median"),
+        n=("dice", "size"),
+    )
 
 
 def bring_regions(scan: Scan, reference: Reference, regions: Regions, *, config: Config | None = None) -> Volume:

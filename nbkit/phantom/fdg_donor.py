@@ -50,10 +50,8 @@ def label_donor(name: str, age: float, labels: Volume, codes: Codes, *, profile:
 
 def centres_of(regions: Regions) -> dict[str, np.ndarray]:
     """Centre of gravity of every region in world mm."""
-    maps, affine = regions.maps.data.double(), regions.maps.affine
-    means = []
-    for axis in (1, 2, 3):
-        others = [a for a in (1, 2, 3) if a != axis]
+    maps, affine, means = regions.maps.data.double(), regions.maps.affine, []
+    for others in ((2, 3), (1, 3), (1, 2)):
         profile = maps.sum(dim=others)
         means.append((profile @ torch.arange(profile.shape[1]).double() / profile.sum(dim=1)).numpy())
     world = np.stack(means, axis=1) @ affine[:3, :3].T + affine[:3, 3]
@@ -68,14 +66,10 @@ def _label_centres(labels: Volume, codes: Codes) -> dict[str, np.ndarray]:
     size = int(at.max()) + 1
     count = np.bincount(at, minlength=size)
     sums = np.stack([np.bincount(at, weights=column, minlength=size) for column in places.T], axis=1)
-    centres = {}
-    for structure, groups in codes.items():
-        for side in SIDES:
-            own = [c for c in groups[side] if c < size]
-            if own and count[own].sum():
-                voxel = sums[own].sum(axis=0) / count[own].sum()
-                centres[f"{structure}_{side}"] = labels.affine[:3, :3] @ voxel + labels.affine[:3, 3]
-    return centres
+    pairs = ((structure, side) for structure in codes for side in SIDES)
+    own = {f"{name}_{side}": [c for c in codes[name][side] if c < size] for name, side in pairs}
+    voxels = {name: sums[o].sum(axis=0) / count[o].sum() for name, o in own.items() if count[o].sum()}
+    return {name: labels.affine[:3, :3] @ voxel + labels.affine[:3, 3] for name, voxel in voxels.items()}
 
 
 def rigid_between(fixed: Mapping[str, np.ndarray], moving: Mapping[str, np.ndarray]) -> np.ndarray:

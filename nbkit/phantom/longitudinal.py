@@ -31,7 +31,7 @@ from nbkit.phantom.contrast import TISSUES, drawn_tissues, sensitivity, signal
 from nbkit.phantom.growth import velocity_for
 from nbkit.phantom.norms import norm_ratio
 from nbkit.phantom.parameters import MS_PARAMETERS, Parameters, load_layers
-from nbkit.phantom.regions import AGEING_PARAMETERS, Regions, fill_skull, place, refilled
+from nbkit.phantom.regions import AGEING_PARAMETERS, Regions, carried, place, refilled
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -105,15 +105,14 @@ def draw_state(plan: Plan, parameters: Parameters, rng: np.random.Generator) -> 
     the mean rates over some years; and, for structures whose size differs between people far more than heads do, a
     spread.
     """
-    diagnosis, rows = plan.person.diagnosis, parameters.section("structure")
-    years = rng.uniform(*parameters[f"history.{diagnosis}"])
+    ill, well = (parameters.section(f"rate.{diagnosis}") for diagnosis in (plan.person.diagnosis, "CN"))
+    years = rng.uniform(*parameters[f"history.{plan.person.diagnosis}"])
     scores = {row: rng.standard_normal() * sd for row, sd in parameters.section("spread").items()}
     usual = usual_size(plan.ages, parameters)
-    change = {}
-    for name, row in rows.items():
-        beyond = parameters[f"rate.{diagnosis}.{row}"][0] - parameters[f"rate.CN.{row}"][0]
-        change[name] = usual[name] * (1 + beyond * years / 100) * np.exp(scores.get(row, 0.0)) - 1
-    return change
+    return {
+        name: usual[name] * (1 + (ill[row][0] - well[row][0]) * years / 100) * np.exp(scores.get(row, 0.0)) - 1
+        for name, row in parameters.section("structure").items()
+    }
 
 
 def usual_size(ages: Sequence[float], parameters: Parameters) -> dict[str, float]:
@@ -155,8 +154,7 @@ def person_at_first_visit(
         change = draw_state(plan, parameters, numpy_generator(seed, plan.person.id, "state", draw))
         return velocity_for(young, change, tolerance=parameters["cohort.tolerance"])
 
-    flow = expv(_redrawn(velocity)[0], affine=affine)
-    return fill_skull(young.moved(flow), tissues.with_data(warp(tissues.data[None], flow, affine=affine)[0]))
+    return carried(young, tissues, expv(_redrawn(velocity)[0], affine=affine))
 
 
 def _pasted(cropped: Volume, shape: tuple[int, int, int], affine: np.ndarray) -> Volume:
@@ -248,8 +246,7 @@ def images_of(
     slopes = [sensitivity(constants[t], CONTRAST, "t1", parameters=parameters) / unit for t in ("gm", "wm")]
     images = []
     for k, visit in enumerate(visits):
-        moved = refilled(visit.carry(tissues), tissues)
-        pattern = visit.carry(texture).data
+        moved, pattern = refilled(visit.carry(tissues), tissues), visit.carry(texture).data
         gm, wm, csf = moved.data[:, None]
         made = levels[0] * gm + levels[1] * wm + levels[2] * csf + (slopes[0] * gm + slopes[1] * wm) * pattern
         draw_rng = numpy_generator(seed, person, "scan", k)

@@ -99,16 +99,13 @@ def control_bands(cohort: Cohort, *, scales: Mapping[str, float] | None = None) 
         remedy="The norms are of cognitively normal people: use a cohort that has some.",
     )
     rows = [
-        _row(structure, subject.id, scan.age, _sum(volumes, structure, norms), scales.get(structure, 1.0))
+        (structure, subject.id, scan.age, raw := _sum(volumes, structure, norms), raw * scales.get(structure, 1.0),
+         *band_at(structure, scan.age))
         for structure in norms.groups("band") for subject in controls
         for scan, volumes in zip(subject.scans, cohort.truth[subject.id].volumes, strict=True)
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _row(structure: str, subject: str, age: float, raw: float, scale: float) -> tuple:
-    low, median, high = band_at(structure, age)
-    return structure, subject, age, raw, raw * scale, low, median, high, bool(low <= raw * scale <= high)
+    bands = pd.DataFrame(rows, columns=COLUMNS[:-1])
+    return bands.assign(inside=bands["mm3"].between(bands["low"], bands["high"]))
 
 
 def band_summary(bands: pd.DataFrame) -> pd.DataFrame:

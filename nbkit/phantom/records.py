@@ -21,46 +21,33 @@ class AgeingTruth:
 
     Parameters
     ----------
-    facts : mapping
-        JSON-able. ``ages`` (years) and ``times`` (years at the baseline pace) of the visits; ``volumes``, one dict of
-        region to mm³ per visit; ``rates``, structure to change per year (1), and ``acceleration`` (1/year);
-        ``onset``, None or ``age``, ``time``, ``rates``, ``acceleration`` of what follows it; ``draws`` of rates.
+    ages, times : tuple of float
+        Age at every visit (years), and how far along the flow it is, in years at the baseline pace.
+    volumes : tuple of dict
+        mm³ of every region at every visit, partial voxels counted by their share.
+    rates : mapping of str to float
+        Asked change of every structure in the year after baseline, over its volume then (1/year).
+    acceleration : float
+        Growth of the yearly changes over those at baseline (1/year).
+    onset : mapping or None
+        What follows a conversion: its ``age``, ``time``, ``rates`` and ``acceleration``.
+    draws : int
+        How many draws of rates it took.
+    diagnoses : tuple of str
+        At every visit.
     fields : mapping of str to Volume
         Loaded when looked at: see the properties.
     """
 
-    facts: Mapping[str, Any]
+    ages: tuple[float, ...]
+    times: tuple[float, ...]
+    volumes: tuple[dict[str, float], ...]
+    rates: Mapping[str, float]
+    acceleration: float
+    onset: Mapping[str, Any] | None
+    draws: int
+    diagnoses: tuple[str, ...]
     fields: Mapping[str, Volume]
-
-    @property
-    def ages(self) -> tuple[float, ...]:
-        """Age at every visit, years."""
-        return tuple(self.facts["ages"])
-
-    @property
-    def times(self) -> tuple[float, ...]:
-        """How far along the flow every visit is, in years at the baseline pace."""
-        return tuple(self.facts["times"])
-
-    @property
-    def volumes(self) -> tuple[dict[str, float], ...]:
-        """mm³ of every region at every visit, partial voxels counted by their share."""
-        return tuple(self.facts["volumes"])
-
-    @property
-    def rates(self) -> dict[str, float]:
-        """Asked change of every structure in the year after baseline, over its volume then (1/year)."""
-        return self.facts["rates"]
-
-    @property
-    def acceleration(self) -> float:
-        """Growth of the yearly changes over those at baseline (1/year)."""
-        return self.facts["acceleration"]
-
-    @property
-    def onset(self) -> dict[str, Any] | None:
-        """What follows a conversion: its ``age``, ``time``, ``rates`` and ``acceleration``."""
-        return self.facts["onset"]
 
     @property
     def velocity(self) -> Volume:
@@ -73,8 +60,8 @@ class AgeingTruth:
         return self.fields["velocity_after_onset"]
 
     def as_dict(self) -> dict[str, Any]:
-        """The facts, ready for JSON."""
-        return dict(self.facts)
+        """All but the fields, ready for JSON."""
+        return {name: value for name, value in vars(self).items() if name != "fields"}
 
     def log_jacobian(self, visit: int) -> Volume:
         """On the baseline anatomy: ln of mm³ at a visit per mm³ at baseline."""
@@ -142,5 +129,6 @@ def _person(
         scans.append(Scan(person.id, session, age, images, masks, labels, label_names, diagnosis))
     names = ["velocity", *["velocity_after_onset"] * (facts["onset"] is not None)]
     names += [f"log_jacobian.{k}" for k in range(len(scans))]
-    truth = AgeingTruth(facts, stored(folder, "truth", names, shelf))
+    known = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
+    truth = AgeingTruth(**known, fields=stored(folder, "truth", names, shelf))
     return Subject(person.id, person.sex, facts["diagnoses"][0], tuple(scans), covariates), truth

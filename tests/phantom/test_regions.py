@@ -130,8 +130,3 @@ def test_labels_become_regions():
 def test_wrong_codes_are_refused(codes, message):
     with pytest.raises(NbkitError, match=message):
         from_labels(Volume(torch.tensor([[[0, 1], [2, 3]]])), codes)
-
-
-def test_maps_need_names():
-    with pytest.raises(NbkitError, match="expected 1 maps, found 2"):
-        Regions(("csf",), Volume(torch.zeros(2, 3, 3, 3)))
