@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from scipy.stats import truncnorm
@@ -26,7 +24,7 @@ from nbkit.phantom.study import Study
 
 NAME = "ageing_phantom"
 DIAGNOSES = ("CN", "SMC", "EMCI", "LMCI", "AD")
-TEMPLATE_MM: Mapping[str, int] = MappingProxyType({"smoke": 5, "laptop": 3, "paper": 1})
+TEMPLATE_MM = {"smoke": 5, "laptop": 3, "paper": 1}
 """Voxel size of the template's maps, which are interpolated on the grid of the profile."""
 
 

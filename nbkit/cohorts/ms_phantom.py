@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from safetensors.torch import save
@@ -23,9 +21,7 @@ from nbkit.phantom.parameters import Parameters, load_parameters
 from nbkit.phantom.study import Study, facts_of, store, stored
 
 NAME = "ms_phantom"
-GRIDS: Mapping[str, Grid] = MappingProxyType(
-    {"smoke": Grid((4, 4, 2)), "laptop": Grid((2, 2, 1)), "paper": Grid((1, 1, 1))}
-)
+GRIDS = {"smoke": Grid((4, 4, 2)), "laptop": Grid((2, 2, 1)), "paper": Grid((1, 1, 1))}
 SMOKE_SUBJECTS = (6, 2)
 """Patients and controls of the smoke profile; the others have the published numbers."""
 

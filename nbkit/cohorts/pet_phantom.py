@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort
@@ -18,7 +16,7 @@ from nbkit.phantom.fdg import (
 from nbkit.phantom.study import Study
 
 NAME = "pet_phantom"
-TEMPLATE_MM: Mapping[str, int] = MappingProxyType({"smoke": 4, "laptop": 3, "paper": 2})
+TEMPLATE_MM = {"smoke": 4, "laptop": 3, "paper": 2}
 """Voxel size of the template's maps, which are interpolated on the grid of the profile."""
 
 

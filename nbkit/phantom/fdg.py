@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,17 +35,13 @@ from nbkit.phantom.regions import FLUID, Regions, fill_skull, sided, template_ma
 from nbkit.phantom.study import facts_of, half, store, stored
 
 FDG_PARAMETERS = Path(__file__).with_name("fdg_parameters.toml")
-GRIDS: Mapping[str, tuple[float, tuple[int, int, int]]] = MappingProxyType(
-    {"smoke": (4.0, (40, 48, 40)), "laptop": (3.0, (56, 64, 56)), "paper": (2.0, (84, 96, 84))}
-)
+GRIDS = {"smoke": (4.0, (40, 48, 40)), "laptop": (3.0, (56, 64, 56)), "paper": (2.0, (84, 96, 84))}
 """Voxel size (mm) and shape by profile: RAS boxes of 160-168 × 192 × 160-168 mm around the template's centre."""
 TISSUES = ("grey", "white", "fluid")
 REFERENCE = ("hindbrain", "hindbrain_white")
 """The cerebellum, whose mean uptake is 1."""
 MEASURED = ("hippocampus", "lateral_ventricle")
-INTENSITY: Mapping[str, str] = MappingProxyType(
-    {"intensity": "uptake over the mean of the cerebellum, 0 outside the brain", "alignment": "rigid, MNI152"}
-)
+INTENSITY = {"intensity": "uptake over the mean of the cerebellum, 0 outside the brain", "alignment": "rigid, MNI152"}
 """For the provenance of cohorts."""
 _OWN = ("lobe.", "structure.")
 
@@ -314,9 +309,7 @@ def write_scan(folder: Path, patient: Patient, scan: FdgScan) -> None:
     store(folder, {"image": {CONTRAST: half(scan.image)}, "mask": scan.masks}, scan.facts, file=patient.id)
 
 
-def read_subject(
-    folder: Path, patient: Patient, shelf: Shelf, **covariates: Any
-) -> tuple[Subject, dict[str, Any]]:
+def read_subject(folder: Path, patient: Patient, shelf: Shelf, **covariates: Any) -> tuple[Subject, dict[str, Any]]:
     """The subject with one scan, and the facts about it, that :func:`write_scan` wrote."""
     images, masks = (
         stored(folder, kind, names, shelf, file=patient.id)

@@ -7,10 +7,9 @@ never warped and no two visits share it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -39,9 +38,7 @@ T = TypeVar("T")
 CONTRAST = "T1w"
 DEMENTIA = "AD"
 """What a converter's diagnosis becomes."""
-GRIDS: Mapping[str, tuple[float, tuple[int, int, int]]] = MappingProxyType(
-    {"smoke": (5.0, (32, 40, 32)), "laptop": (3.0, (56, 64, 56)), "paper": (1.5, (120, 144, 120))}
-)
+GRIDS = {"smoke": (5.0, (32, 40, 32)), "laptop": (3.0, (56, 64, 56)), "paper": (1.5, (120, 144, 120))}
 """Voxel size (mm) and shape by profile: RAS boxes around the template's centre, every side divisible by 8."""
 _DRAWS = 8
 

@@ -113,8 +113,8 @@ def simulate(
     visits = {}
     for number, session in enumerate(SESSIONS if person.months is not None else SESSIONS[:1]):
         effects = _effects(maps, latents[number], fields, gains, parameters)
-        seeds = (seed, "myelin", person.id, session)
-        images = _images(maps, effects, latents[number], masks["brain"], grid=grid, seeds=seeds, parameters=parameters)
+        scanner = _Scanner(grid, (seed, "myelin", person.id, session), parameters)
+        images = _images(maps, effects, latents[number], masks["brain"], scanner)
         truth = _truth(maps, effects["DVR"], masks, latents[: number + 1], parameters)
         visits[session] = Visit(images, masks, truth)
     load = float(torch.minimum(maps.data[4], maps.data[1]).sum(dtype=torch.float64)) * maps.voxel_volume / 1000
@@ -184,18 +184,24 @@ def _effects(
     return effects
 
 
+@dataclass(frozen=True, eq=False)
+class _Scanner:
+    """What the images of one session share; `seeds` are followed by the name of the contrast."""
+
+    grid: Grid
+    seeds: tuple
+    parameters: Parameters
+
+
 def _images(
-    maps: Volume, effects: Mapping[str, torch.Tensor], latents: Mapping[str, torch.Tensor], brain: Volume, *,
-    grid: Grid, seeds: tuple, parameters: Parameters,
+    maps: Volume, effects: Mapping[str, torch.Tensor], latents: Mapping[str, torch.Tensor], brain: Volume,
+    scanner: _Scanner,
 ) -> dict[str, Volume]:
     """The contrasts of one session; FA from the noisy RD and AD."""
-    shot = {
-        name: _acquired(maps, effects[name], name, grid=grid, seeds=seeds, parameters=parameters)
-        for name in _EFFECTS
-    }
+    shot = {name: _acquired(maps, effects[name], name, scanner) for name in _EFFECTS}
     shot["RD"], shot["AD"] = (shot[n].with_data(shot[n].data.clamp(min=0.01)) for n in ("RD", "AD"))
     shot["FA"] = shot["RD"].with_data(fractional_anisotropy(shot["RD"].data, shot["AD"].data), "FA of RD and AD")
-    shot["T1w"] = _t1w(maps, latents, grid=grid, seeds=seeds, parameters=parameters)
+    shot["T1w"] = _t1w(maps, latents, scanner)
     return {name: shot[name].with_data(shot[name].data * brain.data, "skull-stripped") for name in CONTRASTS}
 
 
@@ -204,15 +210,13 @@ def fractional_anisotropy(rd: torch.Tensor, ad: torch.Tensor) -> torch.Tensor:
     return (ad - rd).abs() / torch.sqrt(ad**2 + 2 * rd**2)
 
 
-def _acquired(
-    maps: Volume, effect: torch.Tensor, name: str, *, grid: Grid, seeds: tuple, parameters: Parameters
-) -> Volume:
+def _acquired(maps: Volume, effect: torch.Tensor, name: str, scanner: _Scanner) -> Volume:
     """One map at its own resolution, displaced, on the target grid, with noise.
 
     Grids coarser than the published one average what was acquired, as blocks of voxels would.
     """
-    a, rng = parameters.section("acquisition"), numpy_generator(*seeds, name)
-    shape, affine = grid.target(parameters)
+    parameters, rng = scanner.parameters, numpy_generator(*scanner.seeds, name)
+    a, (shape, affine) = parameters.section("acquisition"), scanner.grid.target(parameters)
     pose = rigid(rng.normal(0, a["turn"], 3), rng.normal(0, a["shift"], 3))
     both = Volume(torch.stack([effect, maps.data[:3].sum(dim=0)]), maps.affine, maps.history)
     if name == "DVR":
@@ -236,25 +240,19 @@ def _pet_noise(image: Volume, rng: np.random.Generator, parameters: Parameters) 
     return pet.add_noise(image, rng, sd=sd, smooth_voxels=smooth)
 
 
-def _t1w(
-    maps: Volume, latents: Mapping[str, torch.Tensor], *, grid: Grid, seeds: tuple, parameters: Parameters
-) -> Volume:
+def _t1w(maps: Volume, latents: Mapping[str, torch.Tensor], scanner: _Scanner) -> Volume:
     """T1w by the equations of the MS phantom; lesion tissue to the degree of its water. For display."""
-    tissues = nominal_tissues(parameters)
+    parameters, tissues = scanner.parameters, nominal_tissues(scanner.parameters)
     gm, wm, csf, sick = (float(signal(tissues[n], "T1w", parameters=parameters)) for n in (*TISSUES, "lesion"))
     white = wm + (sick - wm) * latents["water"].clamp(0, 1)
     unit = parameters["scanner.brightest"] / brightest("T1w", parameters=parameters)
     total = Volume((maps.data[0] * gm + maps.data[1] * white + maps.data[2] * csf) * unit, maps.affine)
-    a, scanner = parameters.section("acquisition"), parameters.section("scanner")
-    draw = draw_acquisition(
-        numpy_generator(*seeds, "T1w"), moved=True, turn_sd=a["turn"], shift_sd=a["shift"],
-        gain_sd=parameters["variation.gain"],
-    )
-    settings = parameters.section("contrast.T1w")
-    shape, affine = grid.target(parameters)
+    a, p, settings = (parameters.section(name) for name in ("acquisition", "scanner", "contrast.T1w"))
+    spread = {"turn_sd": a["turn"], "shift_sd": a["shift"], "gain_sd": parameters["variation.gain"]}
+    draw = draw_acquisition(numpy_generator(*scanner.seeds, "T1w"), moved=True, **spread)
     voxel = tuple(max(v, s) for v, s in zip(settings["voxel"], total.spacing, strict=True))
-    noise, inu = settings["noise"] * scanner["brightest"], scanner["inu"] * scanner["inu_left"]
-    return acquire(total, draw, protocol=Protocol(shape, affine, voxel, noise, inu))
+    noise, inu = settings["noise"] * p["brightest"], p["inu"] * p["inu_left"]
+    return acquire(total, draw, protocol=Protocol(*scanner.grid.target(parameters), voxel, noise, inu))
 
 
 def _masks(maps: Volume, grid: Grid, parameters: Parameters) -> dict[str, Volume]:

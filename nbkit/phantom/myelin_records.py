@@ -16,7 +16,7 @@ from nbkit.phantom.myelin import CONTRASTS, MASKS, SESSIONS, TRUTH, Head, simula
 from nbkit.phantom.myelin_people import MONTHS, Person, draw_edss
 from nbkit.phantom.study import Study, facts_of, store, stored
 
-GRIDS: Mapping[str, Grid] = {"smoke": Grid((4, 4, 4)), "laptop": Grid((2, 2, 2)), "paper": Grid()}
+GRIDS = {"smoke": Grid((4, 4, 4)), "laptop": Grid((2, 2, 2)), "paper": Grid()}
 """The published 1.22 mm, and blocks of 2 and 4 of its voxels."""
 NULL = "_null"
 """Ending of the names of cohorts in which nothing happens between the time points."""

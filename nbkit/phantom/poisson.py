@@ -69,7 +69,7 @@ def solve_potential(
         raise NbkitError(
             "solve_potential: divergence", expected="finite sources in a cavity in one piece",
             found=f"no solution in {_ITERATIONS} steps",
-            remedy="Look for NaN in the divergence, keep the largest piece of the mask that is connected through faces, "
+            remedy="Look for NaN in the divergence, keep the largest piece of the mask that hangs together by faces, "
             "or smooth a very rough wall.",
         )
     return _filled(solution, inside)

@@ -28,7 +28,7 @@ DIAGNOSES = ("CN", "SMC", "EMCI", "LMCI", "AD")
 
 @pytest.fixture(scope="module")
 def brain() -> Regions:
-    return fill_skull(*template_maps(load_template(load_parameters()), AGEING, spacing=5))[0]
+    return fill_skull(*template_maps(load_template(load_parameters()), AGEING, spacing=4))[0]
 
 
 @pytest.fixture(scope="module")

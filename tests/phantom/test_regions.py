@@ -10,7 +10,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.phantom.anatomy import draw_anatomy, load_template, template_flow
 from nbkit.phantom.parameters import load_parameters
-from nbkit.phantom.regions import AGEING_PARAMETERS, Regions, from_labels, place, template_maps
+from nbkit.phantom.regions import AGEING_PARAMETERS, from_labels, place, template_maps
 
 P = load_parameters()
 AGEING = load_parameters(AGEING_PARAMETERS)

@@ -88,7 +88,9 @@ def test_a_cohort_says_where_it_comes_from(study):
     assert drawn.provenance["grid"] == {"shape": [4, 5, 6], "spacing_mm": [1.0, 2.0, 3.0]}
     assert (drawn.provenance["attribution"], drawn.provenance["kind"]) == (ATTRIBUTION, "toy")
     assert drawn.provenance["data_hash"] != study.cohort(people, ["other"]).provenance["data_hash"]
-    real = Manifest(name="r", title="t", access="open", licence="CC", attribution="Them", repository="where", commit="1")
+    real = Manifest(
+        name="r", title="t", access="open", licence="CC", attribution="Them", repository="where", commit="1"
+    )
     both = study.cohort(people, ["hash"], [real, real.model_copy(update={"attribution": "Us"})])
     assert both.access == "open" and both.provenance["attribution"] == f"Them. Us. {ATTRIBUTION}"
     assert both.provenance["source"] == "where at commit 1; where at commit 1"
