@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbkit.cohorts import (
-    ageing_phantom, ixi_ageing, ms_phantom, myelin_open_ms, myelin_phantom, open_ms, own_ageing, own_bids, own_csv,
-    own_pet, pet_ixi, pet_phantom,
+    ageing_phantom, ixi_ageing, ms_phantom, myelin_open_ms, myelin_phantom, open_ms, own_ageing, own_pet, own_scans,
+    pet_ixi, pet_phantom,
 )
 from nbkit.core.checks import NbkitError, closest, known, require
 from nbkit.core.protocols import Cohort
@@ -21,11 +21,11 @@ LEVELS = {
     "myelin_null": {"embedded": "myelin_phantom_null", "open": "myelin_open_ms_null"},
     "pet": {"embedded": "pet_phantom", "open": "pet_ixi"},
 }
-NAMES = (
-    "ms_phantom", "open_ms", "ageing_phantom", "ixi_ageing", "myelin_phantom", "myelin_open_ms", "pet_phantom",
-    "pet_ixi",
-)
-NULLS = ("myelin_phantom_null", "myelin_open_ms_null")
+_MODULES = {m.NAME: m for m in (
+    ms_phantom, open_ms, ageing_phantom, ixi_ageing, myelin_phantom, myelin_open_ms, pet_phantom, pet_ixi,
+)}
+NAMES = tuple(_MODULES)
+NULLS = tuple(LEVELS["myelin_null"].values())
 """Null experiments: the people and the first scans of a simulated cohort, without change at the second."""
 
 
@@ -49,7 +49,7 @@ def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int 
     ----------
     name_or_path : str or path
         One of :data:`NAMES` or :data:`NULLS`, a ``.csv`` (:func:`nbkit.data.tables.read_scan_table` says which
-        columns), or a BIDS folder (:func:`nbkit.cohorts.own_bids.build`).
+        columns), or a BIDS folder (:func:`nbkit.cohorts.own_scans.build`).
     profile : {"smoke", "laptop", "paper"}
         Grid size and, for phantoms, the number of subjects.
     seed : int
@@ -63,26 +63,13 @@ def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int 
         For an unknown name (with the nearest one) or whatever the cohort itself refuses.
     """
     name = str(name_or_path)
-    if name == "ms_phantom":
-        return ms_phantom.build(profile, seed=seed, n_jobs=n_jobs)
-    if name == "open_ms":
-        return open_ms.build(profile, n_jobs=n_jobs)
-    if name == "ageing_phantom":
-        return ageing_phantom.build(profile, seed=seed, n_jobs=n_jobs)
-    if name == "ixi_ageing":
-        return ixi_ageing.build(profile, seed=seed, n_jobs=n_jobs)
-    if name in ("myelin_phantom", "myelin_phantom_null"):
-        return myelin_phantom.build(profile, seed=seed, changed=name not in NULLS, n_jobs=n_jobs)
-    if name in ("myelin_open_ms", "myelin_open_ms_null"):
-        return myelin_open_ms.build(profile, seed=seed, changed=name not in NULLS, n_jobs=n_jobs)
-    if name == "pet_phantom":
-        return pet_phantom.build(profile, seed=seed, n_jobs=n_jobs)
-    if name == "pet_ixi":
-        return pet_ixi.build(profile, seed=seed, n_jobs=n_jobs)
-    if name.lower().endswith(".csv"):
-        return own_csv.build(name, profile)
-    if Path(name).expanduser().is_dir():
-        return own_bids.build(Path(name).expanduser(), profile)
+    if name in NAMES or name in NULLS:
+        settings = {"changed": name not in NULLS} if name.startswith("myelin") else {}
+        settings |= {} if name == open_ms.NAME else {"seed": seed}
+        return _MODULES[name.removesuffix("_null")].build(profile, n_jobs=n_jobs, **settings)
+    path = Path(name).expanduser()
+    if path.suffix.lower() == ".csv" or path.is_dir():
+        return own_scans.build(path, profile)
     raise _unknown(name, (*NAMES, *NULLS))
 
 
@@ -95,20 +82,16 @@ def cohort_name(level: str | Path, *, task: str = "flair") -> str:
     if name in levels:
         return levels[name]
     if task == "myelin_null":
-        return _null_name(name)
+        null = name if name in NULLS else f"{name}_null"
+        require(
+            null in NULLS, "COHORT", expected=f"embedded, open, or one of {', '.join(NULLS)} for a null experiment",
+            found=repr(name), remedy="A null experiment needs a simulated cohort, in which it is known that nothing "
+            "changed: own scans cannot show it. Leave it out, or run it with COHORT=embedded.",
+        )
+        return null
     if name in NAMES or name in NULLS or name.lower().endswith(".csv") or Path(name).expanduser().is_dir():
         return name
     raise _unknown(name, (*levels, *NAMES))
-
-
-def _null_name(name: str) -> str:
-    null = name if name in NULLS else f"{name}_null"
-    require(
-        null in NULLS, "COHORT", expected=f"embedded, open, or one of {', '.join(NULLS)} for a null experiment",
-        found=repr(name), remedy="A null experiment needs a simulated cohort, in which it is known that nothing "
-        "changed: own scans cannot show it. Leave it out, or run it with COHORT=embedded.",
-    )
-    return null
 
 
 def cohort_for(

@@ -2,48 +2,38 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import logging
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
-from tqdm.auto import tqdm
 
-from nbkit.core.checks import known, require
-from nbkit.core.config import PROFILES, digest
-from nbkit.core.device import one_thread
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Subject
 from nbkit.core.seeds import numpy_generator
 from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume, bounding_box
 from nbkit.data import nifti
-from nbkit.data.lazy import Shelf
 from nbkit.data.manifest import Manifest, load_manifest
-from nbkit.data.participants import all_files, sexes_and_ages
-from nbkit.data.preprocess import Config, Prepared, Reference, place, prepare
-from nbkit.phantom import records
-from nbkit.phantom.acquisition import inhomogeneity, rician
+from nbkit.data.participants import all_files
+from nbkit.data.preprocess import Config, Prepared, Reference, prepare
+from nbkit.phantom.acquisition import Box, inhomogeneity, rician
 from nbkit.phantom.ageing import Participant, Visit
-from nbkit.phantom.anatomy import ATTRIBUTION, load_template
+from nbkit.phantom.anatomy import load_template
 from nbkit.phantom.atlas import template_reference
-from nbkit.phantom.longitudinal import Plan, ageing_parameters, brain_of, follow, grid_for, labels_of
-from nbkit.phantom.muse import merge_codes, merge_labels
+from nbkit.phantom.longitudinal import Plan, ageing_parameters, brain_of, follow, grid_for
+from nbkit.phantom.muse import Codes, codes_of, laid_on, people_of, regions_of
 from nbkit.phantom.parameters import Parameters, load_parameters
-from nbkit.phantom.regions import SIDES, Regions, fill_skull, from_labels
-
-log = logging.getLogger(__name__)
+from nbkit.phantom.records import AgeingTruth, read_people, write_person
+from nbkit.phantom.regions import sided
+from nbkit.phantom.study import Study
 
 NAME = "ixi_ageing"
 PARAMETERS = Path(__file__).with_name("ixi_ageing.toml")
 KIND = "real baseline, simulated follow-up"
-_PEOPLE = "sample_datasets/demo_dataset_IXI/participants/participants.csv"
-_ATLAS = "resources/lists/MUSE/MUSE_listROIs.csv"
 _HEALTHY = "CN"
 
 
@@ -88,34 +78,32 @@ def build(
     NbkitError
         For an unknown profile; by person and file: missing, wrong, on another grid.
     """
-    known(profile, PROFILES, f"{NAME}: profile")
-    manifest, cache, parameters = manifest or load_manifest(NAME), cache or Cache(), load_parameters(PARAMETERS)
+    box, manifest = grid_for(profile, ageing_parameters()), manifest or load_manifest(NAME)
+    study = Study(manifest.name, profile, seed, module_digest(__name__), ageing_parameters(), box, cache)
+    parameters, roles = load_parameters(PARAMETERS), manifest.subjects()
     plans = roster(manifest, profile, seed=seed, parameters=parameters)
-    roles = manifest.subjects()
     files = {plan.person.id: all_files(manifest, roles[plan.person.id].values()) for plan in plans}
-    codes = merge_codes(all_files(manifest, [_ATLAS])[_ATLAS], parameters)
-    common = {"codes": codes, "grid": grid_for(profile, ageing_parameters()), "seed": seed}
     hashes = {name: {path: manifest.by_path[path].digest for path in paths} for name, paths in files.items()}
-    key = functools.partial(_key, **common, source=module_digest(__name__))
-    keys = [key(plan, hashes[plan.person.id]) for plan in plans]
+    codes = codes_of(manifest, parameters)
     reference = template_reference(load_template(load_parameters()))
-    make = functools.partial(_entry, **common, reference=reference, cache=cache)
-    busy = n_jobs if not all(cache.holds(NAME, key) for key in keys) else 1  # no workers only to find folders
-    jobs = Parallel(n_jobs=busy, return_as="generator")(
-        delayed(make)(plan, tuple(files[plan.person.id].values()), key) for plan, key in zip(plans, keys, strict=True)
+    make = partial(_make, files=files, reference=reference, codes=codes, box=box, seed=seed)
+    folders = study.made(
+        plans, make, depends=lambda plan: [hashes[plan.person.id], codes, parameters.digest()], prefer="processes",
+        n_jobs=n_jobs, progress=progress,
     )
-    bar = tqdm(jobs, total=len(plans), desc=f"{NAME} ({profile})", unit="person", disable=not progress)
-    shelf, names = Shelf(), dict(enumerate(_names(codes), start=1))
-    people = [_person(plan, entry, names, shelf) for plan, entry in zip(plans, bar, strict=True)]
-    truth = {subject.id: known_of for subject, known_of in people}
-    provenance = _provenance(manifest, profile, seed, {n: [hashes[n], t.facts] for n, t in truth.items()})
-    provenance["redrawn"] = [name for name, t in truth.items() if t.facts["draws"] > 1]
-    return Cohort(manifest.name, tuple(subject for subject, _ in people), manifest.access, provenance, truth)
+    people = [_real_first(*one) for one in read_people(plans, folders, sided(codes), _covariates)]
+    return study.cohort(
+        people, {s.id: [hashes[s.id], truth.as_dict()] for s, truth in people}, [manifest], kind=KIND,
+        redrawn=[s.id for s, truth in people if truth.draws > 1], labels="DLMUSE, merged",
+        intensity="1 = white-matter peak of the scan, 0 outside the skull",
+        simulated="follow-ups: the person's own scan, its noise included, moved along a prescribed flow, with bias, "
+        "gain and noise added; the people are healthy, the courses LMCI and AD are not theirs",
+    )
 
 
 def roster(manifest: Manifest, profile: str, *, seed: int, parameters: Parameters) -> tuple[Plan, ...]:
     """The people of a profile, ordered by id, with course and ages of visits drawn from seed and id alone."""
-    table = sexes_and_ages(all_files(manifest, [_PEOPLE])[_PEOPLE], manifest.subjects())
+    table = people_of(manifest)
     by_age = sorted(table, key=lambda name: (table[name][1], name))
     courses = parameters["cohort.courses"]
     plans = []
@@ -135,70 +123,20 @@ def _plan(name: str, sex: str, age: float, course: str, seed: int, parameters: P
     return Plan(Participant(name, sex, age, course), tuple(round(float(age + year), 2) for year in years))
 
 
-def _names(codes: Mapping[str, Any]) -> list[str]:
-    """Names of the regions in the order of their codes, which are those of the simulated cohorts."""
-    return [f"{structure}_{side}" for structure in codes for side in SIDES]
-
-
-def _key(
-    plan: Plan, hashes: Mapping[str, str], *, codes: Mapping[str, Any],
-    grid: tuple[tuple[int, int, int], np.ndarray], seed: int, source: str,
-) -> dict[str, Any]:
-    """What a person's folder in the cache depends on."""
-    return {
-        "plan": dataclasses.asdict(plan), "files": hashes, "codes": codes, "grid": [grid[0], grid[1].tolist()],
-        "seed": seed, "source": source, "parameters": ageing_parameters().digest(),
-    }
-
-
-def _entry(
-    plan: Plan, files: tuple[Path, Path], key: Mapping[str, Any], *, reference: Reference, codes: Mapping[str, Any],
-    grid: tuple[tuple[int, int, int], np.ndarray], seed: int, cache: Cache,
-) -> Path:
-    """Folder of one person in the cache, made first if need be."""
-    make = functools.partial(_make, plan, files, reference=reference, codes=codes, grid=grid, seed=seed)
-    return cache.get(NAME, key, make, lambda folder: folder)
-
-
 def _make(
-    plan: Plan, files: tuple[Path, Path], folder: Path, *, reference: Reference, codes: Mapping[str, Any],
-    grid: tuple[tuple[int, int, int], np.ndarray], seed: int,
+    plan: Plan, folder: Path, *, files: Mapping[str, Mapping[str, Path]], reference: Reference, codes: Codes, box: Box,
+    seed: int,
 ) -> None:
-    t1w, labels = nifti.read_image(files[0]), nifti.read_labels(files[1])
-    t1w.check_grid(labels, f"{files[1]} against {files[0].name}")
-    with one_thread():
-        scan = prepare(t1w, reference, config=Config(alignment="rigid"), mask=labels)
-        regions = regions_on(grid, labels.crop(bounding_box(labels.data[0] > 0)), codes, scan.matrix)
-        course, brain = follow(plan, regions, parameters=ageing_parameters(), seed=seed), brain_of(regions)
-        visits = course.trajectory.visits
-        images = [scan.image_on(brain), *(_followed(scan, visit, brain, plan.person.id, seed) for visit in visits[1:])]
-        records.write_person(folder, course, images=images, labels=[labels_of(v.regions) for v in visits], brain=brain)
-
-
-def regions_on(
-    grid: tuple[tuple[int, int, int], np.ndarray], labels: Volume, codes: Mapping[str, Any], matrix: np.ndarray
-) -> Regions:
-    """Shares of the structures on a grid of the template's world, by one interpolation of a MUSE label map.
-
-    Parameters
-    ----------
-    grid : (shape, affine)
-    labels : Volume
-        MUSE codes in the world of the scan.
-    codes : mapping
-        Of :func:`nbkit.phantom.muse.merge_codes`.
-    matrix : numpy.ndarray
-        4×4, world of the template to world of the scan.
-    """
-    merged = merge_labels(labels, codes, matrix)
-    sharp = from_labels(merged, {name: (code,) for code, name in enumerate(_names(codes), start=1)})
-    maps = place(sharp.maps, matrix, shape=grid[0], affine=grid[1])
-    share = float(maps.data.sum(dtype=torch.float64)) * maps.voxel_volume / sum(sharp.volumes.values())
-    require(
-        share > 0.99, f"{NAME}: {labels.history[0]}", expected="a brain inside the grid", found=f"{share:.1%} of it",
-        remedy="Look at the scan and its labels: the alignment to the template failed.",
-    )
-    return fill_skull(Regions(sharp.names, maps), maps.with_data(maps.data.sum(dim=0, keepdim=True)))[0]
+    image, mask = files[plan.person.id].values()
+    t1w, labels = nifti.read_image(image), nifti.read_labels(mask)
+    t1w.check_grid(labels, f"{mask} against {image.name}")
+    scan = prepare(t1w, reference, config=Config(alignment="rigid"), mask=labels)
+    sharp = regions_of(labels.crop(bounding_box(labels.data[0] > 0)), codes, scan.matrix)
+    regions = laid_on(box, sharp, scan.matrix, where=f"{NAME}: {labels.history[0]}", least=0.99)
+    course, brain = follow(plan, regions, parameters=ageing_parameters(), seed=seed), brain_of(regions)
+    later = course.trajectory.visits[1:]
+    images = [scan.image_on(brain), *(_followed(scan, visit, brain, plan.person.id, seed) for visit in later)]
+    write_person(folder, course, images=images, brain=brain)
 
 
 def _followed(scan: Prepared, visit: Visit, brain: Volume, person: str, seed: int) -> Volume:
@@ -215,26 +153,12 @@ def _followed(scan: Prepared, visit: Visit, brain: Volume, person: str, seed: in
     return image.with_data(data, f"aged to {visit.age:g} years, bias, gain, Rician noise of {sd:.4f}")
 
 
-def _person(
-    plan: Plan, entry: Path, names: Mapping[int, str], shelf: Shelf
-) -> tuple[Subject, records.AgeingTruth]:
+def _covariates(plan: Plan) -> dict[str, Any]:
     ill = plan.person.diagnosis != _HEALTHY
-    covariates = {"converter": False, "onset_age": plan.ages[0] if ill else None, "kind": KIND}
-    subject, truth = records.read_person(
-        entry, id=plan.person.id, sex=plan.person.sex, label_names=names, shelf=shelf, covariates=covariates
-    )
-    real = dataclasses.replace(subject.scans[0], diagnosis=_HEALTHY)
-    return dataclasses.replace(subject, scans=(real, *subject.scans[1:])), truth
+    return {"converter": False, "onset_age": plan.ages[0] if ill else None, "kind": KIND}
 
 
-def _provenance(manifest: Manifest, profile: str, seed: int, content: Mapping[str, Any]) -> dict[str, Any]:
-    shape, affine = grid_for(profile, ageing_parameters())
-    return {
-        "kind": KIND, "source": f"{manifest.repository} at commit {manifest.commit}", "licence": manifest.licence,
-        "attribution": f"{manifest.attribution}. {ATTRIBUTION}", "citation": list(manifest.citation),
-        "profile": profile, "seed": seed, "data_hash": digest(content), "parameters": ageing_parameters().digest(),
-        "grid": {"shape": list(shape), "spacing_mm": [float(s) for s in np.diag(affine)[:3]]},
-        "intensity": "1 = white-matter peak of the scan, 0 outside the skull", "labels": "DLMUSE, merged",
-        "simulated": "follow-ups: the person's own scan, its noise included, moved along a prescribed flow, with bias, "
-        "gain and noise added; the people are healthy, the courses LMCI and AD are not theirs",
-    }
+def _real_first(subject: Subject, truth: AgeingTruth) -> tuple[Subject, AgeingTruth]:
+    """The subject with the diagnosis of the real scan at its first visit."""
+    first, *later = subject.scans
+    return replace(subject, scans=(replace(first, diagnosis=_HEALTHY), *later)), truth

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
-import logging
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-from joblib import Parallel, delayed
-from safetensors.torch import load_file, save_file
-from tqdm.auto import tqdm
+from safetensors.torch import save
 
 from nbkit.core.checks import known
-from nbkit.core.config import PROFILES, digest
-from nbkit.core.files import Cache, write_json
+from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.seeds import numpy_generator
 from nbkit.core.source import module_digest
-from nbkit.core.volume import Volume
-from nbkit.phantom.anatomy import ATTRIBUTION
+from nbkit.data.lazy import Shelf
 from nbkit.phantom.lesions import draw_burdens
-from nbkit.phantom.ms import Grid, Person, Simulated, simulate
+from nbkit.phantom.ms import MASKS, Grid, Person, exact_ages, simulate
 from nbkit.phantom.parameters import Parameters, load_parameters
-
-log = logging.getLogger(__name__)
+from nbkit.phantom.study import Study, facts_of, store, stored
 
 NAME = "ms_phantom"
-GRIDS: Mapping[str, Grid] = MappingProxyType(
-    {"smoke": Grid((4, 4, 2)), "laptop": Grid((2, 2, 1)), "paper": Grid((1, 1, 1))}
-)
+GRIDS = {"smoke": Grid((4, 4, 2)), "laptop": Grid((2, 2, 1)), "paper": Grid((1, 1, 1))}
 SMOKE_SUBJECTS = (6, 2)
 """Patients and controls of the smoke profile; the others have the published numbers."""
 
@@ -59,24 +47,21 @@ def build(
     Returns
     -------
     Cohort
-        One scan per subject with T1w, T2w, PDw, T1SE, DIR and FLAIR on one grid, masks, and the truth.
+        One scan per subject with T1w, T2w, PDw, T1SE, DIR and FLAIR on one grid, masks, and the truth. Loaded when
+        looked at.
 
     Raises
     ------
     NbkitError
         For an unknown profile.
     """
-    known(profile, PROFILES, "ms_phantom.build: profile")
-    cache, parameters, grid = cache or Cache(), load_parameters(), GRIDS[profile]
+    grid, parameters = GRIDS[known(profile, GRIDS, f"{NAME}.build: profile")], load_parameters()
     people = roster(profile, seed=seed, parameters=parameters)
-    source = module_digest(__name__)
-    jobs = (delayed(_cached)(cache, p, grid, seed, parameters, source) for p in people)
-    entries = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(jobs)
-    entries = list(tqdm(entries, total=len(people), desc=f"{NAME} ({profile})", disable=not progress))
-    truth = {person.id: entry[1] for person, entry in zip(people, entries, strict=True)}
-    subjects = tuple(_subject(person, entry[0]) for person, entry in zip(people, entries, strict=True))
-    provenance = _provenance(profile, seed, grid, parameters, [t["sha256"] for t in truth.values()])
-    return Cohort(NAME, subjects, "embedded", provenance, truth)
+    study = Study(NAME, profile, seed, module_digest(__name__), parameters, grid.target(parameters), cache)
+    make = partial(_make, grid=grid, seed=seed, parameters=parameters)
+    folders, shelf = study.made(people, make, n_jobs=n_jobs, progress=progress), Shelf()
+    read = [_read(person, folder, shelf) for person, folder in zip(people, folders, strict=True)]
+    return study.cohort(read, [truth["sha256"] for _, truth in read])
 
 
 def roster(profile: str, *, seed: int, parameters: Parameters) -> tuple[Person, ...]:
@@ -87,70 +72,22 @@ def roster(profile: str, *, seed: int, parameters: Parameters) -> tuple[Person, 
     load, count = draw_burdens(rng, patients, parameters=parameters)
     groups = []
     for kind, prefix, n in (("patient", "ms", patients), ("control", "hc", controls)):
-        women = round(n * c[f"{kind}_women"] / c[f"{kind}s"])
-        ages = _ages(rng, n, c[f"{kind}_age_mean"], c[f"{kind}_age_sd"], c["age_range"])
+        ages, women = exact_ages(rng, n, kind, c), round(n * c[f"{kind}_women"] / c[f"{kind}s"])
         sexes = rng.permutation(["F"] * women + ["M"] * (n - women))
         groups.append([(f"{prefix}{i + 1:02d}", str(sexes[i]), float(ages[i])) for i in range(n)])
     sick = [Person(*who, "MS", float(ml), int(k)) for who, ml, k in zip(groups[0], load, count, strict=True)]
     return (*sick, *(Person(*who, "HC", 0.0, 0) for who in groups[1]))
 
 
-def _ages(rng: np.random.Generator, n: int, mean: float, sd: float, limits: tuple[float, float]) -> np.ndarray:
-    """Ages in years with exactly the published mean and standard deviation, inside `limits`."""
-    while True:
-        ages = rng.standard_normal(n)
-        ages = np.round(mean + sd * (ages - ages.mean()) / ages.std(ddof=1), 1)
-        if limits[0] <= ages.min() and ages.max() <= limits[1]:
-            return ages
+def _make(person: Person, folder: Path, *, grid: Grid, seed: int, parameters: Parameters) -> None:
+    made = simulate(person, grid=grid, seed=seed, parameters=parameters)
+    volumes = {"image": made.images, "mask": made.masks}
+    tensors = {f"{kind}.{name}": v.data.contiguous() for kind, own in volumes.items() for name, v in own.items()}
+    store(folder, volumes, {**made.truth, "sha256": hashlib.sha256(save(tensors)).hexdigest()})
 
 
-def _cached(
-    cache: Cache, person: Person, grid: Grid, seed: int, parameters: Parameters, source: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(tensors by name, truth) of one subject."""
-    key = {
-        "person": dataclasses.asdict(person), "grid": grid.factors, "seed": seed,
-        "parameters": parameters.digest(), "source": source,
-    }
-
-    def make(folder: Path) -> None:
-        _write(simulate(person, grid=grid, seed=seed, parameters=parameters), folder)
-
-    shape, affine = grid.target(parameters)
-    return cache.get(NAME, key, make, lambda folder: _read(folder, affine))
-
-
-def _write(result: Simulated, folder: Path) -> None:
-    tensors = {f"image.{name}": v.data.contiguous() for name, v in result.images.items()}
-    tensors |= {f"mask.{name}": v.data.contiguous() for name, v in result.masks.items()}
-    save_file(tensors, folder / "scan.safetensors")
-    total = hashlib.sha256((folder / "scan.safetensors").read_bytes()).hexdigest()
-    write_json(folder / "truth.json", {**result.truth, "sha256": total})
-
-
-def _read(folder: Path, affine: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
-    tensors = load_file(folder / "scan.safetensors")
-    truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
-    parts: dict[str, dict[str, Volume]] = {"image": {}, "mask": {}}
-    for name, data in tensors.items():
-        kind, _, label = name.partition(".")
-        parts[kind][label] = Volume(data, affine, ("simulated",))
-    return parts, truth
-
-
-def _subject(person: Person, parts: Mapping[str, Mapping[str, Volume]]) -> Subject:
-    images = {c: parts["image"][c] for c in load_parameters().groups("contrast")}
-    scan = Scan(person.id, "01", person.age, images, parts["mask"])
+def _read(person: Person, folder: Path, shelf: Shelf) -> tuple[Subject, dict[str, Any]]:
+    images = stored(folder, "image", load_parameters().groups("contrast"), shelf)
+    scan = Scan(person.id, "01", person.age, images, stored(folder, "mask", MASKS, shelf))
     covariates = {"age": person.age, "lesion_load_ml": person.load_ml}
-    return Subject(person.id, person.sex, person.diagnosis, (scan,), covariates)
-
-
-def _provenance(
-    profile: str, seed: int, grid: Grid, parameters: Parameters, hashes: list[str]
-) -> dict[str, Any]:
-    shape, affine = grid.target(parameters)
-    return {
-        "data_hash": digest(hashes), "attribution": ATTRIBUTION, "licence": "simulated; templates: see attribution",
-        "parameters": parameters.digest(), "profile": profile, "seed": seed,
-        "grid": {"shape": list(shape), "spacing_mm": [float(s) for s in np.diag(affine)[:3]]},
-    }
+    return Subject(person.id, person.sex, person.diagnosis, (scan,), covariates), facts_of(folder)

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbkit.core.checks import check_keys, known, require
-from nbkit.core.config import PROFILES, digest
 from nbkit.core.files import Cache
-from nbkit.core.protocols import Cohort
+from nbkit.core.protocols import SEXES, Cohort
 from nbkit.core.seeds import numpy_generator
 from nbkit.core.source import module_digest
 from nbkit.data.manifest import Manifest, load_manifest
+from nbkit.data.participants import all_files
+from nbkit.phantom.muse import ATLAS, people_of, read_atlas, region_and_side
 from nbkit.phantom.myelin import Head
 from nbkit.phantom.myelin_people import Person, myelin_parameters, roster
-from nbkit.phantom.myelin_records import NULL, Study, make_people
+from nbkit.phantom.myelin_records import GRIDS, NULL, simulated_cohort
 from nbkit.phantom.parameters import Parameters
 from nbkit.phantom.real_heads import real_head
+from nbkit.phantom.study import Study
 
 NAME = "myelin_open_ms"
 ANATOMY = "ixi_ageing"
 """The manifest that the anatomies come from; that of this cohort lists the lesion masks."""
-KIND = "real anatomy and lesion shapes, simulated contrasts"
 _LESIONS, _LABELS = "mask:lesions", "labels"
-_PEOPLE = "sample_datasets/demo_dataset_IXI/participants/participants.csv"
-_ATLAS = "resources/lists/MUSE/MUSE_listROIs.csv"
-_SUMS = 300
-"""From this index on the atlas lists sums of regions."""
 
 
 @dataclass(frozen=True)
@@ -75,25 +70,25 @@ def build(
     NbkitError
         For files that are missing or wrong, with the command that fetches them.
     """
-    known(profile, PROFILES, f"{NAME}: profile")
+    parameters, grid = myelin_parameters(), GRIDS[known(profile, GRIDS, f"{NAME}: profile")]
     manifest, anatomy = manifest or load_manifest(NAME), anatomy or load_manifest(ANATOMY)
-    parameters = myelin_parameters()
-    people = [dataclasses.replace(p, load_ml=0.0, lesions=0) for p in roster(profile, seed=seed, parameters=parameters)]
+    name, box = manifest.name if changed else manifest.name + NULL, grid.target(parameters)
+    study = Study(name, profile, seed, module_digest(__name__), parameters, box, cache)
+    people = [replace(p, load_ml=0.0, lesions=0) for p in roster(profile, seed=seed, parameters=parameters)]
     sources = find_sources(people, manifest, anatomy, seed=seed)
-    codes = tissue_codes(_needed(anatomy, [_ATLAS])[_ATLAS], parameters)
-    study = Study(NAME, profile, seed, changed, module_digest(__name__))
-    spacing = float(study.grid.target(parameters)[1][0, 0])
+    codes = tissue_codes(all_files(anatomy, [ATLAS])[ATLAS], parameters)
 
     def head(person: Person) -> Head:
-        files = sources[person.id]
-        return real_head(files.labels, files.lesions, codes=codes, spacing=spacing, parameters=parameters)
+        own, spacing = sources[person.id], float(box[1][0, 0])
+        return real_head(own.labels, own.lesions, codes=codes, spacing=spacing, parameters=parameters)
 
-    subjects, truth, hashes = make_people(
-        study, people, head, depends=lambda p: sources[p.id].hashes, cache=cache or Cache(), n_jobs=n_jobs,
-        progress=progress,
+    return simulated_cohort(
+        study, people, head, changed=changed, depends=lambda person: sources[person.id].hashes,
+        manifests=[manifest, anatomy], n_jobs=n_jobs, progress=progress,
+        kind="real anatomy and lesion shapes, simulated contrasts",
+        licence=f"lesion masks {manifest.licence}; anatomies {anatomy.licence}",
+        attribution=f"{manifest.attribution}. {anatomy.attribution}",
     )
-    provenance = {"data_hash": digest(hashes), **_credits(manifest, anatomy), **study.facts()}
-    return Cohort(manifest.name if changed else manifest.name + NULL, subjects, manifest.access, provenance, truth)
 
 
 def find_sources(
@@ -107,9 +102,8 @@ def find_sources(
         If there are too few people of a sex or too few masks, or chosen files are not here.
     """
     rng = numpy_generator(seed, NAME, "sources")
-    roles, sexes = anatomy.subjects(), _sexes(_needed(anatomy, [_PEOPLE])[_PEOPLE])
-    check_keys(roles, sexes, f"{_PEOPLE}: MRID")
-    heads = {sex: [str(n) for n in rng.permutation([i for i in roles if sexes[i] == sex])] for sex in ("F", "M")}
+    roles, table = anatomy.subjects(), people_of(anatomy)
+    heads = {sex: [str(n) for n in rng.permutation([i for i in roles if table[i][0] == sex])] for sex in SEXES}
     masks = [paths[_LESIONS] for paths in manifest.subjects().values() if manifest.find(paths[_LESIONS])]
     masks = [str(path) for path in rng.permutation(masks)]
     patients = sum(p.diagnosis == "MS" for p in people)
@@ -121,40 +115,16 @@ def find_sources(
         mask = masks.pop() if person.diagnosis == "MS" else None
         hashes = [anatomy.by_path[path].digest, *([manifest.by_path[mask].digest] if mask else [])]
         lesions = manifest.locate(mask) if mask else None
-        chosen[person.id] = Sources(_needed(anatomy, [path])[path], lesions, tuple(hashes))
+        chosen[person.id] = Sources(all_files(anatomy, [path])[path], lesions, tuple(hashes))
     return chosen
 
 
 def _enough(count: int, wanted: int, manifest: Manifest, what: str) -> None:
     require(
         count >= wanted, manifest.name, expected=f"at least {wanted} {what}", found=f"{count} here",
-        remedy=_fetch(manifest),
+        remedy=f"Run `make data COHORT={manifest.name}` (`nbkit data fetch {manifest.name}`), or set NBKIT_MIRROR to a "
+        f"folder that holds {manifest.folder}/.",
     )
-
-
-def _fetch(manifest: Manifest) -> str:
-    return (
-        f"Run `make data COHORT={manifest.name}` (`nbkit data fetch {manifest.name}`), or set NBKIT_MIRROR to a "
-        f"folder that holds {manifest.folder}/."
-    )
-
-
-def _needed(manifest: Manifest, paths: Collection[str]) -> dict[str, Path]:
-    """Verified files by relative path; all of them or none."""
-    found = {path: manifest.locate(path) for path in paths}
-    absent = [path for path, file in found.items() if file is None]
-    require(
-        not absent, f"{NAME}: {manifest.name}", expected="all files that its people need",
-        found=f"missing: {', '.join(absent)}", remedy=_fetch(manifest),
-    )
-    return found
-
-
-def _sexes(path: Path) -> dict[str, str]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    check_keys(("MRID", "Sex"), rows[0] if rows else (), f"{path.name}: column")
-    return {row["MRID"]: row["Sex"] for row in rows}
 
 
 def tissue_codes(table: Path, parameters: Parameters) -> dict[str, list[int]]:
@@ -165,9 +135,7 @@ def tissue_codes(table: Path, parameters: Parameters) -> dict[str, list[int]]:
     NbkitError
         If a region of the parameters is not in the table.
     """
-    with table.open(encoding="utf-8", newline="") as stream:
-        codes = {int(row["Index"]): row["Name"] for row in csv.DictReader(stream) if int(row["Index"]) < _SUMS}
-    plain = {code: name[:-2] if name[-2:] in ("_L", "_R") else name for code, name in codes.items()}
+    plain = {code: region_and_side(name)[0] for name, code in read_atlas(table).items()}
     named = {kind: parameters[f"muse.{kind}"] for kind in ("wm", "ventricles", "csf")}
     for names in named.values():
         check_keys(names, set(plain.values()), f"{table.name}: region")
@@ -175,12 +143,3 @@ def tissue_codes(table: Path, parameters: Parameters) -> dict[str, list[int]]:
     found["wm"] += parameters["muse.wm_codes"]
     found["csf"] += found["ventricles"] + parameters["muse.csf_codes"]
     return {"gm": sorted(set(plain) - set(found["wm"]) - set(found["csf"]) - {0}), **found}
-
-
-def _credits(manifest: Manifest, anatomy: Manifest) -> dict[str, object]:
-    return {
-        "kind": KIND, "source": f"{manifest.repository} at commit {manifest.commit}; {anatomy.repository} at commit "
-        f"{anatomy.commit}", "licence": f"lesion masks {manifest.licence}; anatomies {anatomy.licence}",
-        "attribution": f"{manifest.attribution}. {anatomy.attribution}",
-        "citation": [*manifest.citation, *anatomy.citation],
-    }

@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 from nbkit.core.checks import known
-from nbkit.core.config import PROFILES, digest
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort
 from nbkit.core.source import module_digest
-from nbkit.phantom.anatomy import ATTRIBUTION
 from nbkit.phantom.myelin import phantom_head
 from nbkit.phantom.myelin_people import myelin_parameters, roster
-from nbkit.phantom.myelin_records import NULL, Study, make_people
+from nbkit.phantom.myelin_records import GRIDS, NULL, simulated_cohort
+from nbkit.phantom.study import Study
 
 NAME = "myelin_phantom"
 
@@ -52,16 +51,9 @@ def build(
     NbkitError
         For an unknown profile.
     """
-    known(profile, PROFILES, f"{NAME}.build: profile")
-    study = Study(NAME, profile, seed, changed, module_digest(__name__))
-    parameters = myelin_parameters()
-    head = partial(phantom_head, grid=study.grid, seed=seed, parameters=parameters)
-    subjects, truth, hashes = make_people(
-        study, roster(profile, seed=seed, parameters=parameters), head, depends=lambda _: "templates",
-        cache=cache or Cache(), n_jobs=n_jobs, progress=progress,
-    )
-    provenance = {
-        "data_hash": digest(hashes), "attribution": ATTRIBUTION, "licence": "simulated; templates: see attribution",
-        **study.facts(),
-    }
-    return Cohort(NAME if changed else NAME + NULL, subjects, "embedded", provenance, truth)
+    parameters, grid = myelin_parameters(), GRIDS[known(profile, GRIDS, f"{NAME}.build: profile")]
+    name = NAME if changed else NAME + NULL
+    study = Study(name, profile, seed, module_digest(__name__), parameters, grid.target(parameters), cache)
+    people = roster(profile, seed=seed, parameters=parameters)
+    head = partial(phantom_head, grid=grid, seed=seed, parameters=parameters)
+    return simulated_cohort(study, people, head, changed=changed, n_jobs=n_jobs, progress=progress)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
-from joblib import Parallel, delayed
-from tqdm.auto import tqdm
 
 from nbkit.core.checks import known, require
 from nbkit.core.config import PROFILES, digest
-from nbkit.core.files import Cache, write_json
+from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
-from nbkit.data import grids, lazy, nifti, tissue
+from nbkit.data import grids, nifti, tissue
+from nbkit.data.lazy import Shelf
 from nbkit.data.manifest import Manifest, load_manifest
+from nbkit.phantom.study import credits_of, facts_of, made_folders, store, stored
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +32,10 @@ _MASKS_TEXT = (
 )
 
 
-def build(profile: str, *, n_jobs: int = 1, cache: Cache | None = None, manifest: Manifest | None = None) -> Cohort:
+def build(
+    profile: str, *, n_jobs: int = 1, cache: Cache | None = None, progress: bool = True,
+    manifest: Manifest | None = None,
+) -> Cohort:
     """The patients that are here, with T1w, T1wCE, T2w, FLAIR, the lesion consensus and a tissue split.
 
     Ages and sexes are not published with these files. Images are in the files' own units, skull-stripped, in
@@ -54,21 +56,19 @@ def build(profile: str, *, n_jobs: int = 1, cache: Cache | None = None, manifest
         By patient and file: none here, a contrast missing, a wrong file, grids that differ, labels with fractions.
     """
     known(profile, PROFILES, f"{NAME}: profile")
-    manifest, cache = manifest or load_manifest(NAME), cache or Cache()
-    files = located(manifest)
-    present = f"{len(files)} of {len(manifest.subjects())} patients present"
+    manifest, source, shelf = manifest or load_manifest(NAME), module_digest(__name__), Shelf()
+    files, roles = located(manifest), manifest.subjects()
+    present = f"{len(files)} of {len(roles)} patients present"
     log.info("%s: %s", NAME, present)
-    hashes = {patient: _hashes(manifest, patient) for patient in files}
-    source = module_digest(__name__)
-    jobs = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-        delayed(_prepared)(patient, paths, profile, {"files": hashes[patient], "source": source}, cache)
-        for patient, paths in files.items()
-    )
-    shelf = lazy.Shelf()
-    entries = zip(files, tqdm(jobs, total=len(files), desc=f"{NAME} {profile}", unit="patient", leave=False))
-    subjects = tuple(_subject(patient, entry, shelf) for patient, entry in entries)
-    facts = {"present": present, "profile": profile, "data_hash": digest(hashes)}
-    return Cohort(manifest.name, subjects, manifest.access, facts | _provenance(manifest, subjects))
+    hashes = {who: {role: manifest.by_path[path].digest for role, path in roles[who].items()} for who in files}
+    keys = [{"patient": who, "profile": profile, "files": own, "source": source} for who, own in hashes.items()]
+    jobs = [partial(_prepare, who, paths, profile) for who, paths in files.items()]
+    folders = made_folders(NAME, profile, keys, jobs, cache=cache or Cache(), n_jobs=n_jobs, progress=progress)
+    subjects = tuple(_subject(who, folder, shelf) for who, folder in zip(files, folders, strict=True))
+    return Cohort(manifest.name, subjects, manifest.access, credits_of(manifest) | {
+        "present": present, "profile": profile, "data_hash": digest(hashes), "masks": _MASKS_TEXT,
+        "spacing_mm": list(subjects[0].baseline.images["FLAIR"].spacing),
+    })
 
 
 def located(manifest: Manifest) -> dict[str, dict[str, Path]]:
@@ -95,16 +95,6 @@ def located(manifest: Manifest) -> dict[str, dict[str, Path]]:
     return found
 
 
-def _hashes(manifest: Manifest, patient: str) -> dict[str, str]:
-    return {role: manifest.by_path[path].digest for role, path in manifest.subjects()[patient].items()}
-
-
-def _prepared(patient: str, files: Mapping[str, Path], profile: str, key: dict, cache: Cache) -> Path:
-    """The cache entry of one patient: ``scan.safetensors`` and ``facts.json``."""
-    key = {"patient": patient, "profile": profile} | key
-    return cache.get(NAME, key, functools.partial(_prepare, patient, files, profile), lambda entry: entry)
-
-
 def _prepare(patient: str, files: Mapping[str, Path], profile: str, folder: Path) -> None:
     images = {contrast: nifti.read_image(files[contrast]) for contrast in CONTRASTS}
     lesions = nifti.read_labels(files[_LESIONS])
@@ -115,8 +105,8 @@ def _prepare(patient: str, files: Mapping[str, Path], profile: str, folder: Path
     masks = {"brain": brain, "lesions": lesions, **tissue.split_tissues(images["T1w"], brain=brain, lesions=lesions)}
     factor = grids.profile_factor(brain.spacing, profile)
     coarse = {name: grids.block_mean(image, factor) for name, image in images.items()}
-    lazy.save_volumes(folder / "scan.safetensors", coarse | _coarse_masks(masks, factor))
-    write_json(folder / "facts.json", {"lesion_ml": int(lesions.data.sum()) * lesions.voxel_volume / 1000})
+    volumes = {"image": coarse, "mask": _coarse_masks(masks, factor)}
+    store(folder, volumes, {"lesion_ml": int(lesions.data.sum()) * lesions.voxel_volume / 1000})
 
 
 def _coarse_masks(masks: Mapping[str, Volume], factor: tuple[int, int, int]) -> dict[str, Volume]:
@@ -130,16 +120,6 @@ def _coarse_masks(masks: Mapping[str, Volume], factor: tuple[int, int, int]) -> 
     return coarse
 
 
-def _subject(patient: str, entry: Path, shelf: lazy.Shelf) -> Subject:
-    load = functools.partial(lazy.load_volume, entry / "scan.safetensors")
-    images, masks = (lazy.LazyVolumes(str(entry), names, load, shelf=shelf) for names in (CONTRASTS, MASKS))
-    scan = Scan(patient, "baseline", None, images, masks)
-    return Subject(patient, None, "MS", (scan,), json.loads((entry / "facts.json").read_text()))
-
-
-def _provenance(manifest: Manifest, subjects: tuple[Subject, ...]) -> dict:
-    return {
-        "source": f"{manifest.repository} at commit {manifest.commit}", "licence": manifest.licence,
-        "attribution": manifest.attribution, "citation": list(manifest.citation), "masks": _MASKS_TEXT,
-        "spacing_mm": list(subjects[0].baseline.images["FLAIR"].spacing),
-    }
+def _subject(patient: str, folder: Path, shelf: Shelf) -> Subject:
+    images, masks = stored(folder, "image", CONTRASTS, shelf), stored(folder, "mask", MASKS, shelf)
+    return Subject(patient, None, "MS", (Scan(patient, "baseline", None, images, masks),), facts_of(folder))

@@ -35,7 +35,7 @@ def on_template(
     Parameters
     ----------
     cohort : Cohort
-        As :func:`nbkit.cohorts.own_bids.build` or :func:`nbkit.cohorts.own_csv.build` gave it.
+        As :func:`nbkit.cohorts.own_scans.build` gave it.
     path : path
         What it was read from.
     profile : {"smoke", "laptop", "paper"}
@@ -48,7 +48,8 @@ def on_template(
     """
     shape, affine = grid_for(profile, ageing_parameters())
     files = _files(read_own(path).table)
-    visits = [scan for subject in cohort for scan in subject.scans if _usable(scan, files)]
+    scans = [scan for subject in cohort for scan in subject.scans if scan.age is not None]
+    visits = [scan for scan in scans if (scan.subject, scan.session) in files]
     require(
         bool(visits), f"{cohort.name}: scans", expected="T1w images of visits with an age", found="none",
         remedy="Add T1w images and ages; other contrasts do not help a model of ageing.",
@@ -56,9 +57,9 @@ def on_template(
     sources = [Source(s.subject, s.session, *files[s.subject, s.session]) for s in visits]
     prepared = _prepared(sources, profile, cache=cache, n_jobs=n_jobs, progress=progress)
     made = {(s.subject, s.session): s for s in prepared}
-    subjects = tuple(filter(None, (_subject(subject, made) for subject in cohort)))
+    subjects = (replace(subject, scans=_prepared_scans(subject, made)) for subject in cohort)
     grid = {"shape": list(shape), "spacing_mm": [abs(float(affine[i, i])) for i in range(3)]}
-    return replace(cohort, subjects=subjects, provenance={
+    return replace(cohort, subjects=tuple(subject for subject in subjects if subject.scans), provenance={
         **cohort.provenance, "kind": "own scans, preprocessed", "grid": grid, "scans": len(visits),
         "intensity": "1 = white-matter peak of the scan, 0 outside the brain",
         "alignment": "each visit by itself, rigid",
@@ -117,14 +118,7 @@ def _files(table: pd.DataFrame) -> dict[tuple[str, str], tuple[Path, Path | None
     return {visit: (file, masks.get(visit)) for visit, file in by_contrast.get(CONTRAST, {}).items()}
 
 
-def _usable(scan: Scan, files: Mapping[tuple[str, str], object]) -> bool:
-    return scan.age is not None and (scan.subject, scan.session) in files
-
-
-def _subject(subject: Subject, made: Mapping[tuple[str, str], Scan]) -> Subject | None:
-    """The subject with prepared scans; None when there is none."""
-    scans = tuple(
-        replace(scan, images=made[scan.subject, scan.session].images, masks=made[scan.subject, scan.session].masks)
-        for scan in subject.scans if (scan.subject, scan.session) in made
-    )
-    return replace(subject, scans=scans) if scans else None
+def _prepared_scans(subject: Subject, made: Mapping[tuple[str, str], Scan]) -> tuple[Scan, ...]:
+    """The scans of a subject that were prepared, with what was made of them."""
+    found = ((scan, made.get((scan.subject, scan.session))) for scan in subject.scans)
+    return tuple(replace(scan, images=new.images, masks=new.masks) for scan, new in found if new)

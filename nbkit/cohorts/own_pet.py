@@ -56,18 +56,15 @@ def build(path: Path | str, profile: str, *, cache: Cache | None = None) -> Coho
     keys = [_key(file, profile) for file in files]
     scans = [_scan(file, key, profile, cache, shelf) for file, key in zip(files, keys, strict=True)]
     sexes = {file.subject: file.sex for file in files}
-    visits = {name: sorted((s for s in scans if s.subject == name), key=_by_age) for name in sexes}
-    subjects = tuple(Subject(name, sexes[name], own[0].diagnosis, tuple(own)) for name, own in visits.items())
+    scans.sort(key=lambda scan: (scan.age is None, scan.age or 0.0, scan.session))
+    visits = {name: tuple(scan for scan in scans if scan.subject == name) for name in sexes}
+    subjects = tuple(Subject(name, sexes[name], own[0].diagnosis, own) for name, own in visits.items())
     regions = sorted({f.region for f in files})
     return Cohort(f"own-{root.resolve().name}", subjects, "restricted", {
         "source": root.resolve().name, "profile": profile, "files": len(files), "licence": "the owner's",
         "attribution": "own data, not shared", "data_hash": digest(keys),
         "intensity": f"uptake over the mean of: {', '.join(regions)}", "masks": "of the template, approximate",
     })
-
-
-def _by_age(scan: Scan) -> tuple[bool, float, str]:
-    return scan.age is None, scan.age or 0.0, scan.session
 
 
 def _key(file: PetFile, profile: str) -> dict[str, Any]:

@@ -12,8 +12,18 @@ from nbkit.core.volume import Volume
 from nbkit.core.windows import filter_separable
 from nbkit.geometry.warp import resample
 
+Box = tuple[tuple[int, int, int], np.ndarray]
+"""Shape (X, Y, Z) and affine (voxel to world, mm) of a grid."""
 _ORDERS = 3
 """Cosine orders per axis of the inhomogeneity: wavelengths from twice the field of view to all of it."""
+
+
+def box_around(centre: Sequence[float], spacing: Sequence[float] | float, shape: Sequence[int]) -> Box:
+    """Grid of voxels of `spacing` mm along the world's axes, with its middle at `centre` (mm)."""
+    spacing, shape = np.broadcast_to(spacing, 3), tuple(int(n) for n in shape)
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = centre - spacing * (np.array(shape) - 1) / 2
+    return shape, affine
 
 
 def box_weights(width: float) -> torch.Tensor:
@@ -53,10 +63,9 @@ def inhomogeneity(shape: tuple[int, int, int], weights: torch.Tensor, *, level: 
     level : float
         BrainWeb's INU level: 0.2 gives factors from 0.9 to 1.1 over the field of view.
     """
-    bases = []
-    for n in shape:
-        position = (torch.arange(n, dtype=weights.dtype) + 0.5) / n
-        bases.append(torch.cos(torch.pi * torch.arange(_ORDERS, dtype=weights.dtype)[:, None] * position))
+    positions = [(torch.arange(n, dtype=weights.dtype) + 0.5) / n for n in shape]
+    orders = torch.pi * torch.arange(_ORDERS, dtype=weights.dtype)[:, None]
+    bases = [torch.cos(orders * position) for position in positions]
     weights = weights.clone()
     weights[0, 0, 0] = 0
     field = torch.einsum("abc,ax,by,cz->xyz", weights, *bases)

@@ -14,7 +14,7 @@ from nbkit.geometry.flow import Velocity, compose, expv, jacobian_determinant
 from nbkit.geometry.warp import Displacement, warp
 from nbkit.phantom.growth import aged, velocity_for
 from nbkit.phantom.parameters import Parameters
-from nbkit.phantom.regions import Regions, fill_skull
+from nbkit.phantom.regions import Regions
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,7 @@ def draw_rates(person: Participant, parameters: Parameters, rng: np.random.Gener
     correlation = parameters["between.correlation"]
     scores = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
     factor = age_factor(person.age, diagnosis, parameters=parameters) / 100
-    drawn = {
-        row: factor * _log_normal(mean, spread, score)
-        for (row, (mean, spread)), score in zip(rows.items(), scores, strict=True)
-    }
+    drawn = {row: factor * _log_normal(*rows[row], score) for row, score in zip(rows, scores, strict=True)}
     pace = parameters[f"acceleration.{'converter' if person.converter else diagnosis}"]
     return Rates({name: drawn[row] for name, row in parameters.section("structure").items()}, pace)
 
@@ -150,13 +147,6 @@ def elapsed(years: float, acceleration: float) -> float:
     return years + acceleration * years**2 / 2
 
 
-def normal_baseline(regions: Regions, tissues: Volume, age: float, parameters: Parameters) -> tuple[Regions, Volume]:
-    """Regions and tissues of the young templates, on any grid, as they normally are at `age` (years), skull filled."""
-    affine = regions.maps.affine
-    flow = expv(velocity_for(regions, norm_change(age, parameters)), affine=affine)
-    return fill_skull(regions.moved(flow), tissues.with_data(warp(tissues.data[None], flow, affine=affine)[0]))
-
-
 def simulate_trajectory(
     regions: Regions, rates: Rates, ages: Sequence[float], *, onset: tuple[float, Rates] | None = None
 ) -> Trajectory:
@@ -185,21 +175,20 @@ def simulate_trajectory(
         len(ages) > 0 and bool((np.diff(ages) > 0).all()), "simulate_trajectory: ages", expected="rising ages",
         found=list(ages), remedy="Give the age at baseline first and each later age once.",
     )
-    velocity = velocity_for(regions, rates.yearly)
-    still = Displacement(torch.zeros_like(velocity))
-    path = _Path(regions, still, still, ages[0], 0.0)
-    early = [age for age in ages if onset is None or age <= onset[0]]
-    visits = [_visit(path.along(velocity, age, rates.acceleration)) for age in early]
-    if onset is None:
-        return Trajectory(velocity, tuple(visits))
-    age, rates_then = onset
+    age, rates_then = onset or (np.inf, None)
     require(
         age > ages[0], "simulate_trajectory: onset", expected=f"an age above {ages[0]:g}", found=age,
         remedy="Give someone ill from the start the rates of the illness, without an onset.",
     )
+    velocity = velocity_for(regions, rates.yearly)
+    still = Displacement(torch.zeros_like(velocity))
+    path = _Path(regions, still, still, ages[0], 0.0)
+    visits = [path.along(velocity, early, rates.acceleration).visit() for early in ages if early <= age]
+    if onset is None:
+        return Trajectory(velocity, tuple(visits))
     path = path.along(velocity, age, rates.acceleration)
     then = velocity_for(aged(regions, path.there), rates_then.yearly)
-    visits += [_visit(path.along(then, later, rates_then.acceleration)) for later in ages[len(early):]]
+    visits += [path.along(then, later, rates_then.acceleration).visit() for later in ages if later > age]
     return Trajectory(velocity, tuple(visits), Turn(float(age), path.time, then))
 
 
@@ -220,14 +209,14 @@ class _Path:
         there, back = compose(self.there, step, affine=affine), compose(undo, self.back, affine=affine)
         return _Path(self.regions, there, back, age, self.time + time)
 
-
-def _visit(path: _Path) -> Visit:
-    affine = path.regions.maps.affine
-    growth = jacobian_determinant(path.back, affine=affine)
-    folded = sum(int((~(j > 0)).sum()) for j in (growth, jacobian_determinant(path.there, affine=affine)))
-    require(
-        folded == 0, "simulate_trajectory: rates", expected="a change without folds",
-        found=f"{folded} voxels that fold", remedy="Simulate fewer years or slower rates, or use a finer grid.",
-    )
-    log_jacobian = Volume(growth.log(), affine, ("log Jacobian of ageing",))
-    return Visit(float(path.age), float(path.time), path.there, aged(path.regions, path.there), log_jacobian)
+    def visit(self) -> Visit:
+        """The person at the end of the path."""
+        affine = self.regions.maps.affine
+        growth = jacobian_determinant(self.back, affine=affine)
+        folded = sum(int((~(j > 0)).sum()) for j in (growth, jacobian_determinant(self.there, affine=affine)))
+        require(
+            folded == 0, "simulate_trajectory: rates", expected="a change without folds",
+            found=f"{folded} voxels that fold", remedy="Simulate fewer years or slower rates, or use a finer grid.",
+        )
+        log_jacobian = Volume(growth.log(), affine, ("log Jacobian of ageing",))
+        return Visit(float(self.age), float(self.time), self.there, aged(self.regions, self.there), log_jacobian)

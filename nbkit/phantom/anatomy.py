@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from nbkit.core.windows import filter_separable, gaussian_kernel
 from nbkit.data.lazy import load_volume, save_volumes
 from nbkit.geometry.flow import Velocity, expv, jacobian_determinant
 from nbkit.geometry.warp import Displacement, resample, warp_each
-from nbkit.phantom.acquisition import rigid
+from nbkit.phantom.acquisition import Box, integrate, rigid
 from nbkit.phantom.parameters import Parameters
 
 ATTRIBUTION = (
@@ -55,21 +55,18 @@ def load_template(parameters: Parameters) -> Template:
     """The template from what nilearn ships (no download): seconds once, then read from the cache."""
 
     def make(folder: Path) -> None:
-        fractions, ventricles, distance = _template(parameters)
-        save_volumes(folder / _FILE, {"fractions": fractions, "ventricles": ventricles, "distance": distance})
+        save_volumes(folder / _FILE, _template(parameters))
 
     def load(folder: Path) -> Template:
-        fractions, ventricles, distance = (
-            load_volume(folder / _FILE, name) for name in ("fractions", "ventricles", "distance")
-        )
+        fractions, ventricles, distance = (load_volume(folder / _FILE, f.name) for f in fields(Template))
         return Template(fractions, ventricles, distance.data[0].numpy())
 
     key = {"parameters": parameters.digest(), "source": module_digest(__name__)}
     return Cache().get("template", key, make, load)
 
 
-def _template(parameters: Parameters) -> tuple[Volume, Volume, Volume]:
-    """Fractions, ventricles and distance of :class:`Template`."""
+def _template(parameters: Parameters) -> dict[str, Volume]:
+    """Fields of :class:`Template`."""
     from nilearn import datasets  # takes most of a second to import, and is asked once
 
     gm_image, wm_image = datasets.load_mni152_gm_template(resolution=1), datasets.load_mni152_wm_template(resolution=1)
@@ -85,7 +82,8 @@ def _template(parameters: Parameters) -> tuple[Volume, Volume, Volume]:
     distance = ndimage.distance_transform_edt(~ventricles).astype(np.float32)
     fractions = np.stack(_unmix_rim(gm, wm, csf, distance, parameters=parameters))
     fractions = _sharpen(fractions, parameters["anatomy.sharpness"])
-    return tuple(Volume(torch.from_numpy(values), affine) for values in (fractions, ventricles, distance))
+    found = {"fractions": fractions, "ventricles": ventricles, "distance": distance}
+    return {name: Volume(torch.from_numpy(values), affine) for name, values in found.items()}
 
 
 def _sharpen(fractions: np.ndarray, power: float) -> np.ndarray:
@@ -155,7 +153,7 @@ def draw_anatomy(rng: np.random.Generator, template: Template, *, patient: bool,
     scale = rng.normal(p["head_scale"], p["head_scale_sd"], 3)
     pose = rigid(rng.normal(0, p["turn"], 3), parameters["grid.centre"] + rng.normal(0, p["shift"], 3))
     pose[:3, :3] = pose[:3, :3] / scale
-    affine, shape = _flow_grid(template, p["flow_spacing"])
+    shape, affine = _flow_grid(template, p["flow_spacing"])
     velocity = _widening(template, parameters) * rng.normal(*p["ventricle_patient" if patient else "ventricle_control"])
     for sigma, amplitude in zip(p["scales"], p["amplitudes"], strict=True):
         noise = torch.from_numpy(rng.standard_normal((1, 3, *shape))).float()
@@ -164,16 +162,23 @@ def draw_anatomy(rng: np.random.Generator, template: Template, *, patient: bool,
     return Anatomy(Velocity(velocity), affine, pose)
 
 
-def _flow_grid(template: Template, spacing: float) -> tuple[np.ndarray, tuple[int, int, int]]:
+@lru_cache(maxsize=4)
+def averaged(template: Template, spacing: tuple[float, ...]) -> Volume:
+    """Fractions and ventricles (4, X, Y, Z) of the template at 1 mm, averaged over voxels of `spacing` mm."""
+    still = torch.cat([template.fractions.data, template.ventricles.data.float()])
+    return Volume(integrate(still[None], spacing)[0], template.fractions.affine)
+
+
+def _flow_grid(template: Template, spacing: float) -> Box:
     """Coarse grid that covers the template."""
     affine = template.fractions.affine @ np.diag([spacing, spacing, spacing, 1.0])
-    return affine, tuple(int(np.ceil((n - 1) / spacing)) + 1 for n in template.fractions.shape)
+    return tuple(int(np.ceil((n - 1) / spacing)) + 1 for n in template.fractions.shape), affine
 
 
 @lru_cache(maxsize=1)
 def _widening(template: Template, parameters: Parameters) -> torch.Tensor:
     """Field (1, 3, X, Y, Z) of unit peak that points into the ventricles: pulled back along it, they widen."""
-    affine, shape = _flow_grid(template, parameters["anatomy.flow_spacing"])
+    shape, affine = _flow_grid(template, parameters["anatomy.flow_spacing"])
     kernel = gaussian_kernel(parameters["anatomy.ventricle_scale"])
     soft = filter_separable(template.ventricles.data.float()[None], (kernel,) * 3)[0]
     coarse = resample(Volume(soft, template.ventricles.affine), shape, affine, padding="border").data[0]
@@ -209,17 +214,12 @@ def place_on_grid(
     """
     flow = template_flow(anatomy)
     box = _reachable(maps[0], anatomy, shape, affine, margin=float(flow.norm(dim=1).max()))
-    affine, shape = affine @ _shift([s.start for s in box]), tuple(s.stop - s.start for s in box)
+    affine = affine @ rigid((0, 0, 0), [s.start for s in box])
+    shape = tuple(s.stop - s.start for s in box)
     posed = anatomy.pose @ affine
     displacement = resample(Volume(flow[0], anatomy.affine), shape, posed, padding="border").data[None]
     moved = [warp_each(m.data, Displacement(displacement), affine=posed, image_affine=m.affine) for m in maps]
     return Volume(torch.cat(moved), affine, maps[0].history + ("random anatomy",))
-
-
-def _shift(offset: list[int]) -> np.ndarray:
-    matrix = np.eye(4)
-    matrix[:3, 3] = offset
-    return matrix
 
 
 def _reachable(

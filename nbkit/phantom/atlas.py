@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
@@ -18,7 +18,7 @@ from nbkit.geometry.registration import Config, register
 from nbkit.geometry.warp import Displacement, warp_each
 from nbkit.phantom.anatomy import Template
 from nbkit.phantom.parameters import Parameters
-from nbkit.phantom.regions import Regions, template_maps
+from nbkit.phantom.regions import Regions, structure_of, template_maps
 
 _SPACING = 2
 """Voxels of the template, whole mm: as fine as the scans it meets."""
@@ -66,17 +66,16 @@ def region_agreement(
     """
     reference = template_reference(template)
     regions, _ = template_maps(template, parameters, spacing=_SPACING)
+    codes = [_codes(scan, regions.names) for scan in scans]
     bar = tqdm(scans, desc="region agreement", unit="scan", disable=not progress)
-    rows = []
-    for scan in bar:
-        rows += _rows(scan, bring_regions(scan, reference, regions, config=config), regions.names)
-    by_scan = pd.DataFrame(rows).groupby(["structure", "subject"], sort=False)[["dice", "ours", "theirs"]].mean()
-    by_scan["ratio"] = by_scan["ours"] / by_scan["theirs"]
-    groups = by_scan.groupby("structure", sort=False)
-    return pd.DataFrame({
-        "median": groups["dice"].median(), "low": groups["dice"].min(), "high": groups["dice"].max(),
-        "volume_ratio": groups["ratio"].median(), "n": groups.size(),
-    })
+    brought = (bring_regions(scan, reference, regions, config=config) for scan in bar)
+    found = zip(scans, brought, codes, strict=True)
+    rows = pd.DataFrame([row for scan, ours, own in found for row in _rows(scan, ours, own)])
+    by_scan = rows.groupby(["structure", "subject"], sort=False)[["dice", "ours", "theirs"]].mean()
+    return by_scan.assign(ratio=by_scan["ours"] / by_scan["theirs"]).groupby("structure", sort=False).agg(
+        median=("dice", "median"), low=("dice", "min"), high=("dice", "max"), volume_ratio=("ratio", "median"),
+        n=("dice", "size"),
+    )
 
 
 def bring_regions(scan: Scan, reference: Reference, regions: Regions, *, config: Config | None = None) -> Volume:
@@ -91,20 +90,24 @@ def bring_regions(scan: Scan, reference: Reference, regions: Regions, *, config:
     return fixed.with_data(winner.to(torch.int32)[None], "regions of the template")
 
 
-def _rows(scan: Scan, ours: Volume, names: tuple[str, ...]) -> list[dict[str, object]]:
-    """Dice and volumes (mm³) of every region that the scan's labels name too."""
+def _codes(scan: Scan, names: tuple[str, ...]) -> dict[str, int]:
+    """Code of every region in the scan's labels, -1 for what they lack."""
     require(
         scan.labels is not None, f"region_agreement: {scan.subject}", expected="a scan with labels", found="none",
         remedy="Use a cohort with labels, such as ixi_ageing.",
     )
-    ours.check_grid(scan.labels, f"region_agreement: T1w and labels of {scan.subject}")
+    scan.image("T1w").check_grid(scan.labels, f"region_agreement: T1w and labels of {scan.subject}")
     theirs = {name: code for code, name in scan.label_names.items()}
     check_keys(theirs, names, f"region_agreement: labels of {scan.subject}")
+    return {name: theirs.get(name, -1) for name in names}
+
+
+def _rows(scan: Scan, ours: Volume, codes: Mapping[str, int]) -> list[dict[str, object]]:
+    """Dice and volumes (mm³) of every region."""
     rows = []
-    for place, name in enumerate(names, start=1):
-        a, b = ours.data == place, scan.labels.data == theirs.get(name, -1)
-        structure = name.removesuffix("_left").removesuffix("_right")
+    for place, (name, code) in enumerate(codes.items(), start=1):
+        a, b = ours.data == place, scan.labels.data == code
         both, sizes = int((a & b).sum()), (int(a.sum()), int(b.sum()))
-        row = {"subject": scan.subject, "structure": structure, "dice": 2 * both / max(sum(sizes), 1)}
+        row = {"subject": scan.subject, "structure": structure_of(name), "dice": 2 * both / max(sum(sizes), 1)}
         rows.append(row | {"ours": sizes[0] * ours.voxel_volume, "theirs": sizes[1] * ours.voxel_volume})
     return rows

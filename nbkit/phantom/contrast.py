@@ -111,6 +111,12 @@ def nominal_tissues(parameters: Parameters) -> dict[str, Tissue]:
     return {name: Tissue(**parameters.section(f"tissue.{name}")) for name in parameters.groups("tissue")}
 
 
+def drawn_tissues(rng: np.random.Generator, parameters: Parameters) -> dict[str, Tissue]:
+    """The tissues of one person: constants spread log-normally between people."""
+    spread = [parameters[f"variation.{c}"] for c in ("t1", "t2", "pd")]
+    return {n: t.scaled(*np.exp(rng.normal(0, spread))) for n, t in nominal_tissues(parameters).items()}
+
+
 def brightest(contrast: str, *, parameters: Parameters) -> float:
     """Largest magnitude among GM, WM and CSF: the reference of gain and of BrainWeb's noise levels."""
     tissues = nominal_tissues(parameters)

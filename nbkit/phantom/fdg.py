@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,29 +17,32 @@ import torch
 from scipy.stats import truncnorm
 
 from nbkit.core.checks import known, require
-from nbkit.core.config import PROFILES
+from nbkit.core.protocols import Scan, Subject
 from nbkit.core.seeds import numpy_generator
 from nbkit.core.volume import Volume
+from nbkit.data.lazy import Shelf
 from nbkit.data.pet_slices import CONTRAST, STAGES
 from nbkit.geometry.flow import Velocity
 from nbkit.geometry.warp import resample
+from nbkit.phantom.acquisition import Box, box_around
 from nbkit.phantom.ageing import Participant
 from nbkit.phantom.anatomy import Anatomy, draw_anatomy, load_template, place_on_grid
 from nbkit.phantom.growth import velocities_for
 from nbkit.phantom.longitudinal import Plan, ageing_parameters, draw_head, draw_state, usual_size
 from nbkit.phantom.parameters import Parameters, load_parameters
 from nbkit.phantom.pet import FWHM_PER_SD, add_noise, blur, fwhm_left, noise_left
-from nbkit.phantom.regions import FLUID, SIDES, Regions, fill_skull, template_maps
+from nbkit.phantom.regions import FLUID, Regions, fill_skull, sided, template_maps
+from nbkit.phantom.study import facts_of, half, store, stored
 
 FDG_PARAMETERS = Path(__file__).with_name("fdg_parameters.toml")
-GRIDS: Mapping[str, tuple[float, tuple[int, int, int]]] = MappingProxyType(
-    {"smoke": (4.0, (40, 48, 40)), "laptop": (3.0, (56, 64, 56)), "paper": (2.0, (84, 96, 84))}
-)
+GRIDS = {"smoke": (4.0, (40, 48, 40)), "laptop": (3.0, (56, 64, 56)), "paper": (2.0, (84, 96, 84))}
 """Voxel size (mm) and shape by profile: RAS boxes of 160-168 × 192 × 160-168 mm around the template's centre."""
 TISSUES = ("grey", "white", "fluid")
 REFERENCE = ("hindbrain", "hindbrain_white")
 """The cerebellum, whose mean uptake is 1."""
 MEASURED = ("hippocampus", "lateral_ventricle")
+INTENSITY = {"intensity": "uptake over the mean of the cerebellum, 0 outside the brain", "alignment": "rigid, MNI152"}
+"""For the provenance of cohorts."""
 _OWN = ("lobe.", "structure.")
 
 
@@ -102,12 +104,9 @@ def fdg_parameters() -> Parameters:
     return Parameters({**inherited, **load_parameters(FDG_PARAMETERS).entries})
 
 
-def fdg_grid(profile: str) -> tuple[tuple[int, int, int], np.ndarray]:
+def fdg_grid(profile: str) -> Box:
     """Shape and affine of a profile's scans, in the template's world."""
-    spacing, shape = GRIDS[known(profile, PROFILES, "fdg_grid: profile")]
-    affine = np.diag([spacing] * 3 + [1.0])
-    affine[:3, 3] = fdg_parameters()["grid.centre"] - spacing * (np.array(shape) - 1) / 2
-    return shape, affine
+    return box_around(fdg_parameters()["grid.centre"], *GRIDS[known(profile, GRIDS, "fdg_grid: profile")])
 
 
 def roster(profile: str, *, seed: int) -> tuple[Patient, ...]:
@@ -143,8 +142,7 @@ def template_regions(spacing: int) -> Regions:
     filled, tissues = fill_skull(*template_maps(template, fdg_parameters(), spacing=spacing))
     maps, (gm, wm, _) = dict(zip(filled.names, filled.maps.data, strict=True)), tissues.data
     share = wm / (gm + wm).clamp(min=1e-6)
-    for side in SIDES:
-        grey, white = (f"{name}_{side}" for name in REFERENCE)
+    for grey, white in zip(*(sided([name]) for name in REFERENCE), strict=True):
         maps[white] = maps[grey] * share
         maps[grey] = maps[grey] - maps[white]
     return Regions(filled.names, filled.maps.with_data(torch.stack([maps[name] for name in filled.names])))
@@ -279,9 +277,8 @@ def _channels(regions: Regions, levels: Mapping[str, float]) -> Volume:
 @lru_cache(maxsize=3)
 def mean_control(profile: str) -> FdgScan:
     """The template itself with the mean uptake of controls and no noise: what scans of others are aligned to."""
-    spacing, parameters = round(GRIDS[known(profile, PROFILES, "mean_control: profile")][0]), fdg_parameters()
-    shape, affine = fdg_grid(profile)
-    regions = template_regions(spacing)
+    (shape, affine), parameters = fdg_grid(profile), fdg_parameters()
+    regions = template_regions(round(affine[0, 0]))
     levels = {name: parameters[f"level.{t}"] * normal for name, (t, normal) in parameters.section("uptake").items()}
     return FdgScan(*_scanned(resample(_channels(regions, levels), shape, affine), None), {})
 
@@ -305,6 +302,21 @@ def _scanned(maps: Volume, rng: np.random.Generator | None) -> tuple[Volume, dic
     masks = {"brain": brain, "gm": (grey > white) & (grey > fluid) & brain, "reference": reference & brain}
     image = noisy.with_data(data / data[0, reference].mean(), f"{CONTRAST} ratio to the cerebellum, skull-stripped")
     return image, {name: maps.with_data(mask[None], name) for name, mask in masks.items()}
+
+
+def write_scan(folder: Path, patient: Patient, scan: FdgScan) -> None:
+    """Write image (16-bit floats: what they lose is a fiftieth of the noise), masks and facts of one person."""
+    store(folder, {"image": {CONTRAST: half(scan.image)}, "mask": scan.masks}, scan.facts, file=patient.id)
+
+
+def read_subject(folder: Path, patient: Patient, shelf: Shelf, **covariates: Any) -> tuple[Subject, dict[str, Any]]:
+    """The subject with one scan, and the facts about it, that :func:`write_scan` wrote."""
+    images, masks = (
+        stored(folder, kind, names, shelf, file=patient.id)
+        for kind, names in (("image", (CONTRAST,)), ("mask", ("brain", "gm", "reference")))
+    )
+    scan = Scan(patient.id, "01", patient.age, images, masks, diagnosis=patient.stage)
+    return Subject(patient.id, patient.sex, patient.stage, (scan,), covariates), facts_of(folder, file=patient.id)
 
 
 def stage_levels(structures: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -9,10 +9,9 @@ import torch
 
 from nbkit.core.checks import require
 from nbkit.core.volume import Volume, bounding_box
-from nbkit.data.preprocess import place
 from nbkit.phantom.fdg import Donor, fdg_grid, growth_fields
-from nbkit.phantom.muse import Codes, merge_labels
-from nbkit.phantom.regions import SIDES, Regions, fill_skull, from_labels
+from nbkit.phantom.muse import Codes, laid_on, regions_of
+from nbkit.phantom.regions import SIDES, Regions
 
 _FLOWS = "smoke"
 """Profile whose grid has the voxels on which flows are made."""
@@ -42,30 +41,17 @@ def label_donor(name: str, age: float, labels: Volume, codes: Codes, *, profile:
     """
     labels = labels.crop(bounding_box(labels.data[0] > 0))
     matrix = rigid_between(centres_of(template), _label_centres(labels, codes))
-    merged = merge_labels(labels, codes, matrix)
-    names = [f"{structure}_{side}" for structure in codes for side in SIDES]
-    sharp = from_labels(merged, {region: (code,) for code, region in enumerate(names, start=1)})
-    regions = {p: _on_grid(sharp, matrix, p, name) for p in dict.fromkeys((profile, _FLOWS))}
+    sharp = regions_of(labels, codes, matrix)
+    regions = {
+        p: laid_on(fdg_grid(p), sharp, matrix, where=f"label_donor: {name}", least=0.98) for p in {profile, _FLOWS}
+    }
     return Donor(name, age, regions[profile], growth_fields(regions[_FLOWS]))
-
-
-def _on_grid(sharp: Regions, matrix: np.ndarray, profile: str, name: str) -> Regions:
-    shape, affine = fdg_grid(profile)
-    maps = place(sharp.maps, matrix, shape=shape, affine=affine)
-    share = float(maps.data.sum(dtype=torch.float64)) * maps.voxel_volume / sum(sharp.volumes.values())
-    require(
-        share > 0.98, f"label_donor: {name}", expected="a head inside the grid", found=f"{share:.1%} of it",
-        remedy="Look at the label map: a structure may carry another's code, or lie on the other side.",
-    )
-    return fill_skull(Regions(sharp.names, maps), maps.with_data(maps.data.sum(dim=0, keepdim=True)))[0]
 
 
 def centres_of(regions: Regions) -> dict[str, np.ndarray]:
     """Centre of gravity of every region in world mm."""
-    maps, affine = regions.maps.data.double(), regions.maps.affine
-    means = []
-    for axis in (1, 2, 3):
-        others = [a for a in (1, 2, 3) if a != axis]
+    maps, affine, means = regions.maps.data.double(), regions.maps.affine, []
+    for others in ((2, 3), (1, 3), (1, 2)):
         profile = maps.sum(dim=others)
         means.append((profile @ torch.arange(profile.shape[1]).double() / profile.sum(dim=1)).numpy())
     world = np.stack(means, axis=1) @ affine[:3, :3].T + affine[:3, 3]
@@ -80,14 +66,10 @@ def _label_centres(labels: Volume, codes: Codes) -> dict[str, np.ndarray]:
     size = int(at.max()) + 1
     count = np.bincount(at, minlength=size)
     sums = np.stack([np.bincount(at, weights=column, minlength=size) for column in places.T], axis=1)
-    centres = {}
-    for structure, groups in codes.items():
-        for side in SIDES:
-            own = [c for c in groups[side] if c < size]
-            if own and count[own].sum():
-                voxel = sums[own].sum(axis=0) / count[own].sum()
-                centres[f"{structure}_{side}"] = labels.affine[:3, :3] @ voxel + labels.affine[:3, 3]
-    return centres
+    pairs = ((structure, side) for structure in codes for side in SIDES)
+    own = {f"{name}_{side}": [c for c in codes[name][side] if c < size] for name, side in pairs}
+    voxels = {name: sums[o].sum(axis=0) / count[o].sum() for name, o in own.items() if count[o].sum()}
+    return {name: labels.affine[:3, :3] @ voxel + labels.affine[:3, 3] for name, voxel in voxels.items()}
 
 
 def rigid_between(fixed: Mapping[str, np.ndarray], moving: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from nbkit.core.checks import NbkitError, known, require
+from nbkit.core.checks import NbkitError, check_keys, require
 from nbkit.core.volume import Volume
 from nbkit.geometry.flow import Velocity, expv
 from nbkit.geometry.warp import Displacement
@@ -97,12 +97,13 @@ def _corrected(
         expected="regions with voxels of their own", found="regions that share all of theirs",
         remedy="Merge regions that the grid cannot tell apart, or use a finer grid.",
     )
-    used, before = np.zeros_like(wanted), np.zeros_like(wanted)
+    rated, used, before = _rated(regions), np.zeros_like(wanted), np.zeros_like(wanted)
     for _ in range(_ROUNDS):
         step = np.linalg.solve(response, wanted - before)
         used = used + step
         velocity = flow(used)
-        found = _realised(regions, velocity)
+        change = realised_change(regions, velocity)
+        found = np.array([change[name] for name in rated])
         if (np.abs(wanted - found) <= np.maximum(tolerance * np.abs(wanted), _NEGLIGIBLE)).all():
             return velocity
         response = response + np.outer(found - before - response @ step, step / (step @ step))
@@ -110,7 +111,7 @@ def _corrected(
     worst = int(np.argmax(np.abs(wanted - found)))
     raise NbkitError(
         "velocity_for: change", expected=f"changes that a flow can bring about to {tolerance:.0%}",
-        found=f"{(wanted - found)[worst]:+.2%} missing in {_rated(regions)[worst]}",
+        found=f"{(wanted - found)[worst]:+.2%} missing in {rated[worst]}",
         remedy="Ask for slower change, or give the region more voxels (a finer grid).",
     )
 
@@ -133,30 +134,24 @@ def _rated(regions: Regions) -> list[str]:
 
 def _wanted(regions: Regions, change: Mapping[str, float]) -> np.ndarray:
     """Change asked of :func:`_rated` regions, after checks."""
-    volumes = regions.volumes
-    for name, structure in zip(regions.names, regions.structures, strict=True):
-        require(
-            volumes[name] > 0, "velocity_for: regions", expected=f"voxels of {name}", found="none",
-            remedy="Check that the grid covers the whole head, or leave the region out.",
-        )
-        if structure != FLUID:
-            known(structure, change, "velocity_for: change")
+    empty = [name for name, volume in regions.volumes.items() if not volume > 0]
+    require(
+        not empty, "velocity_for: regions", expected=f"voxels of {', '.join(empty)}", found="none",
+        remedy="Check that the grid covers the whole head, or leave the region out.",
+    )
     require(
         FLUID in regions.structures, "velocity_for: regions", expected=f"fluid ({FLUID!r}) that takes up what is lost",
         found=", ".join(regions.names), remedy="Add the fluid between brain and skull as a region.",
     )
-    wanted = np.array([change[s] for s in regions.structures if s != FLUID], dtype=np.float64)
+    rated = [structure for structure in regions.structures if structure != FLUID]
+    check_keys(rated, change, "velocity_for: change")
+    wanted = np.array([change[structure] for structure in rated], dtype=np.float64)
     require(
         bool((np.isfinite(wanted) & (wanted > -1)).all()), "velocity_for: change",
         expected="finite changes above -1 (all of the volume)", found=dict(change),
         remedy="Give changes as fractions of the volume: -0.01 for 1 % less.",
     )
     return wanted
-
-
-def _realised(regions: Regions, velocity: Velocity) -> np.ndarray:
-    change = realised_change(regions, velocity)
-    return np.array([change[name] for name in _rated(regions)])
 
 
 def _cavity(regions: Regions) -> np.ndarray:

@@ -125,22 +125,15 @@ def _demyelinated(
     parameters: Parameters,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which lesion voxels are demyelinated at t0 and at t1, boolean (voxels,)."""
-    count, weight = int(lesion.max()) + 1, parameters["course.centre"]
-    share = [_beta(rng, rate, count, parameters) for rate in (rates.demyelinated, rates.remyelinating,
-                                                            rates.demyelinating)]
-    inwards = weight * centre
+    count, total, inwards = int(lesion.max()) + 1, parameters["course.agreement"], parameters["course.centre"] * centre
+    means = (rates.demyelinated, rates.remyelinating, rates.demyelinating)
+    share = [rng.beta(total * mean, total * (1 - mean), count) for mean in means]
     before = _rank(lesion, -inwards + patches[0]) < share[0][lesion]
     # ranks among the demyelinated and among the others of each lesion
     group = 2 * lesion + before
     back = before & (_rank(group, inwards + patches[1]) < share[1][lesion])
     lost = ~before & (_rank(group, -inwards + patches[2]) < share[2][lesion])
     return before, (before & ~back) | lost
-
-
-def _beta(rng: np.random.Generator, mean: float, count: int, parameters: Parameters) -> np.ndarray:
-    """Shares of the lesions of one patient."""
-    total = parameters["course.agreement"]
-    return rng.beta(total * mean, total * (1 - mean), count)
 
 
 def _rank(group: np.ndarray, score: np.ndarray) -> np.ndarray:

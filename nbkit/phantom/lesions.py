@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,14 +109,15 @@ def place_lesions(draw: LesionDraw, template: Template, growth: Volume, *, param
         mm³ in the subject per mm³ of template (:func:`nbkit.phantom.anatomy.volume_growth`).
     """
     rng = np.random.default_rng(draw.seed)
-    free = _white_matter(template, parameters)
-    starts = _Starts(free, template.distance, parameters)
+    # mostly white matter, outside the ventricles, inside the field of view
+    free = (template.fractions.data[1].numpy() > 0.5) & ~template.ventricles.data[0].numpy()
+    lowest = int(np.ceil(parameters["lesions.lowest"] - template.fractions.affine[2, 3]))
+    free[:, :, :max(lowest, 0)] = False
+    starts = _starts(free, template.distance, parameters["lesions.distance_edges"])
     labels = np.zeros(free.shape, dtype=np.int16)
     placed, distance = np.zeros(len(draw.sizes)), np.zeros(len(draw.sizes))
     for i, size in enumerate(draw.sizes):
-        box, lesion, placed[i] = _find_one(
-            rng, size, free, template.distance, starts, growth, parameters
-        )
+        box, lesion, placed[i] = _find_one(rng, size, free, template.distance, starts, growth, parameters)
         labels[box][lesion] = i + 1
         around = tuple(slice(max(b.start - 1, 0), b.stop + 1) for b in box)
         free[around] &= ~ndimage.binary_dilation(labels[around] == i + 1, _TOUCHING)
@@ -124,39 +126,23 @@ def place_lesions(draw: LesionDraw, template: Template, growth: Volume, *, param
     return LesionMap(volume, placed, draw.severity, distance)
 
 
-def _white_matter(template: Template, parameters: Parameters) -> np.ndarray:
-    """Where lesions may lie: mostly white matter, outside the ventricles, inside the field of view."""
-    free = (template.fractions.data[1].numpy() > 0.5) & ~template.ventricles.data[0].numpy()
-    lowest = int(np.ceil(parameters["lesions.lowest"] - template.fractions.affine[2, 3]))
-    free[:, :, :max(lowest, 0)] = False
-    return free
-
-
-class _Starts:
-    """White-matter voxels grouped by distance to the ventricles."""
-
-    def __init__(self, free: np.ndarray, distance: np.ndarray, parameters: Parameters) -> None:
-        voxels = np.flatnonzero(free)
-        edges = parameters["lesions.distance_edges"]
-        group = np.digitize(distance.ravel()[voxels], edges) - 1
-        self.groups = [voxels[group == i] for i in range(len(edges) - 1)]
-        self.share = np.asarray(parameters["lesions.distance_share"])
-        self.shape = free.shape
-
-    def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """Index (3,) of a voxel: a group by its share, then any voxel of it."""
-        group = self.groups[rng.choice(len(self.groups), p=self.share / self.share.sum())]
-        return np.array(np.unravel_index(group[rng.integers(len(group))], self.shape))
+def _starts(free: np.ndarray, distance: np.ndarray, edges: Sequence[float]) -> list[np.ndarray]:
+    """Flat indices of free voxels, grouped by distance to the ventricles."""
+    voxels = np.flatnonzero(free)
+    group = np.digitize(distance.ravel()[voxels], edges) - 1
+    return [voxels[group == i] for i in range(len(edges) - 1)]
 
 
 def _find_one(
-    rng: np.random.Generator, size: float, free: np.ndarray, distance: np.ndarray, starts: _Starts, growth: Volume,
-    parameters: Parameters,
+    rng: np.random.Generator, size: float, free: np.ndarray, distance: np.ndarray, starts: Sequence[np.ndarray],
+    growth: Volume, parameters: Parameters,
 ) -> tuple[tuple[slice, ...], np.ndarray, float]:
     """Box, boolean voxels in it, and true size (mm³) of a lesion of about `size` mm³ in the `free` white matter."""
     reach = int(np.ceil(2.5 * np.cbrt(3 * size / (4 * np.pi)))) + 2
+    share = np.asarray(parameters["lesions.distance_share"])
     for _ in range(_TRIES):
-        centre = starts.draw(rng)
+        group = starts[rng.choice(len(starts), p=share / share.sum())]
+        centre = np.array(np.unravel_index(group[rng.integers(len(group))], free.shape))
         if not free[tuple(centre)]:
             continue
         box = tuple(slice(max(c - reach, 0), min(c + reach + 1, n)) for c, n in zip(centre, free.shape, strict=True))
@@ -195,8 +181,8 @@ def _potential(
     """Distance from `centre` in a random ellipsoidal metric with smooth random dents; a lesion takes the lowest."""
     axes = np.exp(rng.normal(0, parameters["lesions.elongation"], 3))
     turn = Rotation.random(rng=rng).as_matrix() / axes
-    offset = np.stack(np.meshgrid(*(np.arange(s.start, s.stop) - c for s, c in zip(box, centre, strict=True)),
-                                  indexing="ij"))
+    steps = (np.arange(s.start, s.stop) - c for s, c in zip(box, centre, strict=True))
+    offset = np.stack(np.meshgrid(*steps, indexing="ij"))
     radius = np.linalg.norm(np.tensordot(turn.T, offset, axes=1), axis=0)
     dents = torch.from_numpy(rng.normal(0, parameters["lesions.irregularity"], (1, 1, 7, 7, 7)))
     dents = F.interpolate(dents, size=radius.shape, mode="trilinear", align_corners=True)[0, 0].numpy()

@@ -7,32 +7,30 @@ never warped and no two visits share it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
 import torch
 
 from nbkit.core.checks import NbkitError, known
-from nbkit.core.config import PROFILES
 from nbkit.core.seeds import numpy_generator
 from nbkit.core.volume import Volume
 from nbkit.core.windows import filter_separable, gaussian_kernel
 from nbkit.geometry.flow import Velocity, expv
 from nbkit.geometry.warp import warp
-from nbkit.phantom.acquisition import Protocol, acquire, draw_acquisition
+from nbkit.phantom.acquisition import Box, Protocol, acquire, box_around, draw_acquisition
 from nbkit.phantom.ageing import (
     Participant, Rates, Trajectory, Visit, age_factor, draw_rates, norm_change, simulate_trajectory,
 )
 from nbkit.phantom.anatomy import Anatomy, Template, draw_anatomy, volume_growth
-from nbkit.phantom.contrast import TISSUES, nominal_tissues, sensitivity, signal
+from nbkit.phantom.contrast import TISSUES, drawn_tissues, sensitivity, signal
 from nbkit.phantom.growth import velocity_for
 from nbkit.phantom.norms import norm_ratio
-from nbkit.phantom.parameters import MS_PARAMETERS, Parameters, load_parameters
-from nbkit.phantom.regions import AGEING_PARAMETERS, Regions, fill_skull, place, refilled
+from nbkit.phantom.parameters import MS_PARAMETERS, Parameters, load_layers
+from nbkit.phantom.regions import AGEING_PARAMETERS, Regions, carried, place, refilled
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -40,9 +38,7 @@ T = TypeVar("T")
 CONTRAST = "T1w"
 DEMENTIA = "AD"
 """What a converter's diagnosis becomes."""
-GRIDS: Mapping[str, tuple[float, tuple[int, int, int]]] = MappingProxyType(
-    {"smoke": (5.0, (32, 40, 32)), "laptop": (3.0, (56, 64, 56)), "paper": (1.5, (120, 144, 120))}
-)
+GRIDS = {"smoke": (5.0, (32, 40, 32)), "laptop": (3.0, (56, 64, 56)), "paper": (1.5, (120, 144, 120))}
 """Voxel size (mm) and shape by profile: RAS boxes around the template's centre, every side divisible by 8."""
 _DRAWS = 8
 
@@ -75,16 +71,12 @@ class FollowUp:
 @lru_cache(maxsize=1)
 def ageing_parameters() -> Parameters:
     """Every number of the ageing simulator over those of the MS phantom, which has anatomy, tissues and scanner."""
-    files = (load_parameters(MS_PARAMETERS), load_parameters(AGEING_PARAMETERS))
-    return Parameters({name: entry for file in files for name, entry in file.entries.items()})
+    return load_layers(MS_PARAMETERS, AGEING_PARAMETERS)
 
 
-def grid_for(profile: str, parameters: Parameters) -> tuple[tuple[int, int, int], np.ndarray]:
+def grid_for(profile: str, parameters: Parameters) -> Box:
     """Shape and affine of a profile's images, in the template's world."""
-    spacing, shape = GRIDS[known(profile, PROFILES, "grid_for: profile")]
-    affine = np.diag([spacing, spacing, spacing, 1.0])
-    affine[:3, 3] = parameters["grid.centre"] - spacing * (np.array(shape) - 1) / 2
-    return shape, affine
+    return box_around(parameters["grid.centre"], *GRIDS[known(profile, GRIDS, "grid_for: profile")])
 
 
 def draw_head(rng: np.random.Generator, sex: str, *, template: Template, parameters: Parameters) -> Anatomy:
@@ -94,16 +86,13 @@ def draw_head(rng: np.random.Generator, sex: str, *, template: Template, paramet
     upright = replace(drawn, pose=np.eye(4))
     inside = template.fractions.data.sum(dim=0, keepdim=True)
     growth = volume_growth(upright)
-    share = warp(inside[None], _still(growth), affine=growth.affine, image_affine=template.fractions.affine)[0]
+    still = torch.zeros(1, 3, *growth.shape)
+    share = warp(inside[None], still, affine=growth.affine, image_affine=template.fractions.affine)[0]
     unscaled = float((growth.data * share).sum() / share.sum() * inside.sum()) * template.fractions.voxel_volume
     pose, centre = np.eye(4), np.array(parameters["grid.centre"])
     pose[:3, :3] *= (unscaled / (litres * 1e6)) ** (1 / 3)
     pose[:3, 3] = centre - pose[:3, :3] @ centre
     return replace(upright, pose=pose)
-
-
-def _still(like: Volume) -> torch.Tensor:
-    return torch.zeros(1, 3, *like.shape)
 
 
 def draw_state(plan: Plan, parameters: Parameters, rng: np.random.Generator) -> dict[str, float]:
@@ -113,15 +102,14 @@ def draw_state(plan: Plan, parameters: Parameters, rng: np.random.Generator) -> 
     the mean rates over some years; and, for structures whose size differs between people far more than heads do, a
     spread.
     """
-    diagnosis, rows = plan.person.diagnosis, parameters.section("structure")
-    years = rng.uniform(*parameters[f"history.{diagnosis}"])
+    ill, well = (parameters.section(f"rate.{diagnosis}") for diagnosis in (plan.person.diagnosis, "CN"))
+    years = rng.uniform(*parameters[f"history.{plan.person.diagnosis}"])
     scores = {row: rng.standard_normal() * sd for row, sd in parameters.section("spread").items()}
     usual = usual_size(plan.ages, parameters)
-    change = {}
-    for name, row in rows.items():
-        beyond = parameters[f"rate.{diagnosis}.{row}"][0] - parameters[f"rate.CN.{row}"][0]
-        change[name] = usual[name] * (1 + beyond * years / 100) * np.exp(scores.get(row, 0.0)) - 1
-    return change
+    return {
+        name: usual[name] * (1 + (ill[row][0] - well[row][0]) * years / 100) * np.exp(scores.get(row, 0.0)) - 1
+        for name, row in parameters.section("structure").items()
+    }
 
 
 def usual_size(ages: Sequence[float], parameters: Parameters) -> dict[str, float]:
@@ -141,8 +129,7 @@ def usual_size(ages: Sequence[float], parameters: Parameters) -> dict[str, float
 
 
 def person_at_first_visit(
-    plan: Plan, maps: tuple[Regions, Volume], *, grid: tuple[tuple[int, int, int], np.ndarray], template: Template,
-    parameters: Parameters, seed: int,
+    plan: Plan, maps: tuple[Regions, Volume], *, grid: Box, template: Template, parameters: Parameters, seed: int
 ) -> tuple[Regions, Volume]:
     """Regions and tissues (GM, WM, CSF) of a person at the first age of the plan, on `grid`, skull filled.
 
@@ -164,8 +151,7 @@ def person_at_first_visit(
         change = draw_state(plan, parameters, numpy_generator(seed, plan.person.id, "state", draw))
         return velocity_for(young, change, tolerance=parameters["cohort.tolerance"])
 
-    flow = expv(_redrawn(velocity)[0], affine=affine)
-    return fill_skull(young.moved(flow), tissues.with_data(warp(tissues.data[None], flow, affine=affine)[0]))
+    return carried(young, tissues, expv(_redrawn(velocity)[0], affine=affine))
 
 
 def _pasted(cropped: Volume, shape: tuple[int, int, int], affine: np.ndarray) -> Volume:
@@ -250,16 +236,14 @@ def images_of(
         Tissue constants and texture are drawn once per person; gain, inhomogeneity and noise at every visit.
     """
     rng = numpy_generator(seed, person, "tissue")
-    spread = [parameters[f"variation.{c}"] for c in ("t1", "t2", "pd")]
-    constants = {n: t.scaled(*np.exp(rng.normal(0, spread))) for n, t in nominal_tissues(parameters).items()}
+    constants = drawn_tissues(rng, parameters)
     texture = _texture(rng, tissues, parameters)
     unit = float(signal(constants["wm"], CONTRAST, parameters=parameters))
     levels = [float(signal(constants[t], CONTRAST, parameters=parameters)) / unit for t in TISSUES]
     slopes = [sensitivity(constants[t], CONTRAST, "t1", parameters=parameters) / unit for t in ("gm", "wm")]
     images = []
     for k, visit in enumerate(visits):
-        moved = refilled(visit.carry(tissues), tissues)
-        pattern = visit.carry(texture).data
+        moved, pattern = refilled(visit.carry(tissues), tissues), visit.carry(texture).data
         gm, wm, csf = moved.data[:, None]
         made = levels[0] * gm + levels[1] * wm + levels[2] * csf + (slopes[0] * gm + slopes[1] * wm) * pattern
         draw_rng = numpy_generator(seed, person, "scan", k)

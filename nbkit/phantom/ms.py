@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,16 @@ from nbkit.core.seeds import numpy_generator
 from nbkit.core.volume import Volume, bounding_box
 from nbkit.core.windows import filter_separable, gaussian_kernel
 from nbkit.geometry.warp import resample
-from nbkit.phantom.acquisition import Protocol, acquire, draw_acquisition, integrate
-from nbkit.phantom.anatomy import Template, draw_anatomy, load_template, place_on_grid, volume_growth
-from nbkit.phantom.contrast import TISSUES, Tissue, brightest, nominal_tissues, sensitivity, signal
+from nbkit.phantom.acquisition import Box, Protocol, acquire, box_around, draw_acquisition, integrate
+from nbkit.phantom.anatomy import Template, averaged, draw_anatomy, load_template, place_on_grid, volume_growth
+from nbkit.phantom.contrast import TISSUES, Tissue, brightest, drawn_tissues, sensitivity, signal
 from nbkit.phantom.lesions import LesionMap, draw_lesions, place_lesions
 from nbkit.phantom.parameters import Parameters
+from nbkit.phantom.pet import noise_left
 
 REFERENCE = "FLAIR"
 """The contrast whose grid and position all others are brought to."""
+MASKS = ("brain", "lesions", "wm", "nawm", "gm", "csf", "ventricles")
 _TEXTURE_SPACING = 2.0
 
 
@@ -36,26 +38,38 @@ class Person:
     lesions: int
 
 
+def exact_ages(rng: np.random.Generator, n: int, kind: str, cohort: Mapping[str, Any]) -> np.ndarray:
+    """Ages in years with exactly the published mean and standard deviation of a kind of people, inside the range."""
+    mean, sd, (low, high) = cohort[f"{kind}_age_mean"], cohort[f"{kind}_age_sd"], cohort["age_range"]
+    while True:
+        ages = rng.standard_normal(n)
+        ages = np.round(mean + sd * (ages - ages.mean()) / ages.std(ddof=1), 1)
+        if low <= ages.min() and ages.max() <= high:
+            return ages
+
+
 @dataclass(frozen=True)
 class Grid:
     """The published FLAIR grid with voxels enlarged by whole factors along X, Y, Z; every acquisition scales along."""
 
     factors: tuple[int, int, int] = (1, 1, 1)
 
-    def target(self, parameters: Parameters) -> tuple[tuple[int, int, int], np.ndarray]:
+    def target(self, parameters: Parameters) -> Box:
         """Shape and affine of the images, centred on the world origin."""
         return self._centred(parameters, np.ones(3, dtype=int))
 
-    def working(self, parameters: Parameters) -> tuple[tuple[int, int, int], np.ndarray]:
+    def working(self, parameters: Parameters) -> Box:
         """Shape and affine of the finer grid on which signals are made, over the same field of view."""
         return self._centred(parameters, np.array(parameters["grid.oversampling"]))
 
-    def _centred(self, parameters: Parameters, finer: np.ndarray) -> tuple[tuple[int, int, int], np.ndarray]:
+    def working_spacing(self, parameters: Parameters) -> tuple[float, ...]:
+        """Voxel size (mm) of the finer grid."""
+        return tuple(float(s) for s in np.diag(self.working(parameters)[1])[:3])
+
+    def _centred(self, parameters: Parameters, finer: np.ndarray) -> Box:
         shape = np.array(parameters["grid.shape"]) // self.factors * finer
         spacing = np.array(parameters["grid.spacing"]) * self.factors / finer
-        affine = np.diag([*spacing, 1.0])
-        affine[:3, 3] = -spacing * (shape - 1) / 2
-        return tuple(int(n) for n in shape), affine
+        return box_around(0.0, spacing, shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +110,8 @@ def _tissue_maps(template: Template, lesions: LesionMap, grid: Grid, parameters:
 
     Both in template space, averaged over working voxels.
     """
-    spacing = tuple(float(s) for s in np.diag(grid.working(parameters)[1])[:3])
-    still, labels = Volume(_averaged(template, spacing), template.fractions.affine), lesions.labels.data[0]
+    spacing, labels = grid.working_spacing(parameters), lesions.labels.data[0]
+    still = averaged(template, spacing)
     if not lesions.sizes.size:
         return still, Volume(torch.zeros(2, 2, 2, 2), still.affine)
     box = bounding_box(labels > 0, margin=int(np.ceil(max(spacing))) + 1)
@@ -107,20 +121,9 @@ def _tissue_maps(template: Template, lesions: LesionMap, grid: Grid, parameters:
     return still, Volume(integrate(parts[None], spacing)[0], still.crop(box).affine)
 
 
-@lru_cache(maxsize=2)
-def _averaged(template: Template, spacing: tuple[float, float, float]) -> torch.Tensor:
-    """Fractions and ventricles (4, X, Y, Z) of the 1 mm template, averaged over voxels of `spacing` mm."""
-    still = torch.cat([template.fractions.data, template.ventricles.data.float()])
-    return integrate(still[None], spacing)[0]
-
-
 def _draw_tissues(rng: np.random.Generator, person: Person, parameters: Parameters) -> dict[str, Tissue]:
     """The subject's own constants; white matter of patients is normal-appearing, its lesions start from normal."""
-    spread = [parameters[f"variation.{c}"] for c in ("t1", "t2", "pd")]
-    tissues = {
-        name: tissue.scaled(*np.exp(rng.normal(0, spread)))
-        for name, tissue in nominal_tissues(parameters).items()
-    }
+    tissues = drawn_tissues(rng, parameters)
     rise = [1 + rng.uniform(*parameters[f"variation.nawm_{c}"]) for c in ("t1", "t2", "pd")]
     normal = tissues["wm"]
     return {**tissues, "normal_wm": normal, "wm": normal.scaled(*rise) if person.diagnosis == "MS" else normal}
@@ -128,16 +131,22 @@ def _draw_tissues(rng: np.random.Generator, person: Person, parameters: Paramete
 
 def _texture(rng: np.random.Generator, maps: Volume, parameters: Parameters) -> torch.Tensor:
     """Relative deviations of T1 and T2 within tissue on the grid of `maps`; drawn on one grid for every profile."""
+    scale = parameters["variation.texture_scale"]
+    smooth, left = smooth_noise(rng, 2, spacing=_TEXTURE_SPACING, scale=scale, parameters=parameters)
+    level = torch.tensor([parameters["variation.texture_t1"], parameters["variation.texture_t2"]]) / left
+    fields = smooth.with_data(smooth.data * level[:, None, None, None])
+    return resample(fields, maps.shape, maps.affine, padding="border").data
+
+
+def smooth_noise(
+    rng: np.random.Generator, count: int, *, spacing: float, scale: float, parameters: Parameters
+) -> tuple[Volume, float]:
+    """`count` fields of unit noise smoothed by a Gaussian of `scale` mm over the field of view, and what sd is left."""
     extent = np.array(parameters["grid.shape"]) * parameters["grid.spacing"]
-    coarse = tuple(int(n) for n in np.ceil(extent / _TEXTURE_SPACING) + 1)
-    place = np.diag([_TEXTURE_SPACING] * 3 + [1.0])
-    place[:3, 3] = -_TEXTURE_SPACING * (np.array(coarse) - 1) / 2
-    kernel = gaussian_kernel(parameters["variation.texture_scale"] / _TEXTURE_SPACING)
-    smooth = filter_separable(torch.from_numpy(rng.standard_normal((1, 2, *coarse), dtype=np.float32)), (kernel,) * 3)
-    level = torch.tensor([parameters["variation.texture_t1"], parameters["variation.texture_t2"]])
-    level = level / float((kernel**2).sum()) ** 1.5
-    smooth = smooth[0] * level.float()[:, None, None, None]
-    return resample(Volume(smooth, place), maps.shape, maps.affine, padding="border").data
+    shape, affine = box_around(0.0, spacing, np.ceil(extent / spacing) + 1)
+    noise = torch.from_numpy(rng.standard_normal((1, count, *shape), dtype=np.float32))
+    smooth = filter_separable(noise, (gaussian_kernel(scale / spacing),) * 3)[0]
+    return Volume(smooth, affine), noise_left(scale / spacing)
 
 
 def _signals(maps: Volume, tissues: dict[str, Tissue], texture: torch.Tensor, parameters: Parameters) -> Volume:
@@ -186,26 +195,19 @@ def _masks(maps: Volume, grid: Grid, parameters: Parameters) -> dict[str, Volume
     gm, wm, csf, ventricles, lesion = mean.data
     brain = gm + wm + csf > 0.5
     csf_most = brain & (csf > wm) & (csf > gm)
-    masks = {
-        "brain": brain,
-        "lesions": lesion > 0.5,
-        "wm": brain & (wm >= gm) & (wm >= csf),
-        "nawm": brain & (wm > gm) & (wm > csf) & (lesion < 0.05),
-        "gm": brain & (gm > wm) & (gm >= csf),
-        "csf": csf_most,
-        "ventricles": csf_most & (ventricles > 0.5),
-    }
-    return {name: Volume(mask, affine, ("tissue fractions",)) for name, mask in masks.items()}
+    found = (
+        brain, lesion > 0.5, brain & (wm >= gm) & (wm >= csf), brain & (wm > gm) & (wm > csf) & (lesion < 0.05),
+        brain & (gm > wm) & (gm >= csf), csf_most, csf_most & (ventricles > 0.5),
+    )
+    return {name: Volume(mask, affine, ("tissue fractions",)) for name, mask in zip(MASKS, found, strict=True)}
 
 
 def _truth(person: Person, lesions: LesionMap, tissues: dict[str, Tissue]) -> dict[str, Any]:
     """What a scanner does not know, JSON-able."""
     return {
-        "lesion_load_ml": float(lesions.sizes.sum() / 1000),
-        "lesion_count": int(lesions.sizes.size),
+        "lesion_load_ml": float(lesions.sizes.sum() / 1000), "lesion_count": int(lesions.sizes.size),
         "lesion_sizes_mm3": [round(float(s), 2) for s in lesions.sizes],
         "lesion_severity": [round(float(s), 4) for s in lesions.severity],
         "lesion_distance_mm": [round(float(d), 2) for d in lesions.distance],
-        "tissues": {name: [float(v) for v in tissue.values()] for name, tissue in tissues.items()},
-        "age": person.age,
+        "tissues": {name: [float(v) for v in tissue.values()] for name, tissue in tissues.items()}, "age": person.age,
     }

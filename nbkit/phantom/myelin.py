@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,14 @@ import torch
 
 from nbkit.core.seeds import numpy_generator
 from nbkit.core.volume import Volume
-from nbkit.core.windows import filter_separable, gaussian_kernel
 from nbkit.geometry.warp import resample
 from nbkit.phantom import pet
 from nbkit.phantom.acquisition import Protocol, acquire, draw_acquisition, integrate, rigid
-from nbkit.phantom.anatomy import Template, draw_anatomy, load_template, place_on_grid, volume_growth
-from nbkit.phantom.contrast import brightest, nominal_tissues, signal
+from nbkit.phantom.anatomy import averaged, draw_anatomy, load_template, place_on_grid, volume_growth
+from nbkit.phantom.contrast import TISSUES, brightest, nominal_tissues, signal
 from nbkit.phantom.lesion_myelin import LATENTS, draw_course, unchanged
 from nbkit.phantom.lesions import draw_lesions, place_lesions
-from nbkit.phantom.ms import Grid
+from nbkit.phantom.ms import Grid, smooth_noise
 from nbkit.phantom.myelin_people import Person
 from nbkit.phantom.parameters import Parameters, load_parameters
 
@@ -74,17 +72,7 @@ def phantom_head(person: Person, *, grid: Grid, seed: int, parameters: Parameter
     def place(*maps: Volume, shape: tuple[int, int, int], affine: np.ndarray) -> Volume:
         return place_on_grid(*maps, anatomy=anatomy, shape=shape, affine=affine)
 
-    return Head(_averaged(template, _working_spacing(grid, parameters)), lesions, place)
-
-
-def _working_spacing(grid: Grid, parameters: Parameters) -> tuple[float, ...]:
-    return tuple(float(s) for s in np.diag(grid.working(parameters)[1])[:3])
-
-
-@lru_cache(maxsize=2)
-def _averaged(template: Template, spacing: tuple[float, ...]) -> Volume:
-    still = torch.cat([template.fractions.data, template.ventricles.data.float()])
-    return Volume(integrate(still[None], spacing)[0], template.fractions.affine)
+    return Head(averaged(template, grid.working_spacing(parameters)), lesions, place)
 
 
 def simulate(
@@ -114,7 +102,9 @@ def simulate(
     """
     rng = numpy_generator(seed, "myelin", person.id, "latents")
     course = draw_course(rng, head.lesions, person.rates, parameters=parameters)
-    lesions = _no_lesions(head) if course is None else course.maps if changed else unchanged(course.maps)
+    lesions = Volume(torch.zeros(1 + 2 * len(LATENTS), 2, 2, 2), head.lesions.affine)
+    if course is not None:
+        lesions = course.maps if changed else unchanged(course.maps)
     maps = _placed(head, lesions, grid, parameters)
     base, fields = _baseline(rng, person, parameters), _texture(rng, maps, parameters)
     gains = {name: float(np.exp(rng.normal(0, parameters[f"between.{name}"]))) for name in _EFFECTS}
@@ -123,30 +113,24 @@ def simulate(
     visits = {}
     for number, session in enumerate(SESSIONS if person.months is not None else SESSIONS[:1]):
         effects = _effects(maps, latents[number], fields, gains, parameters)
-        seeds = (seed, "myelin", person.id, session)
-        images = _images(maps, effects, latents[number], masks["brain"], grid=grid, seeds=seeds, parameters=parameters)
+        scanner = _Scanner(grid, (seed, "myelin", person.id, session), parameters)
+        images = _images(maps, effects, latents[number], masks["brain"], scanner)
         truth = _truth(maps, effects["DVR"], masks, latents[: number + 1], parameters)
         visits[session] = Visit(images, masks, truth)
-    return visits, _facts(person, head, course, maps, changed)
-
-
-def _no_lesions(head: Head) -> Volume:
-    return Volume(torch.zeros(1 + 2 * len(LATENTS), 2, 2, 2), head.lesions.affine)
+    load = float(torch.minimum(maps.data[4], maps.data[1]).sum(dtype=torch.float64)) * maps.voxel_volume / 1000
+    return visits, {
+        "course": course and course.facts, "changed": changed, "load_ml": round(load, 4),
+        "lesions": int(torch.unique(head.lesions.data).numel() - 1), "age": person.age, "months": person.months,
+    }
 
 
 def _placed(head: Head, lesions: Volume, grid: Grid, parameters: Parameters) -> Volume:
     """Channels GM, WM, CSF, ventricles, lesion, then sums over lesion of lost, water, axons at t0 and at t1."""
     shape, affine = grid.working(parameters)
     widths = [size / own for size, own in zip(np.diag(affine)[:3], lesions.spacing, strict=True)]
-    margin = Volume(torch.nn.functional.pad(lesions.data, (4,) * 6), lesions.affine @ _moved_by(-4), ("margin",))
+    margin = Volume(torch.nn.functional.pad(lesions.data, (4,) * 6), lesions.affine @ rigid((0, 0, 0), (-4,) * 3))
     mean = margin.with_data(integrate(margin.data[None], widths)[0], "averaged")
     return head.place(head.tissues, mean, shape=shape, affine=affine)
-
-
-def _moved_by(voxels: float) -> np.ndarray:
-    matrix = np.eye(4)
-    matrix[:3, 3] = voxels
-    return matrix
 
 
 def _baseline(rng: np.random.Generator, person: Person, parameters: Parameters) -> dict[str, float]:
@@ -161,15 +145,9 @@ def _baseline(rng: np.random.Generator, person: Person, parameters: Parameters) 
 
 def _texture(rng: np.random.Generator, maps: Volume, parameters: Parameters) -> dict[str, torch.Tensor]:
     """Smooth standard normal fields (X, Y, Z) on the grid of `maps`; drawn on one grid for every profile."""
-    spacing, scale = parameters["texture.spacing"], parameters["texture.scale"]
-    extent = np.array(parameters["grid.shape"]) * parameters["grid.spacing"]
-    coarse = tuple(int(n) for n in np.ceil(extent / spacing) + 1)
-    place = np.diag([spacing] * 3 + [1.0])
-    place[:3, 3] = -spacing * (np.array(coarse) - 1) / 2
-    kernel = gaussian_kernel(scale / spacing)
-    noise = torch.from_numpy(rng.standard_normal((1, len(_FIELDS), *coarse), dtype=np.float32))
-    smooth = filter_separable(noise, (kernel,) * 3)[0] / float((kernel**2).sum()) ** 1.5
-    fine = resample(Volume(smooth, place), maps.shape, maps.affine, padding="border").data
+    size = {"spacing": parameters["texture.spacing"], "scale": parameters["texture.scale"]}
+    smooth, left = smooth_noise(rng, len(_FIELDS), **size, parameters=parameters)
+    fine = resample(smooth.with_data(smooth.data / left), maps.shape, maps.affine, padding="border").data
     return dict(zip(_FIELDS, fine, strict=True))
 
 
@@ -206,18 +184,24 @@ def _effects(
     return effects
 
 
+@dataclass(frozen=True, eq=False)
+class _Scanner:
+    """What the images of one session share; `seeds` are followed by the name of the contrast."""
+
+    grid: Grid
+    seeds: tuple
+    parameters: Parameters
+
+
 def _images(
-    maps: Volume, effects: Mapping[str, torch.Tensor], latents: Mapping[str, torch.Tensor], brain: Volume, *,
-    grid: Grid, seeds: tuple, parameters: Parameters,
+    maps: Volume, effects: Mapping[str, torch.Tensor], latents: Mapping[str, torch.Tensor], brain: Volume,
+    scanner: _Scanner,
 ) -> dict[str, Volume]:
     """The contrasts of one session; FA from the noisy RD and AD."""
-    shot = {
-        name: _acquired(maps, effects[name], name, grid=grid, seeds=seeds, parameters=parameters)
-        for name in _EFFECTS
-    }
+    shot = {name: _acquired(maps, effects[name], name, scanner) for name in _EFFECTS}
     shot["RD"], shot["AD"] = (shot[n].with_data(shot[n].data.clamp(min=0.01)) for n in ("RD", "AD"))
     shot["FA"] = shot["RD"].with_data(fractional_anisotropy(shot["RD"].data, shot["AD"].data), "FA of RD and AD")
-    shot["T1w"] = _t1w(maps, latents, grid=grid, seeds=seeds, parameters=parameters)
+    shot["T1w"] = _t1w(maps, latents, scanner)
     return {name: shot[name].with_data(shot[name].data * brain.data, "skull-stripped") for name in CONTRASTS}
 
 
@@ -226,15 +210,13 @@ def fractional_anisotropy(rd: torch.Tensor, ad: torch.Tensor) -> torch.Tensor:
     return (ad - rd).abs() / torch.sqrt(ad**2 + 2 * rd**2)
 
 
-def _acquired(
-    maps: Volume, effect: torch.Tensor, name: str, *, grid: Grid, seeds: tuple, parameters: Parameters
-) -> Volume:
+def _acquired(maps: Volume, effect: torch.Tensor, name: str, scanner: _Scanner) -> Volume:
     """One map at its own resolution, displaced, on the target grid, with noise.
 
     Grids coarser than the published one average what was acquired, as blocks of voxels would.
     """
-    a, rng = parameters.section("acquisition"), numpy_generator(*seeds, name)
-    shape, affine = grid.target(parameters)
+    parameters, rng = scanner.parameters, numpy_generator(*scanner.seeds, name)
+    a, (shape, affine) = parameters.section("acquisition"), scanner.grid.target(parameters)
     pose = rigid(rng.normal(0, a["turn"], 3), rng.normal(0, a["shift"], 3))
     both = Volume(torch.stack([effect, maps.data[:3].sum(dim=0)]), maps.affine, maps.history)
     if name == "DVR":
@@ -258,27 +240,19 @@ def _pet_noise(image: Volume, rng: np.random.Generator, parameters: Parameters) 
     return pet.add_noise(image, rng, sd=sd, smooth_voxels=smooth)
 
 
-def _t1w(
-    maps: Volume, latents: Mapping[str, torch.Tensor], *, grid: Grid, seeds: tuple, parameters: Parameters
-) -> Volume:
+def _t1w(maps: Volume, latents: Mapping[str, torch.Tensor], scanner: _Scanner) -> Volume:
     """T1w by the equations of the MS phantom; lesion tissue to the degree of its water. For display."""
-    tissues = nominal_tissues(parameters)
-    gm, wm, csf, sick = (
-        float(signal(tissues[name], "T1w", parameters=parameters)) for name in ("gm", "wm", "csf", "lesion")
-    )
+    parameters, tissues = scanner.parameters, nominal_tissues(scanner.parameters)
+    gm, wm, csf, sick = (float(signal(tissues[n], "T1w", parameters=parameters)) for n in (*TISSUES, "lesion"))
     white = wm + (sick - wm) * latents["water"].clamp(0, 1)
     unit = parameters["scanner.brightest"] / brightest("T1w", parameters=parameters)
     total = Volume((maps.data[0] * gm + maps.data[1] * white + maps.data[2] * csf) * unit, maps.affine)
-    a, scanner = parameters.section("acquisition"), parameters.section("scanner")
-    draw = draw_acquisition(
-        numpy_generator(*seeds, "T1w"), moved=True, turn_sd=a["turn"], shift_sd=a["shift"],
-        gain_sd=parameters["variation.gain"],
-    )
-    settings = parameters.section("contrast.T1w")
-    shape, affine = grid.target(parameters)
+    a, p, settings = (parameters.section(name) for name in ("acquisition", "scanner", "contrast.T1w"))
+    spread = {"turn_sd": a["turn"], "shift_sd": a["shift"], "gain_sd": parameters["variation.gain"]}
+    draw = draw_acquisition(numpy_generator(*scanner.seeds, "T1w"), moved=True, **spread)
     voxel = tuple(max(v, s) for v, s in zip(settings["voxel"], total.spacing, strict=True))
-    noise, inu = settings["noise"] * scanner["brightest"], scanner["inu"] * scanner["inu_left"]
-    return acquire(total, draw, protocol=Protocol(shape, affine, voxel, noise, inu))
+    noise, inu = settings["noise"] * p["brightest"], p["inu"] * p["inu_left"]
+    return acquire(total, draw, protocol=Protocol(*scanner.grid.target(parameters), voxel, noise, inu))
 
 
 def _masks(maps: Volume, grid: Grid, parameters: Parameters) -> dict[str, Volume]:
@@ -313,11 +287,3 @@ def _truth(
         "remyelinated": bare[0] & ~bare[-1], "DVR": still[0] * brain.data,
     }
     return {name: Volume(found[name], brain.affine, ("truth",)) for name in TRUTH}
-
-
-def _facts(person: Person, head: Head, course: Any, maps: Volume, changed: bool) -> dict[str, Any]:
-    load = float(torch.minimum(maps.data[4], maps.data[1]).sum(dtype=torch.float64)) * maps.voxel_volume / 1000
-    return {
-        "course": None if course is None else course.facts, "changed": changed, "load_ml": round(load, 4),
-        "lesions": int(torch.unique(head.lesions.data).numel() - 1), "age": person.age, "months": person.months,
-    }

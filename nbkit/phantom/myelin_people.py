@@ -12,16 +12,18 @@ import numpy as np
 from nbkit.core.checks import known, require
 from nbkit.core.config import PROFILES
 from nbkit.core.seeds import numpy_generator
+from nbkit.phantom import ms
 from nbkit.phantom.lesion_myelin import Rates
 from nbkit.phantom.lesions import draw_burdens
-from nbkit.phantom.parameters import MS_PARAMETERS, Parameters, load_parameters
+from nbkit.phantom.ms import exact_ages
+from nbkit.phantom.parameters import MS_PARAMETERS, Parameters, load_layers
 
 MYELIN_PARAMETERS = Path(__file__).with_name("myelin_parameters.toml")
 MONTHS = 12
 
 
 @dataclass(frozen=True)
-class Person:
+class Person(ms.Person):
     """Who is simulated; for controls `load_ml`, `lesions` (count) and `rates` are 0.
 
     Parameters
@@ -38,12 +40,6 @@ class Person:
         From t0 to t1; None for those who have no t1.
     """
 
-    id: str
-    sex: str
-    age: float
-    diagnosis: str
-    load_ml: float
-    lesions: int
     rates: Rates
     months: float | None
 
@@ -51,8 +47,7 @@ class Person:
 @lru_cache(maxsize=1)
 def myelin_parameters() -> Parameters:
     """Every number of the myelin phantom over those of the MS phantom, which has anatomy, lesion sizes and T1w."""
-    files = (load_parameters(MS_PARAMETERS), load_parameters(MYELIN_PARAMETERS))
-    return Parameters({name: entry for file in files for name, entry in file.entries.items()})
+    return load_layers(MS_PARAMETERS, MYELIN_PARAMETERS)
 
 
 def roster(profile: str, *, seed: int, parameters: Parameters) -> tuple[Person, ...]:
@@ -89,18 +84,9 @@ def _identities(rng: np.random.Generator, kind: str, n: int, c: dict) -> list[tu
     """Id, sex and age of one group."""
     women = round(n * c[f"{kind}_women"] / c[f"{kind}s"])
     sexes = rng.permutation(["F"] * women + ["M"] * (n - women))
-    ages = _ages(rng, n, c[f"{kind}_age_mean"], c[f"{kind}_age_sd"], c["age_range"])
+    ages = exact_ages(rng, n, kind, c)
     prefix = {"patient": "ms", "control": "hc"}[kind]
     return [(f"{prefix}{i + 1:02d}", str(sexes[i]), float(ages[i])) for i in range(n)]
-
-
-def _ages(rng: np.random.Generator, n: int, mean: float, sd: float, limits: tuple[float, float]) -> np.ndarray:
-    """Ages in years with exactly the published mean and standard deviation, inside `limits`."""
-    while True:
-        ages = rng.standard_normal(n)
-        ages = np.round(mean + sd * (ages - ages.mean()) / ages.std(ddof=1), 1)
-        if limits[0] <= ages.min() and ages.max() <= limits[1]:
-            return ages
 
 
 def _spread(rng: np.random.Generator, n: int, limits: tuple[float, float]) -> np.ndarray:

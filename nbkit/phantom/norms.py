@@ -13,7 +13,7 @@ from nbkit.core.checks import known, require
 from nbkit.core.protocols import Cohort
 from nbkit.phantom.anatomy import load_template
 from nbkit.phantom.parameters import Parameters, load_parameters
-from nbkit.phantom.regions import AGEING_PARAMETERS, template_maps
+from nbkit.phantom.regions import AGEING_PARAMETERS, structure_of, template_maps
 
 NORM_PARAMETERS = Path(__file__).with_name("norm_parameters.toml")
 CONTROL = "CN"
@@ -44,7 +44,7 @@ def norm_ratio(structure: str, age: float) -> float | None:
     None for a structure that the norms do not have.
     """
     norms = load_parameters(NORM_PARAMETERS)
-    bands = [name for name in norms.groups("band") if name.removesuffix("_left").removesuffix("_right") == structure]
+    bands = [name for name in norms.groups("band") if structure_of(name) == structure]
     first = norms["age.years"][0]
     now, then = (sum(band_at(name, at)[1] for name in bands) for at in (age, first))
     return now / then if bands else None
@@ -99,16 +99,13 @@ def control_bands(cohort: Cohort, *, scales: Mapping[str, float] | None = None) 
         remedy="The norms are of cognitively normal people: use a cohort that has some.",
     )
     rows = [
-        _row(structure, subject.id, scan.age, _sum(volumes, structure, norms), scales.get(structure, 1.0))
+        (structure, subject.id, scan.age, raw := _sum(volumes, structure, norms), raw * scales.get(structure, 1.0),
+         *band_at(structure, scan.age))
         for structure in norms.groups("band") for subject in controls
         for scan, volumes in zip(subject.scans, cohort.truth[subject.id].volumes, strict=True)
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _row(structure: str, subject: str, age: float, raw: float, scale: float) -> tuple:
-    low, median, high = band_at(structure, age)
-    return structure, subject, age, raw, raw * scale, low, median, high, bool(low <= raw * scale <= high)
+    bands = pd.DataFrame(rows, columns=COLUMNS[:-1])
+    return bands.assign(inside=bands["mm3"].between(bands["low"], bands["high"]))
 
 
 def band_summary(bands: pd.DataFrame) -> pd.DataFrame:

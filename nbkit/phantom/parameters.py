@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +13,7 @@ from nbkit.core.checks import known, require
 from nbkit.core.config import digest
 
 MS_PARAMETERS = Path(__file__).with_name("ms_parameters.toml")
-_FIELDS = ("value", "unit", "source")
+_FIELDS = {"value", "unit", "source"}
 
 
 class Parameters(Mapping):
@@ -27,9 +27,16 @@ class Parameters(Mapping):
 
     def __init__(self, entries: Mapping[str, Mapping[str, Any]]) -> None:
         self.entries = MappingProxyType(dict(entries))
+        self._sections: dict[str, dict[str, Any]] = {}
+        for name, entry in self.entries.items():
+            parts = name.split(".")
+            for k in range(1, len(parts)):
+                self._sections.setdefault(".".join(parts[:k]), {})[".".join(parts[k:])] = entry["value"]
 
     def __getitem__(self, name: str) -> Any:
-        return self.entries[known(name, self.entries, "Parameters: name")]["value"]
+        if name not in self.entries:
+            known(name, self.entries, "Parameters: name")
+        return self.entries[name]["value"]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
@@ -38,16 +45,13 @@ class Parameters(Mapping):
         return len(self.entries)
 
     def __hash__(self) -> int:
-        return hash(self.digest())
+        return hash(self._digest)
 
     def section(self, prefix: str) -> dict[str, Any]:
         """Values below ``prefix.``, keyed by the rest of their names; an unknown prefix is refused."""
-        start = f"{prefix}."
-        found = {n[len(start):]: e["value"] for n, e in self.entries.items() if n.startswith(start)}
-        if not found:
-            parts = [name.split(".") for name in self.entries]
-            known(prefix, {".".join(p[:k]) for p in parts for k in range(1, len(p))}, "Parameters.section: prefix")
-        return found
+        if prefix not in self._sections:
+            known(prefix, self._sections, "Parameters.section: prefix")
+        return dict(self._sections[prefix])
 
     def groups(self, prefix: str) -> tuple[str, ...]:
         """Names of the groups one level below `prefix`, in file order (e.g. the contrasts)."""
@@ -55,6 +59,10 @@ class Parameters(Mapping):
 
     def digest(self) -> str:
         """Twelve hex digits that change when any value changes."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         return digest({name: entry["value"] for name, entry in self.entries.items()})
 
 
@@ -70,17 +78,22 @@ def load_parameters(path: Path = MS_PARAMETERS) -> Parameters:
     return Parameters(_flatten(tomllib.loads(Path(path).read_text(encoding="utf-8")), Path(path).name))
 
 
+def load_layers(*paths: Path) -> Parameters:
+    """One set of numbers from several files, later ones over earlier ones."""
+    return Parameters({name: entry for path in paths for name, entry in load_parameters(path).entries.items()})
+
+
 def _flatten(tree: Mapping[str, Any], where: str, prefix: str = "") -> dict[str, Mapping[str, Any]]:
     entries: dict[str, Mapping[str, Any]] = {}
     for key, item in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(item, Mapping) and not set(item) & set(_FIELDS):
-            entries |= _flatten(item, where, f"{name}.")
+        table = isinstance(item, Mapping)
+        if table and not set(item) & _FIELDS:
+            entries |= _flatten(item, where, f"{prefix}{key}.")
             continue
         require(
-            isinstance(item, Mapping) and set(item) == set(_FIELDS), f"{where}: {name}",
-            expected="value, unit and source", found=", ".join(item) if isinstance(item, Mapping) else repr(item),
+            table and set(item) == _FIELDS, f"{where}: {prefix}{key}", expected="value, unit and source",
+            found=", ".join(item) if table else repr(item),
             remedy="Every number of the phantom stands with its unit and source.",
         )
-        entries[name] = item
+        entries[f"{prefix}{key}"] = item
     return entries

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from nbkit.core.checks import require
-from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
 from nbkit.core.windows import filter_separable, gaussian_kernel
 
@@ -28,16 +26,7 @@ def blur(volume: Volume, fwhm_mm: float) -> Volume:
     -------
     Volume
         On the same grid, in the same unit, with the same sum away from the borders.
-
-    Raises
-    ------
-    NbkitError
-        For a negative width.
     """
-    require(
-        fwhm_mm >= 0, "blur: fwhm_mm", expected="a width of 0 mm or more", found=fwhm_mm,
-        remedy="Give the full width at half maximum of the camera in mm.",
-    )
     if not fwhm_mm:
         return volume
     kernels = tuple(gaussian_kernel(fwhm_mm / FWHM_PER_SD / s) for s in volume.spacing)
@@ -52,17 +41,14 @@ def fwhm_left(fwhm_mm: float, voxel_mm: float) -> float:
     return float(np.sqrt(max(fwhm_mm**2 - FWHM_PER_SD**2 * voxel_mm**2 / 12, 0)))
 
 
-def add_noise(
-    volume: Volume, rng: np.random.Generator | torch.Generator | int, *, sd: float, smooth_voxels: float = 0
-) -> Volume:
+def add_noise(volume: Volume, rng: np.random.Generator, *, sd: float, smooth_voxels: float = 0) -> Volume:
     """Gaussian noise of a reconstructed parametric image, which may become negative.
 
     Parameters
     ----------
     volume : Volume
         (C, X, Y, Z) floating point, any unit.
-    rng : numpy.random.Generator, torch.Generator (CPU) or int
-        Where the draw comes from; a whole number is a seed.
+    rng : numpy.random.Generator
     sd : float
         Standard deviation of every voxel's noise before it is smoothed, in the unit of the image.
     smooth_voxels : float
@@ -73,17 +59,8 @@ def add_noise(
     -------
     Volume
         On the same grid, in the same unit.
-
-    Raises
-    ------
-    NbkitError
-        For a negative `sd` or `smooth_voxels`.
     """
-    require(
-        sd >= 0 and smooth_voxels >= 0, "add_noise", expected="sd and smooth_voxels of 0 or more",
-        found=f"sd={sd}, smooth_voxels={smooth_voxels}", remedy="Give a standard deviation and a width.",
-    )
-    noise = sd * _standard_normal(tuple(volume.data.shape), rng).to(volume.data.dtype)
+    noise = sd * torch.from_numpy(rng.standard_normal(volume.data.shape, dtype=np.float32)).to(volume.data.dtype)
     if smooth_voxels:
         noise = filter_separable(noise[None], (gaussian_kernel(smooth_voxels),) * 3)[0]
     return volume.with_data(volume.data + noise, f"PET noise sd {sd:g}, smoothed over {smooth_voxels:g} voxels")
@@ -92,9 +69,3 @@ def add_noise(
 def noise_left(smooth_voxels: float) -> float:
     """Standard deviation of unit white noise after smoothing over `smooth_voxels` (Gaussian sd) along three axes."""
     return float((gaussian_kernel(smooth_voxels) ** 2).sum()) ** 1.5
-
-
-def _standard_normal(shape: tuple[int, ...], rng: np.random.Generator | torch.Generator | int) -> torch.Tensor:
-    if isinstance(rng, np.random.Generator):
-        return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
-    return torch.randn(shape, generator=rng if isinstance(rng, torch.Generator) else torch_generator(rng, "pet noise"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 from scipy.fft import dctn, idctn
 from scipy.sparse.linalg import LinearOperator, cg
 
@@ -44,11 +43,6 @@ def solve_potential(
     NbkitError
         If sources and sinks do not balance, or the cavity is not one piece.
     """
-    pieces = ndimage.label(inside)[1]
-    require(
-        pieces == 1, "solve_potential: inside", expected="a cavity in one piece", found=f"{pieces} pieces",
-        remedy="Keep the largest piece of the mask that is connected through faces.",
-    )
     right = -divergence[inside].astype(np.float64)
     off = abs(right.sum())
     require(
@@ -73,8 +67,10 @@ def solve_potential(
     )
     if left:
         raise NbkitError(
-            "solve_potential: divergence", expected="finite sources", found=f"no solution in {_ITERATIONS} steps",
-            remedy="Look for NaN in the divergence, or smooth a cavity with a very rough wall.",
+            "solve_potential: divergence", expected="finite sources in a cavity in one piece",
+            found=f"no solution in {_ITERATIONS} steps",
+            remedy="Look for NaN in the divergence, keep the largest piece of the mask that hangs together by faces, "
+            "or smooth a very rough wall.",
         )
     return _filled(solution, inside)
 

@@ -91,7 +91,9 @@ def fit_lesions(mask: Volume, tissues: Volume, *, parameters: Parameters) -> Vol
     Volume
         int32 at 1 mm round the brain of `tissues`: i + 1 in lesion i; lesions of less than 3 mm³ are left out.
     """
-    fine = _one_mm(tissues)
+    # the same field of view in voxels of 1 mm
+    shape = tuple(round((n - 1) * s) + 1 for n, s in zip(tissues.shape, tissues.spacing, strict=True))
+    fine = resample(tissues, shape, tissues.affine @ np.diag([*(1 / np.array(tissues.spacing)), 1.0]))
     white = fine.data[1].numpy() > 0.5
     brain = bounding_box(fine.data[:2].sum(dim=0) > 0.5)
     box = np.array(parameters["real_lesions.box"])
@@ -108,21 +110,12 @@ def fit_lesions(mask: Volume, tissues: Volume, *, parameters: Parameters) -> Vol
     return Volume(torch.from_numpy(labels.astype(np.int32)), fine.affine)
 
 
-def _one_mm(tissues: Volume) -> Volume:
-    """The shares on a grid of 1 mm voxels over the same field of view."""
-    shape = tuple(int(round((n - 1) * s)) + 1 for n, s in zip(tissues.shape, tissues.spacing, strict=True))
-    return resample(tissues, shape, tissues.affine @ np.diag([*(1 / np.array(tissues.spacing)), 1.0]))
-
-
 def _best_shift(lesions: np.ndarray, white: np.ndarray, reach: int) -> tuple[int, int, int]:
     """Voxels (1 mm, steps of 2) by which `lesions` moves, at most `reach` per axis, to lie most in `white`."""
-    coarse = [a[::_COARSE, ::_COARSE, ::_COARSE] for a in (
-        ndimage.uniform_filter(white.astype(np.float32), _COARSE),
-        ndimage.uniform_filter(lesions.astype(np.float32), _COARSE),
-    )]
+    smooth = (ndimage.uniform_filter(image.astype(np.float32), _COARSE) for image in (white, lesions))
+    there, moved = (image[::_COARSE, ::_COARSE, ::_COARSE] for image in smooth)
     steps = reach // _COARSE
-    padded = np.pad(coarse[0], steps)
-    match = signal.correlate(padded, coarse[1], mode="valid", method="fft")
+    match = signal.correlate(np.pad(there, steps), moved, mode="valid", method="fft")
     far = np.linalg.norm(np.stack(np.meshgrid(*(np.arange(n) - steps for n in match.shape), indexing="ij")), axis=0)
     match = match - 1e-3 * match.max() * far  # the smaller of two shifts that are equally good
     best = np.unravel_index(int(np.argmax(match)), match.shape)

@@ -1,23 +1,18 @@
-"""A followed person on disk, whole or not at all, and the truth and scans that are read back when looked at."""
+"""A followed person on disk, and the truth and scans that are read back when looked at."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from nbkit.core.files import write_json
 from nbkit.core.protocols import Scan, Subject
 from nbkit.core.volume import Volume
-from nbkit.data.lazy import LazyVolumes, Shelf, load_volume, save_volumes
-from nbkit.phantom.longitudinal import CONTRAST, FollowUp
-
-_VOLUMES, _FACTS = "person.safetensors", "facts.json"
+from nbkit.data.lazy import Shelf, load_volume
+from nbkit.phantom.ageing import Participant
+from nbkit.phantom.longitudinal import CONTRAST, FollowUp, Plan, labels_of
+from nbkit.phantom.study import facts_of, half, store, stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,46 +21,33 @@ class AgeingTruth:
 
     Parameters
     ----------
-    facts : mapping
-        JSON-able. ``ages`` (years) and ``times`` (years at the baseline pace) of the visits; ``volumes``, one dict of
-        region to mm³ per visit; ``rates``, structure to change per year (1), and ``acceleration`` (1/year);
-        ``onset``, None or ``age``, ``time``, ``rates``, ``acceleration`` of what follows it; ``draws`` of rates.
+    ages, times : tuple of float
+        Age at every visit (years), and how far along the flow it is, in years at the baseline pace.
+    volumes : tuple of dict
+        mm³ of every region at every visit, partial voxels counted by their share.
+    rates : mapping of str to float
+        Asked change of every structure in the year after baseline, over its volume then (1/year).
+    acceleration : float
+        Growth of the yearly changes over those at baseline (1/year).
+    onset : mapping or None
+        What follows a conversion: its ``age``, ``time``, ``rates`` and ``acceleration``.
+    draws : int
+        How many draws of rates it took.
+    diagnoses : tuple of str
+        At every visit.
     fields : mapping of str to Volume
         Loaded when looked at: see the properties.
     """
 
-    facts: Mapping[str, Any]
+    ages: tuple[float, ...]
+    times: tuple[float, ...]
+    volumes: tuple[dict[str, float], ...]
+    rates: Mapping[str, float]
+    acceleration: float
+    onset: Mapping[str, Any] | None
+    draws: int
+    diagnoses: tuple[str, ...]
     fields: Mapping[str, Volume]
-
-    @property
-    def ages(self) -> tuple[float, ...]:
-        """Age at every visit, years."""
-        return tuple(self.facts["ages"])
-
-    @property
-    def times(self) -> tuple[float, ...]:
-        """How far along the flow every visit is, in years at the baseline pace."""
-        return tuple(self.facts["times"])
-
-    @property
-    def volumes(self) -> tuple[dict[str, float], ...]:
-        """mm³ of every region at every visit, partial voxels counted by their share."""
-        return tuple(self.facts["volumes"])
-
-    @property
-    def rates(self) -> dict[str, float]:
-        """Asked change of every structure in the year after baseline, over its volume then (1/year)."""
-        return self.facts["rates"]
-
-    @property
-    def acceleration(self) -> float:
-        """Growth of the yearly changes over those at baseline (1/year)."""
-        return self.facts["acceleration"]
-
-    @property
-    def onset(self) -> dict[str, Any] | None:
-        """What follows a conversion: its ``age``, ``time``, ``rates`` and ``acceleration``."""
-        return self.facts["onset"]
 
     @property
     def velocity(self) -> Volume:
@@ -78,95 +60,75 @@ class AgeingTruth:
         return self.fields["velocity_after_onset"]
 
     def as_dict(self) -> dict[str, Any]:
-        """The facts, ready for JSON."""
-        return dict(self.facts)
+        """All but the fields, ready for JSON."""
+        return {name: value for name, value in vars(self).items() if name != "fields"}
 
     def log_jacobian(self, visit: int) -> Volume:
         """On the baseline anatomy: ln of mm³ at a visit per mm³ at baseline."""
         return self.fields[f"log_jacobian.{range(len(self.ages))[visit]}"]
 
 
-def write_person(
-    folder: Path, course: FollowUp, *, images: Sequence[Volume], labels: Sequence[Volume], brain: Volume
-) -> None:
+def write_person(folder: Path, course: FollowUp, *, images: Sequence[Volume], brain: Volume) -> None:
     """Write the visits of a person and the truth about them into `folder`.
 
-    Images, velocities and log Jacobians are kept as 16-bit floats: what they lose (1/2000 of a value) is a tenth of
-    the noise.
+    Images, velocities and log Jacobians are kept as 16-bit floats: what they lose is a tenth of the noise.
 
     Parameters
     ----------
     folder : path
     course : FollowUp
-    images, labels : sequence of Volume
-        T1w image and label codes of every visit.
+    images : sequence of Volume
+        T1w image of every visit.
     brain : Volume
         Boolean, of all visits.
     """
-    path, grid = course.trajectory, brain
-    volumes = {f"{CONTRAST}.{k}": _half(image) for k, image in enumerate(images)}
-    volumes |= {f"labels.{k}": label for k, label in enumerate(labels)} | {"brain": brain}
-    volumes |= {f"log_jacobian.{k}": _half(visit.log_jacobian) for k, visit in enumerate(path.visits)}
-    volumes["velocity"] = Volume(path.velocity[0].half(), grid.affine, ("velocity of ageing",))
+    path, later = course.trajectory, course.rates_after_onset
+    truth = {f"log_jacobian.{k}": visit.log_jacobian for k, visit in enumerate(path.visits)}
+    truth["velocity"] = Volume(path.velocity[0], brain.affine, ("velocity of ageing",))
+    onset = None
     if path.turn is not None:
-        volumes["velocity_after_onset"] = Volume(path.turn.velocity[0].half(), grid.affine, ("velocity of dementia",))
-    save_volumes(folder / _VOLUMES, volumes)
-    write_json(folder / _FACTS, _facts(course))
-
-
-def _half(volume: Volume) -> Volume:
-    return volume.with_data(volume.data.half())
-
-
-def _facts(course: FollowUp) -> dict[str, Any]:
-    visits, turn, later = course.trajectory.visits, course.trajectory.turn, course.rates_after_onset
-    onset = None if turn is None else {
-        "age": turn.age, "time": turn.time, "rates": dict(later.yearly), "acceleration": later.acceleration,
-    }
-    return {
-        "ages": [v.age for v in visits], "times": [v.time for v in visits],
-        "volumes": [v.regions.volumes for v in visits], "rates": dict(course.rates.yearly),
+        pace = {"rates": later.yearly, "acceleration": later.acceleration}
+        onset = {"age": path.turn.age, "time": path.turn.time, **pace}
+        truth["velocity_after_onset"] = Volume(path.turn.velocity[0], brain.affine, ("velocity of dementia",))
+    volumes = {f"image.{k}": {CONTRAST: half(image)} for k, image in enumerate(images)}
+    volumes["labels"] = {str(k): labels_of(visit.regions) for k, visit in enumerate(path.visits)}
+    volumes["mask"] = {"brain": brain}
+    store(folder, volumes | {"truth": {name: half(volume) for name, volume in truth.items()}}, {
+        "ages": [v.age for v in path.visits], "times": [v.time for v in path.visits],
+        "volumes": [v.regions.volumes for v in path.visits], "rates": course.rates.yearly,
         "acceleration": course.rates.acceleration, "onset": onset, "draws": course.draws,
-        "diagnoses": [course.plan.diagnosis_at(v.age) for v in visits],
-    }
+        "diagnoses": [course.plan.diagnosis_at(v.age) for v in path.visits],
+    })
 
 
-def read_person(
-    folder: Path, *, id: str, sex: str | None, label_names: Mapping[int, str], shelf: Shelf,
-    covariates: Mapping[str, Any] | None = None,
-) -> tuple[Subject, AgeingTruth]:
-    """The subject and the truth that :func:`write_person` wrote; volumes are loaded when looked at.
+def read_people(
+    plans: Sequence[Plan], folders: Sequence[Path], regions: Sequence[str],
+    covariates: Callable[[Plan], Mapping[str, Any]],
+) -> list[tuple[Subject, AgeingTruth]]:
+    """The subjects and the truth that :func:`write_person` wrote; volumes are loaded when looked at.
 
-    ``Subject.diagnosis`` is that of the first visit; sessions are named by months since then.
+    ``Subject.diagnosis`` is that of the first visit; sessions are named by months since then. `regions` are named in
+    the order of their labels, from 1.
     """
-    facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-    load = partial(_load, folder / _VOLUMES)
-    scans = tuple(
-        _scan(k, facts, folder, id, label_names=label_names, load=load, shelf=shelf) for k in range(len(facts["ages"]))
-    )
-    names = ["velocity"] + ["velocity_after_onset"] * (facts["onset"] is not None)
+    shelf, names = Shelf(), dict(enumerate(regions, start=1))
+    return [
+        _person(folder, plan.person, names, shelf, covariates(plan))
+        for plan, folder in zip(plans, folders, strict=True)
+    ]
+
+
+def _person(
+    folder: Path, person: Participant, label_names: Mapping[int, str], shelf: Shelf, covariates: Mapping[str, Any]
+) -> tuple[Subject, AgeingTruth]:
+    facts, scans = facts_of(folder), []
+    for k, (age, diagnosis) in enumerate(zip(facts["ages"], facts["diagnoses"], strict=True)):
+        session = f"M{round(12 * (age - facts['ages'][0])):03d}"
+        images, masks = stored(folder, f"image.{k}", (CONTRAST,), shelf), stored(folder, "mask", ("brain",), shelf)
+        # the file stays mapped: labels take memory only while they are looked at
+        labels = load_volume(folder / "person.safetensors", f"labels.{k}")
+        scans.append(Scan(person.id, session, age, images, masks, labels, label_names, diagnosis))
+    names = ["velocity", *["velocity_after_onset"] * (facts["onset"] is not None)]
     names += [f"log_jacobian.{k}" for k in range(len(scans))]
-    truth = AgeingTruth(facts, LazyVolumes(f"{folder} truth", names, load, shelf=shelf))
-    return Subject(id, sex, facts["diagnoses"][0], scans, covariates or {}), truth
-
-
-def _scan(
-    k: int, facts: Mapping[str, Any], folder: Path, person: str, *, label_names: Mapping[int, str], load: Any,
-    shelf: Shelf,
-) -> Scan:
-    age = facts["ages"][k]
-    image = LazyVolumes(f"{folder} {k}", (CONTRAST,), partial(_named, load, k), shelf=shelf)
-    masks = LazyVolumes(str(folder), ("brain",), load, shelf=shelf)
-    # the file stays mapped: labels take memory only while they are looked at
-    labels = load_volume(folder / _VOLUMES, f"labels.{k}")
-    session = f"M{round(12 * (age - facts['ages'][0])):03d}"
-    return Scan(person, session, age, image, masks, labels, label_names, facts["diagnoses"][k])
-
-
-def _named(load: Any, visit: int, name: str) -> Volume:
-    return load(f"{name}.{visit}")
-
-
-def _load(path: Path, name: str) -> Volume:
-    volume = load_volume(path, name)
-    return volume.with_data(volume.data.float()) if volume.data.dtype == torch.float16 else volume
+    known = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
+    truth = AgeingTruth(**known, fields=stored(folder, "truth", names, shelf))
+    return Subject(person.id, person.sex, facts["diagnoses"][0], tuple(scans), covariates), truth

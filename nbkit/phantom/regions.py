@@ -5,7 +5,7 @@ They are approximations, good enough to give each structure its own rate of chan
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from nbkit.core.checks import require
 from nbkit.core.volume import Volume
-from nbkit.geometry.warp import Displacement, warp_each
+from nbkit.geometry.warp import Displacement, warp, warp_each
 from nbkit.phantom.acquisition import rigid
 from nbkit.phantom.anatomy import Anatomy, Template, place_on_grid
 from nbkit.phantom.parameters import Parameters
@@ -26,6 +26,16 @@ SIDES = ("left", "right")
 FLUID = "csf"
 """The structure without a rate: fluid outside the lateral ventricles, which takes up what all others lose."""
 TISSUES = ("gm", "wm", "csf")
+
+
+def sided(structures: Iterable[str]) -> tuple[str, ...]:
+    """Names of the regions of structures: each left, then right."""
+    return tuple(f"{structure}_{side}" for structure in structures for side in SIDES)
+
+
+def structure_of(region: str) -> str:
+    """The structure of a region: its name without the side."""
+    return region.removesuffix("_left").removesuffix("_right")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,26 +48,15 @@ class Regions:
         E.g. "hippocampus_left"; the part before the side names the structure.
     maps : Volume
         (R, X, Y, Z) float32, each in 0-1, with a sum of at most 1.
-
-    Raises
-    ------
-    NbkitError
-        If there are not as many maps as names.
     """
 
     names: tuple[str, ...]
     maps: Volume
 
-    def __post_init__(self) -> None:
-        require(
-            len(self.names) == self.maps.data.shape[0], "Regions: maps", expected=f"{len(self.names)} maps",
-            found=self.maps.data.shape[0], remedy="Give one map per name, in the order of the names.",
-        )
-
     @property
     def structures(self) -> tuple[str, ...]:
         """The structure of every region: its name without the side."""
-        return tuple(name.removesuffix("_left").removesuffix("_right") for name in self.names)
+        return tuple(map(structure_of, self.names))
 
     @property
     def volumes(self) -> dict[str, float]:
@@ -127,7 +126,7 @@ def template_maps(template: Template, parameters: Parameters, *, spacing: int) -
     # voxels on the midline go to the two sides in turn, or all of the fissure would lie on one
     right = np.where(world[:, 0] == 0, index.sum(axis=1) % 2 == 1, world[:, 0] > 0)
     codes = 2 * parts + right
-    names = tuple(f"{structure}_{side}" for structure in structures for side in SIDES)
+    names = sided(structures)
     regions = Regions(names, _averaged(index, shares, codes, len(names), grid=fractions, factor=spacing))
     kinds = np.repeat(np.arange(len(TISSUES))[:, None], len(index), axis=1)
     return regions, _averaged(index, shares, kinds, len(TISSUES), grid=fractions, factor=spacing)
@@ -146,19 +145,15 @@ def _structures_of(
     white = np.where(grey == code["hindbrain"], code["hindbrain"], code["white_matter"])
     for name in reversed(parameters.groups("shape")):
         shape = parameters.section(f"shape.{name}")
-        inside = _in_ellipsoid(folded, shape["centre"], shape["semi_axes"], shape["turn"])
+        # turned about x, then z
+        along = (folded - shape["centre"]) @ rigid((shape["turn"][0], 0, shape["turn"][1]), (0, 0, 0))[:3, :3]
+        inside = ((along / shape["semi_axes"]) ** 2).sum(axis=1) <= 1
         for tissue in shape["tissues"]:
             {"gm": grey, "wm": white}[tissue][inside] = code[name]
     middle, low = parameters["ventricle.third"]
     third = (folded[:, 0] <= middle) & (folded[:, 2] < low)
     lateral = (distance <= parameters["ventricle.reach"]) & ~third
     return np.stack([grey, white, np.where(lateral, code["lateral_ventricle"], code[FLUID])])
-
-
-def _in_ellipsoid(points: np.ndarray, centre: list[float], semi_axes: list[float], turn: list[float]) -> np.ndarray:
-    """Whether points (N, 3) lie in an ellipsoid turned about x, then z (degrees)."""
-    along = (points - centre) @ rigid((turn[0], 0, turn[1]), (0, 0, 0))[:3, :3]
-    return ((along / semi_axes) ** 2).sum(axis=1) <= 1
 
 
 def _averaged(
@@ -183,6 +178,12 @@ def fill_skull(regions: Regions, tissues: Volume) -> tuple[Regions, Volume]:
     gain = torch.where(total > 0.5, 1 / total.clamp(min=0.5), torch.zeros(()))
     filled = regions.maps.with_data(regions.maps.data * gain, "skull filled")
     return Regions(regions.names, filled), tissues.with_data(tissues.data * gain, "skull filled")
+
+
+def carried(regions: Regions, tissues: Volume, displacement_mm: Displacement) -> tuple[Regions, Volume]:
+    """Regions and tissues pulled back through one displacement (1, 3, X, Y, Z) in mm, with the skull filled."""
+    moved = warp(tissues.data[None], displacement_mm, affine=tissues.affine)[0]
+    return fill_skull(regions.moved(displacement_mm), tissues.with_data(moved))
 
 
 def refilled(moved: Volume, before: Volume) -> Volume:
@@ -215,7 +216,5 @@ def place(
         With the skull filled (:func:`fill_skull`).
     """
     placed = place_on_grid(regions.maps, tissues, anatomy=anatomy, shape=shape, affine=affine)
-    count = len(regions.names)
-    return fill_skull(
-        Regions(regions.names, placed.with_data(placed.data[:count])), placed.with_data(placed.data[count:])
-    )
+    own, rest = (placed.with_data(part) for part in placed.data.tensor_split([len(regions.names)]))
+    return fill_skull(Regions(regions.names, own), rest)

@@ -71,12 +71,12 @@ def test_what_is_no_cohort_is_refused(call, message):
 
 
 def test_a_folder_is_read_as_bids(tmp_path, monkeypatch):
-    monkeypatch.setattr(cohorts.own_bids, "build", lambda path, profile: (path, profile))
+    monkeypatch.setattr(cohorts.own_scans, "build", lambda path, profile: (path, profile))
     assert cohorts.cohort_for(tmp_path, profile="smoke") == (tmp_path, "smoke")
 
 
 def test_own_scans_are_preprocessed_for_ageing_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(cohorts.own_bids, "build", lambda path, profile: "read")
+    monkeypatch.setattr(cohorts.own_scans, "build", lambda path, profile: "read")
     monkeypatch.setattr(
         cohorts.own_ageing, "on_template", lambda cohort, path, profile, n_jobs: (cohort, path, profile, n_jobs))
     given = cohorts.cohort_for(tmp_path, task="ageing", profile="smoke", n_jobs=2)

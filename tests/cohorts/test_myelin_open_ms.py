@@ -16,11 +16,11 @@ from nbkit.core.volume import Volume
 from nbkit.data import nifti
 from nbkit.data.manifest import Manifest, ManifestFile, load_manifest
 from nbkit.phantom.lesion_myelin import Rates
+from nbkit.phantom.muse import ATLAS, PEOPLE
 from nbkit.phantom.myelin_people import Person, myelin_parameters, roster
 from nbkit.phantom.parameters import Parameters
 
 P = myelin_parameters()
-ATLAS, PEOPLE = "resources/lists/MUSE/MUSE_listROIs.csv", myelin_open_ms._PEOPLE
 N = 40
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 NAMES = [*P["muse.wm"], *P["muse.ventricles"], *P["muse.csf"], "Hippocampus", "Insula"]

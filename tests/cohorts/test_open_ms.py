@@ -14,7 +14,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
 from nbkit.core.volume import Volume
 from nbkit.data import nifti
-from nbkit.data.manifest import Manifest, ManifestFile, load_manifest
+from nbkit.data.manifest import Manifest, ManifestFile
 
 N = 36
 ROLES = (*open_ms.CONTRASTS, "mask:lesions")

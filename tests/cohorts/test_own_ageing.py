@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from nbkit.cohorts import own_ageing, own_csv
+from nbkit.cohorts import own_ageing, own_scans
 from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
 from nbkit.core.volume import Volume
@@ -42,7 +42,7 @@ def table(tmp_path_factory):
 
 def test_a_shifted_head_is_laid_on_the_grid(table, tmp_path):
     cohort = own_ageing.on_template(
-        own_csv.build(table, "smoke"), table, "smoke", cache=Cache(tmp_path), progress=False)
+        own_scans.build(table, "smoke"), table, "smoke", cache=Cache(tmp_path), progress=False)
     shape, affine = grid_for("smoke", ageing_parameters())
     (scan,) = cohort.subject("P1").scans
     image = scan.image("T1w")
@@ -60,7 +60,7 @@ def test_a_table_without_t1w_is_refused(table, tmp_path):
     only = table.with_name("flair_only.csv")
     frame[frame["contrast"] == "FLAIR"].to_csv(only, index=False)
     with pytest.raises(NbkitError, match="T1w images of visits with an age"):
-        own_ageing.on_template(own_csv.build(only, "smoke"), only, "smoke", cache=Cache(tmp_path), progress=False)
+        own_ageing.on_template(own_scans.build(only, "smoke"), only, "smoke", cache=Cache(tmp_path), progress=False)
 
 
 def test_one_scan_is_prepared_as_a_cohort_is(table, tmp_path):

@@ -20,12 +20,11 @@ from nbkit.data.manifest import Manifest, ManifestFile, load_manifest
 from nbkit.data.splits import folds, person_of
 from nbkit.phantom.fdg import roster, template_donor
 from nbkit.phantom.fdg_donor import label_donor
-from nbkit.phantom.muse import merge_codes
+from nbkit.phantom.muse import ATLAS, PEOPLE, merge_codes
 from nbkit.phantom.parameters import load_parameters
 from tests.cohorts.muse_table import atlas_rows
 
 LAYOUT = load_manifest("pet_ixi").layout
-PEOPLE, ATLAS = pet_ixi._PEOPLE, pet_ixi._ATLAS
 PARAMETERS = load_parameters(pet_ixi.PARAMETERS)
 REAL = {"IXI001": (51.25, "F"), "IXI002": (68.5, "M")}
 FEW = tuple(p for p in roster("smoke", seed=7) if p.id.endswith(("001", "002")))

@@ -14,13 +14,13 @@ from nbkit.core.seeds import numpy_generator
 from nbkit.core.volume import Volume
 from nbkit.geometry.flow import Velocity, compose, expv, jacobian_determinant
 from nbkit.phantom.ageing import (
-    Participant, Rates, age_factor, draw_rates, elapsed, normal_baseline, simulate_trajectory,
+    Participant, Rates, age_factor, draw_rates, elapsed, norm_change, simulate_trajectory,
 )
 from nbkit.phantom.anatomy import load_template
 from nbkit.phantom.growth import TOLERANCE, realised_change, velocity_for
 from nbkit.phantom.norms import band_at
 from nbkit.phantom.parameters import Parameters, load_parameters
-from nbkit.phantom.regions import AGEING_PARAMETERS, Regions, fill_skull, template_maps
+from nbkit.phantom.regions import AGEING_PARAMETERS, Regions, carried, fill_skull, template_maps
 
 AGEING = load_parameters(AGEING_PARAMETERS)
 DIAGNOSES = ("CN", "SMC", "EMCI", "LMCI", "AD")
@@ -257,12 +257,17 @@ def with_both_ventricles(volumes: dict[str, float]) -> dict[str, float]:
     return {**volumes, "lateral_ventricle": both}
 
 
+def normal(brain, tissues, age):
+    """Regions and tissues of the young templates as they normally are at an age."""
+    return carried(brain, tissues, expv(velocity_for(brain, norm_change(age, AGEING)), affine=brain.maps.affine))
+
+
 @pytest.fixture(scope="module")
 def controls(brain):
     """Volumes (mL) at 55 to 85 years of the normal anatomy, and of a control followed for six years from there."""
     scale = INTRACRANIAL / sum(brain.volumes.values())
     tissues = brain.maps.with_data(brain.maps.data.sum(dim=0))
-    norms = [normal_baseline(brain, tissues, age, AGEING)[0] for age in (55, 65, 75, 85)]
+    norms = [normal(brain, tissues, age)[0] for age in (55, 65, 75, 85)]
     later = [simulate_trajectory(norm, Rates(mean_rates("CN")), [0, 6]).visits[1].regions for norm in norms]
     return [
         [{n: v * scale for n, v in with_both_ventricles(regions.volumes).items()} for regions in group]
@@ -272,7 +277,7 @@ def controls(brain):
 
 def test_a_baseline_keeps_tissues_and_regions_together(brain):
     tissues = brain.maps.with_data(torch.stack([brain.maps.data[::2].sum(dim=0), brain.maps.data[1::2].sum(dim=0)]))
-    regions, moved = normal_baseline(brain, tissues, 60, AGEING)
+    regions, moved = normal(brain, tissues, 60)
     total = moved.data.sum(dim=0)
     torch.testing.assert_close(regions.maps.data[::2].sum(dim=0), moved.data[0], atol=1e-5, rtol=0)
     assert float(torch.minimum(total.abs(), (total - 1).abs()).max()) < 1e-5

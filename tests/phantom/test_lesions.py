@@ -11,6 +11,7 @@ from scipy import ndimage, stats
 from nbkit.cohorts.ms_phantom import roster
 from nbkit.core.checks import NbkitError
 from nbkit.core.seeds import numpy_generator
+from nbkit.core.volume import bounding_box
 from nbkit.phantom.anatomy import draw_anatomy, load_template, volume_growth
 from nbkit.phantom.lesions import draw_burdens, draw_lesions, place_lesions
 from nbkit.phantom.parameters import load_parameters
@@ -59,7 +60,8 @@ def place(person):
 
 @pytest.fixture(scope="module")
 def placed():
-    return [place(person) for person in roster("paper", seed=7, parameters=P) if person.diagnosis == "MS"]
+    """Every other patient of the paper's."""
+    return [place(person) for person in roster("paper", seed=7, parameters=P)[::2] if person.diagnosis == "MS"]
 
 
 def test_lesions_are_white_matter_and_never_ventricle(placed):
@@ -72,7 +74,7 @@ def test_lesions_are_white_matter_and_never_ventricle(placed):
 def test_every_lesion_has_its_size_and_touches_no_other(placed):
     for _, draw, growth, lesions in placed:
         np.testing.assert_allclose(lesions.sizes, draw.sizes, atol=float(growth.data.max()))
-        labels = lesions.labels.data[0].numpy()
+        labels = lesions.labels.crop(bounding_box(lesions.labels.data[0] > 0, margin=1)).data[0].numpy()
         highest = ndimage.grey_dilation(labels, size=3)
         lowest = ndimage.grey_erosion(np.where(labels > 0, labels, np.iinfo(np.int16).max), size=3)
         assert np.array_equal(highest[labels > 0], labels[labels > 0])

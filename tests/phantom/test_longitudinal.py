@@ -10,7 +10,6 @@ import torch
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
-from nbkit.data.lazy import Shelf
 from nbkit.geometry.flow import Velocity, compose, expv
 from nbkit.phantom import longitudinal, records
 from nbkit.phantom.ageing import Participant, norm_change
@@ -208,10 +207,8 @@ def test_images_depend_on_the_person_and_the_visit_only(person, course, images):
 @pytest.fixture(scope="module")
 def stored(person, course, images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("person")
-    labels = [labels_of(v.regions) for v in course.trajectory.visits]
-    records.write_person(folder, course, images=images, labels=labels, brain=brain_of(person[0]))
-    names = dict(enumerate(person[0].names, start=1))
-    return records.read_person(folder, id="p1", sex="F", label_names=names, shelf=Shelf())
+    records.write_person(folder, course, images=images, brain=brain_of(person[0]))
+    return records.read_people([PLAN], [folder], person[0].names, lambda _: {})[0]
 
 
 def test_what_is_read_is_what_was_simulated(stored, person, course, images):
@@ -244,9 +241,9 @@ def test_the_stored_truth_is_enough_to_age_the_baseline_again(stored, person):
 def test_who_does_not_convert_has_one_velocity(person, tmp_path):
     plan = Plan(Participant("p3", "M", 66.0, "CN"), (66.0, 68.0))
     course = follow(plan, person[0], parameters=P, seed=SEED)
-    blank = [Volume(torch.zeros(1, *person[0].maps.shape), person[0].maps.affine) for _ in range(4)]
-    records.write_person(tmp_path, course, images=blank[:2], labels=blank[2:], brain=brain_of(person[0]))
-    _, truth = records.read_person(tmp_path, id="p3", sex="M", label_names={}, shelf=Shelf())
+    blank = [Volume(torch.zeros(1, *person[0].maps.shape), person[0].maps.affine) for _ in range(2)]
+    records.write_person(tmp_path, course, images=blank, brain=brain_of(person[0]))
+    ((_, truth),) = records.read_people([plan], [tmp_path], (), lambda _: {})
     assert truth.onset is None and truth.acceleration == 0
     with pytest.raises(KeyError):
         _ = truth.velocity_after_onset

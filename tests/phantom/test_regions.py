@@ -10,7 +10,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.phantom.anatomy import draw_anatomy, load_template, template_flow
 from nbkit.phantom.parameters import load_parameters
-from nbkit.phantom.regions import AGEING_PARAMETERS, Regions, from_labels, place, template_maps
+from nbkit.phantom.regions import AGEING_PARAMETERS, from_labels, place, template_maps
 
 P = load_parameters()
 AGEING = load_parameters(AGEING_PARAMETERS)
@@ -130,8 +130,3 @@ def test_labels_become_regions():
 def test_wrong_codes_are_refused(codes, message):
     with pytest.raises(NbkitError, match=message):
         from_labels(Volume(torch.tensor([[[0, 1], [2, 3]]])), codes)
-
-
-def test_maps_need_names():
-    with pytest.raises(NbkitError, match="expected 1 maps, found 2"):
-        Regions(("csf",), Volume(torch.zeros(2, 3, 3, 3)))

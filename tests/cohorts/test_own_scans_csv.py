@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nbkit.cohorts import cohort_for, own_csv
+from nbkit.cohorts import cohort_for, own_scans
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.data import nifti
@@ -39,7 +39,7 @@ ROWS = ("s1,m12,36.5,F,MS,T1w,img/t1_m12.nii.gz", "s1,m00,35.5,F,MS,T1w,img/t1.n
 
 
 def test_rows_become_subjects_with_scans_in_order_of_age(scans):
-    cohort = own_csv.build(table(scans, *ROWS), "paper")
+    cohort = own_scans.build(table(scans, *ROWS), "paper")
     subject = cohort.subject("s1")
     assert (cohort.name, cohort.access, subject.sex, subject.diagnosis) == ("own-mine", "restricted", "F", "MS")
     assert [(s.session, s.age) for s in subject.scans] == [("m00", 35.5), ("m12", 36.5)]
@@ -53,56 +53,56 @@ def test_rows_become_subjects_with_scans_in_order_of_age(scans):
 
 
 def test_the_laptop_profile_coarsens_only_fine_axes(scans):
-    scan = own_csv.build(table(scans, *ROWS), "laptop").subject("s1").baseline
+    scan = own_scans.build(table(scans, *ROWS), "laptop").subject("s1").baseline
     assert scan.image("T1w").shape == (4, 4, 4) and scan.image("T1w").spacing == (2.0, 2.0, 3.0)
     scan.image("T1w").check_grid(scan.mask("brain"), "test")
 
 
 def test_age_and_sex_may_be_unknown(scans):
-    subject = own_csv.build(table(scans, "s1,m00,,,HC,T1w,img/t1.nii.gz"), "paper").subject("s1")
+    subject = own_scans.build(table(scans, "s1,m00,,,HC,T1w,img/t1.nii.gz"), "paper").subject("s1")
     assert (subject.sex, subject.baseline.age) == (None, None)
 
 
 def test_provenance_holds_no_paths_and_its_hash_follows_the_files(scans):
     path = table(scans, *ROWS)
-    before = own_csv.build(path, "paper").provenance
+    before = own_scans.build(path, "paper").provenance
     assert str(scans) not in str(before) and before["source"] == "mine.csv"
-    assert own_csv.build(path, "paper").provenance == before
+    assert own_scans.build(path, "paper").provenance == before
     nifti.save_image(scans / "img" / "t1.nii.gz", Volume(torch.rand(8, 8, 4), AFFINE))
-    assert own_csv.build(path, "paper").provenance["data_hash"] != before["data_hash"]
+    assert own_scans.build(path, "paper").provenance["data_hash"] != before["data_hash"]
 
 
 def test_images_on_two_grids_are_refused_at_once(scans):
     nifti.save_image(scans / "img" / "flair.nii.gz", Volume(torch.rand(8, 8, 4), AFFINE * 1.5))
     with pytest.raises(NbkitError, match=r"mine\.csv: .*row 4, .*flair\.nii\.gz against row 3, .*same affine"):
-        own_csv.build(table(scans, *ROWS), "paper")
+        own_scans.build(table(scans, *ROWS), "paper")
 
 
 @pytest.mark.parametrize(("value", "message"), [(np.nan, "NaN"), (4.0, "constant image")])
 def test_bad_images_are_refused_by_row_and_file_when_looked_at(scans, value, message):
     nib.save(nib.Nifti1Image(np.full((8, 8, 4), value, np.float32), AFFINE), scans / "img" / "flair.nii.gz")
-    scan = own_csv.build(table(scans, *ROWS), "paper").subject("s1").baseline
+    scan = own_scans.build(table(scans, *ROWS), "paper").subject("s1").baseline
     with pytest.raises(NbkitError, match=rf"mine\.csv s1/m00: row 4, .*flair\.nii\.gz.*{message}"):
         scan.image("FLAIR")
 
 
 def test_a_mask_with_fractions_is_refused_by_row(scans):
     nifti.save_image(scans / "img" / "brain.nii.gz", Volume(torch.rand(8, 8, 4), AFFINE))
-    scan = own_csv.build(table(scans, *ROWS), "paper").subject("s1").baseline
+    scan = own_scans.build(table(scans, *ROWS), "paper").subject("s1").baseline
     with pytest.raises(NbkitError, match=r"row 5, .*brain\.nii\.gz: expected whole label"):
         scan.mask("brain")
 
 
 def test_a_session_of_masks_only_and_an_unknown_profile_are_refused(scans):
     with pytest.raises(NbkitError, match="at least one image, found only mask:brain"):
-        own_csv.build(table(scans, ROWS[3]), "paper")
+        own_scans.build(table(scans, ROWS[3]), "paper")
     with pytest.raises(NbkitError, match="Did you mean 'smoke'"):
-        own_csv.build(table(scans, *ROWS), "smok")
+        own_scans.build(table(scans, *ROWS), "smok")
 
 
 def test_sex_codes_pass_through(scans):
     path = table(scans, "s1,m00,35,2,MS,T1w,img/t1.nii.gz")
-    assert own_csv.build(path, "paper", sex_codes={"2": "F"}).subject("s1").sex == "F"
+    assert own_scans.build(path, "paper", sex_codes={"2": "F"}).subject("s1").sex == "F"
 
 
 MYELIN = ("T1w", "MTR", "FA", "RD", "AD", "DVR", "mask:brain", "mask:lesions", "mask:nawm", "mask:wm", "mask:csf")
@@ -149,7 +149,7 @@ def test_a_table_can_carry_the_myelin_task(tmp_path):
 )
 def test_scores_that_cannot_be_are_refused_by_row(tmp_path, scores, message):
     with pytest.raises(NbkitError, match=message):
-        own_csv.build(myelin_table(tmp_path, **scores), "paper")
+        own_scans.build(myelin_table(tmp_path, **scores), "paper")
 
 
 def test_two_scores_in_one_session_are_refused(tmp_path):
@@ -158,4 +158,4 @@ def test_two_scores_in_one_session_are_refused(tmp_path):
     lines[1] = lines[1].replace(",3.5,", ",4.0,")
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(NbkitError, match="one edss per session"):
-        own_csv.build(path, "paper")
+        own_scans.build(path, "paper")

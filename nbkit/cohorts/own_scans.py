@@ -1,0 +1,65 @@
+"""Your own scans: a plain CSV; or a BIDS folder, be it ADNI or OASIS-3 as Clinica writes them, or CAPS t1_linear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from nbkit.core.checks import known
+from nbkit.core.config import PROFILES
+from nbkit.core.protocols import Cohort
+from nbkit.data.bids import LEAVE_OUT, read_bids
+from nbkit.data.findings import raise_refused
+from nbkit.data.own_scans import data_hash, subjects_of
+from nbkit.data.tables import read_scan_table
+
+
+def build(
+    path: Path | str, profile: str, *, sex_codes: Mapping[str, str] | None = None,
+    clinical: Path | str | None = None,
+) -> Cohort:
+    """The cohort of a scan table (columns: :func:`nbkit.data.tables.read_scan_table`) or of a BIDS folder.
+
+    Layout and tables of a folder: :func:`nbkit.data.bids.read_bids`. Images are read on access and never copied to
+    the cache, since such data are often not ours to copy. Headers are compared at once; NaN and constant images are
+    refused when they are first looked at, by file; ``nbkit data check`` looks at all of them beforehand. Profiles
+    "laptop" and "smoke" average blocks of voxels to about 2 and 3 mm; "paper" takes images as they are.
+
+    Parameters
+    ----------
+    path : path
+        A ``.csv``, or a folder.
+    profile : {"smoke", "laptop", "paper"}
+    sex_codes : mapping, optional
+        What the codes in the column sex mean.
+    clinical : path, optional
+        Folder with the original OASIS-3 tables; not needed when the data set holds them itself.
+
+    Returns
+    -------
+    Cohort
+        Restricted. Scans carry the diagnosis of their visit; covariates say ``converter``, ``onset_age``, ``cdr``
+        and ``mmse`` (one per scan).
+
+    Raises
+    ------
+    NbkitError
+        For whatever names, tables or headers have wrong, by file (and row) and remedy.
+    """
+    path, warnings = Path(path), {}
+    known(profile, PROFILES, "own_scans: profile")
+    if path.suffix.lower() == ".csv":
+        name, source, table = path.stem, path.name, read_scan_table(path, sex_codes=sex_codes)
+    else:
+        reading = read_bids(path, sex_codes=sex_codes, clinical=clinical)
+        raise_refused(
+            reading.findings, reading.name,
+            remedy=f"`nbkit data check` lists all of it with pictures. Correct each, {LEAVE_OUT}",
+        )
+        name, source, table = reading.name, reading.name, reading.table
+        warnings = {"warnings": sum(not finding.refused for finding in reading.findings)}
+    subjects = subjects_of(table, source=source, profile=profile)
+    return Cohort(f"own-{name}", subjects, "restricted", {
+        "source": source, "profile": profile, "files": len(table), "licence": "the owner's",
+        "attribution": "own data, not shared", "data_hash": data_hash(table), **warnings,
+    })
