@@ -73,9 +73,12 @@ class Session(Run):
         """Show a table with its source, without recording it."""
         return show_table(data, f"{caption}. {self.said}")
 
-    def beside(self, where: str, *, name: str | None = None, caption: str = "") -> Styler:
-        """A published table with our numbers beneath each row, recorded as `name` ("table2_1" for "Table 2.1")."""
-        data = comparison_table(self.paper, self.observed(), where=where)
+    def beside(self, where: str, *, name: str | None = None, caption: str = "", paper: str | None = None) -> Styler:
+        """A published table with our numbers beneath each row, recorded as `name` ("table2_1" for "Table 2.1").
+
+        Of this notebook's paper, unless another ledger is named.
+        """
+        data = comparison_table(paper or self.paper, self.observed(), where=where)
         plain = where.lower().replace(" ", "").replace(".", "_").replace("(", "").replace(")", "")
         return self.table(name or plain, data, caption=caption or f"{where}: published, and ours")
 
