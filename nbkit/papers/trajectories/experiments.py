@@ -135,7 +135,10 @@ def _scored(
     for name, model in models.items():
         forecast = _forecast(model, subject, seen, course, segmenter, readings, contrast)
         for k, scan in enumerate(subject.scans[seen:]):
-            where = _place(subject, last, scan, name)
+            where = {
+                "subject": subject.id, "session": scan.session, "diagnosis": subject.diagnosis, "age": scan.age,
+                "years": scan.age - last.age, "model": name,
+            }
             table = _region_rows(forecast, k, scan, truth[seen - 1], truth[seen + k]) if truth else []
             regions += [where | row for row in table]
             scores = _image_scores(last, scan, forecast.images[k], contrast)
@@ -182,6 +185,27 @@ def per_subject(table: pd.DataFrame, column: str, **where: object) -> dict[str, 
         table = table[table[key] == value]
     means = table.dropna(subset=[column]).groupby("subject", sort=False)[column].mean()
     return {str(subject): float(value) for subject, value in means.items()}
+
+
+def by_person(
+    table: pd.DataFrame, column: str, *, by: Sequence[str] = (), id: str = "", unit: str = "", **labels: object
+) -> pd.DataFrame:
+    """Each person's mean of a column under each model, as a tidy frame; rows without a value do not count.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns "subject", "model", `column` and those of `by`, which tell further means apart.
+    id : str
+        With fields that the columns fill: ``"head_to_head.one.ssim.{system}"``.
+    unit, **labels
+        The same in every row.
+    """
+    keys = ["model", "subject", *by]
+    means = table.dropna(subset=[column]).groupby(keys, sort=False)[column].mean()
+    frame = means.rename("value").rename_axis(["system", *keys[1:]]).reset_index()
+    frame = frame.assign(**{"metric": column, "unit": unit, **labels})
+    return frame.assign(id=[id.format(**row) for row in frame.to_dict("records")])
 
 
 def volume_curve(futures: Futures) -> pd.DataFrame:
@@ -273,21 +297,29 @@ def volumes_at_visits(cohort: Cohort) -> dict[str, list[dict[str, float]]]:
 
     People with a scan without labels are left out.
     """
-    given = {subject.id: cohort.truth[subject.id].volumes for subject in cohort if subject.id in cohort.truth}
-    found = {subject.id: _true_volumes(subject, given if subject.id in given else None) for subject in cohort}
+    found = {subject.id: _known(subject, cohort.truth.get(subject.id)) or _counted(subject) for subject in cohort}
     return {name: volumes for name, volumes in found.items() if volumes}
+
+
+def _known(subject: Subject, truth: Any) -> list[dict[str, float]]:
+    """What a simulation knows of the visits, found by their ages: some may have been left out."""
+    at = dict(zip(truth.ages, truth.volumes, strict=True)) if truth else {}
+    return [by_structure(at[min(at, key=lambda age: abs(age - scan.age))]) for scan in subject.scans if at]
+
+
+def _counted(subject: Subject) -> list[dict[str, float]]:
+    scans = [scan for scan in subject.scans if scan.labels is not None]
+    every = len(scans) == len(subject.scans)
+    return [by_structure(regional_volumes(scan.labels, scan.label_names)) for scan in scans] if every else []
 
 
 def _true_volumes(
     subject: Subject, given: Mapping[str, Sequence[Mapping[str, float]]] | None
 ) -> list[dict[str, float]]:
-    if given is not None:
-        known(subject.id, given, "score_trajectories: true_volumes")
-        return [by_structure(volumes) for volumes in given[subject.id]]
-    labelled = [scan for scan in subject.scans if scan.labels is not None]
-    if len(labelled) < len(subject.scans):
-        return []
-    return [by_structure(regional_volumes(scan.labels, scan.label_names)) for scan in labelled]
+    if given is None:
+        return _counted(subject)
+    known(subject.id, given, "score_trajectories: true_volumes")
+    return [by_structure(volumes) for volumes in given[subject.id]]
 
 
 def _forecast(
@@ -335,13 +367,6 @@ def _growth(start: Mapping[str, float], later: Sequence[Mapping[str, float]]) ->
     """Volume over volume at the start, by structure; NaN for what the start lacks."""
     first = by_structure(start)
     return [{n: v / first[n] if first[n] else np.nan for n, v in by_structure(visit).items()} for visit in later]
-
-
-def _place(subject: Subject, last: Scan, scan: Scan, model: str) -> dict[str, Any]:
-    return {
-        "subject": subject.id, "session": scan.session, "diagnosis": subject.diagnosis, "age": scan.age,
-        "years": scan.age - last.age, "model": model,
-    }
 
 
 def _image_scores(last: Scan, scan: Scan, image: Volume, contrast: str) -> dict[str, float]:

@@ -1,0 +1,322 @@
+"""The head-to-head drawn: its method, who stands where, errors by years ahead, coverage, and one visit by everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from nbkit.core.checks import require
+from nbkit.core.protocols import Scan
+from nbkit.core.stats import Interval, bootstrap_mean
+from nbkit.core.tidy import where
+from nbkit.core.volume import Volume
+from nbkit.figures.ageing import LEVELS_MM
+from nbkit.figures.charts import INK, LINES, SOFT, forest_plot, interval, interval_text, looks, number, titled
+from nbkit.figures.marks import marks, needs, title_of
+from nbkit.figures.mosaics import Row, Tile, panel
+from nbkit.figures.pipeline import Box, pipeline_drawing
+from nbkit.figures.slices import difference_scale, grey_scale, view_at
+from nbkit.figures.trajectories import volume_trajectories, with_truth
+from nbkit.figures.style import FULL_MM, HALF_MM, Picture, look, new_figure
+from nbkit.papers.trajectories.head_to_head import CONTROLS, PRINTED, SAID, SHOWN, TITLES, differences, first_people
+from nbkit.papers.trajectories.experiments import Scores
+from nbkit.papers.trajectories.ranking import BETTER, complete
+
+TIED = "#EFEFEF"
+ROW_MM, HEAD_MM = 6.0, 27.0
+"""Height of one system, and of what stands above and below them."""
+
+
+def method_drawing() -> Picture:
+    """How the head-to-head compares systems."""
+    boxes = [
+        Box("train", "training people, one split", 0, 0, "input"),
+        Box("test", "test people: one scan, or several", 0, 1, "input"),
+        Box("systems", "systems and controls, fitted", 1, 0, "learned"),
+        Box("segmenter", "one segmenter", 2, 0, "learned"), Box("images", "images at later visits", 1, 1),
+        Box("read", "growth, read alike", 2, 1), Box("scores", "paired by person, Holm", 3, 1, "output"),
+    ]
+    arrows = [("train", "systems", "fit"), ("systems", "images", "predict"), ("test", "images", ""),
+              ("images", "read", ""), ("segmenter", "read", ""), ("read", "scores", "truth")]
+    return pipeline_drawing(boxes, arrows)
+
+
+def horizon_intervals(scores: pd.DataFrame, column: str, *, edges: Sequence[float], seed: int = 0) -> pd.DataFrame:
+    """Each person's mean of a column by model and years ahead, for :func:`error_by_horizon`.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Columns "subject", "model", "years" (ahead) and `column`, NaN where there is no score.
+    column : str
+    edges : sequence of float
+        Years at which one horizon ends and the next begins; rows beyond them are left out. A horizon stands at the
+        mean of the years in it, and each subject counts once in it.
+    seed : int
+        Of the bootstrap that makes the intervals; kept in ``attrs``.
+
+    Returns
+    -------
+    DataFrame
+        Columns "system", "years", "subject", "value".
+    """
+    needs(scores, ("subject", "model", "years", column), "horizon_intervals")
+    scores = scores.assign(horizon=pd.cut(scores["years"], list(edges), labels=False))
+    scores = scores.dropna(subset=["horizon", column])
+    places = scores.groupby("horizon")["years"].mean()
+    means = scores.groupby(["model", "horizon", "subject"], sort=False)[column].mean()
+    frame = means.rename("value").rename_axis(["system", "years", "subject"]).reset_index()
+    frame = frame.assign(years=frame["years"].map(places))
+    frame.attrs["seed"] = seed
+    return frame
+
+
+@look()
+def error_by_horizon(
+    errors: pd.DataFrame, ylabel: str, *, xlabel: str = "years ahead", width_mm: float = HALF_MM * 1.35,
+) -> Picture:
+    """Error of each system against how far ahead it predicts: means, intervals, and how many people there are.
+
+    Parameters
+    ----------
+    errors : DataFrame
+        What :func:`horizon_intervals` gives.
+    ylabel, xlabel : str
+        Measure with unit.
+
+    Raises
+    ------
+    NbkitError
+        For a table without rows.
+    """
+    needs(errors, ("system", "years", "subject", "value"), "error_by_horizon")
+    figure = new_figure(width_mm, 0.7 * width_mm)
+    axes, drawn = figure.add_subplot(), marks(errors["system"])
+    seed = errors.attrs.get("seed", 0)
+    sns.pointplot(
+        titled(errors), x="years", y="value", hue="system", native_scale=True, dodge=0.12, ax=axes, markersize=4.5,
+        palette=looks(drawn)["palette"], markers=[mark.marker for mark in drawn.values()], linewidth=1.2,
+        linestyles=[LINES[k % len(LINES)] for k in range(len(drawn))], err_kws={"linewidth": 0.9},
+        errorbar=lambda values: interval(values, seed=seed),
+    )
+    people = errors.groupby("years")["subject"].nunique()
+    axes.set_xticks(people.index, [f"{year:.1f}\nn = {count}" for year, count in people.items()])
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.grid(axis="y")
+    axes.legend(loc="best", title=None)
+    return figure
+
+
+@look()
+def ranking_plot(
+    scores: pd.DataFrame, ranks: pd.DataFrame, setting: str, *, metrics: Sequence[str] | None = None,
+    controls: Collection[str] = CONTROLS, published: Mapping[str, float] | None = None, seed: int = 0,
+    width_mm: float = FULL_MM,
+) -> Picture:
+    """One panel per metric, systems from best to worst: mean and 95 % interval over people.
+
+    Controls are hollow. The grey band holds those that paired differences do not tell apart from the first, however far
+    apart the means look. Published SSIM is written beside its system, off the scale: it is of other people. What
+    reading the true scan costs ("hindsight" among `scores`) is a dashed line.
+
+    Parameters
+    ----------
+    scores, ranks : DataFrame
+        A tidy frame, and what :func:`~nbkit.papers.trajectories.ranking.standings` makes of it.
+    setting : str
+        Which is drawn.
+    metrics : sequence of str, optional
+        Which, in order; by default volumes and SSIM, or all where there are no volumes. Those without a rank are passed
+        over.
+    controls : collection of str
+        Systems that are nobody's claim.
+    published : mapping of str to float, optional
+        By id of the ledger (:data:`~nbkit.papers.trajectories.head_to_head.PRINTED` says whose).
+    seed : int
+        Of the bootstrap.
+    """
+    needs(ranks, ("setting", "metric", "system", "tied", "people"), "ranking_plot")
+    scores, ranks = where(scores, setting=setting), where(ranks, setting=setting)
+    found = set(ranks["metric"])
+    chosen = metrics or (["ventricle", "hippocampus", "ssim"] if "ventricle" in found else TITLES)
+    shown = [metric for metric in chosen if metric in found]
+    figure = new_figure(width_mm, HEAD_MM + ROW_MM * ranks["system"].nunique())
+    for axes, metric in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        table = where(ranks, metric=metric)
+        _ranked(axes, where(scores, metric=metric), table, controls, seed)
+        if metric == "ssim" and published:
+            _printed(axes, [published.get(PRINTED[setting].get(system)) for system in table["system"]])
+        side = "better →" if BETTER.get(metric) == "greater" else "← better"
+        axes.set_xlabel(f"{TITLES[metric]}\n{side}   {table['people'].iloc[0]} people")
+    figure.legend(handles=_key("hindsight" in set(scores["system"])), loc="outside upper center", ncols=4)
+    return figure
+
+
+def _ranked(
+    axes: Axes, scores: pd.DataFrame, ranks: pd.DataFrame, controls: Collection[str], seed: int
+) -> None:
+    systems, drawn = list(ranks["system"]), marks(ranks["system"])
+    values = complete(scores[scores["system"].isin(systems)])
+    for level, (system, tied) in enumerate(zip(systems, ranks["tied"], strict=True)):
+        if tied:
+            axes.axhspan(level - 0.5, level + 0.5, color=TIED, linewidth=0)
+        colour, hollow = drawn[system].colour, system in controls
+        sns.pointplot(
+            x=values[system].to_numpy(), y=np.full(len(values), level), orient="y", native_scale=True, ax=axes,
+            errorbar=lambda x: interval(x, seed=seed), err_kws={"color": INK, "linewidth": 1.2}, color=colour,
+            markers=drawn[system].marker, markerfacecolor="white" if hollow else colour, markersize=6,
+            markeredgecolor=colour if hollow else INK, markeredgewidth=1.3 if hollow else 0.6, linestyle="none",
+        )
+    floor = scores.loc[scores["system"] == "hindsight", "value"]
+    if len(floor):
+        axes.axvline(floor.mean(), color=INK, linewidth=0.9, linestyle=LINES[1], zorder=0.9)
+    titles = [title_of(s).replace(", ", ",\n") + (" (control)" if s in controls else "") for s in systems]
+    axes.set(ylim=(len(systems) - 0.5, -0.5), ylabel="")
+    axes.set_yticks(range(len(systems)), titles, fontsize=6.5, linespacing=0.95)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+
+
+def _printed(axes: Axes, values: Sequence[float | None]) -> None:
+    """Published values at the right of their systems."""
+    beside = axes.secondary_yaxis("right")
+    said = ["" if value is None else f"published\n{number(value)}" for value in values]
+    beside.set_yticks(range(len(said)), said, fontsize=6, linespacing=0.95)
+    beside.tick_params(length=0)
+    beside.spines["right"].set_visible(False)
+
+
+def _key(floor: bool) -> list[Line2D | Patch]:
+    mark = {"marker": "o", "markersize": 5}
+    return [
+        Line2D([], [], color=INK, markerfacecolor=SOFT, linewidth=1.2, label="mean, 95 % interval (n ≥ 6)", **mark),
+        Line2D([], [], color="none", markerfacecolor="white", markeredgecolor=SOFT, label="control", **mark),
+        Patch(facecolor=TIED, edgecolor="#CCCCCC", label="not told apart from the first"),
+        *([Line2D([], [], color=INK, linestyle=LINES[1], label="error of reading the true scan")] if floor else []),
+    ]
+
+
+def standings_table(ranks: pd.DataFrame, setting: str) -> pd.DataFrame:
+    """Standings of one setting in words: systems as rows, in the order of the first metric.
+
+    Per metric "mean [95 %]" and "gain over the control [95 %]", with the word for it.
+    """
+    columns = {}
+    for metric, table in where(ranks, setting=setting).groupby("metric", sort=False):
+        rows = table.set_axis([title_of(system) for system in table["system"]])
+        means = rows[["mean", "low", "high", "people"]].apply(lambda r: interval_text(Interval(*r)), axis=1)
+        gains = rows[["gain", "gain_low", "gain_high", "people"]].apply(lambda r: interval_text(Interval(*r)), axis=1)
+        columns[TITLES[metric]] = means.str.replace("+", "")
+        word = rows["against control"]
+        columns[f"{TITLES[metric]}: gain"] = (gains + " " + word).where(word != "–", "–")
+    return pd.DataFrame(columns).reindex(next(iter(columns.values())).index)
+
+
+def gains_table(rows: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Mean differences with their intervals in words: setting and system as rows, metrics as columns."""
+    means = rows.groupby(["setting", "system", "metric"], sort=False)["value"]
+    table = means.agg(lambda x: interval_text(bootstrap_mean(x, seed=seed))).unstack(sort=False)
+    return table.rename(index=SAID, level=0).rename_axis(index=["from", "system"])
+
+
+def volumes_plot(found: Scores, systems: Sequence[str]) -> Picture:
+    """Volumes of the first person of each diagnosis over age, read alike, in % of the volume at the last scan seen."""
+    return volume_trajectories(with_truth(first_people(found, systems)), structures=SHOWN, relative=True)
+
+
+def history_plot(history: pd.DataFrame, *, seed: int = 0) -> Picture:
+    """What a history buys: error from several scans minus that from one, a dot a person."""
+    gains = differences(history, "setting", "several", "one")
+    gains = gains.assign(system=gains["metric"] + ", " + gains["system"].map(title_of))
+    xlabel = "error from several scans − error from one (% of the true volume)"
+    return forest_plot(gains, xlabel, better=("several scans", "one scan"), seed=seed)
+
+
+@look()
+def coverage_plot(
+    covered: pd.DataFrame, *, margin: float = 0.05, seed: int = 0, width_mm: float = HALF_MM * 1.25
+) -> Picture:
+    """How often intervals hold the truth against how often they should.
+
+    Parameters
+    ----------
+    covered : DataFrame
+        Columns "system", "setting", "level" and "value": each person's share inside; what has no setting is left out.
+    margin : float
+        Half width of the band about the diagonal that counts as right.
+    seed : int
+        Of the bootstrap.
+    """
+    needs(covered, ("system", "setting", "level", "value"), "coverage_plot")
+    covered = covered.dropna(subset=["setting", "level"])
+    said = covered["system"].map(title_of) + ", " + covered["setting"].map(SAID)
+    drawn = marks(said)
+    figure = new_figure(width_mm, 0.9 * width_mm)
+    axes, ends = figure.add_subplot(), np.array([0.0, 1.0])
+    axes.fill_between(ends, ends - margin, ends + margin, color=TIED, linewidth=0,
+                      label=f"within {100 * margin:g} points")
+    axes.plot(ends, ends, color=SOFT, linewidth=0.8)
+    sns.pointplot(
+        covered.assign(system=said), x="level", y="value", hue="system", native_scale=True, dodge=0.1, ax=axes,
+        palette=looks(said)["palette"], markers=[mark.marker for mark in drawn.values()], linestyle="none",
+        markersize=4.5, err_kws={"linewidth": 0.9}, errorbar=lambda values: interval(values, seed=seed),
+    )
+    axes.set(xlabel="nominal coverage", ylabel="share whose truth lies inside", xlim=(0.35, 1.02), ylim=(-0.03, 1.03))
+    figure.legend(loc="outside upper center", ncols=2)
+    axes.get_legend().remove()
+    axes.grid()
+    return figure
+
+
+def lineup(
+    last: Scan, target: Scan, predictions: Mapping[str, Volume], *, contrast: str = "T1w", unit: str = "1 = white matter",
+    levels_mm: Mapping[str, float] = LEVELS_MM, width_mm: float = FULL_MM,
+) -> Picture:
+    """The last scan seen, the true later one and every prediction of it, a column each; below them what they miss.
+
+    One grey scale (of the last scan) and one of prediction − truth serve all; under the last scan stands what it would
+    miss itself.
+
+    Parameters
+    ----------
+    last, target : Scan
+        With the mask "brain", on one grid.
+    predictions : mapping of str to Volume
+        By system, on the same grid.
+    contrast, unit : str
+        Which image, and the unit of its intensities.
+    levels_mm : mapping of str to float
+        World level of the slice by plane.
+
+    Raises
+    ------
+    NbkitError
+        Without predictions, or for one on another grid.
+    """
+    require(
+        len(predictions) > 0, "lineup: predictions", expected="an image by at least one model", found="none",
+        remedy="Ask a model to predict the age of the target.",
+    )
+    seen, truth = last.image(contrast), target.image(contrast)
+    for name, image in {"last scan": seen, **predictions}.items():
+        image.check_grid(truth, f"lineup: {name} and target")
+    brain = last.mask("brain")
+    brain = brain.with_data(brain.data.bool() | target.mask("brain").data.bool())
+    images = [seen, truth, *predictions.values()]
+    gaps = [None if image is truth else image.with_data(image.data.float() - truth.data.float()) for image in images]
+    grey = grey_scale(seen, brain)
+    miss = difference_scale([gap for gap in gaps if gap is not None], brain, label=unit, signed=True)
+    ages = [f"seen, {last.age:.1f}\N{NO-BREAK SPACE}y", f"true, {target.age:.1f}\N{NO-BREAK SPACE}y"]
+    titles = [*ages, *map(title_of, predictions)]
+    rows = []
+    for level, view in enumerate(view_at(brain, mm, plane=plane) for plane, mm in levels_mm.items()):
+        heads = titles if level == 0 else [""] * len(titles)
+        rows.append(Row(tuple(Tile(i, view, grey, title=t) for i, t in zip(images, heads, strict=True))))
+        rows.append(Row(tuple(None if g is None else Tile(g, view, miss) for g in gaps), "− truth"))
+    return panel(rows, width_mm=width_mm)
