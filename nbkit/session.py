@@ -116,7 +116,7 @@ class Session(Run):
 
 def begin(
     notebook: str, *, task: str, profile: str, cohort: str, seed: int, out_dir: Path | str, paper: str | None = None,
-    n_jobs: int = 1,
+    n_jobs: int = 1, data_level: str | None = None,
 ) -> Session:
     """Open the cohort that `cohort` means for `task`, and this notebook's part of the results folder.
 
@@ -129,9 +129,13 @@ def begin(
         As in the notebook's parameters.
     paper : str, optional
         Ledger whose ids are checked and whose claims are judged.
+    data_level : {"embedded", "open", "restricted"}, optional
+        That of the cohort, unless something more is shown: a scan of one's own makes it "restricted".
     """
     people = cohort_for(cohort, task=task, profile=profile, seed=seed, n_jobs=n_jobs)
-    return Session(out_dir, people=people, notebook=notebook, profile=profile, seed=seed, paper=paper)
+    return Session(
+        out_dir, people=people, notebook=notebook, profile=profile, seed=seed, paper=paper, data_level=data_level,
+    )
 
 
 def _person(subject) -> dict[str, object]:
