@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from nbkit.core.checks import closest, known, require
 from nbkit.core.stats import bootstrap_mean
 from nbkit.figures.charts import INK, LINES, SOFT
-from nbkit.figures.marks import DIAGNOSES, Mark, marks, region_title
+from nbkit.figures.marks import DIAGNOSES, Mark, marks, needs, region_title
 from nbkit.figures.style import FULL_MM, HALF_MM, Picture, look, new_figure
 
 PANEL_MM, KEY_MM = 44.0, 5.5

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import gzip
 import json
-import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -156,15 +154,6 @@ def test_moves_are_timed_over_the_whole_slider_and_leave_it_where_it_was(explore
     calls = fading.calls
     panel.moves(5)
     assert fading.calls == calls
-
-
-def test_what_is_loaded_is_not_searched_for_garbage_and_an_older_panel_still_goes(explorer):
-    older = weakref.ref(Panel(explorer))
-    assert gc.get_freeze_count() > len(gc.get_objects())
-    Panel(explorer).box.close_all()
-    gc.unfreeze()
-    gc.collect()
-    assert older() is None
 
 
 def test_the_picture_is_what_a_headless_run_shows(explorer, tmp_path):

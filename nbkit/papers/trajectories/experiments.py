@@ -232,15 +232,8 @@ def futures_of(
 ) -> dict[str, dict[str, Futures]]:
     """Futures of each scan under each course, people side by side: subject -> name of the course -> futures.
 
-    Parameters
-    ----------
-    model
-        With ``futures(scan, ages, course)``.
-    scans : sequence of Scan
-    courses : mapping of str to callable
-        By name, what the model is told about a scan: ``lambda scan: "AD"``.
-    years : sequence of float
-        After each scan.
+    `model` has ``futures(scan, ages, course)``; `courses` say by name what it is told about a scan
+    (``lambda scan: "AD"``), `years` count from each scan.
     """
     made = side_by_side(
         lambda scan: {

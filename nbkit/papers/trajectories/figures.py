@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from nbkit.figures.pipeline import Box, pipeline_drawing
 from nbkit.figures.slices import difference_scale, grey_scale, view_at
 from nbkit.figures.trajectories import volume_trajectories, with_truth
 from nbkit.figures.style import FULL_MM, HALF_MM, Picture, look, new_figure
-from nbkit.papers.trajectories.head_to_head import CONTROLS, PRINTED, SAID, SHOWN, TITLES, differences, first_people
+from nbkit.papers.trajectories.head_to_head import CONTROLS, PRINTED, SAID, SHOWN, TITLES, ahead, differences, first_people
 from nbkit.papers.trajectories.experiments import Scores
 from nbkit.papers.trajectories.ranking import BETTER, complete
 
@@ -113,10 +114,18 @@ def error_by_horizon(
     return figure
 
 
+def horizon_plot(
+    found: Scores, metric: str, *, edges: Sequence[float] = (0, 1.5, 3, 5, 7.5, 10.5), seed: int = 0
+) -> Picture:
+    """Error of a volume by years ahead, read alike."""
+    rows = horizon_intervals(ahead(found, metric), "miss", edges=edges, seed=seed)
+    return error_by_horizon(rows, f"{metric}, absolute error (%)")
+
+
 @look()
 def ranking_plot(
     scores: pd.DataFrame, ranks: pd.DataFrame, setting: str, *, metrics: Sequence[str] | None = None,
-    controls: Collection[str] = CONTROLS, published: Mapping[str, float] | None = None, seed: int = 0,
+    controls: Collection[str] = CONTROLS, published: Mapping[str, Any] | None = None, seed: int = 0,
     width_mm: float = FULL_MM,
 ) -> Picture:
     """One panel per metric, systems from best to worst: mean and 95 % interval over people.
@@ -136,8 +145,8 @@ def ranking_plot(
         over.
     controls : collection of str
         Systems that are nobody's claim.
-    published : mapping of str to float, optional
-        By id of the ledger (:data:`~nbkit.papers.trajectories.head_to_head.PRINTED` says whose).
+    published : mapping, optional
+        Numbers of the ledger by id, each with its ``value``; PRINTED in the module of the head-to-head says whose.
     seed : int
         Of the bootstrap.
     """
@@ -151,7 +160,8 @@ def ranking_plot(
         table = where(ranks, metric=metric)
         _ranked(axes, where(scores, metric=metric), table, controls, seed)
         if metric == "ssim" and published:
-            _printed(axes, [published.get(PRINTED[setting].get(system)) for system in table["system"]])
+            ids = PRINTED[setting]
+            _printed(axes, [published[ids[s]].value if s in ids else None for s in table["system"]])
         side = "better →" if BETTER.get(metric) == "greater" else "← better"
         axes.set_xlabel(f"{TITLES[metric]}\n{side}   {table['people'].iloc[0]} people")
     figure.legend(handles=_key("hindsight" in set(scores["system"])), loc="outside upper center", ncols=4)

@@ -1,4 +1,4 @@
-"""Every trajectory system on the same people: who is asked, what is compared, and its tables as tidy frames.
+"""The head-to-head's tables as tidy frames: scores of every trajectory system on the same people.
 
 Systems stand under "system", how many scans were shown under "setting" ("one", "several"), what is measured under
 "metric", and how under "reading": images in the "brain" or "whole", volumes "own" or "alike".
@@ -6,25 +6,16 @@ Systems stand under "system", how many scans were shown under "setting" ("one", 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
-from nbkit.core.config import Settings
-from nbkit.core.protocols import Cohort, Scan, Segmenter, Subject, TrajectoryModel
+from nbkit.core.protocols import Cohort, Segmenter
 from nbkit.core.tidy import stacked, tidy, where
-from nbkit.core.volume import Volume
-from nbkit.data.splits import folds
 from nbkit.metrics.calibration import LEVELS, calibration, coverage
-from nbkit.papers.trajectories.calibration import kept_forecasts
-from nbkit.papers.trajectories.controls import Hindsight, NoChange
-from nbkit.papers.trajectories.experiments import Scores, by_person, scored_trajectories, volumes_at_visits
-from nbkit.papers.trajectories.pixel_regression import Config as PixelConfig
-from nbkit.papers.trajectories.pixel_regression import PixelRegression
-from nbkit.papers.trajectories.prediction_cost import peak_memory
-from nbkit.training.fitted import fitted
+from nbkit.papers.trajectories.design import UNCERTAIN
+from nbkit.papers.trajectories.experiments import Scores, by_person, scored_trajectories
 
 SAID: Mapping[str, str] = {"one": "one scan", "several": "several scans"}
 CONTROLS = ("no_change", "pixel_ols", "pixel_population", "mrextrap_population")
@@ -37,8 +28,6 @@ TITLES: Mapping[str, str] = {
 }
 """What decides; more is better of SSIM and PSNR alone."""
 MINOR = ("hindsight", "brlp_one_sample", "no_pt", "pixel_ols")
-UNCERTAIN = ("mrextrap_bayes", "brlp")
-"""Systems that use a history, and draw futures."""
 PERCENT, MM3, OF_BRAIN = "% of the true volume, absolute", "mm³, absolute", "% of the brain"
 SHOWN = ("lateral_ventricle", "hippocampus", "temporal")
 BRLP_TABLES: Mapping[str, str] = {
@@ -65,106 +54,6 @@ _UNANSWERED = {
 }
 _UNITS = {"ssim": "SSIM", "psnr": "dB", "mae": "share of peak", "dice": "Dice", "mse": "1"}
 _STAGES = {"CN": "cn", "SMC": "cn", "EMCI": "mci", "LMCI": "mci", "AD": "ad"}
-
-
-@dataclass(frozen=True)
-class Design(Settings):
-    """Sizes of the comparison.
-
-    Attributes
-    ----------
-    folds : int
-        The first of so many folds is predicted.
-    seen : int
-        Visits shown where several are.
-    each, most : int or None
-        Most people of a diagnosis, and in all.
-    ahead : int or None
-        Most visits predicted after those seen.
-    draws, drawn : int, int or None
-        Futures that MRExtrap draws of a person, and of how many people.
-    healthy : int or None
-        Most people of BrLP's row in InBrainSyn's table.
-    """
-
-    folds: int = 3
-    seen: int = 3
-    each: int | None = None
-    most: int | None = None
-    ahead: int | None = None
-    draws: int = 64
-    drawn: int | None = None
-    healthy: int | None = None
-
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"folds": 2, "seen": 2, "each": 1, "most": 2, "ahead": 1, "draws": 2, "drawn": 1, "healthy": 1},
-        "laptop": {"each": 2, "ahead": 2, "draws": 4, "healthy": 8},
-    }
-
-    @property
-    def shown(self) -> dict[str, int]:
-        """Visits shown, by setting."""
-        return {"one": 1, "several": self.seen}
-
-    def split(self, people: Cohort, *, seed: int) -> tuple[Cohort, Cohort]:
-        """Training and test people of the first fold."""
-        first = folds(people, self.folds, seed=seed)[0]
-        return people.subset(first.train_ids), people.subset(first.test_ids)
-
-    def chosen(
-        self, test: Cohort, able: Callable[[Subject], bool], *, diagnoses: Sequence[str] = ("CN", "AD", "LMCI")
-    ) -> Cohort:
-        """The first people of each diagnosis whom all systems are `able` to predict, with the visits seen and ahead."""
-        ids = pd.Series({s.id: s.diagnosis for s in test if len(s.scans) > self.seen and able(s)}, dtype=str)
-        wanted = pd.concat([ids[ids == d][: self.each] for d in diagnoses])
-        stop = None if self.ahead is None else self.seen + self.ahead
-        return visits_of(test.subset(wanted.index[: self.most]), lambda scans: scans[:stop])
-
-
-def visits_of(people: Cohort, pick: Callable[[Sequence[Scan]], Sequence[Scan]]) -> Cohort:
-    """The same people with the visits that `pick` takes of theirs."""
-    return replace(people, subjects=tuple(replace(s, scans=tuple(pick(s.scans))) for s in people))
-
-
-def has_labels(*cohorts: Cohort) -> bool:
-    """Whether the scans of the first person of each cohort carry labels of structures."""
-    return all(scan.labels is not None for people in cohorts for scan in people.subjects[0].scans)
-
-
-def ages(**groups: Cohort) -> pd.DataFrame:
-    """Ages at the first scan (years) of each group: count, mean, spread and quartiles."""
-    return pd.DataFrame({n: pd.Series([s.baseline.age for s in g]).describe() for n, g in groups.items()}).round(2)
-
-
-def controls(train: Cohort) -> dict[str, TrajectoryModel]:
-    """Lines through voxels, fitted, and the scan repeated."""
-    lines = {e: PixelRegression(PixelConfig(estimator=e)) for e in ("ols", "population")}
-    return {f"pixel_{e}": fitted(line, train) for e, line in lines.items()} | {"no_change": NoChange()}
-
-
-def compare(
-    models: Mapping[str, TrajectoryModel], people: Cohort, names: Sequence[str], *, segmenter: Segmenter | None,
-    key: Any, seen: int = 1,
-) -> Scores:
-    """Systems on the same people, volumes read both ways, hindsight beside them.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Of the systems; those that are not among `models` are passed over.
-    models, people, segmenter, seen, key
-        As for :func:`~nbkit.papers.trajectories.experiments.scored_trajectories`; the visits are part of the key.
-    """
-    hindsight = {"hindsight": Hindsight(people)} if segmenter else {}
-    return scored_trajectories(
-        {name: models[name] for name in names if name in models} | hindsight, people, seen=seen,
-        key=[key, _sessions(people)], segmenter=segmenter, true_volumes=volumes_at_visits(people) or None,
-        readings=("own", "alike") if segmenter else ("own",),
-    )
-
-
-def _sessions(people: Cohort) -> list[list[str]]:
-    return [[scan.session for scan in person.scans] for person in people]
 
 
 def tidy_scores(scores: Mapping[str, Scores]) -> pd.DataFrame:
@@ -240,17 +129,6 @@ def first_people(found: Scores, systems: Sequence[str], *, most: int = 3) -> pd.
     return rows[rows["subject"].isin(first) & rows["model"].isin(systems)]
 
 
-def last_visit(
-    models: Mapping[str, TrajectoryModel], person: Subject, names: Sequence[str], *, seen: int,
-    without: Sequence[str] = ("brlp_one_sample", "no_change", "mrextrap_population"),
-) -> tuple[Scan, Scan, dict[str, Volume]]:
-    """The last scan seen, the last visit, and what every system makes of it."""
-    history, target = person.scans[:seen], person.scans[-1]
-    asked = [name for name in names if name in models and name not in without]
-    made = {name: models[name].predict(history, [target.age], person.diagnosis)[0] for name in asked}
-    return history[-1], target, made
-
-
 def slice_scores(rows: pd.DataFrame) -> pd.DataFrame:
     """Each person's mean over visits on one slice, of a table with the columns ssim_brain, psnr and mae."""
     columns = {"ssim": "ssim_brain", "psnr": "psnr", "mae": "mae"}
@@ -324,19 +202,6 @@ def differences(rows: pd.DataFrame, column: str, more: str, less: str) -> pd.Dat
     return (wide[more] - wide[less]).rename("value").reset_index()
 
 
-def forecasts(
-    models: Mapping[str, Any], people: Cohort, design: Design, *, segmenter: Segmenter, key: Any
-) -> dict[str, pd.DataFrame]:
-    """By setting, the futures that systems draw of the last visit, as volumes read alike."""
-    sure, some = {name: models[name] for name in UNCERTAIN}, people.subset(people.ids[: design.drawn])
-    return {
-        setting: kept_forecasts(
-            sure, some, segmenter=segmenter, true_volumes=volumes_at_visits(some), seen=seen,
-            options={"mrextrap_bayes": {"draws": design.draws}}, key=[key, _sessions(some)],
-        ) for setting, seen in design.shown.items()
-    }
-
-
 def reading_gaps(scored: pd.DataFrame) -> pd.DataFrame:
     """Error (% of the true volume) of the own reading minus that of reading alike."""
     rows = where(scored, unit=PERCENT)
@@ -385,14 +250,6 @@ def cost_scores(scores: Mapping[str, Scores]) -> pd.DataFrame:
     visits = visits[visits["model"].isin(("inbrainsyn", "no_pt"))]
     worst = visits.groupby(["model", "subject"], as_index=False)["folds"].max()
     return stacked(*rows, by_person(worst, "folds", id="head_to_head.folds.{system}", unit="share of brain voxels"))
-
-
-def stranger_memory(
-    models: Mapping[str, TrajectoryModel], train: Cohort, able: Callable[[Subject], bool], *, seen: int
-) -> dict[str, float]:
-    """MiB of tensors held during one prediction, of the first person who was not predicted before."""
-    stranger = next(s for s in train if len(s.scans) > seen and able(s))
-    return peak_memory(models, stranger.scans[:seen], stranger.scans[seen].age, stranger.diagnosis)
 
 
 def cost_table(scores: Mapping[str, Scores], memory: Mapping[str, float]) -> pd.DataFrame:

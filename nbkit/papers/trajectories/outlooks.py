@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.files import Cache
 from nbkit.papers.trajectories.outlook import Outlook, between
-from nbkit.core.protocols import Forecast, Scan, Segmenter, TrajectoryModel
+from nbkit.core.protocols import Cohort, Forecast, Scan, Segmenter, Subject, TrajectoryModel
 from nbkit.core.recent import Recent, fingerprint
 from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
@@ -32,7 +33,7 @@ _KEPT = 48
 
 
 class Seen(NamedTuple):
-    """What a system may see of a person.
+    """What a system may see of a person; anything with these two will do.
 
     Attributes
     ----------
@@ -59,6 +60,40 @@ def labelled(scan: Scan, segmenter: Segmenter, *, contrast: str = "T1w") -> Scan
         return scan
     labels = segmenter.segment(scan.image(contrast), mask=scan.mask("brain"))
     return replace(scan, labels=labels, label_names=dict(segmenter.names))
+
+
+def kept_back(scans: Sequence[Scan]) -> int:
+    """How many of a person's last visits no system may see: two, where one is left to be seen."""
+    return min(2, len(scans) - 1)
+
+
+def first_of_each(people: Cohort, *, own: Scan | None = None, most: int | None = None) -> list[Subject]:
+    """The first person of every diagnosis with three visits or more, and an own scan in front if there is one."""
+    able = [subject for subject in people if len(subject.scans) > 2]
+    first = {subject.diagnosis: subject for subject in reversed(able)}
+    mine = [Subject(own.subject, None, "own scan", (own,))] if own else []
+    return mine + [subject for subject in able if first[subject.diagnosis] is subject][:most]
+
+
+def people_table(people: Sequence[Subject]) -> pd.DataFrame:
+    """Diagnosis, scans that may be seen and are kept back, and ages in years; no ids."""
+    rows = []
+    for subject in people:
+        back = kept_back(subject.scans)
+        seen = subject.scans[: len(subject.scans) - back]
+        rows.append((subject.diagnosis, len(seen), seen[-1].age, back, subject.scans[-1].age))
+    names = ["diagnosis at baseline", "scans seen", "age at the last of them", "scans kept back", "oldest"]
+    return pd.DataFrame(rows, columns=names).round(1)
+
+
+def measured(
+    subject: Subject, segmenter: Segmenter, truth: Mapping[str, Any]
+) -> tuple[list[Scan], list[dict[str, float]]]:
+    """A person's scans with labels, and mm³ at each visit: what a simulation knows, or else the labels counted."""
+    scans = [labelled(scan, segmenter) for scan in subject.scans]
+    if subject.id in truth:
+        return scans, [by_structure(volumes) for volumes in truth[subject.id].volumes]
+    return scans, [counted(scan) for scan in scans]
 
 
 def counted(scan: Scan) -> dict[str, float]:
@@ -220,6 +255,12 @@ class Outlooks:
         """What the system itself says so many years on: what :meth:`__call__` mixes in between."""
         seen = self.people[known(person_id, self.people, "Outlooks: person")]
         return self.foresee(seen, [float(seen.scans[-1].age) + year], self._told(seen, course))[0]
+
+    def gap(self, person: Asked, year: float, course: str) -> float:
+        """How far the mixture is from the system itself so many years on: 99th centile over the voxels of the brain."""
+        mixed, exact = self(person, person.age + year, course), self.exactly(person.id, year, course)
+        inside = self.people[person.id].scans[-1].mask("brain").data.bool()
+        return float((mixed.image.data - exact.image.data).abs()[inside].quantile(0.99))
 
     def _rows(self, person_id: str, course: str) -> dict[float, Outlook]:
         """Outlooks by year."""
