@@ -97,8 +97,9 @@ def error_by_horizon(
         For a table without rows.
     """
     needs(errors, ("system", "years", "subject", "value"), "error_by_horizon")
-    figure = new_figure(width_mm, 0.7 * width_mm)
-    axes, drawn = figure.add_subplot(), marks(errors["system"])
+    drawn = marks(errors["system"])
+    figure = new_figure(width_mm, 0.62 * width_mm + 2.5 * len(drawn))
+    axes = figure.add_subplot()
     seed = errors.attrs.get("seed", 0)
     sns.pointplot(
         titled(errors), x="years", y="value", hue="system", native_scale=True, dodge=0.12, ax=axes, markersize=4.5,
@@ -110,7 +111,8 @@ def error_by_horizon(
     axes.set_xticks(people.index, [f"{year:.1f}\nn = {count}" for year, count in people.items()])
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(axis="y")
-    axes.legend(loc="best", title=None)
+    figure.legend(loc="outside upper center", ncols=2)
+    axes.get_legend().remove()
     return figure
 
 
@@ -185,8 +187,9 @@ def _ranked(
         )
     floor = scores.loc[scores["system"] == "hindsight", "value"]
     if len(floor):
-        axes.axvline(floor.mean(), color=INK, linewidth=0.9, linestyle=LINES[1], zorder=0.9)
+        axes.axvline(floor.mean(), color=INK, linewidth=0.9, linestyle=LINES[1], zorder=1.5)
     titles = [title_of(s).replace(", ", ",\n") + (" (control)" if s in controls else "") for s in systems]
+    axes.margins(x=0.08)
     axes.set(ylim=(len(systems) - 0.5, -0.5), ylabel="")
     axes.set_yticks(range(len(systems)), titles, fontsize=6.5, linespacing=0.95)
     axes.tick_params(axis="y", length=0)
