@@ -3,7 +3,6 @@
 from nbkit.papers.trajectories.controls import Hindsight, NoChange
 from nbkit.papers.trajectories.outlook import Outlook
 from nbkit.papers.trajectories.pixel_regression import PixelRegression
-from nbkit.papers.trajectories.ranking import standings
 from nbkit.papers.trajectories.regional_segmenter import RegionalSegmenter
 
-__all__ = ["Hindsight", "NoChange", "Outlook", "PixelRegression", "RegionalSegmenter", "standings"]
+__all__ = ["Hindsight", "NoChange", "Outlook", "PixelRegression", "RegionalSegmenter"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,9 +79,7 @@ def horizon_intervals(scores: pd.DataFrame, column: str, *, edges: Sequence[floa
 
 
 @look()
-def error_by_horizon(
-    errors: pd.DataFrame, ylabel: str, *, xlabel: str = "years ahead", width_mm: float = HALF_MM * 1.35,
-) -> Picture:
+def error_by_horizon(errors: pd.DataFrame, ylabel: str, *, xlabel: str = "years ahead") -> Picture:
     """Error of each system against how far ahead it predicts: means, intervals, and how many people there are.
 
     Parameters
@@ -97,10 +95,9 @@ def error_by_horizon(
         For a table without rows.
     """
     needs(errors, ("system", "years", "subject", "value"), "error_by_horizon")
-    drawn = marks(errors["system"])
-    figure = new_figure(width_mm, 0.62 * width_mm + 2.5 * len(drawn))
+    drawn, seed = marks(errors["system"]), errors.attrs.get("seed", 0)
+    figure = new_figure(HALF_MM * 1.35, 74.0 + 2.5 * len(drawn))
     axes = figure.add_subplot()
-    seed = errors.attrs.get("seed", 0)
     sns.pointplot(
         titled(errors), x="years", y="value", hue="system", native_scale=True, dodge=0.12, ax=axes, markersize=4.5,
         palette=looks(drawn)["palette"], markers=[mark.marker for mark in drawn.values()], linewidth=1.2,
@@ -127,8 +124,7 @@ def horizon_plot(
 @look()
 def ranking_plot(
     scores: pd.DataFrame, ranks: pd.DataFrame, setting: str, *, metrics: Sequence[str] | None = None,
-    controls: Collection[str] = CONTROLS, published: Mapping[str, Any] | None = None, seed: int = 0,
-    width_mm: float = FULL_MM,
+    published: Mapping[str, Any] | None = None, seed: int = 0,
 ) -> Picture:
     """One panel per metric, systems from best to worst: mean and 95 % interval over people.
 
@@ -145,8 +141,6 @@ def ranking_plot(
     metrics : sequence of str, optional
         Which, in order; by default volumes and SSIM, or all where there are no volumes. Those without a rank are passed
         over.
-    controls : collection of str
-        Systems that are nobody's claim.
     published : mapping, optional
         Numbers of the ledger by id, each with its ``value``; PRINTED in the module of the head-to-head says whose.
     seed : int
@@ -157,10 +151,10 @@ def ranking_plot(
     found = set(ranks["metric"])
     chosen = metrics or (["ventricle", "hippocampus", "ssim"] if "ventricle" in found else TITLES)
     shown = [metric for metric in chosen if metric in found]
-    figure = new_figure(width_mm, HEAD_MM + ROW_MM * ranks["system"].nunique())
+    figure = new_figure(FULL_MM, HEAD_MM + ROW_MM * ranks["system"].nunique())
     for axes, metric in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         table = where(ranks, metric=metric)
-        _ranked(axes, where(scores, metric=metric), table, controls, seed)
+        _ranked(axes, where(scores, metric=metric), table, seed)
         if metric == "ssim" and published:
             ids = PRINTED[setting]
             _printed(axes, [published[ids[s]].value if s in ids else None for s in table["system"]])
@@ -170,15 +164,13 @@ def ranking_plot(
     return figure
 
 
-def _ranked(
-    axes: Axes, scores: pd.DataFrame, ranks: pd.DataFrame, controls: Collection[str], seed: int
-) -> None:
+def _ranked(axes: Axes, scores: pd.DataFrame, ranks: pd.DataFrame, seed: int) -> None:
     systems, drawn = list(ranks["system"]), marks(ranks["system"])
     values = complete(scores[scores["system"].isin(systems)])
     for level, (system, tied) in enumerate(zip(systems, ranks["tied"], strict=True)):
         if tied:
             axes.axhspan(level - 0.5, level + 0.5, color=TIED, linewidth=0)
-        colour, hollow = drawn[system].colour, system in controls
+        colour, hollow = drawn[system].colour, system in CONTROLS
         sns.pointplot(
             x=values[system].to_numpy(), y=np.full(len(values), level), orient="y", native_scale=True, ax=axes,
             errorbar=lambda x: interval(x, seed=seed), err_kws={"color": INK, "linewidth": 1.2}, color=colour,
@@ -188,7 +180,7 @@ def _ranked(
     floor = scores.loc[scores["system"] == "hindsight", "value"]
     if len(floor):
         axes.axvline(floor.mean(), color=INK, linewidth=0.9, linestyle=LINES[1], zorder=1.5)
-    titles = [title_of(s).replace(", ", ",\n") + (" (control)" if s in controls else "") for s in systems]
+    titles = [title_of(s).replace(", ", ",\n") + (" (control)" if s in CONTROLS else "") for s in systems]
     axes.margins(x=0.08)
     axes.set(ylim=(len(systems) - 0.5, -0.5), ylabel="")
     axes.set_yticks(range(len(systems)), titles, fontsize=6.5, linespacing=0.95)
@@ -252,29 +244,23 @@ def history_plot(history: pd.DataFrame, *, seed: int = 0) -> Picture:
 
 
 @look()
-def coverage_plot(
-    covered: pd.DataFrame, *, margin: float = 0.05, seed: int = 0, width_mm: float = HALF_MM * 1.25
-) -> Picture:
+def coverage_plot(covered: pd.DataFrame, *, seed: int = 0) -> Picture:
     """How often intervals hold the truth against how often they should.
 
     Parameters
     ----------
     covered : DataFrame
         Columns "system", "setting", "level" and "value": each person's share inside; what has no setting is left out.
-    margin : float
-        Half width of the band about the diagonal that counts as right.
     seed : int
         Of the bootstrap.
     """
     needs(covered, ("system", "setting", "level", "value"), "coverage_plot")
     covered = covered.dropna(subset=["setting", "level"])
     said = covered["system"].map(title_of) + ", " + covered["setting"].map(SAID)
-    drawn = marks(said)
-    figure = new_figure(width_mm, 0.9 * width_mm)
-    axes, ends = figure.add_subplot(), np.array([0.0, 1.0])
-    axes.fill_between(ends, ends - margin, ends + margin, color=TIED, linewidth=0,
-                      label=f"within {100 * margin:g} points")
-    axes.plot(ends, ends, color=SOFT, linewidth=0.8)
+    drawn, figure = marks(said), new_figure(HALF_MM * 1.25, HALF_MM * 1.12)
+    axes = figure.add_subplot()
+    axes.fill_between([0, 1], [-0.05, 0.95], [0.05, 1.05], color=TIED, linewidth=0, label="within 5 points")
+    axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8)
     sns.pointplot(
         covered.assign(system=said), x="level", y="value", hue="system", native_scale=True, dodge=0.1, ax=axes,
         palette=looks(said)["palette"], markers=[mark.marker for mark in drawn.values()], linestyle="none",
@@ -288,8 +274,7 @@ def coverage_plot(
 
 
 def lineup(
-    last: Scan, target: Scan, predictions: Mapping[str, Volume], *, contrast: str = "T1w", unit: str = "1 = white matter",
-    levels_mm: Mapping[str, float] = LEVELS_MM, width_mm: float = FULL_MM,
+    last: Scan, target: Scan, predictions: Mapping[str, Volume], *, levels_mm: Mapping[str, float] = LEVELS_MM
 ) -> Picture:
     """The last scan seen, the true later one and every prediction of it, a column each; below them what they miss.
 
@@ -299,11 +284,9 @@ def lineup(
     Parameters
     ----------
     last, target : Scan
-        With the mask "brain", on one grid.
+        With T1w, white matter being 1, and the mask "brain", on one grid.
     predictions : mapping of str to Volume
         By system, on the same grid.
-    contrast, unit : str
-        Which image, and the unit of its intensities.
     levels_mm : mapping of str to float
         World level of the slice by plane.
 
@@ -316,7 +299,7 @@ def lineup(
         len(predictions) > 0, "lineup: predictions", expected="an image by at least one model", found="none",
         remedy="Ask a model to predict the age of the target.",
     )
-    seen, truth = last.image(contrast), target.image(contrast)
+    seen, truth = last.image("T1w"), target.image("T1w")
     for name, image in {"last scan": seen, **predictions}.items():
         image.check_grid(truth, f"lineup: {name} and target")
     brain = last.mask("brain")
@@ -324,7 +307,7 @@ def lineup(
     images = [seen, truth, *predictions.values()]
     gaps = [None if image is truth else image.with_data(image.data.float() - truth.data.float()) for image in images]
     grey = grey_scale(seen, brain)
-    miss = difference_scale([gap for gap in gaps if gap is not None], brain, label=unit, signed=True)
+    miss = difference_scale([gap for gap in gaps if gap is not None], brain, label="1 = white matter", signed=True)
     ages = [f"seen, {last.age:.1f}\N{NO-BREAK SPACE}y", f"true, {target.age:.1f}\N{NO-BREAK SPACE}y"]
     titles = [*ages, *map(title_of, predictions)]
     rows = []
@@ -332,4 +315,4 @@ def lineup(
         heads = titles if level == 0 else [""] * len(titles)
         rows.append(Row(tuple(Tile(i, view, grey, title=t) for i, t in zip(images, heads, strict=True))))
         rows.append(Row(tuple(None if g is None else Tile(g, view, miss) for g in gaps), "− truth"))
-    return panel(rows, width_mm=width_mm)
+    return panel(rows)
