@@ -25,7 +25,9 @@ from nbkit.figures.pipeline import Box, pipeline_drawing
 from nbkit.figures.slices import difference_scale, grey_scale, view_at
 from nbkit.figures.trajectories import volume_trajectories, with_truth
 from nbkit.figures.style import FULL_MM, HALF_MM, Picture, look, new_figure
-from nbkit.papers.trajectories.head_to_head import CONTROLS, PRINTED, SAID, SHOWN, TITLES, ahead, differences, first_people
+from nbkit.papers.trajectories.head_to_head import (
+    CONTROLS, PRINTED, SAID, SHOWN, TITLES, ahead, differences, first_people,
+)
 from nbkit.papers.trajectories.experiments import Scores
 from nbkit.papers.trajectories.ranking import BETTER, complete
 

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
-import torch
 
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.files import Cache

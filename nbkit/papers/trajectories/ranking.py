@@ -51,8 +51,8 @@ def standings(scores: pd.DataFrame, *, control: str, seed: int = 0) -> pd.DataFr
     -------
     DataFrame
         One row per setting, metric and system, best first: "mean", "low", "high", "people"; "gain", "gain_low",
-        "gain_high" and "p": how much better than the control (negative: worse); "against control" ("better", "worse" or "not
-        told apart"; the control itself "–"); "tied": not told apart from the first.
+        "gain_high" and "p": how much better than the control (negative: worse); "against control" ("better", "worse"
+        or "not told apart"; the control itself "–"); "tied": not told apart from the first.
 
     Raises
     ------

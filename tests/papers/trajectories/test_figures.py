@@ -1,4 +1,4 @@
-"""The head-to-head drawn: order, intervals, ties and print of a ranking; errors ahead; coverage; one visit by everybody."""
+"""The head-to-head drawn: order, intervals, ties and print of a ranking; errors ahead; coverage; one visit."""
 
 from __future__ import annotations
 
@@ -102,7 +102,8 @@ def test_standings_in_words():
     first, second = "lateral ventricle, error (%)", "hippocampus, error (%)"
     assert list(words.columns) == [first, f"{first}: gain", second, f"{second}: gain"]
     assert words.index[0] == "InBrainSyn"
-    assert words.loc["No-PT", f"{first}: gain"].startswith("−") and words.loc["No-PT", f"{first}: gain"].endswith("worse")
+    worst = words.loc["No-PT", f"{first}: gain"]
+    assert worst.startswith("−") and worst.endswith("worse")
     assert words.loc["no change", f"{second}: gain"] == "–" and not words.loc["no change", second].startswith("+")
 
 
