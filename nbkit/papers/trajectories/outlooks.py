@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -104,8 +104,22 @@ def counted(scan: Scan) -> dict[str, float]:
     return by_structure(regional_volumes(scan.labels, scan.label_names))
 
 
+class _Foresight:
+    """How a system is asked: a dataclass of the system and of what reads it."""
+
+    def key(self) -> dict[str, Any]:
+        """What it depends on, JSON-able."""
+        parts = {part.name: getattr(self, part.name) for part in fields(self)}
+        return {name: _told_of(part) if hasattr(part, "config") else part for name, part in parts.items()}
+
+    def modules(self) -> list[str]:
+        """Where its systems are written."""
+        parts = [getattr(self, part.name) for part in fields(self)]
+        return sorted({type(part).__module__ for part in parts if hasattr(part, "config")})
+
+
 @dataclass(frozen=True, eq=False)
-class Carried:
+class Carried(_Foresight):
     """A system that deforms the last scan seen: ``model.futures(scan, ages, course)``."""
 
     model: Any
@@ -117,13 +131,9 @@ class Carried:
         growths = [_ratio(by_structure(volumes), start) for volumes in futures.volumes()]
         return [Outlook(i, _grown(seen, g)) for i, g in zip(futures.images(), growths, strict=True)]
 
-    def key(self) -> dict[str, Any]:
-        """What it depends on, JSON-able."""
-        return {"model": _told_of(self.model)}
-
 
 @dataclass(frozen=True, eq=False)
-class Painted:
+class Painted(_Foresight):
     """A system that paints images; the segmenter measures them.
 
     Growth is the measured volume over that of the system's own image at the age of the last scan, so that neither the
@@ -162,13 +172,9 @@ class Painted:
         by_age = dict(zip(asked, made, strict=True))
         return [by_age[age] for age in ages]
 
-    def key(self) -> dict[str, Any]:
-        """What it depends on, JSON-able."""
-        return {"model": _told_of(self.model), "segmenter": _told_of(self.segmenter), "draws": self.draws}
-
 
 @dataclass(frozen=True, eq=False)
-class Sliced:
+class Sliced(_Foresight):
     """A system of slices: the plane it knows is put into the last scan seen; there are no volumes.
 
     Parameters
@@ -176,23 +182,16 @@ class Sliced:
     model : TrajectoryModel
     where : mapping
         ``level_mm``, ``size`` and ``spacing_mm`` of its slices (:func:`nbkit.data.slices.sliced`).
-    contrast : str
     """
 
     model: TrajectoryModel
     where: Mapping[str, Any]
-    contrast: str = "T1w"
 
     def __call__(self, seen: Seen, ages: Sequence[float], told: Any) -> list[Outlook]:
         """One outlook per age."""
-        last = seen.scans[-1]
-        history = [sliced_scan(scan, contrast=self.contrast, **self.where) for scan in seen.scans]
-        images = self.model.predict(history, ages, told)
-        return [Outlook(put_back(image, last.image(self.contrast)), {}) for image in images]
-
-    def key(self) -> dict[str, Any]:
-        """What it depends on, JSON-able."""
-        return {"model": _told_of(self.model), "where": dict(self.where)}
+        last = seen.scans[-1].image("T1w")
+        images = self.model.predict([sliced_scan(scan, **self.where) for scan in seen.scans], ages, told)
+        return [Outlook(put_back(image, last), {}) for image in images]
 
 
 Foresee = Carried | Painted | Sliced
@@ -271,7 +270,7 @@ class Outlooks:
             "foresee": self.foresee.key(), "key": self._key, "told": str(told), "years": self.years,
             "scans": [[float(s.age), *(fingerprint(i) for i in s.images.values())] for s in seen.scans],
             "labels": fingerprint(seen.scans[-1].labels) if seen.scans[-1].labels is not None else "",
-            "start": dict(seen.volumes), "source": module_digest(__name__, *_modules(self.foresee)),
+            "start": dict(seen.volumes), "source": module_digest(__name__, *self.foresee.modules()),
         }
         return (self._cache or Cache()).get(
             "outlooks", record, lambda folder: _write(folder, self._predicted(seen, told)), _read
@@ -316,11 +315,6 @@ def _spread(seen: Seen, first: Forecast, forecast: Forecast) -> dict[str, float]
 
 def _told_of(system: Any) -> list[Any]:
     return [type(system).__name__, system.config.as_dict(), getattr(system, "trained_on", "")]
-
-
-def _modules(foresee: Foresee) -> list[str]:
-    systems = [foresee.model, *([foresee.segmenter] if isinstance(foresee, Painted) else [])]
-    return sorted({type(system).__module__ for system in systems})
 
 
 def _write(folder: Path, rows: Mapping[float, Outlook]) -> None:
