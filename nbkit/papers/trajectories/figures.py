@@ -210,19 +210,18 @@ def _key(floor: bool) -> list[Line2D | Patch]:
 
 
 def standings_table(ranks: pd.DataFrame, setting: str) -> pd.DataFrame:
-    """Standings of one setting in words: systems as rows, in the order of the first metric.
-
-    Per metric "mean [95 %]" and "gain over the control [95 %]", with the word for it.
-    """
-    columns = {}
-    for metric, table in where(ranks, setting=setting).groupby("metric", sort=False):
-        rows = table.set_axis([title_of(system) for system in table["system"]])
-        means = rows[["mean", "low", "high", "people"]].apply(lambda r: interval_text(Interval(*r)), axis=1)
-        gains = rows[["gain", "gain_low", "gain_high", "people"]].apply(lambda r: interval_text(Interval(*r)), axis=1)
-        columns[TITLES[metric]] = means.str.replace("+", "")
-        word = rows["against control"]
-        columns[f"{TITLES[metric]}: gain"] = (gains + " " + word).where(word != "–", "–")
-    return pd.DataFrame(columns).reindex(next(iter(columns.values())).index)
+    """Standings of one setting in words: by metric and system, best first, the mean and the gain over the control."""
+    rows = where(ranks, setting=setting)
+    columns = {"mean [95 %]": ["mean", "low", "high"], "gain over the control": ["gain", "gain_low", "gain_high"]}
+    table = pd.DataFrame({
+        title: [interval_text(Interval(*row)) for row in rows[[*names, "people"]].to_numpy()]
+        for title, names in columns.items()
+    })
+    table["mean [95 %]"] = table["mean [95 %]"].str.replace("+", "")
+    word = rows["against control"].to_numpy()
+    table["gain over the control"] = (table["gain over the control"] + " " + word).where(word != "–", "–")
+    names = [rows["metric"].map(TITLES), rows["system"].map(title_of)]
+    return table.set_axis(pd.MultiIndex.from_arrays(names, names=["measure", "system"]))
 
 
 def gains_table(rows: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:

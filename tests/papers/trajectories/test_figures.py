@@ -99,12 +99,12 @@ def test_no_interval_for_fewer_than_six_people():
 def test_standings_in_words():
     frame = pd.concat([scores(), scores(metric="hippocampus")])
     words = standings_table(standings(frame, control="no_change"), "one")
-    first, second = "lateral ventricle, error (%)", "hippocampus, error (%)"
-    assert list(words.columns) == [first, f"{first}: gain", second, f"{second}: gain"]
-    assert words.index[0] == "InBrainSyn"
-    worst = words.loc["No-PT", f"{first}: gain"]
-    assert worst.startswith("−") and worst.endswith("worse")
-    assert words.loc["no change", f"{second}: gain"] == "–" and not words.loc["no change", second].startswith("+")
+    gain = "gain over the control"
+    assert list(words.columns) == ["mean [95 %]", gain] and len(words) == 8
+    assert words.index[0] == ("lateral ventricle, error (%)", "InBrainSyn")
+    worst, still = words.loc[("lateral ventricle, error (%)", "No-PT")], words.loc[("hippocampus, error (%)", "no change")]
+    assert worst[gain].startswith("−") and worst[gain].endswith("worse")
+    assert still[gain] == "–" and not still["mean [95 %]"].startswith("+")
 
 
 def test_horizons_count_each_subject_once_and_leave_out_what_lies_beyond():
