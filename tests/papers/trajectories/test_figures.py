@@ -102,7 +102,8 @@ def test_standings_in_words():
     gain = "gain over the control"
     assert list(words.columns) == ["mean [95 %]", gain] and len(words) == 8
     assert words.index[0] == ("lateral ventricle, error (%)", "InBrainSyn")
-    worst, still = words.loc[("lateral ventricle, error (%)", "No-PT")], words.loc[("hippocampus, error (%)", "no change")]
+    worst = words.loc[("lateral ventricle, error (%)", "No-PT")]
+    still = words.loc[("hippocampus, error (%)", "no change")]
     assert worst[gain].startswith("−") and worst[gain].endswith("worse")
     assert still[gain] == "–" and not still["mean [95 %]"].startswith("+")
 
