@@ -74,9 +74,12 @@ class Session(Run):
         """Show a table with its source, without recording it."""
         return show_table(data, f"{caption}. {self.said}")
 
-    def beside(self, where: str, *, name: str | None = None, caption: str = "") -> Styler:
-        """A published table with our numbers beneath each row, recorded as `name` ("table2_1" for "Table 2.1")."""
-        data = comparison_table(self.paper, self.observed(), where=where)
+    def beside(self, where: str, *, name: str | None = None, caption: str = "", paper: str | None = None) -> Styler:
+        """A published table with our numbers beneath each row, recorded as `name` ("table2_1" for "Table 2.1").
+
+        Of this notebook's paper, unless another ledger is named.
+        """
+        data = comparison_table(paper or self.paper, self.observed(), where=where)
         plain = where.lower().replace(" ", "").replace(".", "_").replace("(", "").replace(")", "")
         return self.table(name or plain, data, caption=caption or f"{where}: published, and ours")
 
@@ -114,7 +117,7 @@ class Session(Run):
 
 def begin(
     notebook: str, *, task: str, profile: str, cohort: str, seed: int, out_dir: Path | str, paper: str | None = None,
-    n_jobs: int = 1,
+    n_jobs: int = 1, data_level: str | None = None,
 ) -> Session:
     """Open the cohort that `cohort` means for `task`, and this notebook's part of the results folder.
 
@@ -127,9 +130,13 @@ def begin(
         As in the notebook's parameters.
     paper : str, optional
         Ledger whose ids are checked and whose claims are judged.
+    data_level : {"embedded", "open", "restricted"}, optional
+        That of the cohort, unless something more is shown: a scan of one's own makes it "restricted".
     """
     people = cohort_for(cohort, task=task, profile=profile, seed=seed, n_jobs=n_jobs)
-    return Session(out_dir, people=people, notebook=notebook, profile=profile, seed=seed, paper=paper)
+    return Session(
+        out_dir, people=people, notebook=notebook, profile=profile, seed=seed, paper=paper, data_level=data_level,
+    )
 
 
 def _person(subject) -> dict[str, object]:

@@ -241,22 +241,6 @@ class Run:
             self.notebook, note,
         )
 
-    def by_fold(
-        self, prefix: str, systems: Mapping[str, Mapping[str, Mapping[str, float]]], *, unit: str, extra: bool = False,
-    ) -> None:
-        """Record ``PREFIX.SYSTEM`` over all subjects, and ``PREFIX.SYSTEM.FOLD`` for each fold the ledger has.
-
-        Parameters
-        ----------
-        systems : mapping of system to mapping of fold to mapping of subject to value
-        """
-        for system, by_fold in systems.items():
-            pooled = {subject: value for values in by_fold.values() for subject, value in values.items()}
-            self.number(f"{prefix}.{system}", pooled, unit=unit, extra=extra)
-            for fold, values in by_fold.items():
-                if self.paper is None or f"{prefix}.{system}.{fold}" in self.paper.ids:
-                    self.number(f"{prefix}.{system}.{fold}", values, unit=unit, extra=extra)
-
     def table(self, name: str, data: pd.DataFrame, *, caption: str) -> Path:
         """Write ``tables/NAME.csv`` and index it with its caption."""
         for text in self._texts(data):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -216,6 +217,88 @@ def _key(axes: Axes, *, ncols: int) -> None:
     handles, labels = axes.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
     axes.legend(once.values(), once.keys(), loc="lower left", bbox_to_anchor=(0, 1), ncols=ncols, borderaxespad=0.2)
+
+
+def means_along(
+    axes: Axes, data: pd.DataFrame, *, x: str, by: str, seed: int = 0, dodge: float = 0.1, **more: Any,
+) -> None:
+    """Means over subjects with the ledger's intervals at their place along `x`, the groups of `by` side by side.
+
+    Parameters
+    ----------
+    data : DataFrame
+        Columns `x` (numbers), `by` and "value".
+    dodge : float
+        How far groups stand apart, in units of `x`.
+    **more
+        Handed to :func:`seaborn.pointplot`.
+    """
+    drawn = marks(data[by])
+    sns.pointplot(
+        titled(data, by), x=x, y="value", hue=by, palette=looks(drawn)["palette"], native_scale=True, ax=axes,
+        markers=[mark.marker for mark in drawn.values()], errorbar=lambda values: interval(values, seed=seed),
+        err_kws={"linewidth": 0.9}, markersize=4.5, dodge=dodge * (len(drawn) > 1), **more,
+    )
+
+
+def _key_above(figure: Picture, axes: Axes) -> None:
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    axes.get_legend().remove()
+
+
+@look()
+def error_along(
+    frame: pd.DataFrame, ylabel: str, *, x: str, xlabel: str, by: str = "system", tick: str = "g", seed: int = 0,
+) -> Picture:
+    """Error of each system along a number (years ahead, scans seen): means, intervals, and how many people there are.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns `x`, `by`, "subject" and "value".
+    ylabel, xlabel : str
+        With units.
+    tick : str
+        Format of the places along `x`.
+    """
+    needs(frame, (x, by, "subject", "value"), "error_along")
+    count = frame[by].nunique()
+    figure = new_figure(HALF_MM * 1.35, 74.0 + 2.5 * count)
+    axes, lines = figure.add_subplot(), [LINES[k % len(LINES)] for k in range(count)]
+    means_along(axes, frame, x=x, by=by, seed=seed, linewidth=1.2, linestyles=lines)
+    people = frame.groupby(x)["subject"].nunique()
+    axes.set_xticks(people.index, [f"{place:{tick}}\nn = {n}" for place, n in people.items()])
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.grid(axis="y")
+    _key_above(figure, axes)
+    return figure
+
+
+@look()
+def coverage_plot(frame: pd.DataFrame, *, by: str = "system", margin: float = 0.05, seed: int = 0) -> Picture:
+    """How often intervals hold the truth against how often they should.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns `by`, "level" (nominal) and "value": the share of each subject's truths inside.
+    margin : float
+        Half width of the band about the diagonal that counts as right.
+    seed : int
+        Of the bootstrap over subjects.
+    """
+    needs(frame, (by, "level", "value"), "coverage_plot")
+    figure, ends = new_figure(HALF_MM * 1.25, HALF_MM * 1.12), np.array([0.0, 1.0])
+    axes = figure.add_subplot()
+    axes.fill_between(
+        ends, ends - margin, ends + margin, color="#EFEFEF", linewidth=0, label=f"within {100 * margin:g} points"
+    )
+    axes.plot(ends, ends, color=SOFT, linewidth=0.8)
+    means_along(axes, frame, x="level", by=by, seed=seed, linestyle="none")
+    axes.set(xlabel="nominal coverage", ylabel="share whose truth lies inside", xlim=(0.35, 1.02), ylim=(-0.03, 1.03))
+    axes.grid()
+    _key_above(figure, axes)
+    return figure
 
 
 @look()

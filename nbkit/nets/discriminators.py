@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from nbkit.core.checks import require
 from nbkit.nets.conv import Conv3d
 from nbkit.nets.film import LEAK
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+import pandas as pd
 
 from nbkit.core.checks import NbkitError, known, require
+from nbkit.core.device import side_by_side
 from nbkit.papers.trajectories.outlook import Outlook
 from nbkit.core.protocols import Scan
 from nbkit.core.recent import Recent
@@ -44,6 +47,8 @@ class Person:
         Volumes (mm³) by age: of the scans a system may see, and of those it may not.
     truth : mapping of float to Volume
         Later scans by age.
+    scans : sequence of Scan
+        Those that a system may see.
     """
 
     id: str
@@ -52,6 +57,12 @@ class Person:
     seen: Mapping[float, Mapping[str, float]]
     later: Mapping[float, Mapping[str, float]] = field(default_factory=dict)
     truth: Mapping[float, Volume] = field(default_factory=dict)
+    scans: Sequence[Scan] = ()
+
+    @property
+    def volumes(self) -> Mapping[str, float]:
+        """mm³ by structure at the last scan that may be seen; empty where none is known."""
+        return self.seen[max(self.seen)] if self.seen else {}
 
     @classmethod
     def of(
@@ -67,7 +78,8 @@ class Person:
         by_age = list(zip(ages, volumes, strict=True))
         truth = {age: scan.image(contrast) for age, scan in zip(ages[seen:], scans[seen:], strict=True)}
         last = scans[seen - 1]
-        return cls(last.subject, last.image(contrast), ages[seen - 1], dict(by_age[:seen]), dict(by_age[seen:]), truth)
+        known_of = dict(by_age[:seen]), dict(by_age[seen:])
+        return cls(last.subject, last.image(contrast), ages[seen - 1], *known_of, truth, tuple(scans[:seen]))
 
 
 Predictor = Callable[[Person, float, str], Outlook]
@@ -163,9 +175,8 @@ class Explorer:
         key, name, person = (state.person, state.system, state.course), state.structure, self.people[state.person]
         if key not in self._curves:
             self._curves[key] = list(self._along(state))
-        begin = [(person.age, person.seen[max(person.seen)][name], 0.0)] if person.seen else []
-        known_at = [(a, o) for a, o in self._curves[key] if name in o.volumes]
-        rows = begin + [(a, o.volumes[name], o.spread.get(name, 0.0)) for a, o in known_at]
+        rows = [(person.age, person.volumes[name], 0.0)] if person.seen else []
+        rows += [(a, o.volumes[name], o.spread.get(name, 0.0)) for a, o in self._curves[key] if name in o.volumes]
         ages, values, spread = ([row[k] for row in rows] for k in range(3))
         return Curve(state.system, ages, _ml(values), _ml(spread) if any(spread) else [])
 
@@ -174,11 +185,30 @@ class Explorer:
         person, places = self.people[state.person], round(self.horizon / self.step)
         for k in np.unique(np.linspace(1, places, min(places, 20)).round().astype(int)):
             age = person.age + self.step * int(k)
-            try:
-                made = self.systems[state.system](person, age, state.course)
-            except NbkitError:
-                continue
-            yield age, replace(made, image=person.baseline)
+            with suppress(NbkitError):
+                yield age, replace(self.systems[state.system](person, age, state.course), image=person.baseline)
+
+    def misses(self, courses: Mapping[str, str], structures: Sequence[str]) -> pd.DataFrame:
+        """Absolute error (% of the truth) of the last visit kept back, a row per person, system and structure.
+
+        People and their courses are given by id. Systems are asked side by side; what they refuse, and people without a
+        later visit, are left out.
+        """
+        rows = side_by_side(lambda system: self._missed(system, courses, structures), self.systems)
+        return pd.DataFrame([row for part in rows for row in part], columns=["subject", "system", "structure", "value"])
+
+    def _missed(self, system: str, courses: Mapping[str, str], structures: Sequence[str]) -> list[tuple]:
+        rows = []
+        for person in (self.people[id] for id in courses if self.people[id].later):
+            last = max(person.later)
+            age = min(last, person.age + self.horizon)
+            state = replace(self.start, person=person.id, system=system, course=courses[person.id], age=age)
+            said = {} if self.refusal(state) else self.outlook(state).volumes
+            rows += [
+                (person.id, system, name, abs(100 * (said[name] / person.later[last][name] - 1)))
+                for name in structures if name in said
+            ]
+        return rows
 
     def render(self, state: State) -> Picture:
         """The picture of a state; a system that refuses is left out of it, :meth:`readout` says why.
@@ -268,8 +298,8 @@ class Explorer:
         text = f"{state.system}, {state.age:.1f} years: {name.replace('_', ' ')} {now:.2f}"
         text += f" ± {1.96 * spread / 1000:.2f} mL" if spread else " mL"
         if person.seen:
-            before = person.seen[max(person.seen)][name] / 1000
-            text += f" ({(now / before - 1) * 100:+.1f} % since baseline)".replace("-", "−")
+            change = 100 * (1000 * now / person.volumes[name] - 1)
+            text += f" ({change:+.1f} % since baseline)".replace("-", "−")
         return text
 
     def _check(self, state: State) -> State:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import gc
 import html
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import ipywidgets
@@ -51,12 +50,16 @@ class Panel:
             name: ipywidgets.Dropdown(options=options, value=getattr(start, name), description=name)
             for name, options in choices.items()
         }
-        self.controls["age"] = self._slider(start)
+        age = explorer.people[start.person].age
+        self.controls["age"] = ipywidgets.FloatSlider(
+            value=start.age, min=age, max=age + explorer.horizon, step=explorer.step, description="age (years)",
+            readout_format=".1f", continuous_update=True, layout=ipywidgets.Layout(width="95%"),
+        )
         self.picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="100%", max_width="900px"))
         self.words, self.links = ipywidgets.HTML(), ipywidgets.HTML()
         self.button = ipywidgets.Button(description="Download", disabled=explorer.save is None)
         self.button.on_click(self._offer)
-        self._followers: list[Callable[[State], object]] = [also.follow] if also else []
+        self._also = also
         rows = [ipywidgets.HBox([self.controls[n] for n in list(choices)[i:i + 3]]) for i in (0, 3)]
         foot = ipywidgets.HBox([self.button, self.links])
         below = [also.widget] if also else []
@@ -65,10 +68,7 @@ class Panel:
         self.controls["person"].observe(self._new_person, "value")
         for control in self.controls.values():
             control.observe(self._show, "value")
-        # searching what is loaded by then for garbage would hold moves up for a third of a second
-        gc.unfreeze()
         self._show()
-        gc.freeze()
 
     def moves(self, count: int = 8) -> list[float]:
         """Milliseconds from a move of the slider to its picture, at so many places; the slider ends as it began.
@@ -77,27 +77,17 @@ class Panel:
         """
         slider, start = self.controls["age"], self.controls["age"].value
         steps = round(self.explorer.horizon / slider.step)
-        places = [slider.min + slider.step * round(k * steps / (count - 1)) for k in range(count)]
-        waited = [self._moved(place) for place in [*places, *places]]
-        self._moved(start)
+        waited = []
+        for k in [*range(count), *range(count)]:
+            slider.value = slider.min + slider.step * round(k * steps / (count - 1))
+            waited.append(self.waited)
+        slider.value = start
         return waited[count:]
 
     @property
     def state(self) -> State:
         """What is shown."""
         return State(**{name: control.value for name, control in self.controls.items()})
-
-    def _slider(self, start: State) -> ipywidgets.FloatSlider:
-        age = self.explorer.people[start.person].age
-        return ipywidgets.FloatSlider(
-            value=start.age, min=age, max=age + self.explorer.horizon, step=self.explorer.step,
-            description="age (years)", readout_format=".1f", continuous_update=True,
-            layout=ipywidgets.Layout(width="95%"),
-        )
-
-    def _moved(self, age: float) -> float:
-        self.controls["age"].value = age
-        return self.waited
 
     def _new_person(self, change: Mapping[str, str]) -> None:
         slider, age = self.controls["age"], self.explorer.people[change["new"]].age
@@ -120,10 +110,8 @@ class Panel:
         self.waited = (time.perf_counter() - began) * 1000
         said = html.escape(self.explorer.readout(state))
         self.words.value = f"<span role='status'>{said} <small>({self.waited:.0f} ms)</small></span>"
-        for follow in self._followers:
-            follow(state)
-        # every picture leaves a figure that only a search finds; after a dozen the next move would wait for it
-        gc.collect()
+        if self._also:
+            self._also.follow(state)
 
     def _offer(self, _button: object) -> None:
         refusal = self.explorer.refusal(self.state)

@@ -59,14 +59,6 @@ def test_only_this_notebooks_lines_are_replaced_and_order_is_that_of_the_noteboo
     assert load_observations(tmp_path)["a.one"].value == 1.5
 
 
-def test_by_fold_records_the_pool_and_the_folds_of_the_ledger(tmp_path):
-    run = make(tmp_path, paper="wei2019_flair")
-    folds = {"fold1": {"s1": 1.0, "s2": 3.0}, "fold2": {"s3": 5.0}, "fold9": {"s4": 7.0}}
-    run.by_fold("wei2019.table2_2a.mse", {"fcn": folds}, unit="z²")
-    values = {i: o.value for i, o in load_observations(tmp_path).items()}
-    assert values == {FCN: 4.0, f"{FCN}.fold1": 2.0, f"{FCN}.fold2": 5.0}
-
-
 def test_misspelt_ids_are_refused_and_own_ids_declared(tmp_path):
     run = make(tmp_path, paper="wei2019_flair")
     with pytest.raises(NbkitError, match=f"Did you mean '{FCN}'"):

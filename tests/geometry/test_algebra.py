@@ -7,12 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.linalg import expm, logm
 from torch.autograd.functional import jvp
 
 from nbkit.core.checks import NbkitError
 from nbkit.geometry.algebra import directional_derivative, lie_bracket
-from nbkit.geometry.flow import compose, expv
 from nbkit.geometry.warp import grid_positions
 from tests.geometry.fields import CENTRE, GENERATOR, INSIDE, OTHER, linear_field
 from tests.geometry.frames import FRAMES, SHAPE

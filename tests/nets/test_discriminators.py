@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nbkit.core.checks import NbkitError
 from nbkit.nets.discriminators import PatchDiscriminator
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -28,7 +27,7 @@ from nbkit.data.splits import subject_hash
 from nbkit.metrics.regions import by_structure, regional_volumes
 from nbkit.nets.autoencoder import Autoencoder, LatentSpace
 from nbkit.papers.brlp.latent_diffusion import NOISE_STEPS, PREDICTIONS, LatentDiffusion
-from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
+from nbkit.training.checkpoint import Constants, Saved, check_tensors, load_weights
 from nbkit.papers.brlp.latent_pairs import LatentPairs, with_age_map
 from nbkit.training.loop import StripRule, train
 from nbkit.papers.brlp.progression import Progression, fit_progression
@@ -104,7 +103,7 @@ class Config(Settings):
         known(self.prediction, PREDICTIONS, "Config: prediction")
 
 
-class BrLP:
+class BrLP(Saved):
     """A :class:`~nbkit.core.protocols.TrajectoryModel` that draws latents under control.
 
     Parameters
@@ -115,6 +114,8 @@ class BrLP:
     segmenter : VolumeReader, optional
         Measures the volumes of every scan, in training and later; by default the labels of the scans are counted.
     """
+
+    settings = Config
 
     def __init__(
         self, config: Config | None = None, *, space: LatentSpace | None = None, segmenter: VolumeReader | None = None
@@ -127,7 +128,6 @@ class BrLP:
         self.covariates: Covariates | None = None
         self.ages = (float("nan"), float("nan"))
         self.sexes: dict[str, str] = {}
-        self.trained_on = ""
         self.history: dict[str, Any] = {}
 
     def fit(self, cohort: Cohort) -> Self:
@@ -215,53 +215,39 @@ class BrLP:
         latents = self.sampling(samples=samples)._draw(history, ages, diagnosis)
         return [self._forecast(z, history, age, measure) for z, age in zip(latents, ages, strict=True)]
 
-    def save(self, path: Path) -> None:
-        """Write weights, autoencoder, settings and every constant learned into the folder `path`."""
-        progression, space = self._fitted(), self._space()
-        tensors = _tensors(self.net, space) | {"latent_scale": torch.tensor([space.scale], dtype=torch.float64)}
-        constants = {
-            **space.constants(), "autoencoder": _architecture(space.net), "ages": list(self.ages),
-            "covariates": self.covariates.constants(), "progression": progression.constants(),
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        self._fitted()
+        named = {f"net.{name}": value for name, value in self.net.state_dict().items()}
+        named |= {f"space.{name}": value for name, value in self.space.net.state_dict().items()}
+        return named | {"latent_scale": torch.tensor([self.space.scale], dtype=torch.float64)}
+
+    def _constants(self) -> dict[str, Any]:
+        return {
+            **self.space.constants(), "autoencoder": self.space.net.arguments, "ages": list(self.ages),
+            "covariates": self.covariates.constants(), "progression": self.progression.constants(),
             "segmented": self.segmenter is not None,
         }
-        save_checkpoint(
-            path, tensors, system="BrLP", config=self.config.as_dict(), constants=constants,
-            training_subjects=self.trained_on,
-        )
 
-    @classmethod
-    def load(cls, path: Path, *, segmenter: VolumeReader | None = None) -> Self:
-        """Read what :meth:`save` wrote; missing, unexpected or inconsistent parts are refused by name.
-
-        A model trained with a segmenter needs one again, and one trained without refuses it.
-        """
-        tensors, record = load_checkpoint(path, system="BrLP")
-        constants = record["constants"]
-        for name in ("autoencoder", "ages", "covariates", "progression", "segmented"):
-            known(name, constants, f"{path}: constants")
+    def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
+        """A model trained with a segmenter needs one again, and one trained without refuses it."""
         require(
-            constants["segmented"] == (segmenter is not None), f"{path}: segmenter",
+            constants["segmented"] == (self.segmenter is not None), f"{where}: segmenter",
             expected="one, as in training" if constants["segmented"] else "none, as in training",
-            found="none" if segmenter is None else "one",
+            found="none" if self.segmenter is None else "one",
             remedy="Volumes must be measured as in training: BrLP.load(path, segmenter=...) or without.",
         )
-        space = LatentSpace.from_constants(Autoencoder(**constants["autoencoder"]), constants, where=str(path))
-        model = cls(Config.from_dict(record["config"]), space=space, segmenter=segmenter)
-        model.net = model._build(space)
-        check_tensors(tensors, _tensors(model.net, space) | {"latent_scale": torch.empty(1)}, str(path))
+        self.space = LatentSpace.from_constants(Autoencoder(**constants["autoencoder"]), constants, where=where)
+        self.net, self.ages = self._build(self.space), tuple(constants["ages"])
+        self.progression = Progression.from_constants(constants["progression"], where=where)
+        self.covariates = Covariates.from_constants(constants["covariates"], where=where)
+        check_tensors(tensors, self._tensors(), where)
         require(
-            float(tensors["latent_scale"]) == space.scale, f"{path}: latent_scale",
-            expected=f"{float(tensors['latent_scale'])!r}, as beside the weights", found=repr(space.scale),
+            float(tensors["latent_scale"]) == self.space.scale, f"{where}: latent_scale",
+            expected=f"{float(tensors['latent_scale'])!r}, as beside the weights", found=repr(self.space.scale),
             remedy="model.json belongs to other weights: save the model again.",
         )
-        for prefix, net in (("net.", model.net), ("space.", space.net)):
-            net.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-            net.to(model.device)
-        model.progression = Progression.from_constants(constants["progression"], where=str(path))
-        model.covariates = Covariates.from_constants(constants["covariates"], where=str(path))
-        model.ages = tuple(constants["ages"])
-        model.trained_on = record["training_subjects"]
-        return model
+        for prefix, net in (("net.", self.net), ("space.", self.space.net)):
+            load_weights(net.to(self.device), tensors, where, prefix=prefix)
 
     def _space(self) -> LatentSpace:
         require(
@@ -371,17 +357,3 @@ class BrLP:
             remedy="Forecasts are not made further from the training ages than Config.margin.",
         )
         return float(age)
-
-
-def _tensors(net: LatentDiffusion, space: LatentSpace) -> dict[str, torch.Tensor]:
-    named = {f"net.{name}": value for name, value in net.state_dict().items()}
-    return named | {f"space.{name}": value for name, value in space.net.state_dict().items()}
-
-
-def _architecture(net: Autoencoder) -> dict[str, Any]:
-    """Arguments that build the autoencoder again."""
-    encoder = net.net.encoder
-    return {
-        "widths": list(encoder.channels), "res_blocks": encoder.num_res_blocks[0], "groups": encoder.norm_num_groups,
-        "latent_channels": net.latent_channels, "dimensions": encoder.spatial_dims,
-    }

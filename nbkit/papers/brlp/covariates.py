@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from nbkit.core.checks import known, require
+from nbkit.training.checkpoint import Constants
 
 STAGES: Mapping[str, str] = {"CN": "CN", "SMC": "CN", "EMCI": "MCI", "MCI": "MCI", "LMCI": "MCI", "AD": "AD"}
 """The stage that each diagnosis counts as, where a paper knows three."""
@@ -51,11 +52,6 @@ class Covariates:
         """From the volumes (N, R) of training scans, in mm³."""
         return cls(tuple(regions), volumes.min(axis=0), volumes.max(axis=0))
 
-    @property
-    def length(self) -> int:
-        """Length K of a vector."""
-        return 3 + len(self.regions)
-
     def vector(self, *, age: float, sex: str | None, diagnosis: str, volumes: np.ndarray) -> torch.Tensor:
         """(K,) float32; a sex that is not known (None) is coded half way.
 
@@ -79,6 +75,5 @@ class Covariates:
     @classmethod
     def from_constants(cls, constants: Mapping[str, Any], *, where: str) -> Self:
         """Inverse of :meth:`constants`; a missing one is refused by name."""
-        for name in ("regions", "low", "high"):
-            known(name, constants, f"{where}: covariates")
-        return cls(tuple(constants["regions"]), np.array(constants["low"]), np.array(constants["high"]))
+        kept = Constants(constants, f"{where}: covariates")
+        return cls(tuple(kept["regions"]), np.array(kept["low"]), np.array(kept["high"]))

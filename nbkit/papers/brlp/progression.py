@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nbkit.core.checks import known, require
+from nbkit.training.checkpoint import Constants
 
 _DECADE = 10.0
 _ROUNDS = 1000
@@ -86,11 +87,9 @@ class Progression:
     @classmethod
     def from_constants(cls, constants: Mapping[str, object], *, where: str) -> Progression:
         """Inverse of :meth:`constants`; a missing one is refused by name."""
-        for name in ("regions", "centre", "spread", "courses", "noise"):
-            known(name, constants, f"{where}: progression")
-        courses = {g: np.array(c) for g, c in constants["courses"].items()}
-        rest = (np.array(constants[name]) for name in ("spread", "noise"))
-        return cls(tuple(constants["regions"]), constants["centre"], courses, *rest)
+        kept = Constants(constants, f"{where}: progression")
+        courses = {group: np.array(course) for group, course in kept["courses"].items()}
+        return cls(tuple(kept["regions"]), kept["centre"], courses, np.array(kept["spread"]), np.array(kept["noise"]))
 
 
 @dataclass(frozen=True)

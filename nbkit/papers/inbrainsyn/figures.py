@@ -24,7 +24,7 @@ from nbkit.figures.style import Picture
 from nbkit.geometry.futures import Futures
 from nbkit.papers.inbrainsyn.inbrainsyn import InBrainSyn
 from nbkit.papers.inbrainsyn.known_truth import transported_maps
-from nbkit.papers.trajectories.horizon_figures import error_by_horizon, horizon_intervals
+from nbkit.papers.trajectories.figures import error_by_horizon, horizon_intervals
 
 UNIT = "1 = white matter"
 GRID = "#FFD400"

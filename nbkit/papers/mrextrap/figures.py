@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,12 +17,12 @@ from nbkit.core.protocols import Scan
 from nbkit.core.tidy import where
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM
-from nbkit.figures.charts import INK, LINES, SOFT, interval, looks, panels, titled
+from nbkit.figures.charts import INK, SOFT, coverage_plot, error_along, interval, looks, panels, titled
 from nbkit.figures.marks import marks, needs, region_title
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
 from nbkit.figures.slices import Scale, difference_scale, grey_scale, view_at
-from nbkit.figures.style import FULL_MM, HALF_MM, Picture, look, new_figure
+from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 
 WAYS = {"latent": "through latents", "image": "plain averages"}
 STRAIGHT, BENT, SEEN = "#0072B2", "#D55E00", "#EAEAEA"
@@ -233,8 +232,7 @@ def change_scatter(
     return figure
 
 
-@look()
-def error_by_scans(table: pd.DataFrame, *, seed: int = 0, width_mm: float = HALF_MM * 1.35) -> Picture:
+def error_by_scans(table: pd.DataFrame, *, seed: int = 0) -> Picture:
     """Absolute error against the number of scans seen, mean over people with its interval (Fig. 2c).
 
     Parameters
@@ -245,52 +243,17 @@ def error_by_scans(table: pd.DataFrame, *, seed: int = 0, width_mm: float = HALF
         Of the bootstrap over subjects.
     """
     needs(table, ("model", "scans", "subject", "miss"), "error_by_scans")
-    figure = new_figure(width_mm, 0.66 * width_mm)
-    axes, lines = figure.add_subplot(), [LINES[k % len(LINES)] for k in range(table["model"].nunique())]
-    _means(axes, table, x="scans", y="miss", hue="model", seed=seed, dodge=0.1, linewidth=1.2, linestyles=lines)
-    people = table.groupby("scans")["subject"].nunique()
-    axes.set_xticks(people.index, [f"{k}\nn = {n}" for k, n in people.items()])
-    axes.set(xlabel="scans seen", ylabel="absolute error (%)")
-    axes.grid(axis="y")
-    axes.legend(title=None)
-    return figure
+    rows = table.rename(columns={"miss": "value"})
+    return error_along(rows, "absolute error (%)", x="scans", xlabel="scans seen", by="model", seed=seed)
 
 
-def _means(axes: Axes, data: pd.DataFrame, *, hue: str, seed: int, dodge: float, **more: Any) -> None:
-    """Means over subjects with the ledger's intervals, at their place along x, systems side by side."""
-    drawn = marks(data[hue])
-    sns.pointplot(
-        titled(data, hue), hue=hue, palette=looks(drawn)["palette"], markers=[m.marker for m in drawn.values()],
-        errorbar=lambda x: interval(x, seed=seed), err_kws={"linewidth": 0.9}, markersize=4.5, native_scale=True,
-        dodge=dodge * (len(drawn) > 1), ax=axes, **more,
-    )
-
-
-@look()
-def coverage_plot(
-    covered: pd.DataFrame, *, margin: float = 0.05, seed: int = 0, width_mm: float = HALF_MM * 1.25,
-) -> Picture:
-    """How often intervals hold the truth against how often they should.
+def coverage(covered: pd.DataFrame, *, margin: float = 0.05, seed: int = 0) -> Picture:
+    """How often intervals hold the truth against how often they should, by structure.
 
     Parameters
     ----------
     covered : DataFrame
         "structure", "level" (nominal) and "value": the share of each subject's truths inside.
-    margin : float
-        Half width of the band about the diagonal that counts as right.
-    seed : int
-        Of the bootstrap over subjects.
     """
-    needs(covered, ("structure", "level", "value"), "coverage_plot")
-    figure, ends = new_figure(width_mm, 0.9 * width_mm), np.array([0.0, 1.0])
-    axes, data = figure.add_subplot(), covered.assign(structure=covered["structure"].str.replace("_", " "))
-    axes.fill_between(
-        ends, ends - margin, ends + margin, color=SEEN, linewidth=0, label=f"within {100 * margin:g} points"
-    )
-    axes.plot(ends, ends, color=SOFT, linewidth=0.8)
-    _means(axes, data, x="level", y="value", hue="structure", seed=seed, dodge=0.35, linestyle="none", capsize=0.02)
-    axes.set(xlabel="nominal coverage", ylabel="share whose truth lies inside", xlim=(0.35, 1.02), ylim=(-0.03, 1.03))
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    axes.get_legend().remove()
-    axes.grid()
-    return figure
+    rows = covered.assign(structure=covered["structure"].str.replace("_", " "))
+    return coverage_plot(rows, by="structure", margin=margin, seed=seed)

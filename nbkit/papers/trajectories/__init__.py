@@ -1,4 +1,10 @@
-"""What systems that age a brain share: controls, scores, intervals, the reader of volumes, outlooks and the ranking."""
+"""What systems that age a brain share, and the head-to-head that no paper has: all on the same people.
+
+``controls`` and ``pixel_regression`` are what every system owes a difference from, ``regional_segmenter`` reads volumes
+from images, ``experiments`` scores predicted visits and ``calibration`` their uncertainty. ``design`` and
+``head_to_head`` compare all systems, ``ranking`` says who stands where, ``figures`` draws it. ``outlooks`` are what the
+explorer asks for.
+"""
 
 from nbkit.papers.trajectories.controls import Hindsight, NoChange
 from nbkit.papers.trajectories.outlook import Outlook

@@ -13,7 +13,6 @@ from nbkit.core.checks import known, require
 from nbkit.core.device import side_by_side
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Forecast, Scan, Subject, VolumeReader
-from nbkit.core.volume import Volume
 from nbkit.metrics.regions import by_structure
 from nbkit.training.kept import kept_tables
 
@@ -21,7 +20,7 @@ from nbkit.training.kept import kept_tables
 def drawn_volumes(
     models: Mapping[str, Any], cohort: Cohort, *, segmenter: VolumeReader,
     true_volumes: Mapping[str, Sequence[Mapping[str, float]]], seen: int = 1,
-    options: Mapping[str, Mapping[str, Any]] | None = None, contrast: str = "T1w", progress: bool = True,
+    options: Mapping[str, Mapping[str, Any]] | None = None, progress: bool = True,
 ) -> pd.DataFrame:
     """Forecast the last visit of every subject from the first `seen`, with uncertainty; subjects side by side.
 
@@ -41,7 +40,6 @@ def drawn_volumes(
     seen : int
     options : mapping of str to mapping, optional
         By model, e.g. ``{"draws": 16}``.
-    contrast : str
     progress : bool
 
     Returns
@@ -67,11 +65,9 @@ def drawn_volumes(
     with tqdm(total=len(cohort), desc="forecasts", unit="subject", disable=not progress) as bar:
 
         def rows(subject: Subject) -> list[dict[str, Any]]:
-            truth, chosen = true_volumes[subject.id], options or {}
-            found = [
-                row for name, model in models.items()
-                for row in _rows(name, model, subject, seen, truth, segmenter, contrast, chosen.get(name, {}))
-            ]
+            truth, chosen, found = true_volumes[subject.id], options or {}, []
+            for name, model in models.items():
+                found += _rows(name, model, subject, seen, truth, segmenter, chosen.get(name, {}))
             bar.update()
             return found
 
@@ -99,7 +95,7 @@ def kept_forecasts(
 
 def _rows(
     name: str, model: Any, subject: Subject, seen: int, truth: Sequence[Mapping[str, float]], segmenter: VolumeReader,
-    contrast: str, options: Mapping[str, Any],
+    options: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     history, last, scan = subject.scans[:seen], subject.scans[seen - 1], subject.scans[-1]
     brain = last.mask("brain")
@@ -111,7 +107,7 @@ def _rows(
         "subject": subject.id, "session": scan.session, "diagnosis": subject.diagnosis, "age": scan.age,
         "years": scan.age - last.age, "model": name,
     }
-    agreement, first, later = _spread_vs_error(then, last, scan, contrast), by_structure(truth[seen - 1]), truth[-1]
+    agreement, first, later = _spread_vs_error(then, last, scan), by_structure(truth[seen - 1]), truth[-1]
     rows = []
     for structure, true in by_structure(later).items():
         drawn = first[structure] * then.draws[structure] / now.draws[structure]
@@ -122,8 +118,8 @@ def _rows(
     return rows
 
 
-def _spread_vs_error(forecast: Forecast, last: Scan, scan: Scan, contrast: str) -> float:
+def _spread_vs_error(forecast: Forecast, last: Scan, scan: Scan) -> float:
     inside = last.mask("brain").data.bool() | scan.mask("brain").data.bool()
-    error = (forecast.image.data.float() - scan.image(contrast).data.float()).abs()
+    error = (forecast.image.data.float() - scan.image("T1w").data.float()).abs()
     ranks = [pd.Series(values[inside].cpu().numpy()).rank().to_numpy() for values in (forecast.sd.data, error)]
     return float(np.corrcoef(*ranks)[0, 1])

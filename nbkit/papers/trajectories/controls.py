@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import torch
@@ -15,7 +14,7 @@ from nbkit.core.volume import Volume
 from nbkit.data.splits import subject_hash
 from nbkit.geometry.futures import Futures
 from nbkit.geometry.warp import Displacement
-from nbkit.training.checkpoint import load_checkpoint, save_checkpoint
+from nbkit.training.checkpoint import Constants, Saved, check_tensors
 
 
 @dataclass(frozen=True)
@@ -31,16 +30,17 @@ class Config(Settings):
     contrast: str = "T1w"
 
 
-class NoChange:
+class NoChange(Saved):
     """A :class:`~nbkit.core.protocols.TrajectoryModel` that gives the last scan seen, whatever the age.
 
     Over a year or two a head changes less than its scans differ by noise, so images alone make this control hard to
     beat; regional volumes tell more.
     """
 
+    settings = Config
+
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
-        self.trained_on = ""
 
     def fit(self, cohort: Cohort) -> Self:
         """Learn nothing; remember whom it was shown."""
@@ -57,19 +57,11 @@ class NoChange:
         """The last scan of `history`, once per age."""
         return self.futures(history[-1], ages, diagnosis).images()
 
-    def save(self, path: Path) -> None:
-        """Write settings into the folder `path`."""
-        save_checkpoint(
-            path, {}, system="NoChange", config=self.config.as_dict(), constants={}, training_subjects=self.trained_on,
-        )
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {}
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote."""
-        _, record = load_checkpoint(path, system="NoChange")
-        model = cls(Config.from_dict(record["config"]))
-        model.trained_on = record["training_subjects"]
-        return model
+    def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
+        check_tensors(tensors, {}, where)
 
 
 class Hindsight:

@@ -67,7 +67,7 @@ def score_trajectories(
     models: Mapping[str, TrajectoryModel], cohort: Cohort, *, seen: int = 1,
     courses: Mapping[str, Any] | None = None,
     true_volumes: Mapping[str, Sequence[Mapping[str, float]]] | None = None, segmenter: Segmenter | None = None,
-    readings: Sequence[str] = ("own",), contrast: str = "T1w", progress: bool = True,
+    readings: Sequence[str] = ("own",), progress: bool = True,
 ) -> Scores:
     """Predict every later visit of every subject from the first `seen`, with every model; subjects side by side.
 
@@ -94,7 +94,6 @@ def score_trajectories(
         How growth is read. "own": from the labels that a deformation carries, or else by the segmenter, on the
         prediction over the last scan seen. "alike", with a segmenter: every model by the segmenter, on its prediction
         over its own picture of the last age seen, so that what a model cannot paint counts for no one as change.
-    contrast : str
     progress : bool
         Show a progress bar.
 
@@ -119,7 +118,7 @@ def score_trajectories(
         tables = side_by_side(
             lambda subject: _scored(
                 subject, seen, models, (courses or {}).get(subject.id, subject.diagnosis),
-                _true_volumes(subject, true_volumes), segmenter, readings, contrast, bar.update,
+                _true_volumes(subject, true_volumes), segmenter, readings, bar.update,
             ), cohort,
         )
     return Scores(*(pd.DataFrame([row for table in tables for row in table[k]]) for k in (0, 1)))
@@ -127,18 +126,21 @@ def score_trajectories(
 
 def _scored(
     subject: Subject, seen: int, models: Mapping[str, TrajectoryModel], course: Any,
-    truth: Sequence[Mapping[str, float]], segmenter: Segmenter | None, readings: Sequence[str], contrast: str,
+    truth: Sequence[Mapping[str, float]], segmenter: Segmenter | None, readings: Sequence[str],
     done: Callable[[], object],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of one subject for both tables."""
     visits, regions, last = [], [], subject.scans[seen - 1]
     for name, model in models.items():
-        forecast = _forecast(model, subject, seen, course, segmenter, readings, contrast)
+        forecast = _forecast(model, subject, seen, course, segmenter, readings)
         for k, scan in enumerate(subject.scans[seen:]):
-            where = _place(subject, last, scan, name)
+            where = {
+                "subject": subject.id, "session": scan.session, "diagnosis": subject.diagnosis, "age": scan.age,
+                "years": scan.age - last.age, "model": name,
+            }
             table = _region_rows(forecast, k, scan, truth[seen - 1], truth[seen + k]) if truth else []
             regions += [where | row for row in table]
-            scores = _image_scores(last, scan, forecast.images[k], contrast)
+            scores = _image_scores(last, scan, forecast.images[k])
             overlaps = [row["dice"] for row in table if row["dice"] == row["dice"]]
             dice = float(np.mean(overlaps)) if overlaps else np.nan
             visits.append(where | scores | {"dice": dice} | forecast.topology[k] | {"seconds": forecast.seconds})
@@ -158,7 +160,7 @@ def scored_trajectories(
     options
         As for :func:`score_trajectories`.
     """
-    segmenter, fixed = options.get("segmenter"), ("seen", "readings", "contrast")
+    segmenter, fixed = options.get("segmenter"), ("seen", "readings")
     record = {
         "key": key, "courses": {s: str(c) for s, c in (options.get("courses") or {}).items()},
         "options": {name: options[name] for name in fixed if name in options},
@@ -182,6 +184,27 @@ def per_subject(table: pd.DataFrame, column: str, **where: object) -> dict[str, 
         table = table[table[key] == value]
     means = table.dropna(subset=[column]).groupby("subject", sort=False)[column].mean()
     return {str(subject): float(value) for subject, value in means.items()}
+
+
+def by_person(
+    table: pd.DataFrame, column: str, *, by: Sequence[str] = (), id: str = "", unit: str = "", **labels: object
+) -> pd.DataFrame:
+    """Each person's mean of a column under each model, as a tidy frame; rows without a value do not count.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns "subject", "model", `column` and those of `by`, which tell further means apart.
+    id : str
+        With fields that the columns fill: ``"head_to_head.one.ssim.{system}"``.
+    unit, **labels
+        The same in every row.
+    """
+    keys = ["model", "subject", *by]
+    means = table.dropna(subset=[column]).groupby(keys, sort=False)[column].mean()
+    frame = means.rename("value").rename_axis(["system", *keys[1:]]).reset_index()
+    frame = frame.assign(**{"metric": column, "unit": unit, **labels})
+    return frame.assign(id=[id.format(**row) for row in frame.to_dict("records")])
 
 
 def volume_curve(futures: Futures) -> pd.DataFrame:
@@ -208,15 +231,8 @@ def futures_of(
 ) -> dict[str, dict[str, Futures]]:
     """Futures of each scan under each course, people side by side: subject -> name of the course -> futures.
 
-    Parameters
-    ----------
-    model
-        With ``futures(scan, ages, course)``.
-    scans : sequence of Scan
-    courses : mapping of str to callable
-        By name, what the model is told about a scan: ``lambda scan: "AD"``.
-    years : sequence of float
-        After each scan.
+    `model` has ``futures(scan, ages, course)``; `courses` say by name what it is told about a scan
+    (``lambda scan: "AD"``), `years` count from each scan.
     """
     made = side_by_side(
         lambda scan: {
@@ -273,26 +289,34 @@ def volumes_at_visits(cohort: Cohort) -> dict[str, list[dict[str, float]]]:
 
     People with a scan without labels are left out.
     """
-    given = {subject.id: cohort.truth[subject.id].volumes for subject in cohort if subject.id in cohort.truth}
-    found = {subject.id: _true_volumes(subject, given if subject.id in given else None) for subject in cohort}
+    found = {subject.id: _known(subject, cohort.truth.get(subject.id)) or _counted(subject) for subject in cohort}
     return {name: volumes for name, volumes in found.items() if volumes}
+
+
+def _known(subject: Subject, truth: Any) -> list[dict[str, float]]:
+    """What a simulation knows of the visits, found by their ages: some may have been left out."""
+    at = dict(zip(truth.ages, truth.volumes, strict=True)) if truth else {}
+    return [by_structure(at[min(at, key=lambda age: abs(age - scan.age))]) for scan in subject.scans if at]
+
+
+def _counted(subject: Subject) -> list[dict[str, float]]:
+    scans = [scan for scan in subject.scans if scan.labels is not None]
+    every = len(scans) == len(subject.scans)
+    return [by_structure(regional_volumes(scan.labels, scan.label_names)) for scan in scans] if every else []
 
 
 def _true_volumes(
     subject: Subject, given: Mapping[str, Sequence[Mapping[str, float]]] | None
 ) -> list[dict[str, float]]:
-    if given is not None:
-        known(subject.id, given, "score_trajectories: true_volumes")
-        return [by_structure(volumes) for volumes in given[subject.id]]
-    labelled = [scan for scan in subject.scans if scan.labels is not None]
-    if len(labelled) < len(subject.scans):
-        return []
-    return [by_structure(regional_volumes(scan.labels, scan.label_names)) for scan in labelled]
+    if given is None:
+        return _counted(subject)
+    known(subject.id, given, "score_trajectories: true_volumes")
+    return [by_structure(volumes) for volumes in given[subject.id]]
 
 
 def _forecast(
     model: TrajectoryModel, subject: Subject, seen: int, course: Any, segmenter: Segmenter | None,
-    readings: Sequence[str], contrast: str,
+    readings: Sequence[str],
 ) -> _Forecast:
     history, last = subject.scans[:seen], subject.scans[seen - 1]
     ages = [scan.age for scan in subject.scans[seen:]]
@@ -301,7 +325,7 @@ def _forecast(
     images = futures.images() if futures else model.predict(history, ages, course)
     seconds = (time.perf_counter() - start) / len(ages)
     for image in images:
-        last.image(contrast).check_grid(image, f"score_trajectories: {subject.id}: last scan and prediction")
+        last.image("T1w").check_grid(image, f"score_trajectories: {subject.id}: last scan and prediction")
     labels, growth, brain = [], {}, last.mask("brain")
     carried = futures is not None and last.labels is not None
     measured = segmenter is not None and (not carried or "alike" in readings)
@@ -314,7 +338,7 @@ def _forecast(
         labels = futures.labels()
         growth["own"] = _growth(regional_volumes(last.labels, last.label_names), futures.volumes())
     elif measured:
-        growth["own"] = _growth(segmenter.volumes(last.image(contrast), mask=brain), read)
+        growth["own"] = _growth(segmenter.volumes(last.image("T1w"), mask=brain), read)
     if "alike" in readings:
         (now,) = model.predict(history, [last.age], course)
         growth["alike"] = _growth(segmenter.volumes(now, mask=brain), read)
@@ -337,17 +361,10 @@ def _growth(start: Mapping[str, float], later: Sequence[Mapping[str, float]]) ->
     return [{n: v / first[n] if first[n] else np.nan for n, v in by_structure(visit).items()} for visit in later]
 
 
-def _place(subject: Subject, last: Scan, scan: Scan, model: str) -> dict[str, Any]:
-    return {
-        "subject": subject.id, "session": scan.session, "diagnosis": subject.diagnosis, "age": scan.age,
-        "years": scan.age - last.age, "model": model,
-    }
-
-
-def _image_scores(last: Scan, scan: Scan, image: Volume, contrast: str) -> dict[str, float]:
+def _image_scores(last: Scan, scan: Scan, image: Volume) -> dict[str, float]:
     inside = last.mask("brain").data.bool()
-    peak = float(torch.quantile(last.image(contrast).data.float()[inside].double(), PEAK_QUANTILE))
-    a, b = ((volume.data.float() / peak)[None].cpu() for volume in (image, scan.image(contrast)))
+    peak = float(torch.quantile(last.image("T1w").data.float()[inside].double(), PEAK_QUANTILE))
+    a, b = ((volume.data.float() / peak)[None].cpu() for volume in (image, scan.image("T1w")))
     mask = (inside | scan.mask("brain").data.bool())[None].cpu()
     return {
         "psnr": float(psnr(a, b, data_range=1.0, mask=mask)), "ssim": float(ssim(a, b, data_range=1.0, mask=mask)),

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
+import pandas as pd
 
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.files import Cache
 from nbkit.papers.trajectories.outlook import Outlook, between
-from nbkit.core.protocols import Forecast, Scan, Segmenter, TrajectoryModel
+from nbkit.core.protocols import Cohort, Forecast, Scan, Segmenter, Subject, TrajectoryModel
 from nbkit.core.recent import Recent, fingerprint
 from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
@@ -32,7 +32,7 @@ _KEPT = 48
 
 
 class Seen(NamedTuple):
-    """What a system may see of a person.
+    """What a system may see of a person; anything with these two will do.
 
     Attributes
     ----------
@@ -61,6 +61,40 @@ def labelled(scan: Scan, segmenter: Segmenter, *, contrast: str = "T1w") -> Scan
     return replace(scan, labels=labels, label_names=dict(segmenter.names))
 
 
+def kept_back(scans: Sequence[Scan]) -> int:
+    """How many of a person's last visits no system may see: two, where one is left to be seen."""
+    return min(2, len(scans) - 1)
+
+
+def first_of_each(people: Cohort, *, own: Scan | None = None, most: int | None = None) -> list[Subject]:
+    """The first person of every diagnosis with three visits or more, and an own scan in front if there is one."""
+    able = [subject for subject in people if len(subject.scans) > 2]
+    first = {subject.diagnosis: subject for subject in reversed(able)}
+    mine = [Subject(own.subject, None, "own scan", (own,))] if own else []
+    return mine + [subject for subject in able if first[subject.diagnosis] is subject][:most]
+
+
+def people_table(people: Sequence[Subject]) -> pd.DataFrame:
+    """Diagnosis, scans that may be seen and are kept back, and ages in years; no ids."""
+    rows = []
+    for subject in people:
+        back = kept_back(subject.scans)
+        seen = subject.scans[: len(subject.scans) - back]
+        rows.append((subject.diagnosis, len(seen), seen[-1].age, back, subject.scans[-1].age))
+    names = ["diagnosis at baseline", "scans seen", "age at the last of them", "scans kept back", "oldest"]
+    return pd.DataFrame(rows, columns=names).round(1)
+
+
+def measured(
+    subject: Subject, segmenter: Segmenter, truth: Mapping[str, Any]
+) -> tuple[list[Scan], list[dict[str, float]]]:
+    """A person's scans with labels, and mm³ at each visit: what a simulation knows, or else the labels counted."""
+    scans = [labelled(scan, segmenter) for scan in subject.scans]
+    if subject.id in truth:
+        return scans, [by_structure(volumes) for volumes in truth[subject.id].volumes]
+    return scans, [counted(scan) for scan in scans]
+
+
 def counted(scan: Scan) -> dict[str, float]:
     """mm³ of every structure of a labelled scan."""
     require(
@@ -70,8 +104,22 @@ def counted(scan: Scan) -> dict[str, float]:
     return by_structure(regional_volumes(scan.labels, scan.label_names))
 
 
+class _Foresight:
+    """How a system is asked: a dataclass of the system and of what reads it."""
+
+    def key(self) -> dict[str, Any]:
+        """What it depends on, JSON-able."""
+        parts = {part.name: getattr(self, part.name) for part in fields(self)}
+        return {name: _told_of(part) if hasattr(part, "config") else part for name, part in parts.items()}
+
+    def modules(self) -> list[str]:
+        """Where its systems are written."""
+        parts = [getattr(self, part.name) for part in fields(self)]
+        return sorted({type(part).__module__ for part in parts if hasattr(part, "config")})
+
+
 @dataclass(frozen=True, eq=False)
-class Carried:
+class Carried(_Foresight):
     """A system that deforms the last scan seen: ``model.futures(scan, ages, course)``."""
 
     model: Any
@@ -83,13 +131,9 @@ class Carried:
         growths = [_ratio(by_structure(volumes), start) for volumes in futures.volumes()]
         return [Outlook(i, _grown(seen, g)) for i, g in zip(futures.images(), growths, strict=True)]
 
-    def key(self) -> dict[str, Any]:
-        """What it depends on, JSON-able."""
-        return {"model": _told_of(self.model)}
-
 
 @dataclass(frozen=True, eq=False)
-class Painted:
+class Painted(_Foresight):
     """A system that paints images; the segmenter measures them.
 
     Growth is the measured volume over that of the system's own image at the age of the last scan, so that neither the
@@ -128,13 +172,9 @@ class Painted:
         by_age = dict(zip(asked, made, strict=True))
         return [by_age[age] for age in ages]
 
-    def key(self) -> dict[str, Any]:
-        """What it depends on, JSON-able."""
-        return {"model": _told_of(self.model), "segmenter": _told_of(self.segmenter), "draws": self.draws}
-
 
 @dataclass(frozen=True, eq=False)
-class Sliced:
+class Sliced(_Foresight):
     """A system of slices: the plane it knows is put into the last scan seen; there are no volumes.
 
     Parameters
@@ -142,23 +182,16 @@ class Sliced:
     model : TrajectoryModel
     where : mapping
         ``level_mm``, ``size`` and ``spacing_mm`` of its slices (:func:`nbkit.data.slices.sliced`).
-    contrast : str
     """
 
     model: TrajectoryModel
     where: Mapping[str, Any]
-    contrast: str = "T1w"
 
     def __call__(self, seen: Seen, ages: Sequence[float], told: Any) -> list[Outlook]:
         """One outlook per age."""
-        last = seen.scans[-1]
-        history = [sliced_scan(scan, contrast=self.contrast, **self.where) for scan in seen.scans]
-        images = self.model.predict(history, ages, told)
-        return [Outlook(put_back(image, last.image(self.contrast)), {}) for image in images]
-
-    def key(self) -> dict[str, Any]:
-        """What it depends on, JSON-able."""
-        return {"model": _told_of(self.model), "where": dict(self.where)}
+        last = seen.scans[-1].image("T1w")
+        images = self.model.predict([sliced_scan(scan, **self.where) for scan in seen.scans], ages, told)
+        return [Outlook(put_back(image, last), {}) for image in images]
 
 
 Foresee = Carried | Painted | Sliced
@@ -221,6 +254,12 @@ class Outlooks:
         seen = self.people[known(person_id, self.people, "Outlooks: person")]
         return self.foresee(seen, [float(seen.scans[-1].age) + year], self._told(seen, course))[0]
 
+    def gap(self, person: Asked, year: float, course: str) -> float:
+        """How far the mixture is from the system itself so many years on: 99th centile over the voxels of the brain."""
+        mixed, exact = self(person, person.age + year, course), self.exactly(person.id, year, course)
+        inside = self.people[person.id].scans[-1].mask("brain").data.bool()
+        return float((mixed.image.data - exact.image.data).abs()[inside].quantile(0.99))
+
     def _rows(self, person_id: str, course: str) -> dict[float, Outlook]:
         """Outlooks by year."""
         return self._kept.get((person_id, course), lambda: self._prepared(person_id, course))
@@ -231,7 +270,7 @@ class Outlooks:
             "foresee": self.foresee.key(), "key": self._key, "told": str(told), "years": self.years,
             "scans": [[float(s.age), *(fingerprint(i) for i in s.images.values())] for s in seen.scans],
             "labels": fingerprint(seen.scans[-1].labels) if seen.scans[-1].labels is not None else "",
-            "start": dict(seen.volumes), "source": module_digest(__name__, *_modules(self.foresee)),
+            "start": dict(seen.volumes), "source": module_digest(__name__, *self.foresee.modules()),
         }
         return (self._cache or Cache()).get(
             "outlooks", record, lambda folder: _write(folder, self._predicted(seen, told)), _read
@@ -276,11 +315,6 @@ def _spread(seen: Seen, first: Forecast, forecast: Forecast) -> dict[str, float]
 
 def _told_of(system: Any) -> list[Any]:
     return [type(system).__name__, system.config.as_dict(), getattr(system, "trained_on", "")]
-
-
-def _modules(foresee: Foresee) -> list[str]:
-    systems = [foresee.model, *([foresee.segmenter] if isinstance(foresee, Painted) else [])]
-    return sorted({type(system).__module__ for system in systems})
 
 
 def _write(folder: Path, rows: Mapping[float, Outlook]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,11 +11,11 @@ import torch
 
 from nbkit.core.checks import check_same_grid, known, require
 from nbkit.core.config import Settings
-from nbkit.core.protocols import Cohort, Scan
+from nbkit.core.protocols import Cohort, Scan, age_of
 from nbkit.core.volume import Volume
 from nbkit.data.splits import subject_hash
-from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
-from nbkit.papers.trajectories.slopes import fit_line, line_at
+from nbkit.training.checkpoint import Constants, Saved, check_tensors
+from nbkit.papers.trajectories.slopes import Line, fit_line, line_at
 
 ESTIMATORS = ("ols", "population")
 
@@ -42,14 +41,15 @@ class Config(Settings):
         known(self.estimator, ESTIMATORS, "Config: estimator")
 
 
-class PixelRegression:
+class PixelRegression(Saved):
     """A :class:`~nbkit.core.protocols.TrajectoryModel` of one straight line per voxel; no value falls below 0."""
+
+    settings = Config
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
         self.slopes: dict[str, torch.Tensor] = {}
         self.affine = np.eye(4)
-        self.trained_on = ""
 
     def fit(self, cohort: Cohort) -> Self:
         """Learn the mean slope image (1, X, Y, Z) of each diagnosis, people weighted by the spread of their ages.
@@ -101,36 +101,22 @@ class PixelRegression:
             for age in ages
         ]
 
-    def _line(self, scans: Sequence[Scan]):
-        for scan in scans:
-            require(
-                scan.age is not None, f"{scan.subject}/{scan.session}: age", expected="an age in years", found="none",
-                remedy="Add the age to the table of scans, or leave this scan out.",
-            )
+    def _line(self, scans: Sequence[Scan]) -> Line:
         images = torch.stack([scan.image(self.config.contrast).data.float() for scan in scans])
-        return fit_line([scan.age for scan in scans], images)
+        return fit_line([age_of(scan) for scan in scans], images)
 
-    def save(self, path: Path) -> None:
-        """Write slopes, grid and settings into the folder `path`."""
-        constants = {
-            "groups": list(self.slopes), "shape": list(next(iter(self.slopes.values())).shape),
-            "affine": self.affine.tolist(),
-        }
-        save_checkpoint(
-            path, {f"slope.{g}": s for g, s in self.slopes.items()}, system="PixelRegression",
-            config=self.config.as_dict(), constants=constants, training_subjects=self.trained_on,
-        )
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {f"slope.{group}": slope for group, slope in self.slopes.items()}
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote; missing or unexpected slopes are refused by name."""
-        tensors, record = load_checkpoint(path, system="PixelRegression")
-        model, constants = cls(Config.from_dict(record["config"])), record["constants"]
-        expected = {f"slope.{g}": torch.empty(constants["shape"]) for g in constants["groups"]}
-        check_tensors(tensors, expected, str(path))
-        model.slopes = {g: tensors[f"slope.{g}"] for g in constants["groups"]}
-        model.affine, model.trained_on = np.array(constants["affine"]), record["training_subjects"]
-        return model
+    def _constants(self) -> dict[str, Any]:
+        shape = list(next(iter(self.slopes.values())).shape)
+        return {"groups": list(self.slopes), "shape": shape, "affine": self.affine.tolist()}
+
+    def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
+        expected = {f"slope.{group}": torch.empty(constants["shape"]) for group in constants["groups"]}
+        check_tensors(tensors, expected, where)
+        self.slopes = {group: tensors[f"slope.{group}"] for group in constants["groups"]}
+        self.affine = np.array(constants["affine"])
 
 
 def average_images(first: Volume, second: Volume, alpha: float) -> Volume:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nbkit.core.checks import check_same_grid, known, require
+from nbkit.core.checks import check_same_grid, require
 from nbkit.core.config import Settings
 from nbkit.core.device import autocast, fast_half, pick_device
 from nbkit.core.protocols import Cohort, Scan, Subject
@@ -39,7 +38,7 @@ from nbkit.metrics.regions import regional_volumes, soft_volumes, structure
 from nbkit.nets.fcn import initialise
 from nbkit.papers.trajectories.located import Located
 from nbkit.nets.unet import UNet
-from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
+from nbkit.training.checkpoint import Constants, Saved, check_tensors
 from nbkit.training.loop import StripRule, train
 from nbkit.training.steps import PlainStep
 
@@ -88,8 +87,10 @@ _CALIBRATED_ON = 24
 """Most training people whose first and last visit calibrate the volumes."""
 
 
-class RegionalSegmenter:
+class RegionalSegmenter(Saved):
     """Fit on scans with label maps, then label any image of the same grid."""
+
+    settings = Config
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
@@ -98,7 +99,6 @@ class RegionalSegmenter:
         self.calibration: dict[str, tuple[float, float]] = {}
         self.net: nn.Module | None = None
         self.shape, self.affine = (0, 0, 0), np.eye(4)
-        self.trained_on = ""
         self.history: dict[str, Any] = {}
         self._shares = Recent(_REMEMBERED)
 
@@ -157,32 +157,23 @@ class RegionalSegmenter:
         powers = {name: self.calibration.get(name, unchanged) for name in counted}
         return {name: math.exp(a) * counted[name] ** b for name, (a, b) in powers.items()}
 
-    def save(self, path: Path) -> None:
-        """Write weights, settings and structure names into the folder `path`."""
-        save_checkpoint(
-            path, self.net.state_dict(), system="RegionalSegmenter", config=self.config.as_dict(),
-            constants={
-                "names": {str(k): v for k, v in self.names.items()}, "shape": list(self.shape),
-                "affine": self.affine.tolist(), "calibration": {n: list(ab) for n, ab in self.calibration.items()},
-            }, training_subjects=self.trained_on,
-        )
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return self.net.state_dict()
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote; weights that do not fit are refused by name."""
-        tensors, record = load_checkpoint(path, system="RegionalSegmenter")
-        model, constants = cls(Config.from_dict(record["config"])), record["constants"]
-        for name in ("names", "shape", "affine", "calibration"):
-            known(name, constants, f"{path}: constants")
-        model.names = {int(k): v for k, v in constants["names"].items()}
-        model.shape, model.affine = tuple(constants["shape"]), np.array(constants["affine"])
-        model.calibration = {name: tuple(ab) for name, ab in constants["calibration"].items()}
-        model._build(torch.zeros(1 + len(model.names), *(n // 2 for n in model.shape)))
-        check_tensors(tensors, model.net.state_dict(), str(path))
-        model._build(tensors["usual"])
-        model.net.load_state_dict(tensors)
-        model.trained_on = record["training_subjects"]
-        return model
+    def _constants(self) -> dict[str, Any]:
+        return {
+            "names": {str(k): v for k, v in self.names.items()}, "shape": list(self.shape),
+            "affine": self.affine.tolist(), "calibration": {n: list(ab) for n, ab in self.calibration.items()},
+        }
+
+    def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
+        self.names = {int(code): name for code, name in constants["names"].items()}
+        self.shape, self.affine = tuple(constants["shape"]), np.array(constants["affine"])
+        self.calibration = {name: tuple(ab) for name, ab in constants["calibration"].items()}
+        self._build(torch.zeros(1 + len(self.names), *(n // 2 for n in self.shape)))
+        check_tensors(tensors, self.net.state_dict(), where)
+        self._build(tensors["usual"])  # what the network starts from follows from it
+        self.net.load_state_dict(tensors)
 
     @torch.inference_mode()
     def _predicted(self, image: Volume, mask: Volume) -> torch.Tensor:

@@ -16,7 +16,7 @@ COVARIATES = Covariates.learned(("hippocampus", "lateral_ventricle"), VOLUMES)
 def test_the_vector_in_closed_form():
     found = COVARIATES.vector(age=73.0, sex="F", diagnosis="LMCI", volumes=np.array([2500.0, 20000.0]))
     torch.testing.assert_close(found, torch.tensor([0.73, 0.0, 0.5, 0.25, 0.0]))
-    assert len(found) == COVARIATES.length
+    assert len(found) == 3 + len(COVARIATES.regions)
     beyond = COVARIATES.vector(age=60.0, sex=None, diagnosis="AD", volumes=np.array([5000.0, 10000.0]))
     torch.testing.assert_close(beyond, torch.tensor([0.6, 0.5, 1.0, 1.5, -0.5]))
 

@@ -11,7 +11,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.figures.charts import interval
 from nbkit.papers.mrextrap.figures import (
-    BENT, STRAIGHT, between_curves, between_sheet, change_scatter, coverage_plot, error_by_scans, forecast_curves,
+    BENT, STRAIGHT, between_curves, between_sheet, change_scatter, coverage, error_by_scans, forecast_curves,
     latent_sheet, method_drawing,
 )
 from tests.figures.conftest import pixels
@@ -92,7 +92,7 @@ def test_coverage_keeps_its_intervals():
     inside = [1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0]
     covered = pd.DataFrame({"structure": "white_matter", "level": 0.5, "value": inside})
     covered = pd.concat([covered, covered.assign(level=0.95, value=1.0)])
-    axes = coverage_plot(covered, margin=0.05).axes[0]
+    axes = coverage(covered, margin=0.05).axes[0]
     assert np.isclose(points_of(axes)[:, None], [4 / 7, 1.0]).any(0).all()
     low, high = interval(inside)
     drawn = np.concatenate([line.get_ydata() for line in axes.lines])

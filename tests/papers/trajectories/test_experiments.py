@@ -19,10 +19,12 @@ from nbkit.papers.inbrainsyn.inbrainsyn import Config, InBrainSyn
 from nbkit.metrics.regions import regional_volumes
 from nbkit.papers.trajectories.controls import Hindsight, NoChange
 from nbkit.papers.trajectories.experiments import (
-    PEAK_QUANTILE, bend_age, folded_share, futures_of, per_subject, rate_between, score_trajectories,
+    PEAK_QUANTILE, bend_age, by_person, folded_share, futures_of, per_subject, rate_between, score_trajectories,
     scored_trajectories, volume_curve, volumes_at_visits, yearly_change,
 )
-from tests.papers.trajectories.ageing_balls import AFFINE, NAMES, RATES, SHAPE, START, BallTemplate, cohort, people, person
+from tests.papers.trajectories.ageing_balls import (
+    AFFINE, NAMES, RATES, SHAPE, START, BallTemplate, cohort, people, person,
+)
 
 
 class Stretch:
@@ -211,12 +213,15 @@ def test_hindsight_is_the_true_scan():
 
 def test_volumes_at_visits_are_the_simulations_or_counted():
     class Known:
-        volumes = ({"hippocampus_left": 1.0, "hippocampus_right": 2.0},) * 3
+        ages = AGES
+        volumes = tuple({"hippocampus_left": k, "hippocampus_right": 2.0} for k in (1.0, 2.0, 3.0))
 
     other = replace(BALL, id="q")
     blank = replace(BALL, id="r", scans=(replace(BALL.scans[0], labels=None), *BALL.scans[1:]))
     found = volumes_at_visits(replace(cohort([BALL, other, blank]), truth={"p": Known}))
-    assert found["p"] == [{"hippocampus": 3.0}] * 3
+    assert found["p"] == [{"hippocampus": v} for v in (3.0, 4.0, 5.0)]
+    late = replace(cohort([replace(BALL, scans=BALL.scans[1:])]), truth={"p": Known})
+    assert volumes_at_visits(late)["p"] == found["p"][1:], "visits that were left out have no volume"
     counted = regional_volumes(BALL.scans[1].labels, NAMES)
     assert found["q"][1] == {"hippocampus": counted["hippocampus_left"], "white_matter": counted["white_matter_left"]}
     assert set(found) == {"p", "q"}
@@ -232,6 +237,15 @@ def test_one_value_per_subject_ready_to_record(scores):
         per_subject(scores.visits, "psnrr")
     with pytest.raises(NbkitError, match="per_subject: model.*Did you mean 'truth'"):
         per_subject(scores.visits, "psnr", model="trut")
+
+
+def test_means_of_each_person_as_a_tidy_frame(scores):
+    frame = by_person(scores.visits, "psnr", by=["diagnosis"], id="x.{metric}.{system}", unit="dB", setting="one")
+    row = frame[frame["system"] == "truth"].iloc[0]
+    assert row[["id", "subject", "diagnosis", "metric", "unit", "setting"]].tolist() == [
+        "x.psnr.truth", "p", "AD", "psnr", "dB", "one"]
+    assert row["value"] == pytest.approx(per_subject(scores.visits, "psnr", model="truth")["p"])
+    assert "painter" not in set(by_person(scores.visits, "folds")["system"]), "rows without a value do not count"
 
 
 def test_bad_subjects_are_named():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +14,13 @@ import torch
 from nbkit.core.checks import NbkitError, require
 from nbkit.core.config import Settings
 from nbkit.core.files import Cache
-from nbkit.core.protocols import Forecast, Scan
+from nbkit.core.protocols import Cohort, Forecast, Scan, Subject
 from nbkit.core.volume import Volume
 from nbkit.geometry.futures import Futures
 from nbkit.geometry.warp import Displacement
-from nbkit.papers.trajectories.outlooks import Carried, Outlooks, Painted, Seen, Sliced, counted, labelled
+from nbkit.papers.trajectories.outlooks import (
+    Carried, Outlooks, Painted, Seen, Sliced, counted, first_of_each, kept_back, labelled, measured, people_table,
+)
 
 SHAPE, YEARS = (10, 9, 8), (0, 2, 6)
 
@@ -216,3 +221,49 @@ def test_a_system_of_slices_changes_one_plane_and_has_no_volumes(cache):
     expected[..., 3] *= 0.5 * (1 - 0.05 * 2)
     assert torch.allclose(found.image.data, expected, atol=1e-5) and found.volumes == {}
     assert outlooks(Sliced(Painter(0.05), where | {"level_mm": 12.0}), cache).foresee.key() != says.foresee.key()
+
+
+def test_the_gap_of_mixing_is_that_half_way():
+    """What it paints squares with the years, so a straight line misses it."""
+
+    class Bent(Painter):
+        def left(self, years: float) -> float:
+            return 1 - 0.01 * years**2
+
+    seen = {"sub-01": Seen([scan()], {"hippocampus": 60.0})}
+    outlooks = Outlooks(Painted(Bent(), Segmenter()), seen, courses={"HC": "CN"}, years=(0, 2, 6), cache=Nothing())
+    person = scan()
+    asked = SimpleNamespace(id="sub-01", age=person.age)
+    brightest = float(person.image("T1w").data.quantile(0.99))
+    assert outlooks.gap(asked, 4.0, "HC") == pytest.approx(0.04 * brightest, rel=1e-3)
+    assert outlooks.gap(asked, 2.0, "HC") == pytest.approx(0, abs=1e-6)
+
+
+class Nothing:
+    """A cache that keeps nothing."""
+
+    def get(self, kind, key, make, load):
+        with tempfile.TemporaryDirectory() as folder:
+            make(Path(folder))
+            return load(Path(folder))
+
+
+def test_the_first_of_every_diagnosis_and_whose_last_visits_are_kept_back():
+    people = [Subject(f"s{k}", None, d, tuple(scan(70.0 + v) for v in range(n)))
+              for k, (d, n) in enumerate([("CN", 2), ("CN", 3), ("AD", 5), ("CN", 4)])]
+    cohort = Cohort("some", tuple(people), "embedded")
+    assert [s.id for s in first_of_each(cohort)] == ["s1", "s2"]
+    own = replace(scan(61.0), subject="own")
+    shown = first_of_each(cohort, own=own, most=1)
+    assert [s.id for s in shown] == ["own", "s1"] and [kept_back(s.scans) for s in shown] == [0, 2]
+    table = people_table(first_of_each(cohort, own=own))
+    assert table.values.tolist() == [["own scan", 1, 61.0, 0, 61.0], ["CN", 1, 70.0, 2, 72.0], ["AD", 3, 72.0, 2, 74.0]]
+    assert not {"own", "s1"} & set(table.astype(str).to_numpy().ravel())
+
+
+def test_volumes_are_those_that_a_simulation_knows_or_counted():
+    subject = Subject("s", None, "CN", (scan(), replace(scan(71.0), labels=None)))
+    scans, volumes = measured(subject, Segmenter(), {})
+    assert scans[1].labels is not None and volumes[0] == counted(scan())
+    known = SimpleNamespace(volumes=[{"hippocampus_left": 1.0, "hippocampus_right": 2.0}] * 2)
+    assert measured(subject, Segmenter(), {"s": known})[1] == [{"hippocampus": 3.0}] * 2

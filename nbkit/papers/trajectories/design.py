@@ -1,0 +1,157 @@
+"""The head-to-head's design: who is predicted, from how many scans, and what is asked of every system alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from nbkit.core.config import Settings
+from nbkit.core.protocols import Cohort, Scan, Segmenter, Subject, TrajectoryModel
+from nbkit.core.volume import Volume
+from nbkit.data.splits import folds
+from nbkit.papers.trajectories.calibration import kept_forecasts
+from nbkit.papers.trajectories.controls import Hindsight, NoChange
+from nbkit.papers.trajectories.experiments import Scores, scored_trajectories, volumes_at_visits
+from nbkit.papers.trajectories.pixel_regression import Config as PixelConfig
+from nbkit.papers.trajectories.pixel_regression import PixelRegression
+from nbkit.papers.trajectories.prediction_cost import peak_memory
+from nbkit.training.fitted import fitted
+
+UNCERTAIN = ("mrextrap_bayes", "brlp")
+"""Systems that use a history, and draw futures."""
+
+
+@dataclass(frozen=True)
+class Design(Settings):
+    """Sizes of the comparison.
+
+    Attributes
+    ----------
+    folds : int
+        The first of so many folds is predicted.
+    seen : int
+        Visits shown where several are.
+    each, most : int or None
+        Most people of a diagnosis, and in all.
+    ahead : int or None
+        Most visits predicted after those seen.
+    draws, drawn : int, int or None
+        Futures that MRExtrap draws of a person, and of how many people.
+    healthy : int or None
+        Most people of BrLP's row in InBrainSyn's table.
+    """
+
+    folds: int = 3
+    seen: int = 3
+    each: int | None = None
+    most: int | None = None
+    ahead: int | None = None
+    draws: int = 64
+    drawn: int | None = None
+    healthy: int | None = None
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {"folds": 2, "seen": 2, "each": 1, "most": 2, "ahead": 1, "draws": 2, "drawn": 1, "healthy": 1},
+        "laptop": {"each": 2, "ahead": 2, "draws": 4, "healthy": 8},
+    }
+
+    @property
+    def shown(self) -> dict[str, int]:
+        """Visits shown, by setting."""
+        return {"one": 1, "several": self.seen}
+
+    def split(self, people: Cohort, *, seed: int) -> tuple[Cohort, Cohort]:
+        """Training and test people of the first fold."""
+        first = folds(people, self.folds, seed=seed)[0]
+        return people.subset(first.train_ids), people.subset(first.test_ids)
+
+    def chosen(
+        self, test: Cohort, able: Callable[[Subject], bool], *, diagnoses: Sequence[str] = ("CN", "AD", "LMCI")
+    ) -> Cohort:
+        """The first people of each diagnosis whom all systems are `able` to predict, with the visits seen and ahead."""
+        ids = pd.Series({s.id: s.diagnosis for s in test if len(s.scans) > self.seen and able(s)}, dtype=str)
+        wanted = pd.concat([ids[ids == d][: self.each] for d in diagnoses])
+        stop = None if self.ahead is None else self.seen + self.ahead
+        return visits_of(test.subset(wanted.index[: self.most]), lambda scans: scans[:stop])
+
+
+def visits_of(people: Cohort, pick: Callable[[Sequence[Scan]], Sequence[Scan]]) -> Cohort:
+    """The same people with the visits that `pick` takes of theirs."""
+    return replace(people, subjects=tuple(replace(s, scans=tuple(pick(s.scans))) for s in people))
+
+
+def has_labels(*cohorts: Cohort) -> bool:
+    """Whether every scan of these people carries labels of structures."""
+    return all(scan.labels is not None for people in cohorts for person in people for scan in person.scans)
+
+
+def ages(train: Cohort, test: Cohort) -> pd.DataFrame:
+    """Ages at the first scan (years) of training and test people: count, mean, spread and quartiles."""
+    groups = {"training": train, "test": test}
+    return pd.DataFrame({n: pd.Series([s.baseline.age for s in g]).describe() for n, g in groups.items()}).round(2)
+
+
+def controls(train: Cohort) -> dict[str, TrajectoryModel]:
+    """Lines through voxels, fitted, and the scan repeated."""
+    lines = {e: PixelRegression(PixelConfig(estimator=e)) for e in ("ols", "population")}
+    return {f"pixel_{e}": fitted(line, train) for e, line in lines.items()} | {"no_change": NoChange()}
+
+
+def compare(
+    models: Mapping[str, TrajectoryModel], people: Cohort, names: Sequence[str], *, segmenter: Segmenter | None,
+    key: Any, seen: int = 1,
+) -> Scores:
+    """Systems on the same people, volumes read both ways, hindsight beside them.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the systems; those that are not among `models` are passed over.
+    models, people, segmenter, seen, key
+        As for :func:`~nbkit.papers.trajectories.experiments.scored_trajectories`; the visits are part of the key.
+    """
+    hindsight = {"hindsight": Hindsight(people)} if segmenter else {}
+    return scored_trajectories(
+        {name: models[name] for name in names if name in models} | hindsight, people, seen=seen,
+        key=[key, _sessions(people)], segmenter=segmenter, true_volumes=volumes_at_visits(people) or None,
+        readings=("own", "alike") if segmenter else ("own",),
+    )
+
+
+def _sessions(people: Cohort) -> list[list[str]]:
+    return [[scan.session for scan in person.scans] for person in people]
+
+
+def last_visit(
+    models: Mapping[str, TrajectoryModel], person: Subject, names: Sequence[str], *, seen: int,
+    without: Sequence[str] = ("brlp_one_sample", "no_change", "mrextrap_population"),
+) -> tuple[Scan, Scan, dict[str, Volume]]:
+    """The last scan seen, the last visit, and what every system makes of it."""
+    history, target = person.scans[:seen], person.scans[-1]
+    asked = [name for name in names if name in models and name not in without]
+    made = {name: models[name].predict(history, [target.age], person.diagnosis)[0] for name in asked}
+    return history[-1], target, made
+
+
+def forecasts(
+    models: Mapping[str, Any], people: Cohort, design: Design, *, segmenter: Segmenter, key: Any
+) -> dict[str, pd.DataFrame]:
+    """By setting, the futures that systems draw of the last visit, as volumes read alike."""
+    sure, some = {name: models[name] for name in UNCERTAIN}, people.subset(people.ids[: design.drawn])
+    return {
+        setting: kept_forecasts(
+            sure, some, segmenter=segmenter, true_volumes=volumes_at_visits(some), seen=seen,
+            options={"mrextrap_bayes": {"draws": design.draws}}, key=[key, _sessions(some)],
+        ) for setting, seen in design.shown.items()
+    }
+
+
+def stranger_memory(
+    models: Mapping[str, TrajectoryModel], train: Cohort, able: Callable[[Subject], bool], *, seen: int
+) -> dict[str, float]:
+    """MiB of tensors held during one prediction, of the first person who was not predicted before."""
+    stranger = next(s for s in train if len(s.scans) > seen and able(s))
+    return peak_memory(models, stranger.scans[:seen], stranger.scans[seen].age, stranger.diagnosis)
