@@ -1,6 +1,6 @@
-"""Registration beside ANTs and greedy, on affinely aligned, skull-stripped pairs of real brains at 2 mm (IXI, CC BY-SA 3.0).
+"""Registration beside ANTs and greedy, on affinely aligned, skull-stripped pairs of real brains at 2 mm.
 
-Reads the scans from NBKIT_MIRROR. The peers' deformable stages
+Reads the scans (IXI, CC BY-SA 3.0) from NBKIT_MIRROR. The peers' deformable stages
 start from the same aligned pair, at the identity.
 """
 

@@ -48,7 +48,8 @@ def visit(name: str, session: int) -> Scan:
     axes = torch.meshgrid(*[torch.linspace(-1, 1, n) for n in SHAPE], indexing="ij")
     brain = (sum(a**2 for a in axes) < 0.8)[None]
     lesions = brain & (field(name, "lesions") > 1)
-    masks = {"brain": brain, "lesions": lesions, "nawm": brain & ~lesions, "wm": brain, "csf": brain & (field(name) > 1)}
+    masks = {"brain": brain, "lesions": lesions, "nawm": brain & ~lesions, "wm": brain}
+    masks["csf"] = brain & (field(name) > 1)
     images = {
         c: (2 + field(name, c) + 0.1 * session * field(name, c, "change")).clamp(0.1) * brain for c in CONTRASTS
     }

@@ -218,7 +218,7 @@ def history_plot(history: pd.DataFrame, *, seed: int = 0) -> Picture:
 
 
 def coverage(covered: pd.DataFrame, *, seed: int = 0) -> Picture:
-    """How often each system's intervals hold the truth, from one scan and from several; what has no setting is left out.
+    """How often intervals hold the truth, from one scan and from several; what has no setting is left out.
 
     Parameters
     ----------
