@@ -144,7 +144,7 @@ def _published(line: Mapping[str, Number]) -> dict[str, Number]:
 
 def _labelled(source: str, cells: Mapping[str, Number | Observation]) -> str:
     units = {cell.unit for cell in cells.values()}
-    return f"{source}, {units.pop()}" if len(units) == 1 and units != {""} else source
+    return f"{source}, {units.pop()}" if len(units) == 1 and not units <= {"", "1"} else source
 
 
 def _cell(number: Number | Observation | None) -> str:

@@ -1,0 +1,93 @@
+"""What every notebook begins and ends with: people counted, tables recorded and shown, verdicts of the folder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nbkit import session
+from nbkit.claims.observe import load_artefacts, load_observations
+from nbkit.core.checks import NbkitError
+from nbkit.core.protocols import Cohort, Scan, Subject
+from nbkit.core.tidy import stacked, tidy
+from nbkit.core.volume import Volume
+from nbkit.session import Session, begin
+
+FCN, FOREST = "wei2019.table2_2a.mse.fcn", "wei2019.table2_2a.mse.rf"
+
+
+def person(name: str, diagnosis: str, *ages: float | None) -> Subject:
+    image = Volume(torch.rand(1, 2, 2, 2), np.eye(4))
+    scans = tuple(Scan(name, f"M{k}", age, {"T1w": image}) for k, age in enumerate(ages))
+    return Subject(name, "F", diagnosis, scans)
+
+
+@pytest.fixture
+def people() -> Cohort:
+    made = [person(f"s{k}", "MS" if k else "HC", 40.0 + k, 42.0 + 2 * k) for k in range(7)]
+    return Cohort("toy", tuple(made), "open", {"data_hash": "x", "attribution": "Somebody, CC-BY"})
+
+
+@pytest.fixture
+def run(people, tmp_path) -> Session:
+    return Session(tmp_path, people=people, notebook="01_a", profile="smoke", seed=7, paper="wei2019_flair")
+
+
+def test_people_are_counted_by_diagnosis_with_their_groups(run, people):
+    shown = run.who(training=people.subset(["s0", "s1"]), test=people.subset(["s2"]))
+    assert shown.data.loc["HC"].to_dict() == {
+        "people": 1, "scans": 2, "youngest": 40.0, "oldest": 42.0, "mean years of follow-up": 2.0, "training": 1,
+        "test": 0,
+    }
+    assert shown.data.loc["MS", ["people", "training", "test"]].tolist() == [6, 1, 1]
+    assert shown.data.loc["MS", "oldest"] == 54.0
+    assert "Somebody, CC-BY" in shown.to_html() and "toy (real scans), open data, smoke profile" in shown.to_html()
+
+
+def test_ages_that_nobody_knows_are_no_columns(tmp_path):
+    cohort = Cohort("toy", (person("a", "MS", None),), "embedded", {})
+    shown = Session(tmp_path, people=cohort, notebook="01_a", profile="smoke", seed=7).who()
+    assert list(shown.data.columns) == ["people", "scans"]
+
+
+def test_a_table_is_recorded_and_shown_with_its_source(run):
+    shown = run.table("ages", run.who().data, caption="Ages & more")
+    assert "Ages &amp; more. toy (real scans)" in shown.to_html()
+    (entry,) = load_artefacts(run.out_dir)["artefacts"]
+    assert (entry["name"], entry["caption"]) == ("ages", "Ages & more")
+
+
+def test_published_and_ours_stand_together_and_are_judged(run, people):
+    low, high = ({s.id: base + 0.01 * k for k, s in enumerate(people)} for base in (0.2, 0.4))
+    run.record(stacked(tidy(low, id=FCN, unit="z²"), tidy(high, id=FOREST, unit="z²")))
+    assert run.value(FCN) == pytest.approx(0.23)
+    assert "0.23" in run.beside("Table 2.2a").to_html()
+    assert {a["name"] for a in load_artefacts(run.out_dir)["artefacts"]} == {"table2_2a"}
+    verdicts = run.verdicts().data.set_index("claim")["verdict"]
+    assert len(verdicts) == len(run.paper.claim) == len(run.claims().data)
+    assert (verdicts == "reproduced").sum() >= 1 and verdicts.str.startswith("not run").any()
+
+
+def test_provenance_names_cohort_seed_and_versions(run):
+    told = run.provenance().data["this run"]
+    assert told["seed"] == "7" and told["data_hash"] == "x" and "packages" in told
+
+
+def test_several_sentences_make_a_list(run):
+    assert run.tell("One.").data == "One." and run.tell("One.", "Two.").data == "- One.\n- Two."
+
+
+def test_the_cohort_of_the_task_is_opened(people, tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(session, "cohort_for", lambda level, **options: asked.update(options, level=level) or people)
+    run = begin("01_a", task="flair", profile="smoke", cohort="open", seed=3, out_dir=tmp_path, n_jobs=2)
+    assert asked == {"level": "open", "task": "flair", "profile": "smoke", "seed": 3, "n_jobs": 2}
+    assert run.people is people and (run.seed, run.notebook) == (3, "01_a")
+    run.record(tidy({"s1": 1.0}, id="mine.number"))
+    assert load_observations(tmp_path)["mine.number"].cohort == "toy"
+
+
+def test_a_paper_that_nobody_knows_is_refused(people, tmp_path):
+    with pytest.raises(NbkitError, match="Did you mean 'daninet'"):
+        Session(tmp_path, people=people, notebook="04_a", profile="smoke", seed=7, paper="daninett")
