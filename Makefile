@@ -45,8 +45,8 @@ reproduce: $(STAMP)  ## run the notebooks, judge the claims, write OUT/PROFILE-C
 	$(NBKIT) run --nb "$(NB)" --profile "$(PROFILE)" --cohort "$(COHORT)" --seed "$(SEED)" --device "$(DEVICE)" \
 		--out "$(OUT)" $(if $(N_JOBS),--n-jobs "$(N_JOBS)")
 
-test: $(STAMP)  ## all tests, the smoke run of every notebook included; FAST=1: without the notebooks
-	$(PY) -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(if $(filter 1,$(FAST)),-m "not notebook")
+test: $(STAMP)  ## all tests, the smoke run of every notebook included; FAST=1: without notebooks and what takes seconds
+	$(PY) -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(if $(filter 1,$(FAST)),-m "not notebook and not slow")
 
 verify: $(STAMP)  ## compare a finished run with the committed reference values
 	$(NBKIT) verify --profile "$(PROFILE)" --cohort "$(COHORT)" --out "$(OUT)"

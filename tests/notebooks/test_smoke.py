@@ -46,6 +46,8 @@ def amounts(path: Path) -> set[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give every class the notebooks of its own, and their words."""
+    if metafunc.cls is None:
+        return
     asked, paths = metafunc.fixturenames, metafunc.cls.paths
     if "name" in asked:
         pairs = [(p, n) for p in paths for n in sorted(obeyed(p) - amounts(p))]
