@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from nbkit.claims.ledger import load_paper
+from nbkit.core.checks import NbkitError
 from nbkit.core.tidy import by_subject, where
 from nbkit.core.volume import Volume
 from nbkit.geometry.futures import Futures
@@ -197,6 +198,6 @@ def test_learned_has_templates_for_both_groups_and_is_read_back():
 
 def test_a_kind_of_templates_that_is_not_there_is_refused():
     systems = {"gan": object(), "kernel": object()}
-    assert judged(systems, "kernel") == (systems["kernel"], "gan")
+    assert experiments.judged(systems, "kernel") == (systems["kernel"], "gan")
     with pytest.raises(NbkitError, match="Did you mean 'kernel'"):
-        judged(systems, "kernels")
+        experiments.judged(systems, "kernels")
