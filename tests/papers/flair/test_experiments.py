@@ -10,7 +10,7 @@ import torch
 
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort
-from nbkit.core.tidy import by_subject, where
+from nbkit.core.tidy import by_subject, stacked, where
 from nbkit.papers.flair import experiments
 from nbkit.papers.flair.conv_synthesis import Config, ConvSynthesizer
 from nbkit.training.crossval import Result, scores_frame
@@ -92,7 +92,9 @@ def test_ablations_stand_under_the_part_of_the_table_that_prints_them(scores):
 
 
 def test_widths_and_depths_are_timed_and_followed(scores, results):
-    table = experiments.table_2_1(scores, results)
+    mine = where(scores, system="fcn").assign(system="width16")
+    table = experiments.table_2_1(stacked(scores, mine), results | {"width16": results["fcn"]})
+    assert by_subject(table, id="wei2019.table2_1.mse.width16") == {"a": 4.0, "b": 5.0, "c": 6.0}
     assert where(table, id="wei2019.table2_1.seconds.width64")["value"].tolist() == [0.1] * 3
     assert by_subject(table, id="wei2019.table2_1.mse.width64") == {"a": 4.0, "b": 5.0, "c": 6.0}
     counts = experiments.parameter_counts().set_index("id")["value"]
