@@ -50,7 +50,7 @@ def test_the_cut_goes_through_the_mask_and_its_outline_is_drawn():
 def test_the_png_is_small_and_has_the_colour_of_the_outline():
     data = qc.png(qc.scan_picture(trees.head(3), trees.brain()))
     picture = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
-    assert len(data) < 60_000 and picture.shape[1] > 450
+    assert len(data) < 40_000 and picture.shape[1] > 450
     assert ((picture[..., 0] - picture[..., 1:].max(-1)) > 100).sum() > 100
 
 
