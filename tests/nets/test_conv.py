@@ -41,3 +41,26 @@ def test_networks_of_other_libraries_are_taken_along():
     assert [type(m) for m in in_company(net).modules() if isinstance(m, (nn.Conv3d, nn.Conv2d))] == [
         Conv3d, Conv3d, nn.Conv2d]
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+def litter() -> None:
+    """Leave NaN behind in memory that is free again."""
+    for size in 2 ** torch.arange(8, 21, 2):
+        del (kept := [torch.full((int(size),), float("nan")) for _ in range(10)])[:]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d], ids=str)
+@pytest.mark.parametrize("shape", [(2, 2, 1), (2, 4, 4), (4, 2, 1)], ids=str)
+def test_on_small_grids_bfloat16_gradients_do_not_depend_on_what_was_in_memory(shape, layout):
+    x = torch.randn(2, 16, *shape, generator=torch.Generator().manual_seed(3)).to(memory_format=layout)
+    net = Conv3d(16, 16, 3, padding=1).to(memory_format=layout)
+    plain = nn.Conv3d(16, 16, 3, padding=1)
+    plain.load_state_dict(net.state_dict())
+    plain(x).square().mean().backward()
+    for _ in range(3):
+        net.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            litter()
+            out = net(x)
+        out.float().square().mean().backward()
+        torch.testing.assert_close(net.weight.grad, plain.weight.grad, rtol=1e-4, atol=1e-5)

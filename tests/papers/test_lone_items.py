@@ -71,10 +71,10 @@ def cohort() -> Cohort:
     return Cohort("fields", people, "embedded", {"data_hash": "fields"})
 
 
-def synthesizer(model) -> Callable[[Cohort], Iterator[Callable[[], object]]]:
-    """Fit, then predict, a contrast."""
+def synthesizer(make: Callable[[], object]) -> Callable[[Cohort], Iterator[Callable[[], object]]]:
+    """Fit, then predict, a contrast. The model is made in the test: it asks at once what the CPU can do."""
     def steps(cohort: Cohort) -> Iterator[Callable[[], object]]:
-        scan = cohort.subjects[0].baseline
+        model, scan = make(), cohort.subjects[0].baseline
         yield lambda: model.fit(cohort)
         yield lambda: model.synthesize(scan.images, mask=scan.mask("brain"))
     return steps
@@ -119,9 +119,9 @@ def single_precision(monkeypatch):
 
 FLAIR = {"inputs": ("T1w", "T2w"), "epochs": 1, "device": "cpu"}
 SYSTEMS = {
-    **{name: synthesizer(ConvSynthesizer(ConvConfig.for_profile("smoke", network=name, **FLAIR)))
+    **{name: synthesizer(lambda name=name: ConvSynthesizer(ConvConfig.for_profile("smoke", network=name, **FLAIR)))
        for name in ("fcn", "unet")},
-    **{name: synthesizer(MyelinSynthesizer(MyelinConfig.named(name, "smoke", epochs=1, device="cpu")))
+    **{name: synthesizer(lambda name=name: MyelinSynthesizer(MyelinConfig.named(name, "smoke", epochs=1, device="cpu")))
        for name in ("dnn", "cgan", "sagan_a")},
     "lesion segmenter": lesions, "regional segmenter": regions, "Atlas-GAN": atlas, "MRExtrap and BrLP": latents,
 }

@@ -104,8 +104,7 @@ class StageSettings(Settings):
     validate_every : int
         Epochs between errors on a validation cohort, if one is given; nothing stops early.
     half : bool or None
-        bfloat16 autocast; None: on a GPU that is faster with it. On CPUs it gives NaN now and then: gradients of 3³
-        convolutions on grids of 2³.
+        bfloat16 autocast; None: on a GPU that is faster with it.
     """
 
     learning_rate: float = 1e-4
