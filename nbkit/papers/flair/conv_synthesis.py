@@ -149,7 +149,7 @@ class ConvSynthesizer(Saved):
         if validation is None and len(cohort) > 2:
             ids, held_out = inner_split(cohort.ids, c.validation_fraction, seed=c.seed)
         training, watched = cohort.subset(ids), validation or cohort.subset(held_out)
-        self.standardiser = Standardiser.fit_cohort(training, (*c.inputs, c.target), per=c.normalise)
+        self.standardiser = c.standardiser(training)
         sampler = CropSampler(
             self._examples(training), crop=c.crop, batch=c.batch, crops_per_epoch=c.crops_per_epoch, seed=c.seed
         )
