@@ -83,6 +83,7 @@ class Generator(nn.Module):
         _check(size, widths, kernel, "Generator: size")
         k, transposed = groups, _TRANSPOSED[dims]
         self.groups, self.dims, self.channels, self.latent = groups, dims, channels, latent
+        self.size = size
         # on a single pixel a transposed convolution is a dense layer
         self.dense = transposed(latent * k, widths[0] * k, SMALLEST, groups=k)
         self.rectify, self.bound = nn.ReLU(), nn.Tanh()

@@ -104,9 +104,13 @@ class PetDCGAN(Saved):
         return self.stages if self.config.kind == "separate" else (ALL,)
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Steps, unless the Config counts them: as many batches as the largest network's images fill."""
-        return self.config.batches_per_epoch or -(-max(self.images.values()) // self.config.batch)
+    def steps_to_see_all(self) -> int:
+        """Batches that the images of the largest network fill."""
+        return -(-max(self.images.values()) // self.config.batch)
+
+    def noise(self, n: int, name: str = "") -> torch.Tensor:
+        """(batch, latent): what the generator of network `name` starts from in step `n`."""
+        return _uniform((self.config.batch, self.config.latent), torch_generator(self.config.seed, "noise", name, n))
 
     def untrained(self) -> tuple[Generator, Critic]:
         """Generator and critic of the first network as they are before the first step; of any, before :meth:`fit`."""
@@ -144,7 +148,7 @@ class PetDCGAN(Saved):
         c = self.config
         net, critic = (self._started(kind, names) for kind in (Generator, Critic))
         decks = {name: self._decks(name, table) for name in names}
-        steps, drawing = self.steps_per_epoch, net
+        steps, drawing = c.batches_per_epoch or self.steps_to_see_all, net
         if c.averaged:
             average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(c.averaged), use_buffers=True)
             drawing = average.module
@@ -192,7 +196,7 @@ class PetDCGAN(Saved):
         real, noise = [], []
         for name, own in decks.items():
             real.append(images[[next(own[k]) for k in told.tolist()]].expand(-1, c.channels, *(-1,) * c.dims))
-            noise.append(_uniform((c.batch, c.latent), torch_generator(c.seed, "noise", name, n)))
+            noise.append(self.noise(n, name))
         label = told.to(self.device) if classes > 1 else None
         return GanBatch(torch.stack(real, dim=1).to(self.device), torch.stack(noise, dim=1).to(self.device), label)
 

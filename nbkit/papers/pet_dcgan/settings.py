@@ -82,21 +82,24 @@ class Config(Settings):
             "batches_per_epoch": 1, "learning_rate": 1e-3, "schedule": "linear", "snapshot_images": 4,
         },
         "laptop": {
-            "size": 64, "channels": 1, "widths": (64, 32, 16, 8), "critic_widths": (8, 16, 32, 64), "batch": 16,
-            "epochs": 1_000, "batches_per_epoch": 1, "learning_rate": 1e-3, "schedule": "linear",
+            "size": 64, "channels": 1, "widths": (128, 64, 32, 16), "critic_widths": (16, 32, 64, 128), "batch": 16,
+            "epochs": 2_000, "batches_per_epoch": 1, "learning_rate": 4e-4, "schedule": "linear",
         },
     }
     volumes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"size": 16, "widths": (16, 8), "critic_widths": (8, 16)},
-        "laptop": {"size": 32, "widths": (32, 16, 8), "critic_widths": (8, 16, 32), "batch": 12, "epochs": 1_000},
+        "laptop": {
+            "size": 32, "widths": (32, 16, 8), "critic_widths": (8, 16, 32), "batch": 12, "epochs": 1_000,
+            "learning_rate": 1e-3,
+        },
         "paper": {
             "size": 64, "widths": (512, 256, 128, 64), "critic_widths": (64, 128, 256, 512), "learning_rate": 2e-4,
         },
     }
     small: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {},
-        "laptop": {"size": 32, "widths": (64, 32, 16), "critic_widths": (16, 32, 64)},
-        "paper": {"size": 64, "widths": (512, 256, 128, 64), "critic_widths": (64, 128, 256, 512)},
+        "smoke": {"kind": "conditional"},
+        "laptop": {"kind": "conditional", "size": 32, "widths": (64, 32, 16), "critic_widths": (16, 32, 64)},
+        "paper": {},
     }
 
     def __post_init__(self) -> None:
@@ -118,5 +121,6 @@ class Config(Settings):
 
     @classmethod
     def for_study(cls, profile: str, **changes: Any) -> Self:
-        """Settings of a conditional network of at most half the edge: the augmentation study trains many."""
-        return cls.for_profile(profile, **{"kind": "conditional", **cls.small[profile], **changes})
+        """Settings for the study of augmentation: as published at paper size; small profiles train many, smaller ones."""
+        known(profile, cls.small, "Config.for_study: profile")
+        return cls.for_profile(profile, **{**cls.small[profile], **changes})
