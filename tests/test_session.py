@@ -80,12 +80,17 @@ def test_several_sentences_make_a_list(run):
 
 def test_the_cohort_of_the_task_is_opened(people, tmp_path, monkeypatch):
     asked = {}
-    monkeypatch.setattr(session, "cohort_for", lambda level, **options: asked.update(options, level=level) or people)
+    opened = lambda level, **options: asked.update(options, level=level) or people  # noqa: E731
+    monkeypatch.setattr(session.cohorts, "cohort_for", opened)
     run = begin("01_a", task="flair", profile="smoke", cohort="open", seed=3, out_dir=tmp_path, n_jobs=2)
     assert asked == {"level": "open", "task": "flair", "profile": "smoke", "seed": 3, "n_jobs": 2}
     assert run.people is people and (run.seed, run.notebook) == (3, "01_a")
     run.record(tidy({"s1": 1.0}, id="mine.number"))
     assert load_observations(tmp_path)["mine.number"].cohort == "toy"
+    others = {}
+    monkeypatch.setattr(session.cohorts, "strangers", lambda **options: others.update(options), raising=False)
+    run.strangers(times=3)
+    assert others == {**asked, "times": 3}
 
 
 def test_a_paper_that_nobody_knows_is_refused(people, tmp_path):

@@ -174,7 +174,8 @@ def _claim_row(claim: ClaimVerdict) -> list[str]:
     start = [claim.where, claim.statement, claim.verdict]
     if not claim.evidence:
         return [*start, *[NONE] * 5]
-    deciding = [c for c in claim.evidence["comparisons"] if c["verdict"] == claim.verdict]
+    compared, lacking = claim.evidence["comparisons"], claim.verdict.startswith("no room")
+    deciding = [c for c in compared if (c["verdict"] != "reproduced" if lacking else c["verdict"] == claim.verdict)]
     decides: dict[str, Any] = max(deciding, key=lambda c: c["p_holm"])
     low, high = decides["interval"]
     interval = f"{_signed(decides['difference'])} [{_signed(low)}, {_signed(high)}]"
