@@ -50,16 +50,16 @@ class DeepFluid:
     @classmethod
     def of(cls, scans: Sequence[Scan]) -> Self:
         """Learn where and how dark from `scans` on one grid, with brain masks."""
-        masks = np.mean([scan.mask("brain").numpy().squeeze() > 0 for scan in scans], axis=0)
+        masks = np.mean([scan.mask("brain").numpy() > 0 for scan in scans], axis=0)
         spacing = scans[0].image(CONTRAST).spacing
         depth = distance_transform_edt(masks > 0.5, sampling=spacing)
         inside = depth >= min(DEPTH_MM, depth.max() / 2)
-        seen = np.concatenate([scan.image(CONTRAST).numpy().squeeze()[inside] for scan in scans])
+        seen = np.concatenate([scan.image(CONTRAST).numpy()[inside] for scan in scans])
         return cls(inside, float(np.quantile(seen, 0.01)), float(np.median(seen)), float(np.prod(spacing)))
 
     def __call__(self, image: Volume) -> float:
         """Volume in mm³."""
-        share = (self.tissue - image.numpy().squeeze()[self.inside]) / (self.tissue - self.fluid)
+        share = (self.tissue - image.numpy()[self.inside]) / (self.tissue - self.fluid)
         return float(np.clip(2 * share - 0.5, 0, 1).sum() * self.voxel_mm3)
 
 
