@@ -48,6 +48,7 @@ TRAJECTORIES: dict[str, Mark] = {
     "mrextrap": Mark("MRExtrap", "#E69F00", "P"),
     "brlp": Mark("BrLP", "#009E73", "v"),
     "daninet": Mark("DaniNet", "#CC79A7", "D"),
+    "daninet3d": Mark("DaniNet, 3D", "#A0307A", "o"),
     "population": Mark("population mean change", "#56B4E9", "p"),
     "no_change": Mark("no change", "#8C8C8C", "X"),
     "gan_templates": Mark("GAN templates", "#882255", "H"),
