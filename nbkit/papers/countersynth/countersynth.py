@@ -8,7 +8,6 @@ follow-up is ever shown, so how people change is read from how people of other a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
@@ -19,7 +18,7 @@ from nbkit.core.checks import check_finite, check_same_grid, known, require
 from nbkit.core.config import Settings
 from nbkit.core.device import autocast, fast_half, pick_device
 from nbkit.core.protocols import Cohort, Scan, age_of
-from nbkit.core.seeds import derive, numpy_generator
+from nbkit.core.seeds import numpy_generator, torch_generator
 from nbkit.core.volume import Volume
 from nbkit.data.splits import subject_hash
 from nbkit.geometry.flow import Velocity, expv
@@ -27,7 +26,7 @@ from nbkit.geometry.futures import Futures
 from nbkit.papers.countersynth.augment import standardised, varied
 from nbkit.papers.countersynth.conditions import Conditions
 from nbkit.papers.countersynth.losses import CounterLosses
-from nbkit.papers.countersynth.networks import DiffeoGenerator, Judge, refined
+from nbkit.papers.countersynth.networks import DiffeoGenerator, drawn_generator, drawn_judge, refined
 from nbkit.training.autoencoding import SCHEDULES
 from nbkit.training.checkpoint import Constants, Saved, load_weights
 from nbkit.training.loop import StripRule, train
@@ -101,9 +100,9 @@ class Config(Settings):
             "schedule": "linear", "margin": 40.0, "half": False,
         },
         "laptop": {
-            "encoder": (16, 32, 32, 32), "decoder": (32, 32, 32), "fine": (),
-            "judge_widths": (16, 32, 64, 64, 64), "norm": "group", "squarings": 5, "batch": 4, "epochs": 30,
-            "steps_per_epoch": 10, "generator_rate": 1e-3, "judge_rate": 1e-3, "schedule": "linear",
+            "encoder": (8, 16, 32, 32), "decoder": (32, 16, 16), "fine": (), "judge_widths": (8, 16, 32, 64, 64),
+            "norm": "group", "squarings": 5, "batch": 4, "epochs": 40, "steps_per_epoch": 10, "generator_rate": 1e-3,
+            "judge_rate": 1e-3, "schedule": "linear",
         },
     }
 
@@ -118,7 +117,7 @@ class Config(Settings):
 
 
 class CounterSynth(Saved):
-    """A :class:`~nbkit.core.protocols.TrajectoryModel` that deforms the last scan. ``history`` keeps losses by epoch."""
+    """A :class:`~nbkit.core.protocols.TrajectoryModel` that deforms the last scan; ``history``: losses by epoch."""
 
     settings = Config
 
@@ -213,18 +212,17 @@ class CounterSynth(Saved):
 
     def _network(self) -> DiffeoGenerator:
         c = self.config
-        with _drawn(c.seed, "generator"):
-            net = DiffeoGenerator(
-                self.affine, self.conditions.size, encoder=c.encoder, decoder=c.decoder, fine=c.fine,
-                squarings=c.squarings,
-            )
-        return net.to(self.device)
+        return drawn_generator(
+            torch_generator(c.seed, "countersynth", "generator"), self.affine, self.conditions.size, encoder=c.encoder,
+            decoder=c.decoder, fine=c.fine, squarings=c.squarings,
+        ).to(self.device)
 
     def _step(self) -> AdversarialStep:
         c = self.config
-        with _drawn(c.seed, "judge"):
-            judge = Judge(self.shape, diagnoses=len(self.conditions.diagnoses), widths=c.judge_widths, norm=c.norm)
-        judge = judge.to(self.device)
+        judge = drawn_judge(
+            torch_generator(c.seed, "countersynth", "judge"), self.shape, diagnoses=len(self.conditions.diagnoses),
+            widths=c.judge_widths, norm=c.norm,
+        ).to(self.device)
         losses = CounterLosses(self.net.half_affine, label=c.label, smooth=c.smooth, r1=c.r1)
         optimisers = (
             torch.optim.Adam(self.net.parameters(), lr=c.generator_rate, betas=c.betas),
@@ -271,8 +269,8 @@ class CounterSynth(Saved):
 
     def _constants(self) -> dict[str, Any]:
         return {
-            "conditions": asdict(self.conditions), "shape": list(self.shape), "affine": np.asarray(self.affine).tolist(),
-            "history": self.history,
+            "conditions": asdict(self.conditions), "shape": list(self.shape), "history": self.history,
+            "affine": np.asarray(self.affine).tolist(),
         }
 
     def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
@@ -280,11 +278,3 @@ class CounterSynth(Saved):
         self.shape, self.affine = tuple(constants["shape"]), np.array(constants["affine"])
         self.history, self.net = constants["history"], self._network()
         load_weights(self.net, tensors, where)
-
-
-@contextmanager
-def _drawn(seed: int, name: str) -> Iterator[None]:
-    """Torch's own draws depend on (seed, name) inside, and go on outside as if nothing had been drawn."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "countersynth", name))
-        yield

@@ -8,7 +8,7 @@ Analysis 68:101871, 2021).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from nbkit.nets.film import LEAK
 HALF = (2, 2, 2)
 NORMS = ("batch", "group")
 _GROUPS = 4
+_STILL, _SD = 1e-5, 0.02
+"""Standard deviations of the first weights: of the generator's last layer, of all the judge's."""
+N = TypeVar("N", bound=nn.Module)
 
 
 class VelocityUNet(nn.Module):
@@ -56,8 +59,6 @@ class VelocityUNet(nn.Module):
         sizes = [width, *fine]
         self.fine = nn.Sequential(*(_conv(a, b) for a, b in zip(sizes, fine)))
         self.out = Conv3d(sizes[-1], 3, 3, padding=1)
-        nn.init.normal_(self.out.weight, std=1e-5)
-        nn.init.zeros_(self.out.bias)
 
     def forward(self, image: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """(B, 1, X, Y, Z) of even numbers and (B, condition) -> (B, 3, X/2, Y/2, Z/2)."""
@@ -166,14 +167,47 @@ class Judge(nn.Module):
         layers += [Conv3d(widths[-2], widths[-1], 1), _norm(norm, widths[-1]), nn.ReLU()]
         self.body = nn.Sequential(*layers)
         self.heads = Conv3d(widths[-1], 3 + diagnoses, left, bias=False)
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):
-                nn.init.normal_(module.weight, std=0.02)
 
     def forward(self, image: torch.Tensor) -> Judged:
         """Images (B, 1, X, Y, Z)."""
         said = self.heads(self.body(image)).flatten(1).float()
         return Judged(said[:, 0], said[:, 1], said[:, 2], said[:, 3:])
+
+
+def drawn_generator(generator: torch.Generator, *given: Any, **options: Any) -> DiffeoGenerator:
+    """A :class:`DiffeoGenerator` whose weights come from `generator` alone: torch's default, the last layer's ~ 0."""
+    net = _built(DiffeoGenerator, *given, **options)
+    with torch.no_grad():
+        for module in (m for m in net.modules() if isinstance(m, nn.Conv3d)):
+            bound = module.weight[0].numel() ** -0.5
+            for values in (module.weight, module.bias):
+                values.uniform_(-bound, bound, generator=generator)
+        net.net.out.weight.normal_(0, _STILL, generator=generator)
+        net.net.out.bias.zero_()
+    return net
+
+
+def drawn_judge(generator: torch.Generator, *given: Any, **options: Any) -> Judge:
+    """A :class:`Judge` whose weights come from `generator` alone: N(0, 0.02²), biases 0."""
+    net = _built(Judge, *given, **options)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.Conv3d):
+                module.weight.normal_(0, _SD, generator=generator)
+            if isinstance(module, nn.Conv3d) and module.bias is not None:
+                module.bias.zero_()
+    return net
+
+
+def _built(kind: type[N], *given: Any, **options: Any) -> N:
+    """A network whose convolutions have no values yet: torch's own generator, which threads share, is left alone."""
+    with torch.device("meta"):
+        net = kind(*given, **options)
+    net.to_empty(device="cpu")
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm3d | nn.GroupNorm):
+            module.reset_parameters()
+    return net
 
 
 def _conv(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Sequential:
