@@ -13,18 +13,20 @@ One call each, so that a notebook is left with its paper::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
-from nbkit.claims.observe import Observation, Run, load_observations
-from nbkit.claims.tables import comparison_table, verdict_table
-from nbkit.claims.verdicts import judge_folder
-from nbkit.cohorts import cohort_for
+from nbkit.claims.observe import Observation, Run, load_observations, load_rooms
+from nbkit.claims.tables import comparison_table, rooms_table, verdict_table
+from nbkit.claims.verdicts import Scorecard, judge_folder
+from nbkit import cohorts
 from nbkit.core.protocols import Cohort
+from nbkit.core.volume import Volume
 from nbkit.figures.tables import show_table
 from nbkit.runner.provenance import collect
 
@@ -39,10 +41,20 @@ class Session(Run):
         "simulated", "real scans", or what the cohort says of itself.
     """
 
-    def __init__(self, out_dir: Path | str, *, people: Cohort, **options) -> None:
+    def __init__(
+        self, out_dir: Path | str, *, people: Cohort, asked: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
         super().__init__(out_dir, cohort=people, **options)
-        self.people = people
+        self.people, self._asked = people, dict(asked or {})
         self.kind = people.provenance.get("kind", "simulated" if people.truth else "real scans")
+
+    def noise_free(self, contrast: str) -> dict[tuple[str, str], Volume]:
+        """The acquisition without noise of simulated people, by (subject, session); empty on real scans."""
+        return cohorts.noise_free(self.people, contrast)
+
+    def strangers(self, times: int = 10) -> Cohort | None:
+        """`times` as many other simulated people of the same design, from another seed; None on real scans."""
+        return cohorts.strangers(times=times, **self._asked) if self._asked else None
 
     @property
     def said(self) -> str:
@@ -95,6 +107,12 @@ class Session(Run):
         """Sentences with numbers of this run, as a list when there are several."""
         return Markdown(lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines))
 
+    def rooms(self, *, name: str = "") -> Styler:
+        """What could be won at all on each measure of this notebook; kept as a table where a `name` is given."""
+        mine = tuple(r for r in load_rooms(self.out_dir) if r.notebook == self.notebook)
+        table, caption = rooms_table(Scorecard(rooms=mine)), "What could be won: the ends of each measure, and the room"
+        return self.table(name, table, caption=caption) if name else self.show(table, caption)
+
     def verdicts(self, *, where: str | None = None) -> Styler:
         """The verdict on every claim of the paper, by what this folder holds."""
         table = verdict_table(judge_folder(self.out_dir), where=where)
@@ -133,9 +151,10 @@ def begin(
     data_level : {"embedded", "open", "restricted"}, optional
         That of the cohort, unless something more is shown: a scan of one's own makes it "restricted".
     """
-    people = cohort_for(cohort, task=task, profile=profile, seed=seed, n_jobs=n_jobs)
+    asked = {"task": task, "profile": profile, "seed": seed, "n_jobs": n_jobs}
     return Session(
-        out_dir, people=people, notebook=notebook, profile=profile, seed=seed, paper=paper, data_level=data_level,
+        out_dir, people=cohorts.cohort_for(cohort, **asked), asked={"level": cohort, **asked}, notebook=notebook,
+        profile=profile, seed=seed, paper=paper, data_level=data_level,
     )
 
 

@@ -80,14 +80,28 @@ def test_several_sentences_make_a_list(run):
 
 def test_the_cohort_of_the_task_is_opened(people, tmp_path, monkeypatch):
     asked = {}
-    monkeypatch.setattr(session, "cohort_for", lambda level, **options: asked.update(options, level=level) or people)
+    opened = lambda level, **options: asked.update(options, level=level) or people  # noqa: E731
+    monkeypatch.setattr(session.cohorts, "cohort_for", opened)
     run = begin("01_a", task="flair", profile="smoke", cohort="open", seed=3, out_dir=tmp_path, n_jobs=2)
     assert asked == {"level": "open", "task": "flair", "profile": "smoke", "seed": 3, "n_jobs": 2}
     assert run.people is people and (run.seed, run.notebook) == (3, "01_a")
     run.record(tidy({"s1": 1.0}, id="mine.number"))
     assert load_observations(tmp_path)["mine.number"].cohort == "toy"
+    others = {}
+    monkeypatch.setattr(session.cohorts, "strangers", lambda **options: others.update(options), raising=False)
+    run.strangers(times=3)
+    assert others == {**asked, "times": 3}
 
 
 def test_a_paper_that_nobody_knows_is_refused(people, tmp_path):
     with pytest.raises(NbkitError, match="Did you mean 'daninet'"):
         Session(tmp_path, people=people, notebook="04_a", profile="smoke", seed=7, paper="daninett")
+
+
+def test_what_could_be_won_is_shown_from_what_was_kept(run):
+    roles = {"mean": 4.0, "control": 1.0, "reach": 0.5, "floor": 0.1}
+    frames = [tidy({"s1": v, "s2": v}, system=role, metric="mse", role=role) for role, v in roles.items()]
+    run.room(stacked(*frames), of="wei2019.table2_2a.mse.", measure="squared error, z²")
+    shown = run.rooms(name="rooms").data
+    assert shown.loc["squared error, z²", ["mean", "best control", "which", "reach"]].tolist() == [4, 1, "control", 0.5]
+    assert shown["for a better method"].tolist() == ["room"] and shown["share left"].iloc[0] == pytest.approx(0.5 / 3.5)

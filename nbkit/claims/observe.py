@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from nbkit.claims.ledger import load_paper
+from nbkit.claims.room import Room
 from nbkit.claims.shown import Savable, Shown
 from nbkit.core.checks import NbkitError, closest, require
 from nbkit.core.files import atomic, write_json, write_text
@@ -62,13 +63,7 @@ class Observation:
 
 
 def load_observations(out_dir: Path | str) -> dict[str, Observation]:
-    """Observations of a results folder by id, in file order; an empty mapping when there are none yet.
-
-    Raises
-    ------
-    NbkitError
-        For a line that is not an observation, with the file and line number.
-    """
+    """Observations of a results folder by id, in file order; a line that is none is refused with file and number."""
     return {o.id: o for o in _read(out_dir).values()}
 
 
@@ -104,9 +99,15 @@ def _parsed(line: str) -> Observation:
 
 
 def load_artefacts(out_dir: Path | str) -> dict[str, Any]:
-    """The index of tables and figures: ``{"artefacts": [...], "not_run": [...]}``, in the order recorded."""
+    """The index of tables and figures: ``{"artefacts": [...], "not_run": [...], "rooms": [...]}``, as recorded."""
     path = Path(out_dir) / ARTEFACTS
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"artefacts": [], "not_run": []}
+    empty = {"artefacts": [], "not_run": [], "rooms": []}
+    return empty | json.loads(path.read_text(encoding="utf-8")) if path.exists() else empty
+
+
+def load_rooms(out_dir: Path | str) -> tuple[Room, ...]:
+    """The rooms that :meth:`Run.room` kept in a results folder."""
+    return tuple(Room(**{**r, "of": tuple(r["of"])}) for r in load_artefacts(out_dir)["rooms"])
 
 
 class Run:
@@ -147,6 +148,7 @@ class Run:
         self._lines: dict[str, str] = {}
         self._artefacts: list[dict[str, Any]] = []
         self._not_run: list[dict[str, str]] = []
+        self._rooms: list[dict[str, Any]] = []
         if self.level == "restricted":
             write_text(self.out_dir / ".gitignore", "*\n")
         self._write_observations()
@@ -269,14 +271,34 @@ class Run:
     def not_run(self, prefix: str, reason: str) -> None:
         """Say why the ids that start with `prefix` are not observed here, e.g. ``"the cohort has no DIR"``."""
         if self.paper:
-            require(
-                any(i.startswith(prefix) for i in self.paper.ids), "Run.not_run: prefix", found=repr(prefix),
-                expected=f"the beginning of an id of {self.paper.name}",
-                remedy=f"{closest(prefix, self.paper.ids)}Give a table or one id.",
-            )
+            self._check_prefix(prefix, "Run.not_run: prefix")
         self._check_text(reason, f"Run.not_run: {prefix}")
         self._not_run.append({"notebook": self.notebook, "prefix": prefix, "reason": reason})
         self._write_index()
+
+    def room(
+        self, frame: pd.DataFrame, *, of: str | Sequence[str], measure: str, better: str = "lower"
+    ) -> pd.DataFrame:
+        """Record what could be won at all on a measure, and return the frame; verdicts ask for it.
+
+        `frame` is tidy, with the column "role" (:meth:`nbkit.claims.room.Room.of_frame`); `of` are beginnings of the
+        ids that are measured so, `measure` names it for readers, with its unit.
+        """
+        prefixes = (of,) if isinstance(of, str) else tuple(of)
+        for prefix in prefixes if self.paper else ():
+            self._check_prefix(prefix, "Run.room: of")
+        room = Room.of_frame(frame, of=prefixes, measure=measure, better=better, notebook=self.notebook)
+        self.record(frame, extra=True)
+        self._rooms = [r for r in self._rooms if tuple(r["of"]) != prefixes] + [asdict(room)]
+        self._write_index()
+        return frame
+
+    def _check_prefix(self, prefix: str, where: str) -> None:
+        require(
+            any(i.startswith(prefix) for i in self.paper.ids), where, found=repr(prefix),
+            expected=f"the beginning of an id of {self.paper.name}",
+            remedy=f"{closest(prefix, self.paper.ids)}Give a table or one id.",
+        )
 
     def _is_of_paper(self, id: str) -> bool:
         return self.paper is not None and id.startswith(self.paper.prefix + ".")
@@ -347,7 +369,7 @@ class Run:
         return [a for a in load_artefacts(self.out_dir)[key] if a["notebook"] != self.notebook]
 
     def _write_index(self) -> None:
-        mine = {"artefacts": self._artefacts, "not_run": self._not_run}
+        mine = {"artefacts": self._artefacts, "not_run": self._not_run, "rooms": self._rooms}
         with _exclusive(self.out_dir):
             merged = {key: sorted(self._others(key) + mine[key], key=lambda a: a["notebook"]) for key in mine}
             write_json(self.out_dir / ARTEFACTS, merged)

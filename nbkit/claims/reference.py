@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbkit.claims.ledger import load_paper, papers
-from nbkit.claims.observe import Observation, load_artefacts, load_observations, write_observations
+from nbkit.claims.observe import Observation, load_artefacts, load_observations, load_rooms, write_observations
+from nbkit.claims.room import Room
 from nbkit.claims.verdicts import SCORECARD, ClaimVerdict, NumberVerdict, Scorecard, judge, load_scorecard
 from nbkit.core.checks import require
 from nbkit.core.files import atomic, write_json
 
 # how good a verdict is; within one number, moving down is a regression
 ORDER = {
-    "reproduced": 3, "inconclusive": 2, "contradicted": 1,
+    "reproduced": 3, "inconclusive": 2, "no room": 2, "contradicted": 1,
     "within tolerance": 3, "outside tolerance": 1, "not comparable": 3, "not run": 0,
 }
 RTOL = 1e-6
@@ -35,7 +36,7 @@ class Regression:
 def compare_with_reference(results_dir: Path | str, reference_dir: Path | str) -> list[Regression]:
     """Regressions of a run against a reference folder; empty when there are none.
 
-    A verdict regresses when it is worse (reproduced, inconclusive, contradicted, not run, in this order). A
+    A verdict regresses when it is worse (reproduced, inconclusive or no room, contradicted, not run, in this order). A
     value regresses when it is missing, or when it is off the reference by more than one standard error of
     the reference (SD/√n over subjects; without a spread, by more than 1e-6 of the value). Values equal to 1e-6
     pass whatever their spread, seconds always pass, and papers and notebooks of which this run holds nothing are left
@@ -83,7 +84,9 @@ def write_reference(results_dir: Path | str, reference_dir: Path | str) -> Path:
     )
     ran = {o.notebook for o in found}
     kept = [o for o in load_observations(old).values() if o.notebook not in ran]
-    card = _merged(load_scorecard(old), load_scorecard(results) + _judged_again(kept, found, results))
+    before = load_scorecard(old)
+    rooms = (*(r for r in before.rooms if r.notebook not in ran), *load_rooms(results))
+    card = _merged(before, load_scorecard(results) + _judged_again(kept, found, results, rooms), rooms)
     figures = {file.name: file for folder in (old, results / "figures") for file in folder.glob("*.png")}
     with atomic(old) as part:
         part.mkdir()
@@ -94,22 +97,24 @@ def write_reference(results_dir: Path | str, reference_dir: Path | str) -> Path:
     return old
 
 
-def _judged_again(kept: Collection[Observation], found: Collection[Observation], results: Path) -> Scorecard:
+def _judged_again(
+    kept: Collection[Observation], found: Collection[Observation], results: Path, rooms: Sequence[Room]
+) -> Scorecard:
     """Verdicts on papers of which both hold observations."""
     both, not_run = {o.id: o for o in (*kept, *found)}, load_artefacts(results)["not_run"]
     shared = set.intersection(*({o.id.split(".")[0] for o in some} for some in (kept, found)))
     again = [paper for paper in map(load_paper, papers()) if paper.prefix in shared]
-    return sum((judge(paper, both, not_run=not_run) for paper in again), Scorecard())
+    return sum((judge(paper, both, not_run=not_run, rooms=rooms) for paper in again), Scorecard())
 
 
-def _merged(before: Scorecard, now: Scorecard) -> Scorecard:
+def _merged(before: Scorecard, now: Scorecard, rooms: Sequence[Room]) -> Scorecard:
     """`now`, the last of two verdicts on one thing, and what `before` says of papers that `now` lacks."""
     def both(old: Sequence, new: Sequence) -> tuple:
         last = {v.id: v for v in new}
         return (*(v for v in old if v.id not in last), *last.values())
 
     names = tuple(dict.fromkeys((*before.papers, *now.papers)))
-    return Scorecard(both(before.claims, now.claims), both(before.numbers, now.numbers), names)
+    return Scorecard(both(before.claims, now.claims), both(before.numbers, now.numbers), names, tuple(rooms))
 
 
 def _verdicts(before: Scorecard, now: Scorecard, present: set[str], absent: set[str]) -> list[Regression]:

@@ -13,14 +13,17 @@ import numpy as np
 from scipy import stats as scipy_stats
 
 from nbkit.claims.ledger import Claim, Number, Paper, load_paper, papers
-from nbkit.claims.observe import Observation, load_artefacts, load_observations
+from nbkit.claims.observe import Observation, load_artefacts, load_observations, load_rooms
+from nbkit.claims.room import Room
 from nbkit.core.files import write_json
 from nbkit.core.stats import (
     ALPHA, MIN_SUBJECTS, Interval, bootstrap_mean, bootstrap_p, holm, paired_difference, paired_p,
 )
 
 SCORECARD = "scorecard.json"
-VERDICTS = ("reproduced", "inconclusive", "contradicted", "not run")
+VERDICTS = ("reproduced", "contradicted", "inconclusive", "no room", "not run")
+BETWEEN_METHODS = ("order", "difference")
+"""Kinds of claim that say one method is better than another: those that need room."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """A claim with its verdict ("reproduced", "inconclusive", "contradicted", "not run: reason") and evidence."""
+    """A claim with its verdict and evidence.
+
+    "reproduced", "contradicted", "inconclusive", "no room: reach, control, mean" or "not run: reason".
+    """
 
     id: str
     verdict: str
@@ -96,12 +102,16 @@ class Scorecard:
     claims: tuple[ClaimVerdict, ...] = ()
     numbers: tuple[NumberVerdict, ...] = ()
     papers: tuple[str, ...] = field(default=())
+    rooms: tuple[Room, ...] = ()
 
     def __add__(self, other: Scorecard) -> Scorecard:
-        return Scorecard(self.claims + other.claims, self.numbers + other.numbers, self.papers + other.papers)
+        rooms = {(r.notebook, r.of): r for r in (*self.rooms, *other.rooms)}.values()
+        return Scorecard(
+            self.claims + other.claims, self.numbers + other.numbers, self.papers + other.papers, tuple(rooms)
+        )
 
     def counts(self) -> dict[str, int]:
-        """Number of claims by verdict, all four verdicts named."""
+        """Number of claims by verdict, all five verdicts named."""
         seen = Counter(c.verdict.split(":")[0] for c in self.claims)
         return {verdict: seen[verdict] for verdict in VERDICTS}
 
@@ -117,13 +127,16 @@ def _weakest(verdicts: Iterable[str]) -> str:
 
 def judge(
     paper: Paper | str, observations: Mapping[str, Observation], *, not_run: Iterable[Mapping[str, str]] = (),
+    rooms: Iterable[Room] = (),
 ) -> Scorecard:
     """Verdicts on every claim and number of a paper.
 
     A claim is a set of quantities that it says are above zero (differences of paired values per subject, in
     the claimed direction; for an equivalence the distances to both margins). It is reproduced when all their
     95 % bootstrap intervals over subjects lie above zero and p < 0.05 after Holm's correction over all tests of
-    the paper, contradicted when one lies below, inconclusive otherwise or with fewer than six subjects.
+    the paper, contradicted when one lies below, inconclusive otherwise or with fewer than six subjects. Where a claim
+    of one method over another is not reproduced, and the measure leaves no room for any comparison that fails, the
+    verdict is "no room".
 
     Parameters
     ----------
@@ -131,24 +144,29 @@ def judge(
     observations : mapping of id to Observation
     not_run : iterable of {"prefix", "reason"}
         Why ids starting with `prefix` are missing (``load_artefacts(out_dir)["not_run"]``).
+    rooms : iterable of Room
+        What could be won on which measure (``load_rooms(out_dir)``).
     """
     paper = load_paper(paper) if isinstance(paper, str) else paper
     reasons = {r["prefix"]: r["reason"] for r in not_run}
     found = {c.id: _missing(c.ids, observations, reasons) or _compare(c, observations) for c in paper.claim}
     corrected = _correct({i: c for i, c in found.items() if not isinstance(c, str)})
-    claims = tuple(_claim_verdict(c, corrected.get(c.id, found[c.id])) for c in paper.claim)
+    rooms = tuple(rooms)
+    claims = tuple(_claim_verdict(c, corrected.get(c.id, found[c.id]), rooms) for c in paper.claim)
     seen = [n for n in paper.number if n.value is not None or n.id in observations]
     numbers = tuple(_number_verdict(n, paper, observations, reasons) for n in seen)
-    return Scorecard(claims, numbers, (paper.name,))
+    mine = tuple(r for r in rooms if any(i.startswith(paper.prefix + ".") for i in r.of))
+    return Scorecard(claims, numbers, (paper.name,), mine)
 
 
 def judge_folder(out_dir: Path | str) -> Scorecard:
     """Judge every paper that a results folder observes, and write ``scorecard.json`` there."""
     observations, not_run = load_observations(out_dir), load_artefacts(out_dir)["not_run"]
+    rooms = load_rooms(out_dir)
     named = [*observations, *(r["prefix"] for r in not_run)]
     ledgers = [load_paper(name) for name in papers()]
     present = [p for p in ledgers if any(i.startswith(p.prefix + ".") for i in named)]
-    card = sum((judge(p, observations, not_run=not_run) for p in present), Scorecard())
+    card = sum((judge(p, observations, not_run=not_run, rooms=rooms) for p in present), Scorecard())
     write_json(Path(out_dir) / SCORECARD, card.as_dict())
     return card
 
@@ -158,7 +176,9 @@ def load_scorecard(folder: Path | str) -> Scorecard:
     path = Path(folder) / SCORECARD
     raw = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     claims = tuple(ClaimVerdict(**c) for c in raw.get("claims", ()))
-    return Scorecard(claims, tuple(NumberVerdict(**n) for n in raw.get("numbers", ())), tuple(raw.get("papers", ())))
+    rooms = tuple(Room(**{**r, "of": tuple(r["of"])}) for r in raw.get("rooms", ()))
+    numbers = tuple(NumberVerdict(**n) for n in raw.get("numbers", ()))
+    return Scorecard(claims, numbers, tuple(raw.get("papers", ())), rooms)
 
 
 def _missing(ids: Sequence[str], observations: Mapping[str, Observation], reasons: Mapping[str, str]) -> str:
@@ -231,14 +251,23 @@ def _correct(found: Mapping[str, tuple[Comparison, ...]]) -> dict[str, tuple[Com
     }
 
 
-def _claim_verdict(claim: Claim, found: str | tuple[Comparison, ...]) -> ClaimVerdict:
+def _claim_verdict(claim: Claim, found: str | tuple[Comparison, ...], rooms: tuple[Room, ...]) -> ClaimVerdict:
     if isinstance(found, str):
         return ClaimVerdict(claim.id, found, {}, claim.where, claim.statement)
-    decided = _weakest(c.verdict for c in found)
+    decided = _no_room(claim, found, rooms) or _weakest(c.verdict for c in found)
     n = min(c.effect.n for c in found)
     evidence = {"kind": claim.kind, "direction": claim.direction, "n": n, "comparisons": [c.as_dict() for c in found]}
     few = {"reason": f"{n} subjects; a verdict needs at least {MIN_SUBJECTS}"} if n < MIN_SUBJECTS else {}
     return ClaimVerdict(claim.id, decided, evidence | few, claim.where, claim.statement)
+
+
+def _no_room(claim: Claim, found: tuple[Comparison, ...], rooms: tuple[Room, ...]) -> str:
+    """The verdict of a claim between methods that fails only where nothing could be won; else empty."""
+    failed = [c.ids for c in found if c.verdict != "reproduced"]
+    room = next((r for r in rooms if r.covers(claim.ids)), None) if claim.kind in BETWEEN_METHODS else None
+    if not failed or room is None or not all(room.lacks(ids) for ids in failed):
+        return ""
+    return f"no room: {room.said(failed[0])}"
 
 
 def _number_verdict(

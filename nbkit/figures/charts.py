@@ -11,6 +11,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from nbkit.core.checks import known
 from nbkit.core.stats import MIN_SUBJECTS, Interval, bootstrap_mean
 from nbkit.figures.marks import marks, needs
 from nbkit.figures.style import FULL_MM, HALF_MM, Picture, look, new_figure
@@ -197,6 +198,34 @@ def means(axes: Axes, data: pd.DataFrame, *, by: str, across: bool = False, seed
     )
     axes.plot([], [], "o", color=SOFT, markersize=3, label="one subject")
     axes.plot([], [], "D-", color=INK, markersize=5, linewidth=1.6, label=f"mean, 95 % interval (n ≥ {MIN_SUBJECTS})")
+
+
+BOUNDS = {"floor": (0, (1, 1.5)), "reach": (0, (5, 2)), "reach_tenfold": (0, (5, 2, 1, 2))}
+
+
+def bounds(axes: Axes, values: Mapping[str, float], *, along: str = "y") -> None:
+    """Thin lines across an error axis, with their names at the far end: what could be reached at all.
+
+    Parameters
+    ----------
+    values : mapping of str to float
+        "floor", "reach", "reach_tenfold" (the reach with ten times as many people); others get a full line.
+    along : {"y", "x"}
+        The axis that holds the error.
+    """
+    known(along, ("x", "y"), "bounds: along")
+    lines = [(name, value) for name, value in values.items() if np.isfinite(value)]
+    for name, value in sorted(lines, key=lambda line: line[1]):
+        line = {"color": SOFT, "linewidth": 0.9, "linestyle": BOUNDS.get(name, "-"), "zorder": 1}
+        text = {"text": name.replace("_tenfold", " (10×)"), "color": SOFT, "fontsize": 6.5,
+                "textcoords": "offset points", "annotation_clip": False}
+        if along == "y":
+            axes.axhline(value, **line)
+            axes.annotate(xy=(1, value), xycoords=axes.get_yaxis_transform(), xytext=(2, 0), va="center", **text)
+        else:
+            axes.axvline(value, **line)
+            axes.annotate(xy=(value, 1), xycoords=axes.get_xaxis_transform(), xytext=(0, 2), va="bottom", ha="left",
+                          rotation=45, **text)
 
 
 @contextmanager

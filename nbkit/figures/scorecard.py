@@ -11,8 +11,8 @@ from nbkit.figures.charts import INK
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure, wrapped
 from nbkit.figures.tables import VERDICTS
 
-CLAIM_VERDICTS = ("reproduced", "inconclusive", "contradicted", "not run")
-HATCHES = {"reproduced": "", "inconclusive": "///", "contradicted": "xx", "not run": ""}
+CLAIM_VERDICTS = ("reproduced", "contradicted", "inconclusive", "no room", "not run")
+HATCHES = {"reproduced": "", "inconclusive": "///", "contradicted": "xx", "no room": "--", "not run": ""}
 _NAME_MM, _ROW_MM = 48.0, 10.0
 
 

@@ -21,6 +21,7 @@ VERDICTS = {
     "contradicted": ("✗", "#7F1710", "#FADFDB"),
     "outside tolerance": ("✗", "#7F1710", "#FADFDB"),
     "not comparable": ("–", "#444444", "#ECECEC"),
+    "no room": ("=", "#1F3F66", "#E3EBF5"),
     "not run": ("–", "#444444", "#ECECEC"),
 }
 CSS = [

@@ -13,9 +13,11 @@ from scipy import stats
 from nbkit.claims.ledger import Claim, Number, Paper, Source, load_paper
 from nbkit.claims.observe import Observation, Run, load_observations
 from nbkit.claims.reference import compare_with_reference, write_reference
+from nbkit.claims.room import Room
 from nbkit.claims.tables import comparison_table, levels_table, papers_table, verdict_table
 from nbkit.claims.verdicts import Scorecard, judge, judge_folder, load_scorecard
 from nbkit.core.checks import NbkitError
+from nbkit.core.tidy import stacked, tidy
 
 RNG = np.random.default_rng(5)
 NOISE = RNG.normal(size=24)
@@ -91,6 +93,68 @@ def test_few_subjects_never_decide():
     assert verdict(made, seen(6, a=A, b=B)) == "reproduced"
     few = judge(paper(made), seen(5, a=A, b=B)).claims[0]
     assert few.verdict == "inconclusive" and "at least 6" in few.evidence["reason"]
+
+
+def room(*, linear: float, reach: float, mean: float = 4.0, better: str = "lower", of: str = "p.") -> Room:
+    return Room("error", (of,), mean, {"p.c": linear, "mean": mean}, reach, better=better)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ids", "direction", "given", "expected"),
+    [
+        ("difference", "ab", "greater", {"linear": 1.0, "reach": 0.9}, "no room"),       # .1 of 3.1
+        ("difference", "ab", "greater", {"linear": 1.0, "reach": 0.6}, "contradicted"),  # .4 of 3.4
+        ("difference", "ab", "less", {"linear": 1.0, "reach": 0.9}, "reproduced"),
+        ("order", "ba", "ascending", {"linear": 1.0, "reach": 0.9}, "no room"),
+        ("difference", "ca", "less", {"linear": 3.0, "reach": 0.9}, "contradicted"),     # a poor control has room
+        ("sign", "a", "less", {"linear": 1.0, "reach": 0.9}, "contradicted"),
+        ("equivalence", "ab", None, {"linear": 1.0, "reach": 0.9}, "contradicted"),
+        ("difference", "ab", "greater", {"linear": 1.0, "reach": 0.9, "of": "p.b"}, "contradicted"),  # another measure
+        ("difference", "ab", "greater", {"linear": 1.0, "reach": 4.5}, "no room"),       # the inputs tell nothing
+        ("difference", "ab", "greater", {"linear": 0.2, "reach": 0.9}, "contradicted"),  # a reach that reached nothing
+        ("difference", "ab", "greater", {"linear": 8.0, "reach": 8.1, "better": "higher"}, "no room"),
+    ],
+)
+def test_where_nothing_can_be_won_no_method_is_contradicted(kind, ids, direction, given, expected):
+    made = claim(kind, ids, direction, margin=0.2 if kind == "equivalence" else 0.0)
+    card = judge(paper(made), seen(a=A, b=B, c=C), rooms=[room(**given)])
+    said = card.claims[0].verdict
+    assert said.split(":")[0] == expected
+    if expected == "no room":
+        assert f"reach {given['reach']:.3g}" in said and card.counts()["no room"] == 1
+        assert verdict_table(card)["verdict"][0] == said
+
+
+def test_an_order_has_room_where_one_of_its_failing_pairs_has():
+    made, poor = claim("order", "bac", "ascending"), room(linear=1.0, reach=0.9)
+    assert judge(paper(made), seen(a=A, b=B, c=C), rooms=[poor]).claims[0].verdict.startswith("no room")
+    made = claim("order", "bca", "ascending")  # c, a control far from the reach, is not better than a
+    far = Room("error", ("p.",), 4.0, {"p.c": 3.0, "mean": 4.0, "linear": 1.0}, 0.9)
+    assert judge(paper(made), seen(a=A, b=B, c=C), rooms=[far]).claims[0].verdict == "contradicted"
+
+
+def test_a_room_is_kept_with_the_run_and_its_reference(tmp_path):
+    run = Run(tmp_path / "r", notebook="01_x", cohort="embedded", profile="smoke", seed=1, paper="wei2019_flair")
+    roles = {"mean": 4.0, "linear": 1.0, "boosting": 0.95, "truth": 0.1}
+    role = {"mean": "mean", "linear": "control", "boosting": "reach", "truth": "floor"}
+    people = [f"s{i}" for i in range(8)]
+    frame = stacked(*(tidy(dict.fromkeys(people, value), id=f"own.{name}", system=name, metric="mse", role=role[name])
+                      for name, value in roles.items()))
+    with pytest.raises(NbkitError, match="beginning of an id"):
+        run.room(frame, of="wei2019.tabel2_2.", measure="error")
+    run.room(frame, of="wei2019.table2_2a.mse.", measure="error")
+    for method, value in (("fcn", 1.0), ("unet", 0.9), ("mlp", 0.8)):
+        run.number(f"wei2019.table2_2a.mse.{method}", {s: value for s in people})
+    card = judge_folder(tmp_path / "r")
+    kept, = load_scorecard(tmp_path / "r").rooms
+    assert kept.best_control == "own.linear"
+    assert (kept.floor, kept.share()) == (pytest.approx(0.1), pytest.approx(0.05 / 3.05))
+    assert card.counts()["no room"] > 0
+    write_reference(tmp_path / "r", tmp_path / "ref")
+    assert load_scorecard(tmp_path / "ref").counts() == card.counts()
+    assert [r.of for r in load_scorecard(tmp_path / "ref").rooms] == [kept.of]
+    with pytest.raises(NbkitError, match="mean, control and reach"):
+        run.room(frame[frame["role"] != "reach"], of="wei2019.table2_2a.mse.", measure="error")
 
 
 def test_pairs_are_matched_by_subject_not_by_position():

@@ -11,9 +11,10 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.stats import bootstrap_mean
 from nbkit.core.tidy import stacked, tidy
 from nbkit.figures.charts import (
-    cumulative_plot, dot_plot, forest_plot, interval, interval_text, learning_curves, number, panels,
+    bounds, cumulative_plot, dot_plot, forest_plot, interval, interval_text, learning_curves, number, panels,
 )
 from nbkit.figures.marks import MARKS
+from nbkit.figures.style import new_figure
 
 
 @pytest.mark.parametrize("value, text", [
@@ -114,3 +115,12 @@ def test_panels_share_one_legend():
     figure = panels(["a", "b"], lambda axes, name: axes.plot([0, 1], label="one person"), titles={"a": "Left"})
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["Left", "b"]
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["one person"]
+
+
+@pytest.mark.parametrize("along", ["x", "y"])
+def test_bounds_are_lines_at_their_values_with_their_names(along):
+    axes = new_figure(80, 60).add_subplot()
+    bounds(axes, {"floor": 0.1, "reach": 0.5, "reach_tenfold": float("nan")}, along=along)
+    get = {"x": "get_xdata", "y": "get_ydata"}[along]
+    assert [getattr(line, get)()[0] for line in axes.lines] == [0.1, 0.5]
+    assert [text.get_text() for text in axes.texts] == ["floor", "reach"]
