@@ -160,7 +160,8 @@ def acquire(signal: Volume, draw: AcquisitionDraw, *, protocol: Protocol) -> Vol
 def acquire_twice(signal: Volume, draw: AcquisitionDraw, *, protocol: Protocol) -> tuple[Volume, Volume]:
     """The image of :func:`acquire`, and its mean over the noise: partial volume, pose, bias and gain are the same."""
     still = _exposed(signal, draw, protocol)
-    return _noisy(still, draw, protocol), still.with_data(rician_mean(still.data, protocol.noise), "mean over the noise")
+    mean = still.with_data(rician_mean(still.data, protocol.noise), "mean over the noise")
+    return _noisy(still, draw, protocol), mean
 
 
 def _exposed(signal: Volume, draw: AcquisitionDraw, protocol: Protocol) -> Volume:
