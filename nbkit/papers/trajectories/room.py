@@ -1,4 +1,4 @@
-"""What could be won at all in forecasts of volumes: trivial controls, what volumes tell a strong learner, and the floor.
+"""What could be won at all in forecasts of volumes: trivial controls, what volumes tell a strong learner, the floor.
 
 Everything is worked out on true volumes, without images, on the visits on which systems are judged. A forecast is the
 logarithm of growth from the last visit seen; its error is that of the volume, in % of the true one.
