@@ -28,6 +28,10 @@ CONTROLS = ("linear", "t2_linear", "mean")
 ENDS = ("person", "reach", "reach_tenfold", "floor")
 """Ours: what could be reached at all (:mod:`nbkit.papers.synthesis.room`)."""
 ROLES = room.ROLES | {"t2_linear": "control"}
+TITLES = {
+    "own_scale": "3D FCN, each image scaled by itself", "reach": "Reach: boosting, same people",
+    "reach_tenfold": "Reach: boosting, ten times as many people", "floor": "Floor: the truth without noise",
+}
 WIDTHS = {"width32": "width32", "fcn": "width64", "width96": "width96"}
 DEPTHS = {"depth2": "depth2", "fcn": "depth3", "depth4": "depth4", "depth6": "depth6"}
 SHORT = {"T1w": "t1", "T1SE": "t1se", "T2w": "t2", "PDw": "pd", "DIR": "dir", "T1wCE": "t1ce"}
@@ -244,7 +248,7 @@ def gain_table(scores: pd.DataFrame) -> pd.DataFrame:
     kept = scores[scores["metric"].isin(columns)].groupby(["system", "metric"])["value"].mean().unstack()
     order = [name for name in (*METHODS, *CONTROLS, "own_scale", *ENDS[1:]) if name in kept.index]
     kept = kept.loc[order, list(columns)].rename(columns=columns)
-    return kept.rename(index={"own_scale": "3D FCN, each image scaled by itself"}).rename_axis(columns=None)
+    return kept.rename(index=TITLES).rename_axis(columns=None)
 
 
 def table_2_3(scores: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from torch import nn
 from nbkit.core.protocols import Cohort, Subject
 from nbkit.core.tidy import stacked, tidy
 from nbkit.papers.flair.conv_synthesis import Config
-from nbkit.papers.flair.experiments import gain_table
+from nbkit.papers.flair.experiments import TITLES, gain_table
 from nbkit.training.crossval import FoldLike, Result
 
 OTHER = {"image": "brain", "brain": "image"}
@@ -21,7 +21,8 @@ VOXELS = {"image": "all of the image, as the paper did", "brain": "those of the 
 
 def cohort_numbers(cohort: Cohort) -> pd.DataFrame:
     """Section 2.2.3, who was scanned: people, women, ages and grid, as they stand in `cohort`."""
-    groups = {"patient": [s for s in cohort if s.diagnosis == "MS"], "control": [s for s in cohort if s.diagnosis == "HC"]}
+    kinds = {"patient": "MS", "control": "HC"}
+    groups = {group: [s for s in cohort if s.diagnosis == kind] for group, kind in kinds.items()}
     grid = cohort.subjects[0].baseline.mask("brain")
     found = {"subjects": len(cohort), **{f"{group}s": len(people) for group, people in groups.items()}}
     for group, people in groups.items():
@@ -69,7 +70,8 @@ def _named(net: nn.Module, part: str):
 
 def _numbers(place: str, found: Mapping[str, float], units: Mapping[str, str]) -> pd.DataFrame:
     return stacked(*[
-        tidy(value, id=f"wei2019.{place}.{name}", metric=name, unit=units.get(name, "")) for name, value in found.items()
+        tidy(value, id=f"wei2019.{place}.{name}", metric=name, unit=units.get(name, ""))
+        for name, value in found.items()
     ])
 
 
@@ -116,10 +118,10 @@ def about_gain(scores: pd.DataFrame) -> list[str]:
     rows = gain_table(scores)
     said = rows.map("{:.3f}".format)
     (fcn, fcn_own), (forest, forest_own), (line, line_own) = said.loc[["fcn", "rf", "linear"]].to_numpy()
-    own, own_own = said.loc["3D FCN, each image scaled by itself"]
-    reach = rows.index.intersection(["reach", "reach_tenfold"])
+    own, own_own = said.loc[TITLES["own_scale"]]
+    reach = rows.index.intersection([TITLES["reach"], TITLES["reach_tenfold"]])
     best = said.loc[rows.loc[reach].iloc[:, 0].idxmin()].iloc[0]
-    floor = [f"The noise-free truth itself has {said.loc['floor'].iloc[0]}."] if "floor" in said.index else []
+    floor = [f"The noise-free truth itself has {said.loc[TITLES['floor']].iloc[0]}."] if TITLES["floor"] in rows.index else []
     return [
         f"Scaled over the cohort, the FCN's error is {fcn} z², the forest's {forest}, linear regression's {line}.",
         f"With each person's own scale and offset taken out they are {fcn_own}, {forest_own} and {line_own}: the rest "
