@@ -82,7 +82,7 @@ def missing_inputs(ids: Iterable[str], inputs: Sequence[str]) -> dict[str, str]:
     """Published ids that need a sequence which is not among `inputs`, with that sequence; Table 2.4b needs DIR."""
     found: dict[str, str] = {}
     for name in (name for name in Config().inputs if name not in inputs):
-        named = [i for i in ids if SHORT[name] in i.split(".")[3].split("_")]
+        named = [i for i in ids if SHORT[name] in "_".join(i.split(".")[3:4]).split("_")]
         found |= dict.fromkeys([*named, *["wei2019.table2_4b"] * (name == "DIR")], name)
     return found
 
@@ -221,7 +221,9 @@ def convergence(results: Mapping[str, Result]) -> pd.DataFrame:
         (f"wei2019.fig2_3.{metric}.{called}", person, name, metric, value, unit)
         for name, called in DEPTHS.items() for history in results[name].histories.values()
         for person, errors in history.get("watched", {}).items()
-        for metric, value, unit in (("mse", errors[-1], "z²"), ("epochs", _fallen(history["epochs"], errors), "epochs"))
+        for metric, value, unit in (
+            ("mse", errors[-1], "z²"), ("epochs", _fallen(history["epochs"], errors), "epochs"),
+        )
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.groupby([c for c in COLUMNS if c != "value"], sort=False, as_index=False)["value"].mean()
@@ -314,8 +316,8 @@ def _overlap(a: Volume, b: Volume) -> float:
 def dice_table(agreement: pd.DataFrame) -> pd.DataFrame:
     """Number of patients, mean, SD and range of each Dice of :func:`figure_2_5`."""
     said = {"dice": "true vs synthetic", "dice_truth": "true vs reference", "dice_synthetic": "synthetic vs reference"}
-    table = agreement[agreement["metric"].isin(said)].groupby("metric", sort=False)["value"].agg(["count", "mean", "std", "min", "max"])
-    return table.rename(said)
+    by_pair = agreement[agreement["metric"].isin(said)].groupby("metric", sort=False)["value"]
+    return by_pair.agg(["count", "mean", "std", "min", "max"]).rename(said)
 
 
 def saliency(result: Result, cohort: Cohort) -> dict[str, dict[str, Volume]]:

@@ -75,6 +75,16 @@ def _numbers(place: str, found: Mapping[str, float], units: Mapping[str, str]) -
     ])
 
 
+def beside(frame: pd.DataFrame, ledger: Mapping[str, Any]) -> pd.DataFrame:
+    """What is printed beside what `frame` has, and what we make of it.
+
+    `ledger` gives each id a record with row, value, unit and note (``run.paper.ids``).
+    """
+    rows = [(ledger[id].row, ledger[id].value, value, ledger[id].unit, ledger[id].note)
+            for id, value in zip(frame["id"], frame["value"], strict=True)]
+    return pd.DataFrame(rows, columns=["", "printed", "this run", "unit", "note"]).set_index("")
+
+
 def alternatives(fcn: Config) -> dict[str, dict[str, Any]]:
     """The other way at each open point, one setting changed each; :func:`choices` says what it is."""
     return {
@@ -121,7 +131,8 @@ def about_gain(scores: pd.DataFrame) -> list[str]:
     own, own_own = said.loc[TITLES["own_scale"]]
     reach = rows.index.intersection([TITLES["reach"], TITLES["reach_tenfold"]])
     best = said.loc[rows.loc[reach].iloc[:, 0].idxmin()].iloc[0]
-    floor = [f"The noise-free truth itself has {said.loc[TITLES['floor']].iloc[0]}."] if TITLES["floor"] in rows.index else []
+    noise_free = said.reindex([TITLES["floor"]]).iloc[:, 0].dropna()
+    floor = [f"The noise-free truth itself has {error}." for error in noise_free]
     return [
         f"Scaled over the cohort, the FCN's error is {fcn} z², the forest's {forest}, linear regression's {line}.",
         f"With each person's own scale and offset taken out they are {fcn_own}, {forest_own} and {line_own}: the rest "

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from nbkit.claims.ledger import load_paper
 from nbkit.claims.observe import Observation
 from nbkit.claims.verdicts import judge
 from nbkit.core.protocols import Cohort, Scan, Subject
@@ -97,6 +98,12 @@ def test_the_other_way_is_never_this_runs_own(over):
     assert (table["this run"] != table["the other way"]).all()
     assert all(fcn.changed(**change) != fcn for change in other.values())
     assert "20%" in table.loc["watch_test", "this run"]
+
+
+def test_what_is_printed_stands_beside_what_ran():
+    frame = setting_experiments.cohort_numbers(cohort(3, 1, 30, 5, 3, 1, 30, 5, (4, 4, 2), (1.0, 3.0)))
+    table = setting_experiments.beside(frame, load_paper("wei2019_flair").ids)
+    assert table.loc["MS patients", ["printed", "this run"]].tolist() == [20, 3] and len(table) == 14
 
 
 def test_sizes_stand_beside_the_published_ones():
