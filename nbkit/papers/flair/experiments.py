@@ -107,10 +107,15 @@ def ends(
     return stacked(*frames).drop(columns="role")
 
 
-def with_roles(scores: pd.DataFrame, place: str, metric: str, unit: str) -> pd.DataFrame:
-    """The ends of one measure, each with its role: what ``run.room`` is given."""
-    found = numbered(scores, place, tuple(ROLES), metric=metric, unit=unit)
-    return found.assign(role=found["system"].map(ROLES))
+def rooms(scores: pd.DataFrame) -> list[dict[str, Any]]:
+    """The ends of both measures of Table 2.2, each end with its role: what ``run.room`` is given."""
+    found = []
+    for place, metric, unit in (("table2_2a", "mse", "z²"), ("table2_2b", "ssim", "SSIM")):
+        frame = numbered(scores, place, tuple(ROLES), metric=metric, unit=unit)
+        found.append({"frame": frame.assign(role=frame["system"].map(ROLES)), "of": (f"wei2019.{place}.{metric}.",)})
+    found[0] |= {"measure": "squared error of FLAIR (z²)", "of": (*found[0]["of"], "wei2019.table2_1.mse.")}
+    found[1] |= {"measure": "SSIM of FLAIR", "better": "higher"}
+    return found
 
 
 def lines(scores: pd.DataFrame, *, less: str = "") -> dict[str, float]:
@@ -164,6 +169,12 @@ def folds_won(scores: pd.DataFrame, system: str = "unet") -> pd.DataFrame:
         found.append(tidy(won, id=f"wei2019.text.folds.{system}_best_{metric}", system=system, metric=metric,
                           unit="folds"))
     return stacked(*found)
+
+
+def about_blur(blur: pd.DataFrame) -> str:
+    """Means of :func:`blur` in a sentence."""
+    made, true = (where(blur, system=name)["value"].mean() for name in ("fcn", "truth"))
+    return f"Gradient energy over that of the true scan: synthetic images {made:.2f}, true ones {true:.2f}."
 
 
 def blur(scores: pd.DataFrame) -> pd.DataFrame:
@@ -337,7 +348,7 @@ def figure_2_6(cohort: Cohort, maps: Mapping[str, Mapping[str, Volume]]) -> pd.D
 
 
 def predicted(
-    results: Mapping[str, Result], systems: Iterable[str], cohort: Cohort, subject: str
+    results: Mapping[str, Result], cohort: Cohort, subject: str, systems: Iterable[str] = METHODS
 ) -> dict[str, Volume]:
     """One subject's image as each of `systems` predicts it, by a model that never saw it."""
     return {name: results[name].predictions(cohort, [subject])[subject] for name in systems}

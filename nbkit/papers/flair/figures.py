@@ -9,9 +9,10 @@ import pandas as pd
 
 from nbkit.core.checks import require
 from nbkit.core.protocols import Cohort, Scan, Subject
-from nbkit.core.tidy import where
+from nbkit.core.stats import bootstrap_mean
+from nbkit.core.tidy import paired, where
 from nbkit.core.volume import Volume
-from nbkit.figures.charts import bounds, forest_plot, learning_curves
+from nbkit.figures.charts import bounds, forest_plot, interval_text, learning_curves
 from nbkit.figures.drawing import Layer, architecture_drawing
 from nbkit.figures.marks import title_of
 from nbkit.figures.mosaics import Row, Tile, panel
@@ -52,11 +53,20 @@ def differences(
 ) -> Picture:
     """:func:`nbkit.figures.charts.forest_plot` of paired errors, with what could be reached at all as lines.
 
-    `ends` is of :func:`nbkit.papers.flair.experiments.lines`, as differences too.
+    `ends` is of :func:`nbkit.papers.flair.experiments.lines`, as differences too; such systems and the mean, whose
+    error dwarfs the others, are no rows.
     """
-    figure = forest_plot(frame, xlabel, better=better, seed=seed)
+    rows = frame[~frame["system"].isin(["mean", "floor", "reach", "reach_tenfold"])]
+    figure = forest_plot(rows, xlabel, better=better, seed=seed)
     bounds(figure.axes[0], ends, along="x")
     return figure
+
+
+def moved_table(scores: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:
+    """`choices` (by name of a system) with what the other way of each moves: mean difference of the error, interval."""
+    moved = paired(where(scores, metric="mse"), against="fcn").groupby("system")["value"]
+    said = moved.agg(lambda values: interval_text(bootstrap_mean(values)))
+    return choices.assign(**{"other − this run, MSE in z² [95 % interval]": said})
 
 
 def depth_curves(frame: pd.DataFrame, ends: Mapping[str, float]) -> Picture:

@@ -19,6 +19,17 @@ OTHER = {"image": "brain", "brain": "image"}
 VOXELS = {"image": "all of the image, as the paper did", "brain": "those of the brain"}
 
 
+def ran(cohort: Cohort, results: Mapping[str, Result], folds: Sequence[FoldLike]) -> pd.DataFrame:
+    """:func:`cohort_numbers` and :func:`settings`."""
+    return stacked(cohort_numbers(cohort), settings(results, folds, cohort.subjects[0].id))
+
+
+def split_sizes(folds: Sequence[Any], systems: int) -> list[str]:
+    """Who trains and who is tested, fold by fold, as sentences."""
+    sizes = [f"{f.name}: {len(f.train_ids)} train, {len(f.test_ids)} are tested" for f in folds]
+    return [f"{folds[0].kind}; {systems} systems", *sizes]
+
+
 def cohort_numbers(cohort: Cohort) -> pd.DataFrame:
     """Section 2.2.3, who was scanned: people, women, ages and grid, as they stand in `cohort`."""
     kinds = {"patient": "MS", "control": "HC"}

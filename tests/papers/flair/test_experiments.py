@@ -204,13 +204,16 @@ def test_folds_won_and_sharpness_come_from_the_scores(scores):
         assert experiments.folds_won(frame)["value"].tolist() == list(won)
     blur = experiments.blur(scores)
     assert by_subject(blur, system="fcn")["a"] == 0.46 and by_subject(blur, system="truth")["a"] == pytest.approx(0.39)
+    assert "images 0.46, true ones 0.39" in experiments.about_blur(blur)
     real = experiments.blur(scores[scores["system"] != "floor"])
     assert set(by_subject(real, system="truth").values()) == {1.0}
 
 
 def test_ends_have_roles_and_make_lines(scores):
-    ends = experiments.with_roles(scores, "table2_2a", "mse", "z²")
-    room = Room.of_frame(ends, of=["wei2019.table2_2a.mse"], measure="error")
+    room, alike = (Room.of_frame(**given) for given in experiments.rooms(scores))
+    assert alike.better == "higher" and alike.covers(["wei2019.table2_2b.ssim.fcn", "wei2019.table2_2b.ssim.rf"])
+    assert room.covers(["wei2019.table2_1.mse.width64", "wei2019.table2_2a.mse.fcn"])
+    assert not room.covers(["wei2019.table2_4b.mse.fcn", "wei2019.table2_2a.mse.fcn"])
     assert room.floor == 12 and room.reach == 10 and room.mean == 8 and room.person == 9
     assert room.best_control == "wei2019.table2_2a.mse.linear"
     assert experiments.lines(scores) == {"reach": 10, "reach_tenfold": 11, "floor": 12}

@@ -13,6 +13,7 @@ from nbkit.claims.observe import Observation
 from nbkit.claims.verdicts import judge
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.volume import Volume
+from nbkit.data.splits import Fold
 from nbkit.papers.flair import experiments, setting_experiments
 from nbkit.papers.flair.conv_synthesis import Config, ConvSynthesizer
 from nbkit.papers.flair.forest_synthesis import Config as ForestConfig
@@ -103,6 +104,8 @@ def test_the_other_way_is_never_this_runs_own(over):
 def test_what_is_printed_stands_beside_what_ran():
     frame = setting_experiments.cohort_numbers(cohort(3, 1, 30, 5, 3, 1, 30, 5, (4, 4, 2), (1.0, 3.0)))
     table = setting_experiments.beside(frame, load_paper("wei2019_flair").ids)
+    assert setting_experiments.split_sizes([Fold("fold1", ("a", "b"), ("c",), "by hand")], 3) == [
+        "by hand; 3 systems", "fold1: 2 train, 1 are tested"]
     assert table.loc["MS patients", ["printed", "this run"]].tolist() == [20, 3] and len(table) == 14
 
 
