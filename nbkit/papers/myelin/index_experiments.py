@@ -112,6 +112,17 @@ def two_visits(results: Mapping[str, Any], people: Cohort) -> dict[str, tuple[Pr
     return {name: tuple(result.predictions(people, visit=k) for k in (0, 1)) for name, result in results.items()}
 
 
+def noise_free_visits(people: Cohort, images: Mapping[tuple[str, str], Volume]) -> dict[str, tuple[Predictions, ...]]:
+    """``{"floor": (first, second)}``, the PET without noise in the place of predictions; nothing where none is known."""
+    visits = [[(s.id, s.scans[k].session) for s in people if len(s.scans) > k] for k in (0, 1)]
+    return {"floor": tuple({who[0]: images[who] for who in visit} for visit in visits)} if images else {}
+
+
+def by_change(index: pd.DataFrame) -> list[str]:
+    """Patients in the order of their true global change, so that a number is one patient in Figures 4.4 and 4.5."""
+    return list(where(index, system="truth", metric="global_change").sort_values("value")["subject"])
+
+
 def courses(
     people: Cohort, visits: Mapping[str, tuple[Predictions, Predictions]], norm: ControlNorm
 ) -> dict[str, dict[str, Course]]:

@@ -29,6 +29,7 @@ from nbkit.core.windows import filter_separable, gaussian_kernel
 from nbkit.data.intensity import Standardiser
 from nbkit.data.synthesis import brain_box, brain_channels, on_grid
 from nbkit.papers.synthesis import linear
+from nbkit.papers.synthesis.level import own_level
 from nbkit.papers.synthesis.patches import Contrasts
 from nbkit.training.crossval import FoldLike
 from nbkit.training.kept import kept_tables
@@ -135,16 +136,6 @@ def places(inside: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
     shares = torch.meshgrid(*(torch.linspace(0, 1, n) for n in inside.shape), indexing="ij")
     depth = ndimage.distance_transform_edt(np.pad(inside.numpy(), 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
     return torch.stack([*shares, torch.from_numpy(depth).float()])
-
-
-def own_level(prediction: Volume, truth: Volume, mask: Volume) -> Volume:
-    """`prediction` after the scale and offset that bring it nearest to `truth` inside `mask`; 0 outside."""
-    inside = mask.data.bool()
-    x, y = (image.data[inside].double() for image in (prediction, truth))
-    spread = (x - x.mean()).square().sum()
-    scale = ((x - x.mean()) * (y - y.mean())).sum() / spread if spread > 0 else torch.tensor(0.0)
-    fitted = (prediction.data.double() - x.mean()) * scale + y.mean()
-    return prediction.with_data((fitted * inside).float(), "own scale and offset")
 
 
 def room(

@@ -232,7 +232,10 @@ def test_disability_fills_every_cell_of_both_tables_or_none(many, cohort, rows):
     small = index[index["subject"].isin(people.ids[:9])]
     tables = chapter4.disability(people, small)
     cells = {i for i in LEDGER if i.startswith("wei2020.table4_3")}
-    assert set(tables["id"]) == cells and len(tables) == 4 * (20 + 9)
+    assert set(tables["id"]) == cells and len(tables) == 4 * (20 + 9) + 2 * 9
+    both, dem, rem = (by_subject(tables, id=f"wei2020.table4_3a.{i}") for i in (
+        "demyelination.beside", "demyelination.pseudovalues", "remyelination.pseudovalues"))
+    assert {s: v - rem[s] for s, v in both.items()} == pytest.approx(dem)
     fit = chapter4.edss_regression(people, by_subject(small, system="truth", metric="dynamic_remyelination"))
     found = tables.drop_duplicates("id").set_index("id")
     assert found.loc["wei2020.table4_3a.remyelination.gender.se", "value"] == fit.loc["sex", "standard_error"]
