@@ -21,6 +21,11 @@ from nbkit.papers.myelin.experiments import ENDS
 
 TRUTH = Mark("True PET", "#4D4D4D", "*")
 KEY_MM = 6.0
+ERRORS = {"mse": "MSE (DVR²)", "discrepancy_lesions": "lesion discrepancy (DVR)"}
+NETWORKS = {"unet": "3D U-Net", "cgan": "cGAN", "cfsagan": "CF-SAGAN"}
+INDICES = {"global_change": "global change", "dynamic_demyelination": "demyelinating share",
+           "dynamic_remyelination": "remyelinating share"}
+"""Panels of Figure 4.5."""
 GROUPS = {"wm_nawm": "WM of controls, NAWM of patients"}
 CHOICES = {
     "no_noise": ("Noise z of the Sketcher, its shape not given", "one channel of white noise", "none"),
@@ -83,18 +88,18 @@ def levels(ends: pd.DataFrame, metric: str, systems: Sequence[str] = ENDS) -> di
     return rows.groupby("system")["value"].mean().to_dict()
 
 
-def gain_plot(
-    scores: pd.DataFrame, metric: str, against: str, label: str, *, better: tuple[str, str], seed: int = 0
-) -> Picture:
+def gain_plot(scores: pd.DataFrame, metric: str, against: str, *, seed: int = 0) -> Picture:
     """Errors minus those of one system, paired by person, with floor and reach as lines.
 
     Parameters
     ----------
     scores : DataFrame
-        Tidy; of all systems but the mean, whose error would squeeze the others.
-    metric, against, label : str
-        What is compared, with which system, and the label of the axis, with its unit.
+        Tidy; the mean, whose error would squeeze the others, is left out.
+    metric, against : str
+        What is compared, "mse" or "discrepancy_lesions", and with which system.
     """
+    title = title_of(against)
+    label, better = f"{ERRORS[metric]}, of the method − of {title}", ("the method", title)
     gaps = paired(scores[(scores["metric"] == metric) & ~scores["system"].isin(("mean", "person"))], against)
     figure = forest_plot(gaps[~gaps["system"].isin(ENDS)], label, better=better, seed=seed)
     bounds(figure.axes[0], levels(gaps, metric), along="x")
@@ -102,7 +107,9 @@ def gain_plot(
 
 
 @look()
-def convergence_grid(seen: pd.DataFrame, titles: Mapping[str, str], *, width_mm: float = FULL_MM) -> Picture:
+def convergence_grid(
+    seen: pd.DataFrame, titles: Mapping[str, str] = NETWORKS, *, width_mm: float = FULL_MM
+) -> Picture:
     """Validation error against epoch under each loss, a panel a network, a line a fold (Section 4.3.3).
 
     Parameters
@@ -213,7 +220,8 @@ def _bland_altman(axes: Axes, rows: pd.DataFrame, mark: Mark) -> None:
 
 @look()
 def patient_bars(
-    frame: pd.DataFrame, labels: Mapping[str, str], *, order: Sequence[str] = (), width_mm: float = FULL_MM
+    frame: pd.DataFrame, labels: Mapping[str, str], *, systems: Sequence[str] = (), order: Sequence[str] = (),
+    width_mm: float = FULL_MM,
 ) -> Picture:
     """Bars for each patient, a panel a metric (Figs. 3.8 A, 4.4 A, 4.5).
 
@@ -226,10 +234,13 @@ def patient_bars(
         Tidy, of several systems ("truth" first); a row that belongs to nobody is drawn as a line.
     labels : mapping of str to str
         Metric to label of the vertical axis, with its unit.
+    systems : sequence of str
+        Whom to draw, lines included; all of them if not given.
     order : sequence of str
         Subjects in the order of another figure; who is not among them comes after.
     """
     needs(frame, ("subject", "system", "metric", "value"), "patient_bars")
+    frame = frame[frame["system"].isin(systems)] if systems else frame
     figure, order = new_figure(width_mm, 40 * len(labels) + KEY_MM), list(order)
     for row, (metric, label) in enumerate(labels.items()):
         axes, rows = figure.add_subplot(len(labels), 1, row + 1), frame[frame["metric"] == metric]

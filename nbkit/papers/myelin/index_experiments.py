@@ -107,22 +107,6 @@ def loss_table(scores: pd.DataFrame, networks: Sequence[str] = ("unet", "cgan", 
     return stacked(*parts)
 
 
-def two_visits(results: Mapping[str, Any], people: Cohort) -> dict[str, tuple[Predictions, Predictions]]:
-    """What each system predicts for the first and the second scans, by the models that saw neither of a person."""
-    return {name: tuple(result.predictions(people, visit=k) for k in (0, 1)) for name, result in results.items()}
-
-
-def noise_free_visits(people: Cohort, images: Mapping[tuple[str, str], Volume]) -> dict[str, tuple[Predictions, ...]]:
-    """``{"floor": (first, second)}``, the PET without noise in the place of predictions; nothing where none is known."""
-    visits = [[(s.id, s.scans[k].session) for s in people if len(s.scans) > k] for k in (0, 1)]
-    return {"floor": tuple({who[0]: images[who] for who in visit} for visit in visits)} if images else {}
-
-
-def by_change(index: pd.DataFrame) -> list[str]:
-    """Patients in the order of their true global change, so that a number is one patient in Figures 4.4 and 4.5."""
-    return list(where(index, system="truth", metric="global_change").sort_values("value")["subject"])
-
-
 def courses(
     people: Cohort, visits: Mapping[str, tuple[Predictions, Predictions]], norm: ControlNorm
 ) -> dict[str, dict[str, Course]]:
@@ -245,7 +229,7 @@ def null_experiment(
     still : Cohort or None
         The same people with a second scan without change; None (own scans cannot be scanned again) gives no rows.
     visits : mapping
-        Of :func:`two_visits`: first scans are what they were.
+        Of :func:`nbkit.papers.myelin.visits.two_visits`: first scans are what they were.
     """
     if still is None:
         return _frame([])

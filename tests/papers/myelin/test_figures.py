@@ -99,7 +99,7 @@ def test_bars_are_sorted_by_the_first_series_and_name_no_patient():
     assert heights == [pytest.approx([0.10, 0.20, 0.30, 0.45]), pytest.approx([0.15, 0.25, 0.35])]
     assert [patch.get_height() for patch in below.containers[0]] == [1, 2, 3], "the same order in all panels"
     assert [t.get_text() for t in below.get_xticklabels()] == ["P1", "P2", "P3", "P4"]
-    again = figures.patient_bars(frame, {"later": "% at t1"}, order=["s03", "s02"]).axes[0]
+    again = figures.patient_bars(frame, {"later": "% at t1"}, order=["s03", "s02"], systems=["truth"]).axes[0]
     assert [patch.get_height() for patch in again.containers[0]] == [2, 1, 3], "a patient keeps the number given"
     texts = [t.get_text() for t in figure.legends[0].get_texts()]
     assert set(texts) == {"nothing changed", "True PET", "Refiner CF-SAGAN"}
@@ -129,7 +129,7 @@ def test_floor_and_reach_are_lines_at_their_mean_distance_from_the_system_compar
     made = {name: RNG.normal(level, 0.01, 8) for name, level in
             (("refiner", 0.5), ("unet", 0.6), ("floor", 0.2), ("reach", 0.4), ("mean", 3.0), ("person", 0.3))}
     frame = stacked(*(rows(v, system=name, metric="mse") for name, v in made.items()))
-    axes = figures.gain_plot(frame, "mse", "refiner", "error", better=("it", "the Refiner")).axes[0]
+    axes = figures.gain_plot(frame, "mse", "refiner").axes[0]
     lines = {t.get_text(): t.xy[0] for t in axes.texts if t.get_text() in ("floor", "reach")}
     assert lines == {k: pytest.approx((made[k] - made["refiner"]).mean()) for k in ("floor", "reach")}
     assert [t.get_text() for t in axes.get_yticklabels()] == ["3D U-Net"]

@@ -14,6 +14,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort, Subject
 from nbkit.core.tidy import by_subject, stacked, tidy, where
 from nbkit.papers.myelin import index_experiments as chapter4
+from nbkit.papers.myelin.visits import two_visits
 from nbkit.papers.myelin.index_experiments import courses, indices, map_agreement
 from nbkit.papers.myelin.metrics import chance_dice, control_norm
 from tests.papers.myelin.change_toy import change_cohort, change_scan, truths
@@ -165,7 +166,7 @@ def test_where_nothing_changed_every_index_of_change_is_none(cohort, norm):
     still = replace(cohort, subjects=tuple(
         replace(s, scans=(s.scans[0], replace(s.scans[0], session="t1", age=31.0))) for s in cohort))
     results = {chapter4.OURS: Same(truths(still, 0), truths(still, 1))}
-    visits = chapter4.two_visits(results, still)
+    visits = two_visits(results, still, list(results))
     null = chapter4.null_experiment(still, results, visits, norm)
     moved = null[null["metric"].isin(chapter4.CHANGES)]
     assert len(moved) == 2 * 5 * 7 and not moved["value"].any()
