@@ -26,6 +26,8 @@ NETWORKS = {"unet": "3D U-Net", "cgan": "cGAN", "cfsagan": "CF-SAGAN"}
 INDICES = {"global_change": "global change", "dynamic_demyelination": "demyelinating share",
            "dynamic_remyelination": "remyelinating share"}
 """Panels of Figure 4.5."""
+VISITS = {"percent_t0": "at t0 (%)", "percent_t1": "at t1 (%)"}
+"""Panels of Figure 4.4 A."""
 GROUPS = {"wm_nawm": "WM of controls, NAWM of patients"}
 CHOICES = {
     "no_noise": ("Noise z of the Sketcher, its shape not given", "one channel of white noise", "none"),
@@ -263,6 +265,13 @@ def patient_bars(
         axes.grid(axis="y")
     _legend_above(figure)
     return figure
+
+
+def ranking(scores: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Means over people of some metrics, a row a system as readers see it, the least of the first metric on top."""
+    rows = titled(scores[scores["metric"].isin(metrics)])
+    table = rows.pivot_table("value", "system", "metric", observed=True)
+    return table.reindex(columns=list(metrics)).sort_values(metrics[0])
 
 
 def choices_table(moved: pd.DataFrame) -> pd.DataFrame:

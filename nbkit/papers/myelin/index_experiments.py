@@ -365,6 +365,11 @@ def planted(people: Cohort, index: pd.DataFrame, system: str = OURS) -> pd.DataF
     return pd.DataFrame(columns, dtype=float).dropna()
 
 
+def rank_correlations(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Of the columns of :func:`planted`; the pairs themselves where there are fewer than three."""
+    return pairs.corr(method="spearman").round(2) if len(pairs) > 2 else pairs
+
+
 def reasons(still: Cohort | None, index: pd.DataFrame, null: pd.DataFrame, pairs: pd.DataFrame) -> list[str]:
     """Why verdicts fall as they do, in sentences with the numbers of this run; none without a null experiment."""
     if still is None:

@@ -19,6 +19,8 @@ SYSTEMS = {
     "unet_nwl1": "unet_a", "cgan_nwl1": "cgan_a", "cfsagan_nwl1": "sagan_a",
 }
 """Systems of Tables 4.1 and 4.2, and their names in :data:`~nbkit.papers.myelin.synthesis.VARIANTS`."""
+COMPARED = ("dnn", "unet", "cgan", "refiner_cgan", "cfsagan", "refiner_cfsagan")
+"""Those of Table 4.1."""
 WATCHED = ("refiner_cfsagan", "refiner_cgan", "linear")
 """Those that are applied to the second scans."""
 

@@ -107,6 +107,14 @@ def test_bars_are_sorted_by_the_first_series_and_name_no_patient():
         figures.patient_bars(frame, {"sooner": "% at t1"})
 
 
+def test_methods_are_ranked_by_their_mean_error():
+    frame = stacked(*(rows(v, system=s, metric=m) for s, m, v in (
+        ("unet", "mse", [3.0, 5.0]), ("refiner", "mse", [1.0, 2.0]), ("unet", "dice", [0.5, 0.7]))))
+    table = figures.ranking(frame, ["mse", "dice"])
+    assert table.index.tolist() == ["Sketcher-Refiner", "3D U-Net"] and table["mse"].tolist() == [1.5, 4.0]
+    assert table.loc["3D U-Net", "dice"] == pytest.approx(0.6)
+
+
 def test_open_points_say_what_they_move():
     gaps = RNG.normal(0.2, 0.1, 9)
     moved = stacked(rows(gaps, system="no_noise", metric="mse"), rows(-gaps, system="no_noise",

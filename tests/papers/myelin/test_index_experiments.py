@@ -253,6 +253,9 @@ def test_what_was_planted_stands_beside_what_is_seen(cohort, rows):
     pairs = chapter4.planted(replace(cohort, truth=truth), rows[0])
     assert len(pairs) == 6 and pairs.loc["ms04"].tolist() == pytest.approx([0.125, 0.125, 0, 3.0])
     assert chapter4.planted(cohort, rows[0]).empty
+    assert chapter4.rank_correlations(pairs[:2]).equals(pairs[:2])
+    ranks = pairs.rank().corr().round(2)
+    pd.testing.assert_frame_equal(chapter4.rank_correlations(pairs), ranks)
     still = cohort.subset([s.id for s in cohort if len(s.scans) > 1])
     told = chapter4.reasons(still, rows[0], rows[0], pairs)
     assert len(told) == 4 and "threshold noise is 100 % of it" in told[1]

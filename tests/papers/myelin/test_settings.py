@@ -95,7 +95,8 @@ def test_each_setting_of_chapter_3_is_seen_when_it_changes(name):
 CHAPTER_4 = {
     "validation": {"validation": 0}, "patch": {"crop": (32, 32, 32)},
     "overlap": {"crops": "focus", "crops_per_epoch": 9},
-    "maps": {"slim": 2}, "levels": {"levels": 3}, "dropout": {"dropout": 0.0}, "rotations": {"augment": False},
+    "maps": {"slim": 2}, "levels": {"levels": 3}, "dropout": {"dropout": 0.0},
+    "rotations": {"augment": False},
     "scale.up": {"augment": False}, "scale.down": {"augment": False}, "smoothing": {"label_smoothing": 0.0},
     "critic_steps": {"critic_steps": 1}, "learning_rate.sketcher": {"learning_rate": 1e-3},
     "learning_rate.refiner": {"refiner_learning_rate": 1e-4},
