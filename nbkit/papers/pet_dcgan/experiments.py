@@ -38,9 +38,12 @@ from nbkit.training.fitted import fitted
 
 UNITS = {"psnr": "dB", "ssim": "SSIM", "frechet": "squared feature units"}
 """Of measures; of all others 1."""
-OPEN = ["left open", "our choice", "the other way", "other − ours", "low", "high"]
+OPEN = ["left open", "one choice", "the other", "other − one", "low", "high"]
+CHAIN = (("separate", "told"), ("told", "averaged"), ("averaged", "conditional"))
+"""Generators that differ in one thing."""
 TITLES = {"separate": "one DCGAN per stage, told nothing (published)",
-          "told": "one DCGAN per stage, told the view", "conditional": "one conditional DCGAN",
+          "told": "one DCGAN per stage, told the view", "averaged": "the same, averaged weights",
+          "conditional": "one conditional DCGAN, averaged weights",
           "volume": "3D, conditional, slices of volumes"}
 
 
@@ -120,6 +123,13 @@ def draw_like(model: PetDCGAN, real: Slices, *, seed: int) -> Slices:
         own = seed if view == VOLUME else derive(seed, "drawn", stage)
         images.append(model.sample_images(count, stage, own, view=view))
     return replace(like, images=torch.cat(images), subject=("generated",) * len(like))
+
+
+def drawn_by(models: Mapping[str, PetDCGAN], real: Slices, *, seed: int) -> dict[str, Slices]:
+    """:func:`draw_like` of every generator of slices; "told" is "averaged" with its last weights."""
+    flat = {name: model for name, model in models.items() if model.config.dims == 2}
+    flat["told"] = flat["averaged"].of_last_weights()
+    return {name: draw_like(model, real, seed=seed) for name, model in flat.items()}
 
 
 def quality(drawn: Slices, real: Slices, *, seed: int = 0) -> pd.DataFrame:
@@ -328,38 +338,44 @@ def _seconds(config: Config, table: Slices) -> float:
     return time.perf_counter() - begun
 
 
-def open_points(found: pd.DataFrame, others: Mapping[str, pd.DataFrame], compared: pd.DataFrame) -> pd.DataFrame:
+def open_points(
+    drawn: Mapping[str, Slices], real: Slices, compared: pd.DataFrame, *, judged: str, seed: int = 0
+) -> pd.DataFrame:
     """What the paper leaves open and how far the other choice moves the number, 95 % interval over people.
 
     Parameters
     ----------
-    found : DataFrame
-        Of :func:`over_stages`, of this run's generators.
-    others : mapping of str to DataFrame
-        The same of generators of another kind, by what is other about them.
+    drawn : mapping of generator to Slices
+        Those of :data:`CHAIN` at least.
+    real : Slices
+        By person.
     compared : DataFrame
         Of :func:`generators`.
+    judged : str
+        Which generator this run's numbers are of.
+    seed : int
+        As of :func:`quality`.
     """
-    rows = []
+    kinds, rows = dict.fromkeys([judged, *sum(CHAIN, ())]), []
+    scored = {kind: over_stages(quality(drawn[kind], real, seed=seed)) for kind in kinds}
     for metric in ("psnr", "ssim"):
-        table = where(found, metric=metric).pivot(index="subject", columns=["setting", "system"], values="value")
-        by = table.loc[list(dict.fromkeys(found["subject"]))]
-        ours = by["random", "generated"]
+        by = {(kind, *labels): part.set_index("subject")["value"] for kind, frame in scored.items()
+              for labels, part in where(frame, metric=metric).groupby(["setting", "system"])}
+        ours = by[judged, "random", "generated"]
         ways = [
-            ("Which real image", "a random one of the stage", "the nearest", by["nearest", "generated"]),
-            ("What it is compared with", "generated images", "real images of other people", by["random", "real"]),
+            ("Which real image", "a random one of the stage", "the nearest", ours, by[judged, "nearest", "generated"]),
+            ("What it is compared with", "generated images", "real images of other people", ours,
+             by[judged, "random", "real"]),
+        ] + [
+            ("Generator", TITLES[one], TITLES[other], *(by[kind, "random", "generated"] for kind in (one, other)))
+            for one, other in CHAIN
         ]
-        for name, frame in others.items():
-            values = where(frame, metric=metric, setting="random", system="generated").set_index("subject")["value"]
-            ways.append(("Generators", "as in this profile", name, values.loc[ours.index]))
-        for left, choice, way, other in ways:
-            moved = paired_difference(other, ours)
-            rows.append((f"{left}, {metric.upper()}", choice, way, moved.value, moved.low, moved.high))
+        for left, one, other, first, second in ways:
+            moved = paired_difference(second.loc[first.index], first)
+            rows.append((f"{left}, {metric.upper()}", one, other, moved.value, moved.low, moved.high))
     frechet = where(compared, metric="frechet").set_index("system")["value"]
-    rows += [
-        ("Generators, Fréchet distance", TITLES["separate"], title, frechet[name] - frechet["separate"], None, None)
-        for name, title in TITLES.items() if name in set(frechet.index) & {"told", "conditional"}
-    ]
+    rows += [("Generator, Fréchet distance", TITLES[one], TITLES[other], frechet[other] - frechet[one], None, None)
+             for one, other in CHAIN]
     return pd.DataFrame(rows, columns=OPEN)
 
 

@@ -69,6 +69,6 @@ def test_choices_are_compared_on_the_people_that_both_have():
     other = some.assign(value=some["value"] + 3)
     table = choices(found, other, "one for all").set_index("left open")
     row = table.loc["Who draws for the classifier, accuracy with synthetic images"]
-    assert row["other − ours"] == pytest.approx(3) and row["our choice"] == "one for all"
+    assert row["other − one"] == pytest.approx(3) and row["one choice"] == "one for all"
     real = where(found, view="all views", metric="accuracy", share=1.0, system="real")["value"].mean()
-    assert table["other − ours"].iloc[1] == pytest.approx(0.1 * real - 10)
+    assert table["other − one"].iloc[1] == pytest.approx(0.1 * real - 10)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -161,19 +162,34 @@ def test_every_score_has_an_id_of_its_own(scores):
 
 
 def test_generators_are_compared_by_means_over_stages(scores):
-    made = {"separate": drawn("new"), "conditional": drawn("swapped")}
+    kinds = {"separate": "new", "told": "copies", "averaged": "new", "conditional": "swapped"}
+    made = {name: drawn(kind) for name, kind in kinds.items()}
     compared = experiments.generators(made, {name: (TRAIN, HELD) for name in made})
     table = compared.set_index(["metric", "system"])["value"]
     frechet = where(scores["new"], metric="frechet", system="generated")["value"].mean()
     assert table["frechet", "separate"] == pytest.approx(frechet)
     assert table["psnr", "separate"] > table["psnr", "conditional"]
-    everyone, swapped = (experiments.over_stages(quality(made[k], HELD)) for k in ("separate", "conditional"))
+    everyone = experiments.over_stages(quality(made["separate"], HELD))
     assert table["ssim", "separate"] == pytest.approx(where(everyone, id="islam2020.text.ssim")["value"].mean())
-    open_points = experiments.open_points(everyone, {"swapped": swapped}, compared)
-    assert open_points["other − ours"].iloc[-1] == pytest.approx(table["frechet", "conditional"] - frechet)
-    assert (open_points["low"].iloc[:6] <= open_points["high"].iloc[:6]).all() and open_points["low"].isna().sum() == 1
-    moved = open_points.set_index(["left open", "the other way"])["other − ours"]["Generators, PSNR", "swapped"]
-    assert moved == pytest.approx(table["psnr", "conditional"] - table["psnr", "separate"])
+    found = experiments.open_points(made, HELD, compared, judged="separate")
+    moved = found.set_index(["left open", "one choice"])["other − one"]
+    titles, by = experiments.TITLES, where(everyone, metric="psnr").groupby(["setting", "system"])["value"].mean()
+    for metric, left in (("psnr", "Generator, PSNR"), ("frechet", "Generator, Fréchet distance")):
+        for one, other in experiments.CHAIN:
+            assert moved[left, titles[one]] == pytest.approx(table[metric, other] - table[metric, one])
+    assert moved["Which real image, PSNR"].item() == pytest.approx(by["nearest", "generated"] - by["random", "generated"])
+    assert moved["What it is compared with, PSNR"].item() == pytest.approx(
+        by["random", "real"] - by["random", "generated"])
+    assert (found["low"] <= found["high"]).sum() == 10 and found["low"].isna().sum() == 3
+
+
+def test_what_last_weights_draw_stands_beside_what_averaged_ones_do():
+    config = Config.for_profile("smoke", size=16, widths=(8, 8), critic_widths=(8, 8), epochs=4, averaged=0.9)
+    table = head_slices(4, stages=("CN", "AD"))
+    models = {"averaged": PetDCGAN(config).fit(table), "volume": PetDCGAN(Config.volumetric("smoke"))}
+    other = replace(table, subject=tuple(f"new {s}" for s in table.subject))
+    found = experiments.drawn_by(models, other, seed=1)
+    assert set(found) == {"averaged", "told"} and not torch.allclose(found["told"].images, found["averaged"].images)
 
 
 def test_histograms_of_the_same_law_are_as_near_as_other_people_s_and_of_another_stage_are_not():
