@@ -21,9 +21,9 @@ import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
-from nbkit.claims.observe import Observation, Run, load_observations
-from nbkit.claims.tables import comparison_table, verdict_table
-from nbkit.claims.verdicts import judge_folder
+from nbkit.claims.observe import Observation, Run, load_observations, load_rooms
+from nbkit.claims.tables import comparison_table, rooms_table, verdict_table
+from nbkit.claims.verdicts import Scorecard, judge_folder
 from nbkit import cohorts
 from nbkit.core.protocols import Cohort
 from nbkit.core.volume import Volume
@@ -106,6 +106,12 @@ class Session(Run):
     def tell(self, *lines: str) -> Markdown:
         """Sentences with numbers of this run, as a list when there are several."""
         return Markdown(lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines))
+
+    def rooms(self, *, name: str = "") -> Styler:
+        """What could be won at all on each measure of this notebook; kept as a table where a `name` is given."""
+        mine = tuple(r for r in load_rooms(self.out_dir) if r.notebook == self.notebook)
+        table, caption = rooms_table(Scorecard(rooms=mine)), "What could be won: the ends of each measure, and the room"
+        return self.table(name, table, caption=caption) if name else self.show(table, caption)
 
     def verdicts(self, *, where: str | None = None) -> Styler:
         """The verdict on every claim of the paper, by what this folder holds."""

@@ -96,3 +96,12 @@ def test_the_cohort_of_the_task_is_opened(people, tmp_path, monkeypatch):
 def test_a_paper_that_nobody_knows_is_refused(people, tmp_path):
     with pytest.raises(NbkitError, match="Did you mean 'daninet'"):
         Session(tmp_path, people=people, notebook="04_a", profile="smoke", seed=7, paper="daninett")
+
+
+def test_what_could_be_won_is_shown_from_what_was_kept(run):
+    roles = {"mean": 4.0, "control": 1.0, "reach": 0.5, "floor": 0.1}
+    frames = [tidy({"s1": v, "s2": v}, system=role, metric="mse", role=role) for role, v in roles.items()]
+    run.room(stacked(*frames), of="wei2019.table2_2a.mse.", measure="squared error, z²")
+    shown = run.rooms(name="rooms").data
+    assert shown.loc["squared error, z²", ["mean", "best control", "which", "reach"]].tolist() == [4, 1, "control", 0.5]
+    assert shown["for a better method"].tolist() == ["room"] and shown["share left"].iloc[0] == pytest.approx(0.5 / 3.5)

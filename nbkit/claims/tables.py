@@ -74,6 +74,22 @@ def papers_table(scorecard: Scorecard) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=pd.MultiIndex.from_tuples(columns))
 
 
+def rooms_table(scorecard: Scorecard) -> pd.DataFrame:
+    """What could be won on each measure, at all.
+
+    Returns
+    -------
+    DataFrame
+        Rows by measure: mean, best control with its name, reach, best control after each person's own scale and offset,
+        floor, distance from reach to best control as a share of that from reach to mean, whether that leaves room.
+    """
+    rows = {r.measure: [r.mean, r.controls[r.best_control], r.best_control.rpartition(".")[2], r.reach, r.person,
+                        r.floor, r.share(), "no room" if r.lacks() else "room"] for r in scorecard.rooms}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=[
+        "mean", "best control", "which", "reach", "own scale and offset", "floor", "share left", "for a better method",
+    ]).rename_axis("measure")
+
+
 def paper_title(name: str) -> str:
     """``"Wei 2019: wei2019_flair"``, for the name of a ledger."""
     paper = load_paper(name).paper

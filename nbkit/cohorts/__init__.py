@@ -11,7 +11,9 @@ from nbkit.cohorts import (
 )
 from nbkit.core.checks import NbkitError, closest, known, require
 from nbkit.core.protocols import Cohort
+from nbkit.core.volume import Volume
 from nbkit.data.manifest import list_manifests, load_manifest
+from nbkit.phantom import study
 
 # What COHORT=embedded and COHORT=open mean for each task
 LEVELS = {
@@ -27,6 +29,13 @@ _MODULES = {m.NAME: m for m in (
 NAMES = tuple(_MODULES)
 NULLS = tuple(LEVELS["myelin_null"].values())
 """Null experiments: the people and the first scans of a simulated cohort, without change at the second."""
+_NOISE_FREE = {
+    name: study.noise_free
+    for name in (ms_phantom.NAME, myelin_phantom.NAME, myelin_open_ms.NAME, *NULLS)
+}
+"""By name of cohort: ``(cohort, contrast) -> {(subject, session): Volume}``, images without noise."""
+_STRANGERS = {m.NAME: m.strangers for m in (ms_phantom, myelin_phantom)}
+"""By name of cohort: ``(profile, *, seed, times, n_jobs) -> Cohort``, other people of the same design."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,34 @@ def cohort_for(
     if task == "ageing" and name not in NAMES:
         return own_ageing.on_template(cohort, Path(name).expanduser(), profile, n_jobs=n_jobs)
     return cohort
+
+
+def noise_free(cohort: Cohort, contrast: str) -> dict[tuple[str, str], Volume]:
+    """Images of one contrast as acquired but without noise, by (subject, session): the floor of every prediction.
+
+    Partial volume, pose, inhomogeneity and gain are those of the images, so that image − noise-free is noise alone.
+    Empty for real scans.
+
+    Raises
+    ------
+    NbkitError
+        For a contrast of which a simulated cohort keeps none.
+    """
+    return _NOISE_FREE[cohort.name](cohort, contrast) if cohort.name in _NOISE_FREE else {}
+
+
+def strangers(
+    level: str | Path, *, task: str, profile: str, seed: int, times: int = 10, n_jobs: int = 1
+) -> Cohort | None:
+    """`times` as many other simulated people as COHORT has for a task, drawn and made alike.
+
+    Made once and kept in the cache; at laptop some two seconds and 10 MB a person. None where people are real, wholly
+    or in part: there are no ten times as many heads.
+    """
+    name = cohort_name(level, task=task)
+    if name not in _STRANGERS:
+        return None
+    return _STRANGERS[name](profile, seed=seed, times=times, n_jobs=n_jobs)
 
 
 def cohort_names(level: str) -> list[str]:

@@ -18,7 +18,7 @@ from nbkit.data.lazy import Shelf
 from nbkit.phantom.lesions import draw_burdens
 from nbkit.phantom.ms import MASKS, Grid, Person, exact_ages, simulate
 from nbkit.phantom.parameters import Parameters, load_parameters
-from nbkit.phantom.study import Study, facts_of, store, stored
+from nbkit.phantom.study import STRANGERS, Study, facts_of, half, other_people, store, stored
 
 NAME = "ms_phantom"
 GRIDS = {"smoke": Grid((4, 4, 2)), "laptop": Grid((2, 2, 1)), "paper": Grid((1, 1, 1))}
@@ -48,19 +48,39 @@ def build(
     -------
     Cohort
         One scan per subject with T1w, T2w, PDw, T1SE, DIR and FLAIR on one grid, masks, and the truth. Loaded when
-        looked at.
+        looked at. ``truth[subject]``: load, count, sizes (mm³), severity (0-1) and distance to the ventricles (mm) of
+        the lesions, T1, T2 (ms) and proton density of the tissues, and the images without noise by session and
+        contrast (``noise_free``: partial volume, pose, inhomogeneity and gain are those of the images).
 
     Raises
     ------
     NbkitError
         For an unknown profile.
     """
-    grid, parameters = GRIDS[known(profile, GRIDS, f"{NAME}.build: profile")], load_parameters()
-    people = roster(profile, seed=seed, parameters=parameters)
-    study = Study(NAME, profile, seed, module_digest(__name__), parameters, grid.target(parameters), cache)
-    make = partial(_make, grid=grid, seed=seed, parameters=parameters)
-    folders, shelf = study.made(people, make, n_jobs=n_jobs, progress=progress), Shelf()
-    read = [_read(person, folder, shelf) for person, folder in zip(people, folders, strict=True)]
+    people = roster(known(profile, GRIDS, f"{NAME}.build: profile"), seed=seed, parameters=load_parameters())
+    return _built(NAME, people, profile, seed, cache, n_jobs=n_jobs, progress=progress)
+
+
+def strangers(
+    profile: str, *, seed: int, times: int = 10, cache: Cache | None = None, n_jobs: int = 1, progress: bool = True
+) -> Cohort:
+    """`times` as many other people, drawn and made alike, for what can be learned from many.
+
+    Their images are kept as 16-bit floats (a hundredth of the noise), and none without noise.
+    """
+    draw = partial(roster, known(profile, GRIDS, f"{NAME}.strangers: profile"), parameters=load_parameters())
+    people = other_people(lambda own: draw(seed=own), seed=seed, times=times)
+    return _built(NAME + STRANGERS, people, profile, seed, cache, n_jobs=n_jobs, progress=progress)
+
+
+def _built(
+    name: str, people: tuple[Person, ...], profile: str, seed: int, cache: Cache | None, /, **settings: Any
+) -> Cohort:
+    grid, parameters, few = GRIDS[profile], load_parameters(), name == NAME
+    study = Study(name, profile, seed, module_digest(__name__), parameters, grid.target(parameters), cache)
+    make = partial(_make, grid=grid, seed=seed, parameters=parameters, few=few)
+    folders, shelf = study.made(people, make, **settings), Shelf()
+    read = [_read(person, folder, shelf, few=few) for person, folder in zip(people, folders, strict=True)]
     return study.cohort(read, [truth["sha256"] for _, truth in read])
 
 
@@ -79,15 +99,20 @@ def roster(profile: str, *, seed: int, parameters: Parameters) -> tuple[Person, 
     return (*sick, *(Person(*who, "HC", 0.0, 0) for who in groups[1]))
 
 
-def _make(person: Person, folder: Path, *, grid: Grid, seed: int, parameters: Parameters) -> None:
+def _make(person: Person, folder: Path, *, grid: Grid, seed: int, parameters: Parameters, few: bool) -> None:
     made = simulate(person, grid=grid, seed=seed, parameters=parameters)
-    volumes = {"image": made.images, "mask": made.masks}
+    images = made.images if few else {name: half(image) for name, image in made.images.items()}
+    volumes = {"image": images, "mask": made.masks}
     tensors = {f"{kind}.{name}": v.data.contiguous() for kind, own in volumes.items() for name, v in own.items()}
+    volumes |= {"noise_free": {name: half(image) for name, image in made.noise_free.items()}} if few else {}
     store(folder, volumes, {**made.truth, "sha256": hashlib.sha256(save(tensors)).hexdigest()})
 
 
-def _read(person: Person, folder: Path, shelf: Shelf) -> tuple[Subject, dict[str, Any]]:
-    images = stored(folder, "image", load_parameters().groups("contrast"), shelf)
+def _read(person: Person, folder: Path, shelf: Shelf, *, few: bool) -> tuple[Subject, dict[str, Any]]:
+    contrasts = load_parameters().groups("contrast")
+    images, truth = stored(folder, "image", contrasts, shelf), facts_of(folder)
+    if few:
+        truth["noise_free"] = {"01": stored(folder, "noise_free", contrasts, shelf)}
     scan = Scan(person.id, "01", person.age, images, stored(folder, "mask", MASKS, shelf))
     covariates = {"age": person.age, "lesion_load_ml": person.load_ml}
-    return Subject(person.id, person.sex, person.diagnosis, (scan,), covariates), facts_of(folder)
+    return Subject(person.id, person.sex, person.diagnosis, (scan,), covariates), truth

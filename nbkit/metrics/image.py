@@ -21,13 +21,13 @@ _SLAB = 32  # planes at a time: the window sums then stay in the processor's cac
 
 def mse(prediction: torch.Tensor, truth: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
     """Mean squared difference over channels and the voxels of `mask`, (B,) float64, in squared image units."""
-    _check_pair(prediction, truth, mask, "mse")
+    check_pair(prediction, truth, mask, "mse")
     return _masked_mean((prediction.double() - truth.double()).square(), mask)
 
 
 def mae(prediction: torch.Tensor, truth: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
     """Mean absolute difference over channels and the voxels of `mask`, (B,) float64, in image units."""
-    _check_pair(prediction, truth, mask, "mae")
+    check_pair(prediction, truth, mask, "mae")
     return _masked_mean((prediction.double() - truth.double()).abs(), mask)
 
 
@@ -68,7 +68,7 @@ def ssim(
     NbkitError
         If shapes differ, `data_range` is not positive, `dims` is neither, or the images are smaller than the window.
     """
-    _check_pair(prediction, truth, mask, "ssim")
+    check_pair(prediction, truth, mask, "ssim")
     _check_range(data_range, "ssim")
     require(
         dims in (2, 3), "ssim: dims", expected="2 (slices) or 3 (volumes)", found=dims, remedy="Use 3 for volumes.",
@@ -118,7 +118,8 @@ def _ssim_values(x: torch.Tensor, y: torch.Tensor, offset: float, dims: int) -> 
     return top / ((mean_x * mean_x + mean_y * mean_y + c1) * (variances + c2))
 
 
-def _check_pair(prediction: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor | None, where: str) -> None:
+def check_pair(prediction: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor | None, where: str) -> None:
+    """Refuse images of other shapes than (B, C, X, Y, Z), and masks that are empty or on another grid; by `where`."""
     require(
         truth.ndim == 5, f"{where}: truth", expected="shape (B, C, X, Y, Z)", found=tuple(truth.shape),
         remedy="Add the batch axis: volume.data[None].",

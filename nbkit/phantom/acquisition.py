@@ -83,6 +83,25 @@ def rician(image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     return torch.sqrt((image + noise[0]) ** 2 + noise[1] ** 2)
 
 
+def rician_mean(image: torch.Tensor, sd: float) -> torch.Tensor:
+    """Mean over the noise of :func:`rician`: what the same acquisition gives on average when repeated.
+
+    σ √(π/2) [(1 + 2y) I₀(y) + 2y I₁(y)] e^{−y}, y = S²/4σ²; close to |S| where that is well above σ.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        Signal S without noise, any shape, sign and unit.
+    sd : float
+        σ of the noise of each channel, in the unit of the signal; 0 gives the magnitude.
+    """
+    if not sd:
+        return image.abs()
+    y = (image.double() / (2 * sd)) ** 2
+    mean = sd * np.sqrt(np.pi / 2) * ((1 + 2 * y) * torch.special.i0e(y) + 2 * y * torch.special.i1e(y))
+    return mean.to(image.dtype)
+
+
 @dataclass(frozen=True)
 class AcquisitionDraw:
     """What chance decides about one image: pose against the reference, inhomogeneity, noise seed, gain."""
@@ -135,11 +154,20 @@ def acquire(signal: Volume, draw: AcquisitionDraw, *, protocol: Protocol) -> Vol
     Noise is added on the grid of the result, uncorrelated between voxels: the smoothing that
     interpolation after registration gives to real noise is left out.
     """
+    return acquire_twice(signal, draw, protocol=protocol)[0]
+
+
+def acquire_twice(signal: Volume, draw: AcquisitionDraw, *, protocol: Protocol) -> tuple[Volume, Volume]:
+    """The image of :func:`acquire`, and its mean over the noise: partial volume, pose, bias and gain are the same."""
     widths = [v / s for v, s in zip(protocol.voxel, signal.spacing, strict=True)]
     thick = signal.with_data(integrate(signal.data[None], widths)[0], f"integrate over {protocol.voxel} mm")
     image = resample(thick, protocol.shape, draw.pose @ protocol.affine)
     bias = inhomogeneity(protocol.shape, draw.bias, level=protocol.inu).to(image.data)
     generator = torch.Generator("cpu").manual_seed(draw.noise_seed)
     noise = protocol.noise * torch.randn((2, 1, *protocol.shape), generator=generator, dtype=image.data.dtype)
-    data = rician(image.data * bias * draw.gain, noise)
-    return Volume(data, protocol.affine, image.history + (f"inhomogeneity {protocol.inu:g}, Rician noise",))
+    still = image.data * bias * draw.gain
+    history = image.history + (f"inhomogeneity {protocol.inu:g}",)
+    return (
+        Volume(rician(still, noise), protocol.affine, (*history, "Rician noise")),
+        Volume(rician_mean(still, protocol.noise), protocol.affine, (*history, "mean over Rician noise")),
+    )

@@ -13,7 +13,7 @@ from nbkit.core.seeds import numpy_generator
 from nbkit.core.volume import Volume, bounding_box
 from nbkit.core.windows import filter_separable, gaussian_kernel
 from nbkit.geometry.warp import resample
-from nbkit.phantom.acquisition import Box, Protocol, acquire, box_around, draw_acquisition, integrate
+from nbkit.phantom.acquisition import Box, Protocol, acquire_twice, box_around, draw_acquisition, integrate
 from nbkit.phantom.anatomy import Template, averaged, draw_anatomy, load_template, place_on_grid, volume_growth
 from nbkit.phantom.contrast import TISSUES, Tissue, brightest, drawn_tissues, sensitivity, signal
 from nbkit.phantom.lesions import LesionMap, draw_lesions, place_lesions
@@ -74,9 +74,10 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Simulated:
-    """Images and masks by name on the target grid, and what the simulation knows (JSON-able)."""
+    """Images, their means over the noise, and masks by name on the target grid; and what is known (JSON-able)."""
 
     images: dict[str, Volume]
+    noise_free: dict[str, Volume]
     masks: dict[str, Volume]
     truth: dict[str, Any]
 
@@ -87,7 +88,7 @@ def simulate(person: Person, *, grid: Grid, seed: int, parameters: Parameters) -
     Returns
     -------
     Simulated
-        Images: every contrast of the parameter file, float32 (1, X, Y, Z), scanner units.
+        Images: every contrast of the parameter file, float32 (1, X, Y, Z), scanner units; without noise too.
         Masks: brain, lesions, wm, nawm, gm, csf, ventricles, boolean.
     """
     template = load_template(parameters)
@@ -101,8 +102,9 @@ def simulate(person: Person, *, grid: Grid, seed: int, parameters: Parameters) -
     maps = place_on_grid(*still, anatomy=anatomy, shape=shape, affine=affine)
     tissues = _draw_tissues(rng["tissue"], person, parameters)
     signals = _signals(maps, tissues, _texture(rng["tissue"], maps, parameters), parameters)
-    images = _scan(person, signals, grid=grid, seed=seed, parameters=parameters)
-    return Simulated(images, _masks(maps, grid, parameters), _truth(person, lesions, tissues))
+    shots = _scan(person, signals, grid=grid, seed=seed, parameters=parameters)
+    images, noise_free = ({name: pair[kind] for name, pair in shots.items()} for kind in (0, 1))
+    return Simulated(images, noise_free, _masks(maps, grid, parameters), _truth(person, lesions, tissues))
 
 
 def _tissue_maps(template: Template, lesions: LesionMap, grid: Grid, parameters: Parameters) -> tuple[Volume, Volume]:
@@ -169,8 +171,10 @@ def _signals(maps: Volume, tissues: dict[str, Tissue], texture: torch.Tensor, pa
     return Volume(mixed, maps.affine, maps.history)
 
 
-def _scan(person: Person, signals: Volume, *, grid: Grid, seed: int, parameters: Parameters) -> dict[str, Volume]:
-    """Acquire every contrast at its own voxel size and bring it to the reference grid."""
+def _scan(
+    person: Person, signals: Volume, *, grid: Grid, seed: int, parameters: Parameters
+) -> dict[str, tuple[Volume, Volume]]:
+    """Acquire every contrast at its own voxel size and bring it to the reference grid; and its mean over the noise."""
     shape, affine = grid.target(parameters)
     p = parameters.section("scanner")
     images = {}
@@ -183,7 +187,7 @@ def _scan(person: Person, signals: Volume, *, grid: Grid, seed: int, parameters:
         voxel = tuple(v * f for v, f in zip(settings["voxel"], grid.factors, strict=True))
         protocol = Protocol(shape, affine, voxel, settings["noise"] * p["brightest"], p["inu"] * p["inu_left"])
         unit = p["brightest"] / brightest(contrast, parameters=parameters)
-        images[contrast] = acquire(signals.with_data(channel * unit, contrast), draw, protocol=protocol)
+        images[contrast] = acquire_twice(signals.with_data(channel * unit, contrast), draw, protocol=protocol)
     return images
 
 

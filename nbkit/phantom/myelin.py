@@ -26,7 +26,7 @@ CONTRASTS = ("T1w", "MTR", "FA", "RD", "AD", "DVR")
 MASKS = ("brain", "lesions", "nawm", "wm", "gm", "csf", "ventricles")
 TRUTH = ("myelin", "demyelinated", "remyelinated", "DVR")
 SESSIONS = ("t0", "t1")
-_EFFECTS = ("DVR", "MTR", "RD", "AD")
+ACQUIRED = ("DVR", "MTR", "RD", "AD")
 _FIELDS = ("myelin", "water", "axons", "tracer")
 
 
@@ -52,11 +52,16 @@ class Head:
 
 @dataclass(frozen=True, eq=False)
 class Visit:
-    """Images (:data:`CONTRASTS`), masks (:data:`MASKS`) and truth (:data:`TRUTH`) of one session, on one grid."""
+    """One session on one grid: images (:data:`CONTRASTS`), masks (:data:`MASKS`), truth (:data:`TRUTH`).
+
+    `noise_free` is what was acquired (:data:`ACQUIRED`) before noise was added: resolution, partial volume and pose are
+    those of the images.
+    """
 
     images: Mapping[str, Volume]
     masks: Mapping[str, Volume]
     truth: Mapping[str, Volume]
+    noise_free: Mapping[str, Volume]
 
 
 def phantom_head(person: Person, *, grid: Grid, seed: int, parameters: Parameters) -> Head:
@@ -107,16 +112,16 @@ def simulate(
         lesions = course.maps if changed else unchanged(course.maps)
     maps = _placed(head, lesions, grid, parameters)
     base, fields = _baseline(rng, person, parameters), _texture(rng, maps, parameters)
-    gains = {name: float(np.exp(rng.normal(0, parameters[f"between.{name}"]))) for name in _EFFECTS}
+    gains = {name: float(np.exp(rng.normal(0, parameters[f"between.{name}"]))) for name in ACQUIRED}
     masks = _masks(maps, grid, parameters)
     latents = [_latents(maps, base, session) for session in range(2)]
     visits = {}
     for number, session in enumerate(SESSIONS if person.months is not None else SESSIONS[:1]):
         effects = _effects(maps, latents[number], fields, gains, parameters)
         scanner = _Scanner(grid, (seed, "myelin", person.id, session), parameters)
-        images = _images(maps, effects, latents[number], masks["brain"], scanner)
+        images, noise_free = _images(maps, effects, latents[number], masks["brain"], scanner)
         truth = _truth(maps, effects["DVR"], masks, latents[: number + 1], parameters)
-        visits[session] = Visit(images, masks, truth)
+        visits[session] = Visit(images, masks, truth, noise_free)
     load = float(torch.minimum(maps.data[4], maps.data[1]).sum(dtype=torch.float64)) * maps.voxel_volume / 1000
     return visits, {
         "course": course and course.facts, "changed": changed, "load_ml": round(load, 4),
@@ -173,7 +178,7 @@ def _effects(
     water = latents["water"] + texture["water"] * fields["water"]
     axons = latents["axons"] + texture["axons"] * fields["axons"]
     effects = {}
-    for name in _EFFECTS:
+    for name in ACQUIRED:
         p = parameters.section(f"effect.{name}")
         white = p["wm"] + p["myelin"] * lost + p["water"] * water + p["axons"] * axons
         grey = p["gm"] * (1 + texture["gm"] * fields["myelin"])
@@ -196,13 +201,18 @@ class _Scanner:
 def _images(
     maps: Volume, effects: Mapping[str, torch.Tensor], latents: Mapping[str, torch.Tensor], brain: Volume,
     scanner: _Scanner,
-) -> dict[str, Volume]:
-    """The contrasts of one session; FA from the noisy RD and AD."""
-    shot = {name: _acquired(maps, effects[name], name, scanner) for name in _EFFECTS}
+) -> tuple[dict[str, Volume], dict[str, Volume]]:
+    """The contrasts of one session, FA from the noisy RD and AD; and those of :data:`ACQUIRED` without noise."""
+    pairs = {name: _acquired(maps, effects[name], name, scanner) for name in ACQUIRED}
+    noise_free, shot = ({name: pair[kind] for name, pair in pairs.items()} for kind in (0, 1))
     shot["RD"], shot["AD"] = (shot[n].with_data(shot[n].data.clamp(min=0.01)) for n in ("RD", "AD"))
     shot["FA"] = shot["RD"].with_data(fractional_anisotropy(shot["RD"].data, shot["AD"].data), "FA of RD and AD")
     shot["T1w"] = _t1w(maps, latents, scanner)
-    return {name: shot[name].with_data(shot[name].data * brain.data, "skull-stripped") for name in CONTRASTS}
+    stripped = [
+        {name: own[name].with_data(own[name].data * brain.data, "skull-stripped") for name in names}
+        for own, names in ((shot, CONTRASTS), (noise_free, ACQUIRED))
+    ]
+    return stripped[0], stripped[1]
 
 
 def fractional_anisotropy(rd: torch.Tensor, ad: torch.Tensor) -> torch.Tensor:
@@ -210,8 +220,8 @@ def fractional_anisotropy(rd: torch.Tensor, ad: torch.Tensor) -> torch.Tensor:
     return (ad - rd).abs() / torch.sqrt(ad**2 + 2 * rd**2)
 
 
-def _acquired(maps: Volume, effect: torch.Tensor, name: str, scanner: _Scanner) -> Volume:
-    """One map at its own resolution, displaced, on the target grid, with noise.
+def _acquired(maps: Volume, effect: torch.Tensor, name: str, scanner: _Scanner) -> tuple[Volume, Volume]:
+    """One map at its own resolution, displaced, on the target grid, without noise and with it.
 
     Grids coarser than the published one average what was acquired, as blocks of voxels would.
     """
@@ -223,13 +233,13 @@ def _acquired(maps: Volume, effect: torch.Tensor, name: str, scanner: _Scanner) 
         left = pet.fwhm_left(parameters["pet.fwhm"], both.spacing[0])
         value, weight = resample(pet.blur(both, left), shape, pose @ affine).data
         image = Volume(value / weight.clamp(min=0.05), affine, (f"PET resolution {parameters['pet.fwhm']:g} mm",))
-        return _pet_noise(image, rng, parameters)
+        return image, _pet_noise(image, rng, parameters)
     kind = "mtr" if name == "MTR" else "dti"
     widths = [max(v / s, 1.0) for v, s in zip(a[f"{kind}_voxel"], both.spacing, strict=True)]
     value, weight = resample(both.with_data(integrate(both.data[None], widths)[0]), shape, pose @ affine).data
     image = Volume(value / weight.clamp(min=0.05), affine, ("acquired",))
     share = float(np.prod(a[f"{kind}_voxel"])) / image.voxel_volume
-    return pet.add_noise(image, rng, sd=a[f"{name.lower()}_noise"] * min(1.0, share**0.5))
+    return image, pet.add_noise(image, rng, sd=a[f"{name.lower()}_noise"] * min(1.0, share**0.5))
 
 
 def _pet_noise(image: Volume, rng: np.random.Generator, parameters: Parameters) -> Volume:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,22 @@ import torch
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
+from nbkit.core.checks import known
 from nbkit.core.config import digest
 from nbkit.core.device import one_thread
 from nbkit.core.files import Cache, write_json
 from nbkit.core.protocols import Cohort, Subject
+from nbkit.core.seeds import derive
 from nbkit.core.volume import Volume
 from nbkit.data.lazy import LazyVolumes, Shelf, load_volume, save_volumes
 from nbkit.data.manifest import Manifest
 from nbkit.phantom.acquisition import Box
 from nbkit.phantom.anatomy import ATTRIBUTION
 from nbkit.phantom.parameters import Parameters
+
+
+STRANGERS = "_strangers"
+"""Ending of the names of cohorts of other people of the same design."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +166,26 @@ def store(
 def half(volume: Volume) -> Volume:
     """As 16-bit floats, which lose 1/2000 of a value; :func:`stored` gives 32 bits again."""
     return volume.with_data(volume.data.half())
+
+
+def other_people(roster: Callable[[int], Sequence[Any]], *, seed: int, times: int) -> tuple[Any, ...]:
+    """`times` rosters one after another (``roster(seed)``, dataclass instances with an id), nobody in two of them."""
+    return tuple(
+        replace(person, id=f"x{k}{person.id}")
+        for k in range(1, times + 1) for person in roster(derive(seed, "strangers", k))
+    )
+
+
+def noise_free(cohort: Cohort, contrast: str) -> dict[tuple[str, str], Volume]:
+    """Images of one contrast without noise by (subject, session), from ``truth[subject]["noise_free"][session]``.
+
+    Raises
+    ------
+    NbkitError
+        For a contrast of which the cohort keeps none, with the nearest that it has.
+    """
+    kept = {(s.id, scan.session): cohort.truth[s.id]["noise_free"][scan.session] for s in cohort for scan in s.scans}
+    return {key: own[known(contrast, own, f"noise_free: contrast of {cohort.name}")] for key, own in kept.items()}
 
 
 def facts_of(folder: Path, *, file: str = "person") -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from nbkit.claims.ledger import load_paper
 from nbkit.claims.observe import Observation, load_artefacts, load_observations
-from nbkit.claims.tables import comparison_table, short_number, verdict_table
+from nbkit.claims.tables import comparison_table, rooms_table, short_number, verdict_table
 from nbkit.claims.verdicts import Scorecard
 from nbkit.core.files import write_text
 from nbkit.figures.tables import VERDICTS
@@ -51,12 +51,14 @@ def write_report(out_dir: Path | str, card: Scorecard, record: Mapping[str, Any]
 def _paper(name: str, card: Scorecard, observations: Mapping[str, Observation]) -> dict[str, Any]:
     paper = load_paper(name)
     mine = Scorecard(tuple(c for c in card.claims if c.id.startswith(paper.prefix + ".")))
+    rooms = tuple(r for r in card.rooms if any(i.startswith(paper.prefix + ".") for i in r.of))
     judged = [n for n in card.numbers if n.verdict in ("within tolerance", "outside tolerance")]
     seen = [where for where in paper.places if any(n.id in observations for n in paper.at(where))]
     return {
         "source": paper.paper,
         "counts": mine.counts(),
         "claims": _grid(verdict_table(mine).set_index(["where", "claim"])),
+        "rooms": _grid(rooms_table(Scorecard(rooms=rooms))) if rooms else None,
         "judged": [n for n in judged if n.id in paper.ids],
         "tables": [(where, _grid(comparison_table(paper, observations, where=where))) for where in seen],
         "notes": [n for n in paper.number if n.note and n.value is not None],

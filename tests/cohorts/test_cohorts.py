@@ -7,6 +7,7 @@ import torch
 
 from nbkit import cohorts
 from nbkit.core.checks import NbkitError
+from nbkit.core.protocols import Cohort
 from nbkit.core.volume import Volume
 from nbkit.data import nifti
 
@@ -54,6 +55,18 @@ def test_what_is_not_simulated_for_it_has_no_null_experiment(given):
 def test_a_simulated_cohort_is_handed_profile_seed_and_jobs(name, monkeypatch):
     monkeypatch.setattr(getattr(cohorts, name), "build", lambda profile, *, seed, n_jobs: (profile, seed, n_jobs))
     assert cohorts.open_cohort(name, profile="smoke", seed=3, n_jobs=2) == ("smoke", 3, 2)
+
+
+def test_strangers_come_where_people_are_simulated(monkeypatch):
+    monkeypatch.setitem(
+        cohorts._STRANGERS, "ms_phantom", lambda profile, *, seed, times, n_jobs: (profile, seed, times, n_jobs))
+    assert cohorts.strangers("embedded", task="flair", profile="smoke", seed=3, times=2) == ("smoke", 3, 2, 1)
+    for given, task in (("open", "flair"), ("open", "myelin"), ("my/scans.csv", "flair")):
+        assert cohorts.strangers(given, task=task, profile="smoke", seed=3) is None
+
+
+def test_real_scans_have_none_without_noise():
+    assert cohorts.noise_free(Cohort("open_ms", (), "open"), "FLAIR") == {}
 
 
 @pytest.mark.parametrize(

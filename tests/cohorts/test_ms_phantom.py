@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from nbkit.cohorts import ms_phantom
+from nbkit.cohorts import ms_phantom, noise_free
 from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
 from nbkit.phantom.anatomy import ATTRIBUTION
@@ -84,10 +84,39 @@ def test_one_job_makes_the_same_images(cohort, tmp_path, monkeypatch):
     monkeypatch.setattr(ms_phantom, "roster", lambda *_, **__: everyone[::-1][:3])
     alone = ms_phantom.build("smoke", seed=7, cache=Cache(tmp_path), n_jobs=1, progress=False)
     assert alone.ids == ("hc02", "hc01", "ms06")
+    facts = [{n: v for n, v in c.truth[i].items() if n != "noise_free"} for i in alone.ids for c in (alone, cohort)]
+    assert facts[::2] == facts[1::2]
     for subject in alone:
-        assert alone.truth[subject.id] == cohort.truth[subject.id]
         for name, image in subject.baseline.images.items():
             assert torch.equal(image.data, cohort.subject(subject.id).baseline.image(name).data)
+
+
+@pytest.mark.parametrize("contrast", P.groups("contrast"))
+def test_images_less_those_without_noise_are_noise(cohort, contrast):
+    """Mean 0, the parameter's spread, the same in all tissues, and no part of the image left in it."""
+    still = noise_free(cohort, contrast)
+    assert list(still) == [(i, "01") for i in cohort.ids]
+    level = P[f"contrast.{contrast}.noise"] * P["scanner.brightest"]
+    for (subject, _), mean in still.items():
+        scan = cohort.subject(subject).baseline
+        residual, brain = scan.image(contrast).data - mean.data, scan.mask("brain").data
+        bright = brain & (mean.data > 5 * level)
+        assert float(residual[brain].mean()) == pytest.approx(0, abs=4 * level / float(brain.sum()) ** 0.5)
+        assert float(residual[bright].std()) == pytest.approx(level, rel=0.05)
+        assert abs(np.corrcoef(residual[bright], mean.data[bright])[0, 1]) < 4 / float(bright.sum()) ** 0.5
+        near = np.corrcoef(residual[0, 1:].ravel(), residual[0, :-1].ravel())[0, 1]
+        assert abs(near) < 4 / residual.numel() ** 0.5
+
+
+def test_strangers_are_others_of_the_same_design(cohort, cache):
+    others = ms_phantom.strangers("smoke", seed=7, times=2, cache=cache, progress=False)
+    assert len(others) == 2 * len(cohort) and not set(others.ids) & set(cohort.ids)
+    assert sorted(s.diagnosis for s in others) == sorted(2 * [s.diagnosis for s in cohort])
+    loads = [{s.covariates["lesion_load_ml"] for s in c if s.diagnosis == "MS"} for c in (cohort, others)]
+    assert len(loads[1]) == 2 * len(loads[0]) and not loads[0] & loads[1]
+    scan, own = others.subjects[0].baseline, cohort.subjects[0].baseline
+    assert tuple(scan.images) == tuple(own.images) and scan.image("FLAIR").data.dtype == torch.float32
+    assert not torch.equal(scan.mask("brain").data, own.mask("brain").data)
 
 
 def test_unknown_profile_is_refused():

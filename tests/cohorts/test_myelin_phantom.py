@@ -8,10 +8,11 @@ import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from nbkit.cohorts import myelin_phantom
+from nbkit.cohorts import myelin_phantom, noise_free
 from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
 from nbkit.phantom.anatomy import ATTRIBUTION
@@ -41,6 +42,7 @@ def build(few, tmp_path_factory):
             patch.setattr(myelin_phantom, "roster", lambda *_, **__: few)
             return myelin_phantom.build("smoke", **{"seed": 7, "cache": cache, "progress": False} | changes)
 
+    built.cache = cache
     return built
 
 
@@ -78,6 +80,37 @@ def test_lesions_have_lower_dvr_and_mtr_than_the_white_matter_round_them(cohort)
             image = scan.image(contrast).data
             lesion, normal = (float(image[scan.mask(m).data].mean()) for m in ("lesions", "nawm"))
             assert sign * (lesion - normal) > 0, (subject.id, contrast)
+
+
+@pytest.mark.parametrize("contrast", ["MTR", "RD", "AD", "DVR"])
+def test_images_less_those_without_noise_are_noise(cohort, contrast):
+    still = noise_free(cohort, contrast)
+    assert list(still) == [(s.id, scan.session) for s in cohort for scan in s.scans]
+    scans = {(s.id, scan.session): scan for s in cohort for scan in s.scans}
+    spread = []
+    for key, mean in still.items():
+        brain = scans[key].mask("brain").data
+        residual = (scans[key].image(contrast).data - mean.data)[brain]
+        spread.append(float(residual.std()))
+        assert float(residual.mean()) == pytest.approx(0, abs=4 * spread[-1] / residual.numel() ** 0.5)
+        assert abs(np.corrcoef(residual, mean.data[brain])[0, 1]) < 0.05
+    voxel = {"MTR": 1.1, "DVR": 1.22**3}.get(contrast, 8.0)
+    level = P["pet.noise"] if contrast == "DVR" else P[f"acquisition.{contrast.lower()}_noise"]
+    assert np.allclose(spread, level * (voxel / mean.voxel_volume) ** 0.5, rtol=0.05)
+    lesion, inside = ((cohort.truth[cohort.ids[1]]["t0"][n].data) for n in ("demyelinated", "DVR"))
+    camera = noise_free(cohort, "DVR")[cohort.ids[1], "t0"].data
+    assert float((camera - inside)[lesion].mean()) > 0  # resolution fills lesions in
+
+
+def test_strangers_are_others_of_the_same_design(cohort, few, build):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(myelin_phantom, "roster", lambda *_, **__: few)
+        others = myelin_phantom.strangers("smoke", seed=7, times=2, cache=build.cache, progress=False)
+    assert len(others) == 2 * len(cohort) and not set(others.ids) & set(cohort.ids)
+    first, second, own = (c.subjects[i].baseline for c, i in ((others, 0), (others, len(few)), (cohort, 0)))
+    assert tuple(first.images) == IMAGES and first.image("DVR").data.dtype == torch.float32
+    for other in (second, own):
+        assert not torch.equal(first.mask("brain").data, other.mask("brain").data)
 
 
 def test_patients_have_scores_and_loads(cohort):

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from nbkit.core.volume import Volume
 from nbkit.phantom.acquisition import (
-    Protocol, acquire, box_weights, draw_acquisition, inhomogeneity, integrate, rician, rigid,
+    Protocol, acquire, box_weights, draw_acquisition, inhomogeneity, integrate, rician, rician_mean, rigid,
 )
 
 
@@ -102,3 +102,12 @@ def test_the_same_draw_gives_the_same_image():
     protocol = Protocol((8, 8, 8), np.eye(4), (1, 1, 2), noise=0.1, inu=0.1)
     draw = draw_acquisition(np.random.default_rng(4), moved=True, turn_sd=1, shift_sd=1, gain_sd=0.1)
     assert torch.equal(acquire(signal, draw, protocol=protocol).data, acquire(signal, draw, protocol=protocol).data)
+
+
+@pytest.mark.parametrize("signal", [-40.0, 0.0, 3.0, 12.0, 300.0])
+def test_the_mean_over_the_noise_is_that_of_many_shots(signal):
+    shots = rician(torch.tensor(signal, dtype=torch.float64), 10 * torch.randn(2, 200_000, dtype=torch.float64,
+                   generator=torch.Generator().manual_seed(3)))
+    mean = float(rician_mean(torch.tensor(signal), 10.0))
+    assert mean == pytest.approx(float(shots.mean()), abs=4 * float(shots.std()) / 200_000**0.5)
+    assert float(rician_mean(torch.tensor(signal), 0.0)) == abs(signal)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from nbkit.core.checks import check_keys, require
 from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
-from nbkit.data.intensity import Standardiser
+from nbkit.data.intensity import Over, Standardiser
 from nbkit.data.synthesis import brain_box, brain_channels, on_grid
 
 ROIS = ("lesions", "nawm")
@@ -42,9 +42,11 @@ def drop_contrasts(channels: torch.Tensor, generator: torch.Generator) -> torch.
 
 
 class ContrastReader(NamedTuple):
-    """Scans as tensors in the brain's box, z-scored by constants of training scans over brain voxels.
+    """Scans as tensors in the brain's box, z-scored by constants of training scans.
 
-    `incomplete` says whether inputs may be missing; then there are channels that say which are there.
+    The constants are those of all voxels of the images, as published, or of the brain's (``standardiser.over``); an
+    input outside the brain is then what 0 becomes, or its mean. `incomplete` says whether inputs may be missing; then
+    there are channels that say which are there.
     """
 
     inputs: tuple[str, ...]
@@ -53,7 +55,9 @@ class ContrastReader(NamedTuple):
     standardiser: Standardiser
 
     @classmethod
-    def fit(cls, scans: Sequence[Scan], inputs: tuple[str, ...], target: str, *, incomplete: bool) -> Self:
+    def fit(
+        cls, scans: Sequence[Scan], inputs: tuple[str, ...], target: str, *, incomplete: bool, over: Over = "image"
+    ) -> Self:
         """Learn the constants of each contrast from the scans that have it.
 
         Raises
@@ -65,9 +69,10 @@ class ContrastReader(NamedTuple):
         for name in (*inputs, target):
             # where nobody has it, the first scan refuses by name
             having = [s for s in scans if name in s.images or not incomplete] or scans[:1]
-            own = Standardiser.fit({name: [s.image(name) for s in having]}, [s.mask("brain") for s in having])
+            images = {name: [s.image(name) for s in having]}
+            own = Standardiser.fit(images, [s.mask("brain") for s in having], over=over)
             mean[name], sd[name] = own.mean[name], own.sd[name]
-        return cls(inputs, target, incomplete, Standardiser(mean, sd))
+        return cls(inputs, target, incomplete, Standardiser(mean, sd, over))
 
     @property
     def width(self) -> int:
@@ -75,7 +80,7 @@ class ContrastReader(NamedTuple):
         return len(self.inputs) * (1 + self.incomplete)
 
     def channels(self, contrasts: Mapping[str, Volume], mask: Volume) -> torch.Tensor:
-        """Inputs (channels, x, y, z), 0 outside the mask; a missing one is refused by name.
+        """Inputs (channels, x, y, z); a missing one is refused by name.
 
         If `incomplete`, it is its mean, one is enough, and as many channels of 1 (there) or 0 (missing) follow.
         """
@@ -85,6 +90,10 @@ class ContrastReader(NamedTuple):
             found=", ".join(contrasts) or "none", remedy="Add a contrast the model was trained with.",
         )
         maps = brain_channels(contrasts, there, mask=mask, standardiser=self.standardiser)
+        if self.standardiser.over == "image":
+            s, inside = self.standardiser, _inside(mask)
+            nothing = torch.tensor([-s.mean[name] / s.sd[name] for name in there]).float()
+            maps = torch.where(inside, maps, nothing[:, None, None, None])
         if not self.incomplete:
             return maps
         by_name, empty = dict(zip(there, maps)), torch.zeros_like(maps[0])

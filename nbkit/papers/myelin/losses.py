@@ -54,6 +54,9 @@ class ConditionalObjective:
         See :func:`voxelwise`.
     weight : float
         λ.
+    total : bool
+        Sum the cross-entropy over the patches of an image, as printed (3.2.4); else their mean, which weighs the
+        voxelwise loss by the number of patches more.
     condition : int
         How many of the first input channels the discriminator sees beside the image.
     smoothing : float
@@ -64,6 +67,7 @@ class ConditionalObjective:
 
     voxel_loss: Callable[..., torch.Tensor]
     weight: float
+    total: bool
     condition: int
     smoothing: float
     draws: torch.Generator
@@ -78,18 +82,23 @@ class ConditionalObjective:
 
     def generator(self, critic: nn.Module, batch: Example, made: Mapping[str, torch.Tensor]) -> Terms:
         """−ln D + λ times the voxelwise loss."""
-        adversarial = bce_generator(self._scores(critic, batch, made["image"]))
+        scores = self._scores(critic, batch, made["image"])
+        adversarial = self._patches(scores) * bce_generator(scores)
         voxels = self.voxel_loss(made["image"], batch.target, batch.mask)
         return {"total": adversarial + self.weight * voxels, "adversarial": adversarial, "voxels": voxels}
 
     def critic(self, critic: nn.Module, batch: Example, made: Mapping[str, torch.Tensor]) -> Terms:
-        """Cross-entropy of true and made images, the mean over patches."""
+        """Cross-entropy of true and made images over patches."""
         real = self._scores(critic, batch, batch.target * batch.mask[:, :1])
         fake = self._scores(critic, batch, made["image"])
         labels = None
         if self.smoothing:
             labels = smooth_labels(real, fake, spread=self.smoothing, generator=self.draws)
-        return {"total": bce_discriminator(real, fake, labels=labels)}
+        return {"total": self._patches(real) * bce_discriminator(real, fake, labels=labels)}
+
+    def _patches(self, scores: torch.Tensor) -> int:
+        """What a mean over patches is to be multiplied by."""
+        return scores.shape[1] if self.total else 1
 
     def _scores(self, critic: nn.Module, batch: Example, image: torch.Tensor) -> torch.Tensor:
         return critic(torch.cat([batch.inputs[:, : self.condition], image.to(batch.inputs)], dim=1))

@@ -1,8 +1,7 @@
 """The networks of Wei thesis chapters 3 and 4: a U-Net of strided convolutions, and a residual one with attention.
 
-Both have encoder and decoder of equal depth, long skip connections by concatenation, leaky ReLU of slope 0.2, a linear
-output (targets are z-scores, so the leaky ReLU or sigmoid at the end of the text cannot hold), and take any spatial
-size: images are padded with zeros at the far ends to a multiple of the smallest cell, and cropped again.
+Both have encoder and decoder of equal depth, long skip connections by concatenation, leaky ReLU of slope 0.2, and take
+any spatial size: images are padded with zeros at the far ends to a multiple of the smallest cell, and cropped again.
 """
 
 from __future__ import annotations
@@ -27,35 +26,40 @@ NORMS = {
 """Layers of normalisation by name, for a number of feature maps."""
 
 
-class MapDropout(nn.Module):
-    """Dropout of whole feature maps whose draws come from a generator of its own, see :func:`seed_dropout`.
+class SeededDropout(nn.Module):
+    """Dropout of single values, or of whole feature maps, from a generator of its own, see :func:`seed_dropout`.
 
     torch's own draws from one generator per process, so that networks trained side by side change each other's.
     """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        require(0 <= rate < 1, "MapDropout: rate", expected="a share in [0, 1)", found=rate, remedy="Lower it.")
-        self.rate, self.draws = rate, None
+        require(0 <= rate < 1, "SeededDropout: rate", expected="a share in [0, 1)", found=rate, remedy="Lower it.")
+        self.rate, self.whole, self.draws = rate, False, None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, X, Y, Z) -> the same shape; each map is 0 or larger by 1 / (1 − rate) while training."""
+        """(B, C, X, Y, Z) -> the same shape; each value is 0 or larger by 1 / (1 − rate) while training."""
         if not (self.training and self.rate):
             return x
-        kept = torch.rand(*x.shape[:2], 1, 1, 1, generator=self.draws) >= self.rate
-        return x * (kept / (1 - self.rate)).to(x)
+        if self.whole:
+            kept = torch.rand(*x.shape[:2], 1, 1, 1, generator=self.draws) >= self.rate
+            return x * (kept / (1 - self.rate)).to(x)
+        # drawn where x lies: as many draws on the CPU would take longer than the step
+        seed = int(torch.randint(2**62, (), generator=self.draws))
+        draws = torch.rand(x.shape, device=x.device, generator=torch.Generator(x.device).manual_seed(seed))
+        return x * ((draws >= self.rate) / (1 - self.rate)).to(x)
 
 
-def seed_dropout(net: nn.Module, generator: torch.Generator) -> None:
-    """Let every :class:`MapDropout` of `net` draw from `generator`."""
+def seed_dropout(net: nn.Module, generator: torch.Generator, *, whole: bool = False) -> None:
+    """Let every :class:`SeededDropout` of `net` draw from `generator`, values or `whole` maps."""
     for module in net.modules():
-        if isinstance(module, MapDropout):
-            module.draws = generator
+        if isinstance(module, SeededDropout):
+            module.draws, module.whole = generator, whole
 
 
 def unit(conv: nn.Module, *, norm: str, dropout: float) -> nn.Sequential:
     """A convolution, then leaky ReLU, normalisation and dropout, in the order the text prints (3.2.4)."""
-    return nn.Sequential(conv, nn.LeakyReLU(LEAK), NORMS[norm](conv.out_channels), MapDropout(dropout))
+    return nn.Sequential(conv, nn.LeakyReLU(LEAK), NORMS[norm](conv.out_channels), SeededDropout(dropout))
 
 
 class FlexibleSelfAttention(nn.Module):
@@ -66,8 +70,8 @@ class FlexibleSelfAttention(nn.Module):
     `channels` maps. γ is learned from 0, so a new layer changes nothing.
 
     Memory grows linearly with the number of places (``scaled_dot_product_attention`` never stores the attention map),
-    so that `pool` 1 is possible where the paper had to pool. Both sides of the map shrink by pool³, the map by pool⁶
-    (the text says "the cubic of the pool size").
+    so that `pool` 1, without pooling, is possible where the paper had to pool. Both sides of the map shrink by pool³,
+    the map by pool⁶ (the text says "the cubic of the pool size").
 
     Parameters
     ----------
@@ -119,11 +123,14 @@ class StridedUNet(nn.Module):
         After every leaky ReLU. The text has batch normalisation, which at one image per step is instance
         normalisation while training and something else afterwards.
     dropout : float
-        Rate, of whole feature maps (0.5 in the thesis), see :func:`seed_dropout`.
+        Rate (0.5 in the thesis), see :func:`seed_dropout`.
+    head : {"leaky", "linear"}
+        Last layer: a leaky ReLU as in 3.3.2 ("a LeakyRelu layer as the last layer instead of sigmoid"), or none.
     """
 
     def __init__(
-        self, in_channels: int, *, first: int = 32, levels: int = 3, norm: str = "instance", dropout: float = 0.5
+        self, in_channels: int, *, first: int = 32, levels: int = 3, norm: str = "instance", dropout: float = 0.5,
+        head: str = "leaky",
     ) -> None:
         super().__init__()
         widths = [first * 2**i for i in range(levels + 1)]
@@ -141,7 +148,7 @@ class StridedUNet(nn.Module):
         self.bottleneck = nn.Sequential(conv(widths[-1], widths[-1]), conv(widths[-1], widths[-1]))
         self.rise = nn.ModuleList(rise(w) for w in reversed(widths[:-1]))
         self.up = nn.ModuleList(nn.Sequential(conv(2 * w, w), conv(w, w)) for w in reversed(widths[:-1]))
-        self.out = Conv3d(first, 1, 1)
+        self.out, self.last = Conv3d(first, 1, 1), nn.LeakyReLU(LEAK) if head == "leaky" else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in_channels, X, Y, Z) -> (B, 1, X, Y, Z)."""
@@ -155,7 +162,7 @@ class StridedUNet(nn.Module):
         x = self.bottleneck(x)
         for rise, up, skip in zip(self.rise, self.up, reversed(skips)):
             x = up(torch.cat([rise(x), skip], dim=1))
-        return self.out(x)
+        return self.last(self.out(x))
 
 
 class ResidualBlock(nn.Module):
@@ -202,7 +209,7 @@ class ResidualAttentionUNet(nn.Module):
     norm, dropout
         See :class:`StridedUNet`.
     attention_pool : int
-        p of both attention units; the text does not give it. 0 leaves them out.
+        p of both attention units; the text does not give it. 1 does not pool, 0 leaves attention out.
     """
 
     def __init__(

@@ -24,17 +24,19 @@ PUBLISHED = {"dnn": {"width": 64, "levels": 2}, "unet": {"width": 32, "levels": 
 
 def build_generator(
     network: str, channels: int, *, width: int, levels: int, norm: str, dropout: float, attention_pool: int,
-    draws: torch.Generator,
+    head: str, draws: torch.Generator,
 ) -> nn.Module:
     """A "dnn" (7³ convolutions), "unet" (Fig. 3.3 A) or "sagan" (Fig. 4.2) of `channels` inputs and one output.
 
-    Glorot weights come from `draws`; norm, dropout and attention concern only the networks that have them.
+    The two layers of the dnn are its hidden ones; a 1³ convolution, which the text leaves out, makes one map of them.
+    Glorot weights come from `draws`; norm, dropout, attention and head concern only the networks that have them.
     """
     sizes = {"first": width, "levels": levels, "norm": norm, "dropout": dropout}
     if network == "dnn":
-        net: nn.Module = fcn(channels, width=width, depth=levels, kernel=7)
+        hidden = fcn(channels, width=width, depth=levels, kernel=7)[:-1]
+        net: nn.Module = nn.Sequential(*hidden, Conv3d(width, 1, 1))
     elif network == "unet":
-        net = StridedUNet(channels, **sizes)
+        net = StridedUNet(channels, **sizes, head=head)
     else:
         net = ResidualAttentionUNet(channels, **sizes, attention_pool=attention_pool)
     return initialise(net, draws)
@@ -75,7 +77,7 @@ class TiledDiscriminator(nn.Module):
     residual : bool
         ResDown blocks and self-attention, as in CF-SAGAN.
     attention_pool : int
-        p of the attention; 0 leaves it out.
+        p of the attention; 1 does not pool, 0 leaves it out.
     norm : {"batch", "instance", "none"}
         Batch normalisation as printed: the patches are the batch, and the level of myelin in a patch stays visible.
     """

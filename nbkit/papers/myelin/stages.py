@@ -100,7 +100,10 @@ class StageSettings(Settings):
     critic_steps : int
         Updates of the critic per update of the generator.
     crop, batch, crops_per_epoch
-        None and 1: whole images one by one. Otherwise crops, every second one around a place of interest.
+        None and 1: whole images one by one. Otherwise crops, see ``crops``.
+    crops : {"grid", "focus"}
+        All patches of half overlap, once an epoch (4.3.1), or as many as ``crops_per_epoch`` at random places, every
+        second one around a place of interest.
     validate_every : int
         Epochs between errors on a validation cohort, if one is given; nothing stops early.
     half : bool or None
@@ -115,6 +118,7 @@ class StageSettings(Settings):
     crop: tuple[int, int, int] | None = None
     batch: int = 1
     crops_per_epoch: int = 0
+    crops: str = "grid"
     validate_every: int = 5
     half: bool | None = None
     device: str = "auto"
@@ -122,9 +126,11 @@ class StageSettings(Settings):
 
     def __post_init__(self) -> None:
         known(self.schedule, SCHEDULES, f"{type(self).__qualname__}: schedule")
+        known(self.crops, ("grid", "focus"), f"{type(self).__qualname__}: crops")
         require(
-            self.crop is None or self.crops_per_epoch > 0, f"{type(self).__qualname__}: crops_per_epoch",
-            expected="at least 1 with a crop", found=self.crops_per_epoch, remedy="Raise it, or use whole images.",
+            self.crop is None or self.crops == "grid" or self.crops_per_epoch > 0,
+            f"{type(self).__qualname__}: crops_per_epoch", expected="at least 1 with crops at random",
+            found=self.crops_per_epoch, remedy="Raise it, or use whole images.",
         )
 
     def on(self, device: torch.device) -> bool:

@@ -22,7 +22,7 @@ from nbkit.core.seeds import torch_generator
 from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
 from nbkit.data.intensity import Standardiser
-from nbkit.data.splits import subject_hash
+from nbkit.data.splits import inner_split, subject_hash
 from nbkit.data.synthesis import brain_box
 from nbkit.losses.regions import adaptive_weights
 from nbkit.papers.myelin.inputs import (
@@ -32,6 +32,7 @@ from nbkit.papers.myelin.losses import WEIGHTINGS, ConditionalObjective, regions
 from nbkit.papers.myelin.networks import NORMS, seed_dropout
 from nbkit.papers.myelin.staged import PUBLISHED, Box, StagedGenerator, build_critic, build_generator
 from nbkit.papers.myelin.stages import StageSettings, kept_stage, stage_key, train_stage
+from nbkit.papers.myelin.tiles import PatchGrid, patches_of
 from nbkit.training.checkpoint import Constants, Saved, load_weights
 from nbkit.training.crops import CropSampler, Example
 
@@ -53,18 +54,17 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "sagan_refiner2": _SAGAN | {"refinements": 2, "refiner_weighting": "adaptive"},
 }
 """System -> what it sets. "_w": weighted L1 (Eq. 3.5), "_a": adaptive (Eq. 4.4); "cgan" is the Sketcher alone."""
+_SMALL = {"crops": "focus", "patch_loss": "mean", "head": "linear", "zscores": "brain"}
+"""What small profiles do otherwise than the papers: crops instead of whole images, every second one at a lesion, and
+three choices that their few steps fit better to. Notebook 02 tells what each moves."""
 _SIZES: Mapping[tuple[str, str], Mapping[str, Any]] = {
-    ("paper", "sagan"): {
-        "epochs": 370, "crop": (64, 64, 64), "window": (64, 64, 64), "patch": (32, 32, 32), "crops_per_epoch": 648,
-    },
+    ("paper", "sagan"): {"epochs": 370, "crop": (64, 64, 64), "window": (64, 64, 64), "patch": (32, 32, 32)},
     ("laptop", "sagan"): {"slim": 2, "levels": 3},
     ("laptop", "dnn"): {"slim": 8, "learning_rate": 6e-4},
-    ("smoke", "sagan"): {"attention_pool": 2},
     ("smoke", "dnn"): {"slim": 16, "learning_rate": 6e-4},
 }
-"""Settings of one network in one profile. Paper: chapter 4; 64³ patches of 50 % overlap are 36 in 128×160×128, times
-some 18 training subjects. Laptop: 8 maps at full resolution, as the U-Net has; a crop of 24³ can be halved three times;
-the large kernels of the dnn, without normalisation, need a smaller rate."""
+"""Settings of one network in one profile. Paper: chapter 4. Laptop: 8 maps at full resolution, as the U-Net has;
+a crop of 24³ can be halved three times; the large kernels of the dnn, without normalisation, need a smaller rate."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Config(StageSettings):
     Attributes
     ----------
     network : {"dnn", "unet", "sagan"}
-        Generator of every stage: two 7³ convolutions and an output; Fig. 3.3 A; Fig. 4.2.
+        Generator of every stage: two layers of 7³ convolutions and an output of 1³; Fig. 3.3 A; Fig. 4.2.
     adversarial : bool
         Whether every stage has a discriminator.
     weighting, refiner_weighting : {"l1", "roi", "adaptive"}
@@ -95,17 +95,25 @@ class Config(StageSettings):
         Batch normalisation in the text. With one image per step generators get instance normalisation instead. Small
         profiles have several crops per step and keep to the text: moments of crops would not fit whole images. The
         discriminator's batch is its patches.
-    dropout : float
-        Of feature maps in unet and sagan.
+    dropout, dropout_of
+        Rate in unet and sagan; "values" as a plain dropout layer has it, or whole "maps".
+    head : {"leaky", "linear"}
+        Last layer of the unet: leaky ReLU (3.3.2), or none.
     attention_pool : int
-        p of the self-attention; not given in the text.
+        p of the self-attention, which the text does not give; 2 is the least that pools, 1 does not.
     noise : bool
         White noise z as a channel of an adversarial first stage, drawn anew for each training step; synthesis uses
         one fixed draw. Refiners have none.
     patch, critic_widths
         Of the discriminator; not stated.
+    patch_loss : {"sum", "mean"}
+        The discriminator's loss over patches: the sum as published (3.2.4), or the mean.
     label_smoothing, augment
         0, False in chapter 3; 0.1 and :data:`~nbkit.papers.myelin.inputs.POSES` in chapter 4.
+    zscores : {"image", "brain"}
+        Voxels whose mean and SD scale a contrast: all of them as published (3.3.1), or the brain's.
+    validation : int
+        Training subjects kept out of training, whose errors are recorded: 0 in chapter 3, 3 in chapter 4 (4.3.1).
     window : tuple of int or None
         Synthesis by windows of 50 % overlap; None: whole images.
     incomplete : bool
@@ -129,12 +137,17 @@ class Config(StageSettings):
     norm: str = "instance"
     critic_norm: str = "batch"
     dropout: float = 0.5
-    attention_pool: int = 1
+    dropout_of: str = "values"
+    head: str = "leaky"
+    attention_pool: int = 2
     noise: bool = True
     patch: Box = (32, 40, 32)
     critic_widths: tuple[int, ...] = (32, 64, 128)
+    patch_loss: str = "sum"
     label_smoothing: float = 0.0
     augment: bool = False
+    zscores: str = "image"
+    validation: int = 0
     window: Box | None = None
     incomplete: bool = False
     roi_source: str = "scan"
@@ -143,12 +156,12 @@ class Config(StageSettings):
         "smoke": {
             "slim": 8, "levels": 2, "norm": "batch", "dropout": 0.0, "patch": (8, 8, 8), "learning_rate": 6e-3,
             "refiner_learning_rate": 3e-3, "schedule": "linear", "clip": 1.0, "epochs": 3, "crop": (16, 16, 16),
-            "batch": 2, "crops_per_epoch": 6,
+            "batch": 2, "crops_per_epoch": 6, **_SMALL,
         },
         "laptop": {
             "slim": 4, "norm": "batch", "dropout": 0.0, "patch": (8, 8, 8), "learning_rate": 6e-3,
             "refiner_learning_rate": 3e-3, "schedule": "linear", "clip": 1.0, "epochs": 12, "crop": (24, 24, 24),
-            "batch": 2, "crops_per_epoch": 20,
+            "batch": 2, "crops_per_epoch": 20, **_SMALL,
         },
     }
 
@@ -156,12 +169,14 @@ class Config(StageSettings):
         super().__post_init__()
         for name, valid in {
             "network": PUBLISHED, "weighting": WEIGHTINGS, "refiner_weighting": WEIGHTINGS, "norm": NORMS,
-            "critic_norm": NORMS, "roi_source": ("scan", "segmented"),
+            "critic_norm": NORMS, "roi_source": ("scan", "segmented"), "head": ("leaky", "linear"),
+            "dropout_of": ("values", "maps"), "patch_loss": ("sum", "mean"), "zscores": ("image", "brain"),
         }.items():
             known(getattr(self, name), valid, f"Config: {name}")
         square = not self.augment or self.crop is None or self.crop[0] == self.crop[1]
         for name, good, expected in (
             ("refinements", 0 <= self.refinements <= MOST_REFINEMENTS, f"0 to {MOST_REFINEMENTS}"),
+            ("validation", self.validation >= 0, "0 or more subjects"),
             ("inputs", self.inputs and self.target not in self.inputs, f"contrasts other than {self.target!r}"),
             ("crop", square, "as long as wide, because augmentation turns crops by 90°"),
         ):
@@ -186,7 +201,8 @@ class Config(StageSettings):
         return build_generator(
             self.network, channels, width=max(1, (self.width or size["width"]) // self.slim),
             levels=self.levels or size["levels"], norm=self.norm, dropout=self.dropout,
-            attention_pool=self.attention_pool, draws=torch_generator(self.seed, "weights", self.network, number),
+            attention_pool=self.attention_pool, head=self.head,
+            draws=torch_generator(self.seed, "weights", self.network, number),
         )
 
     def critic(self, number: int) -> nn.Module | None:
@@ -210,7 +226,7 @@ class MyelinSynthesizer(Saved):
     ----------
     net : StagedGenerator
     reader : ContrastReader
-        With z-score constants over brain voxels of the training images (the text: all voxels, background included).
+        With z-score constants of the training images.
     omega : torch.Tensor
         (3,): the ω of Eq. 4.4 for lesions, NAWM and other.
     history : dict
@@ -233,15 +249,20 @@ class MyelinSynthesizer(Saved):
         Parameters
         ----------
         validation : Cohort, optional
-            Its mean absolute error in z-scores is recorded during training and changes no weight.
+            Its mean absolute error in z-scores is recorded during training and changes no weight. Without one, as many
+            of `cohort` as ``validation`` says are kept out for it.
         segment : callable, optional
             ``segment(scan) -> {"lesions": Volume, "nawm": Volume}`` for scans without these masks, under
             ``roi_source="segmented"``; without it a voxel classifier learned from the training scans that have them.
             Stages trained with it are not kept in the cache.
         """
-        c, scans = self.config, [subject.baseline for subject in cohort]
+        c = self.config
+        if c.validation and validation is None:
+            kept, aside = inner_split(cohort.ids, c.validation / len(cohort), seed=c.seed)
+            cohort, validation = cohort.subset(kept), cohort.subset(aside)
+        scans = [subject.baseline for subject in cohort]
         self.trained_on, self.net, self.history = subject_hash(cohort.ids), StagedGenerator(noisy=c.noisy), {}
-        self.reader = ContrastReader.fit(scans, c.inputs, c.target, incomplete=c.incomplete)
+        self.reader = ContrastReader.fit(scans, c.inputs, c.target, incomplete=c.incomplete, over=c.zscores)
         others = [subject.baseline for subject in validation or ()]
         lacking = c.roi_source == "segmented" and not all(map(has_rois, scans + others))
         segmenter = (segment or RoiClassifier(c.inputs).fit(scans)) if lacking else None
@@ -282,14 +303,13 @@ class MyelinSynthesizer(Saved):
     def _train(self, number: int, examples: Sequence[Example], watched: Sequence[Example]) -> dict[str, Any]:
         stage, critic = self.config.stage(number), self.config.critic(number)
         net = self.net.stages[number]
-        seed_dropout(net, torch_generator(stage.seed, "dropout", number))
+        seed_dropout(net, torch_generator(stage.seed, "dropout", number), whole=stage.dropout_of == "maps")
         objective = ConditionalObjective(
-            voxelwise(stage.weighting, self.omega), weight=stage.weight, condition=len(stage.inputs),
-            smoothing=stage.label_smoothing, draws=torch_generator(stage.seed, "labels", number),
+            voxelwise(stage.weighting, self.omega), weight=stage.weight, total=stage.patch_loss == "sum",
+            condition=len(stage.inputs), smoothing=stage.label_smoothing,
+            draws=torch_generator(stage.seed, "labels", number),
         )
-        sampler = CropSampler(
-            examples, crop=stage.crop, batch=stage.batch, crops_per_epoch=stage.crops_per_epoch, seed=stage.seed
-        )
+        sampler = patches_of(examples, stage)
         history = train_stage(
             net, critic and critic.to(self.device, memory_format=_LAYOUT), objective, stage,
             batches=lambda epoch: self._batches(sampler, number, epoch), device=self.device,
@@ -297,7 +317,7 @@ class MyelinSynthesizer(Saved):
         )
         return history.as_dict()
 
-    def _batches(self, sampler: CropSampler, number: int, epoch: int) -> Iterator[Example]:
+    def _batches(self, sampler: CropSampler | PatchGrid, number: int, epoch: int) -> Iterator[Example]:
         """Batches whose every draw depends on the seed, the stage and the epoch alone."""
         draws = torch_generator(self.config.seed, "batches", number, epoch)
         for batch in sampler.epoch(epoch):

@@ -35,11 +35,29 @@ SCANS = [partial_scan(1, "MTR", "RD", "DVR"), partial_scan(2, "MTR", "DVR"), par
 
 
 def test_constants_come_from_the_scans_that_have_the_contrast():
-    fitted = ContrastReader.fit(SCANS, NAMES, "DVR", incomplete=True).standardiser
+    fitted = ContrastReader.fit(SCANS, NAMES, "DVR", incomplete=True, over="brain").standardiser
     for name, having in (("MTR", SCANS), ("RD", SCANS[::2])):
         values = torch.cat([s.image(name).data[s.mask("brain").data] for s in having]).double()
         assert fitted.mean[name] == pytest.approx(float(values.mean()))
         assert fitted.sd[name] == pytest.approx(float(values.std(correction=0)))
+
+
+def test_published_constants_count_every_voxel_and_background_is_what_zero_becomes():
+    reader, s = ContrastReader.fit(SCANS[::2], NAMES, "DVR", incomplete=False), SCANS[0]
+    fitted, channels = reader.standardiser, reader.channels(s.images, s.mask("brain"))
+    inside = s.mask("brain").data[:, 1:4, 1:5, 2:6]
+    assert inside.all(), "the toy's brain fills its box"
+    for name in NAMES:
+        values = torch.cat([x.image(name).data.flatten() for x in SCANS[::2]]).double()
+        assert fitted.mean[name] == pytest.approx(float(values.mean()))
+    hole = s.mask("brain").data.clone()
+    hole[:, 2, 2, 3] = False
+    bitten = reader.channels(s.images, s.mask("brain").with_data(hole))
+    nothing = torch.tensor([-fitted.mean[n] / fitted.sd[n] for n in NAMES], dtype=torch.float32)
+    torch.testing.assert_close(bitten[:, 1, 1, 1], nothing)
+    assert torch.equal(bitten[:, 0], channels[:, 0])
+    brain = ContrastReader.fit(SCANS[::2], NAMES, "DVR", incomplete=False, over="brain")
+    assert not brain.channels(s.images, s.mask("brain").with_data(hole))[:, 1, 1, 1].any()
 
 
 def test_a_missing_contrast_is_its_mean_and_told():

@@ -36,8 +36,9 @@ def critic(x: torch.Tensor) -> torch.Tensor:
 
 
 def objective(**more) -> ConditionalObjective:
-    settings = {"weight": 100.0, "condition": 2, "smoothing": 0.0, "draws": torch.Generator().manual_seed(1)} | more
-    return ConditionalObjective(voxelwise("l1"), **settings)
+    draws = torch.Generator().manual_seed(1)
+    settings = {"weight": 100.0, "total": False, "condition": 2, "smoothing": 0.0, "draws": draws}
+    return ConditionalObjective(voxelwise("l1"), **settings | more)
 
 
 def test_regions_are_disjoint_and_cover_the_image(batch):
@@ -71,6 +72,18 @@ def test_the_generator_pays_for_both_and_the_plain_one_for_voxels_only(batch):
     torch.testing.assert_close(terms["total"], terms["adversarial"] + 100 * terms["voxels"])
     torch.testing.assert_close(losses.plain(net, batch)["total"], terms["voxels"])
     assert terms["total"].shape == (2,)
+
+
+def test_the_published_sum_over_patches_is_their_number_times_the_mean(batch):
+    mean, total = objective(), objective(total=True)
+    made = mean.generate(net, batch)
+    patches = critic(batch.inputs).shape[1]
+    assert patches > 1
+    torch.testing.assert_close(
+        total.critic(critic, batch, made)["total"], patches * mean.critic(critic, batch, made)["total"])
+    terms = [losses.generator(critic, batch, made) for losses in (mean, total)]
+    torch.testing.assert_close(terms[1]["adversarial"], patches * terms[0]["adversarial"])
+    torch.testing.assert_close(terms[1]["voxels"], terms[0]["voxels"])
 
 
 def test_the_discriminator_sees_condition_and_image_without_background(batch):

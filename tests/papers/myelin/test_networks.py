@@ -10,7 +10,7 @@ from torch import nn
 from nbkit.core.checks import NbkitError
 from nbkit.nets.fcn import count_parameters
 from nbkit.papers.myelin.networks import (
-    FlexibleSelfAttention, MapDropout, ResidualAttentionUNet, ResidualBlock, StridedUNet, padded, seed_dropout, unit,
+    FlexibleSelfAttention, SeededDropout, ResidualAttentionUNet, ResidualBlock, StridedUNet, padded, seed_dropout, unit,
 )
 
 
@@ -84,7 +84,7 @@ def test_a_residual_block_adds_its_short_connection(up, shape):
 
 def test_units_keep_the_printed_order():
     layers = unit(nn.Conv3d(1, 2, 3), norm="batch", dropout=0.5)
-    assert [type(m).__name__ for m in layers] == ["Conv3d", "LeakyReLU", "BatchNorm3d", "MapDropout"]
+    assert [type(m).__name__ for m in layers] == ["Conv3d", "LeakyReLU", "BatchNorm3d", "SeededDropout"]
     assert layers[1].negative_slope == 0.2
 
 
@@ -95,11 +95,11 @@ def test_padding_is_zeros_at_the_far_ends():
 
 
 def test_dropout_takes_whole_maps_by_draws_of_its_own():
-    x, drop = torch.ones(64, 50, 2, 2, 2), MapDropout(0.3)
-    seed_dropout(nn.Sequential(drop), torch.Generator().manual_seed(1))
+    x, drop = torch.ones(64, 50, 2, 2, 2), SeededDropout(0.3)
+    seed_dropout(nn.Sequential(drop), torch.Generator().manual_seed(1), whole=True)
     first = drop(x)
     torch.manual_seed(99)
-    seed_dropout(drop, torch.Generator().manual_seed(1))
+    seed_dropout(drop, torch.Generator().manual_seed(1), whole=True)
     assert torch.equal(drop(x), first)
     maps = first.flatten(2)
     assert torch.equal(maps.amin(2), maps.amax(2))
@@ -108,9 +108,29 @@ def test_dropout_takes_whole_maps_by_draws_of_its_own():
     assert torch.equal(drop.eval()(x), x)
 
 
+def test_published_dropout_takes_single_values_by_draws_of_its_own():
+    x, drop = torch.ones(8, 4, 6, 6, 6), SeededDropout(0.3)
+    seed_dropout(drop, torch.Generator().manual_seed(1))
+    first, second = drop(x), drop(x)
+    torch.manual_seed(99)
+    seed_dropout(drop, torch.Generator().manual_seed(1))
+    assert torch.equal(drop(x), first) and not torch.equal(first, second)
+    torch.testing.assert_close(first.unique(), torch.tensor([0.0, 1 / 0.7]))
+    assert float(first.mean()) == pytest.approx(1, abs=0.05) and (first.flatten(2).amin(2) == 0).all()
+
+
+def test_the_published_head_is_a_leaky_relu_of_the_linear_one():
+    torch.manual_seed(2)
+    leaky, linear = (StridedUNet(2, first=2, levels=1, dropout=0.0, head=head).eval() for head in ("leaky", "linear"))
+    linear.load_state_dict(leaky.state_dict())
+    x = torch.randn(1, 2, 6, 6, 6)
+    assert (linear(x) < 0).any()
+    torch.testing.assert_close(leaky(x), torch.where(linear(x) < 0, 0.2 * linear(x), linear(x)))
+
+
 def test_refusals():
-    with pytest.raises(NbkitError, match="MapDropout: rate"):
-        MapDropout(1.0)
+    with pytest.raises(NbkitError, match="SeededDropout: rate"):
+        SeededDropout(1.0)
     with pytest.raises(NbkitError, match="levels: expected at least 2"):
         ResidualAttentionUNet(1, levels=1)
 

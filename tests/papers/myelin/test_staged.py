@@ -12,7 +12,7 @@ from nbkit.core.seeds import torch_generator
 from nbkit.papers.myelin.networks import StridedUNet
 from nbkit.papers.myelin.staged import StagedGenerator, TiledDiscriminator, build_critic, build_generator, slide
 
-SIZES = {"width": 4, "levels": 2, "norm": "batch", "dropout": 0.0, "attention_pool": 1}
+SIZES = {"width": 4, "levels": 2, "norm": "batch", "dropout": 0.0, "attention_pool": 1, "head": "linear"}
 
 
 class Weighted(nn.Module):
@@ -60,10 +60,10 @@ def test_generators_by_name_with_weights_from_the_generator_alone(network, name)
     assert nets[0](torch.randn(1, 3, 9, 8, 8)).shape == (1, 1, 9, 8, 8)
 
 
-def test_the_dnn_has_seven_cubed_kernels():
+def test_the_dnn_has_two_layers_of_seven_cubed_kernels():
     net = build_generator("dnn", 4, draws=torch_generator(7, "w"), **SIZES | {"width": 64})
     assert [tuple(m.weight.shape) for m in net if isinstance(m, nn.Conv3d)] == [
-        (64, 4, 7, 7, 7), (64, 64, 7, 7, 7), (1, 64, 7, 7, 7)]
+        (64, 4, 7, 7, 7), (64, 64, 7, 7, 7), (1, 64, 1, 1, 1)]
 
 
 def test_critics_are_drawn_alike():

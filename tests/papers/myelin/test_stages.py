@@ -90,7 +90,7 @@ def test_settings_are_checked():
     with pytest.raises(NbkitError, match="schedule.*Did you mean 'linear'"):
         StageSettings(schedule="liner")
     with pytest.raises(NbkitError, match="crops_per_epoch: expected at least 1"):
-        StageSettings(crop=(4, 4, 4))
+        StageSettings(crop=(4, 4, 4), crops="focus")
     assert not StageSettings().on(torch.device("cpu")) and StageSettings(half=True).on(torch.device("cpu"))
 
 

@@ -14,7 +14,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
 from nbkit.core.protocols import ModalitySynthesizer
 from nbkit.papers.myelin.inputs import RoiClassifier
-from nbkit.data.splits import folds
+from nbkit.data.splits import folds, inner_split
 from nbkit.papers.myelin.synthesis import VARIANTS, Config, MyelinSynthesizer
 from nbkit.training.crossval import cross_validate
 from nbkit.training.steps import NonFiniteLoss
@@ -222,6 +222,27 @@ def test_a_validation_cohort_is_watched_and_changes_nothing(cohort):
         assert torch.equal(a, b)
 
 
+def test_subjects_kept_for_validation_are_some_of_those_given_and_train_nothing(cohort):
+    five = cohort.subset(cohort.ids[:5])
+    watched = MyelinSynthesizer(small("unet", validation=2, validate_every=1)).fit(five)
+    kept, aside = inner_split(five.ids, 2 / 5, seed=watched.config.seed)
+    by_hand = MyelinSynthesizer(small("unet", validate_every=1)).fit(five.subset(kept), validation=five.subset(aside))
+    assert len(aside) == 2 and watched.history["sketcher"]["validation"] == by_hand.history["sketcher"]["validation"]
+    for a, b in zip(watched.net.state_dict().values(), by_hand.net.state_dict().values()):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("changes", [
+    {"crops": "grid"}, {"patch_loss": "sum"}, {"zscores": "image", "head": "leaky"}, {"dropout": 0.5},
+    {"dropout": 0.5, "dropout_of": "maps"},
+])
+def test_published_choices_train_and_predict_and_differ_from_those_of_small_profiles(cohort, changes):
+    two, scan = cohort.subset(cohort.ids[:2]), cohort.subjects[4].baseline
+    usual, other = (MyelinSynthesizer(small("cgan", epochs=1, **more)).fit(two) for more in ({}, changes))
+    image = predict(other, scan)
+    assert torch.isfinite(image).all() and not torch.equal(image, predict(usual, scan))
+
+
 def test_it_runs_in_cross_validation(cohort, tmp_path):
     def score(subject, prediction):
         return {"mean": float(prediction.data.mean())}
@@ -241,6 +262,9 @@ def test_published_settings():
     assert (sagan.label_smoothing, sagan.augment, unet.augment, unet.weight) == (0.1, True, False, 100)
     assert (unet.refiner_weighting, sagan.refiner_weighting) == ("roi", "adaptive")
     assert Config.named("sagan_refiner", "laptop").crop == Config.named("refiner", "laptop").crop
+    for config in (unet, sagan):
+        assert (config.zscores, config.patch_loss, config.dropout, config.dropout_of) == ("image", "sum", 0.5, "values")
+    assert unet.head == "leaky" and sagan.crops == "grid" and sagan.attention_pool > 1
 
 
 def test_bad_requests_are_refused_by_name(cohort):
@@ -248,6 +272,7 @@ def test_bad_requests_are_refused_by_name(cohort):
         ({"network": "unett"}, "Did you mean 'unet'"), ({"weighting": "rio"}, "Did you mean 'roi'"),
         ({"refinements": 4}, "refinements: expected 0 to 3"), ({"inputs": ("DVR",)}, "contrasts other than 'DVR'"),
         ({"augment": True, "crop": (8, 9, 8), "crops_per_epoch": 1}, "as long as wide"),
+        ({"validation": -1}, "0 or more subjects"), ({"zscores": "brian"}, "Did you mean 'brain'"),
         ({"norm": "bach"}, "Did you mean 'batch'"), ({"roi_source": "scans"}, "Did you mean 'scan'"),
     ):
         with pytest.raises(NbkitError, match=words):
