@@ -6,8 +6,6 @@ the controls that such a gain owes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from nbkit.core.checks import known
@@ -20,6 +18,7 @@ UNITS = {"accuracy": "%", "auc": "1"}
 SHARES = {"quarter": 0.25, "half": 0.5, "full": 1.0}
 NAMES = {REAL: "real", SYNTHETIC: "synthetic", PLAIN: "plain", CLASS_MEAN: "class_mean", CHANCE: "chance"}
 """Arms of the augmentation study as ids have them."""
+DRAWERS = {"separate": "one DCGAN per stage, told nothing (published)", "conditional": "one conditional DCGAN"}
 
 
 def classified(subjects: pd.DataFrame, *, shuffled: bool = False) -> pd.DataFrame:
@@ -61,24 +60,27 @@ def gains(found: pd.DataFrame) -> pd.DataFrame:
     return stacked(*(tidy(x.to_dict(), id=f"islam2020.{name}", unit=unit) for name, (x, unit) in said.items()))
 
 
-def intervals(frame: pd.DataFrame, by: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
-    """Means of a tidy frame over people with their bootstrap 95 % intervals, a row for each group."""
-    means = {key: bootstrap_mean(x.to_numpy(), seed=seed) for key, x in frame.groupby(list(by), sort=False)["value"]}
-    rows = [(*key, m.value, m.low, m.high, m.n) for key, m in means.items()]
+def intervals(*frames: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Mean accuracy of all real people with its bootstrap 95 % interval, by view, arm and what the stages are."""
+    every, rows = where(pd.concat(frames), metric="accuracy", share=1.0), []
+    by = ["stages", "view", "system", "real_subjects"]
+    for key, part in every.groupby(by, sort=False)["value"]:
+        mean = bootstrap_mean(part.to_numpy(), seed=seed)
+        rows.append((*key, mean.value, mean.low, mean.high, mean.n))
     return pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n"])
 
 
-def choices(found: pd.DataFrame, published_kind: pd.DataFrame, kind: str) -> pd.DataFrame:
+def choices(found: pd.DataFrame, others: pd.DataFrame, *, kind: str) -> pd.DataFrame:
     """What two readings of the study move: who draws its images, and what "10% more" means.
 
     Parameters
     ----------
     found : DataFrame
         Of :func:`classified`, with the study's generator.
-    published_kind : DataFrame
-        The same of some of the people, all real ones, with a DCGAN per stage that is told nothing.
+    others : DataFrame
+        Of a study of all real people of some folds, with the other of :data:`DRAWERS`.
     kind : str
-        The study's generator, in words.
+        Of the study's generator.
 
     Returns
     -------
@@ -87,12 +89,13 @@ def choices(found: pd.DataFrame, published_kind: pd.DataFrame, kind: str) -> pd.
     """
     every = where(found, view=EVERY_VIEW, metric="accuracy", share=1.0)
     by = every.pivot(index="subject", columns="system", values="value")
-    theirs = where(published_kind, view=EVERY_VIEW, metric="accuracy", share=1.0, system=SYNTHETIC)
+    theirs = where(classified(others), view=EVERY_VIEW, metric="accuracy", share=1.0, system=SYNTHETIC)
     theirs = theirs.set_index("subject")["value"]
     moved = paired_difference(theirs, by.loc[theirs.index, SYNTHETIC])
     reading = bootstrap_mean(1.1 * by[REAL] - (by[REAL] + 10))
+    (other,) = set(DRAWERS) - {kind}
     rows = [
-        ("Who draws for the classifier, accuracy with synthetic images", kind, "one per stage, told nothing", moved),
+        ("Who draws for the classifier, accuracy with synthetic images", DRAWERS[kind], DRAWERS[other], moved),
         ("'10% more', accuracy that it asks for", "ten points more", "1.1 times", reading),
     ]
     return pd.DataFrame([(*row[:3], row[3].value, row[3].low, row[3].high) for row in rows], columns=OPEN)

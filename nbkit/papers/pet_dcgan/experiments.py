@@ -82,6 +82,13 @@ def settings(model: PetDCGAN) -> pd.DataFrame:
     return _numbers({f"settings.{name}": value for name, value in values.items()}, "1")
 
 
+def not_as_published(config: Config) -> pd.DataFrame:
+    """Settings that differ from those of the paper profile, which are the published ones where there are any."""
+    sizes = pd.DataFrame({"paper profile": config.from_dict({}).as_dict(), "this run": config.as_dict()})
+    sizes = sizes.astype(str).fillna("–")
+    return sizes[sizes["paper profile"] != sizes["this run"]]
+
+
 def trained(kinds: Mapping[str, tuple[Config, Slices]], people: Cohort) -> dict[str, PetDCGAN]:
     """A generator for each name, from settings and the table it learns from, read from the cache where it can be.
 
@@ -201,6 +208,13 @@ def histograms(drawn: Slices, real: Slices) -> pd.DataFrame:
     return frame.assign(metric="histogram", unit="1")
 
 
+def as_printed(everyone: pd.DataFrame, published: Mapping[str, float]) -> pd.DataFrame:
+    """PSNR and SSIM by what is compared, of :func:`over_stages`, beside what the text prints."""
+    table = everyone.pivot_table("value", "metric", ["setting", "system"])
+    table["published", ""] = [published[f"islam2020.text.{metric}"] for metric in table.index]
+    return table
+
+
 def feature_scores(drawn: Slices, *, train: Slices, held_out: Slices, seed: int = 0) -> pd.DataFrame:
     """The generated images of every stage in feature space, held against people never seen.
 
@@ -315,31 +329,41 @@ def generators(
     return stacked(*rows)
 
 
-def cost(kinds: Mapping[str, tuple[Config, Slices]], *, repeats: int = 6) -> pd.DataFrame:
-    """Seconds for a two-hundredth of the steps of every kind, and of the slowest stage of "separate" by itself.
+def cost(kinds: Mapping[str, tuple[Config, Slices]], *, judged: str, repeats: int = 6) -> pd.DataFrame:
+    """Seconds for a two-hundredth of the epochs of the separate networks, and as many steps of the other kinds.
 
-    Kinds take turns, `repeats` times, after a first turn that does not count; all take as many steps.
+    Parameters
+    ----------
+    kinds : mapping of str to (Config, Slices or Volumes)
+        As of :func:`trained`.
+    judged : str
+        Which of them are the separate networks; their slowest stage is timed by itself too.
+    repeats : int
+        Turns that the kinds take, after a first one that does not count.
     """
+    kinds = {"separate": kinds[judged], "conditional": kinds["conditional"], "volume": kinds["volume"]}
+    steps = max(2, kinds["separate"][0].epochs // 200)
     alone = {f"stage {stage}": (kinds["separate"][0], kinds["separate"][1].select(stages=stage))
              for stage in dict.fromkeys(kinds["separate"][1].stage)}
     rows = []
     for turn in range(repeats + 1):
-        spent = {name: _seconds(*job) for name, job in {**kinds, **alone}.items()}
+        spent = {name: _seconds(*job, steps) for name, job in {**kinds, **alone}.items()}
         slowest = max(spent.pop(name) for name in alone)
         rows += [(f"islam2020.seconds.{name}", f"repeat {turn}", value)
                  for name, value in {**spent, "slowest": slowest}.items() if turn]
     return pd.DataFrame(rows, columns=["id", "subject", "value"]).assign(metric="seconds", unit="s")
 
 
-def _seconds(config: Config, table: Slices) -> float:
-    quick = config.changed(epochs=max(2, config.epochs // 200), batches_per_epoch=1, snapshots=2)
+def _seconds(config: Config, table: Slices, steps: int) -> float:
+    quick = config.changed(epochs=steps, batches_per_epoch=1, snapshots=2)
     begun = time.perf_counter()
     PetDCGAN(quick).fit(table)
     return time.perf_counter() - begun
 
 
 def open_points(
-    drawn: Mapping[str, Slices], real: Slices, compared: pd.DataFrame, *, judged: str, seed: int = 0
+    drawn: Mapping[str, Slices], real: Slices, compared: pd.DataFrame, *, judged: str, also: pd.DataFrame | None = None,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """What the paper leaves open and how far the other choice moves the number, 95 % interval over people.
 
@@ -353,6 +377,8 @@ def open_points(
         Of :func:`generators`.
     judged : str
         Which generator this run's numbers are of.
+    also : DataFrame, optional
+        More such rows (:func:`nbkit.papers.pet_dcgan.augmentation_experiments.choices`).
     seed : int
         As of :func:`quality`.
     """
@@ -376,7 +402,7 @@ def open_points(
     frechet = where(compared, metric="frechet").set_index("system")["value"]
     rows += [("Generator, Fréchet distance", TITLES[one], TITLES[other], frechet[other] - frechet[one], None, None)
              for one, other in CHAIN]
-    return pd.DataFrame(rows, columns=OPEN)
+    return pd.concat([pd.DataFrame(rows, columns=OPEN), also], ignore_index=True)
 
 
 def reasons(

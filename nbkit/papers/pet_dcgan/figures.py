@@ -139,30 +139,34 @@ def neighbour_sheet(
 
 @look()
 def joint_histograms(
-    rows: Mapping[str, Mapping[str, Slices]], *, bins: int = 64, width_mm: float = FULL_MM * 0.8
+    tables: Mapping[str, Slices], *, stage: str, view: str = "axial", bins: int = 64, width_mm: float = FULL_MM * 0.8
 ) -> Picture:
-    """Share of pixels by their intensity and that of the neighbour on their right, logarithmic scale a row (Fig. 9).
+    """Share of pixels by their intensity and that of the neighbour on their right, logarithmic (Fig. 9).
 
     The paper shows the "2D-histogram of a sample real and synthetic image" and does not say of what; this is one with
-    both axes intensities, which sees contrast, and sharpness by its width about the diagonal.
+    both axes intensities, which sees contrast, and sharpness by its width about the diagonal. Above, the first image of
+    a stage and view of each table; below, all slices.
 
     Parameters
     ----------
-    rows : mapping of str to mapping of str to Slices
-        By row, e.g. "one image" and "all slices", and by panel, e.g. "a  real" and "b  synthetic".
+    tables : mapping of str to Slices
+        By name, e.g. "a  real" and "b  synthetic".
+    stage, view : str
+        Of the single images.
     bins : int
     width_mm : float
     """
-    count = max(map(len, rows.values()))
-    figure = new_figure(width_mm, 0.93 * width_mm / count * len(rows))
-    places = figure.subplots(len(rows), count, sharex=True, sharey=True, squeeze=False)
-    for line, (row, tables) in zip(places, rows.items(), strict=True):
-        uptake = {name: table.suvr(table.images).numpy() for name, table in tables.items()}
+    rows = {"one image": {name: table.select(stages=stage, view=view).at([0]) for name, table in tables.items()},
+            "all slices": tables}
+    figure = new_figure(width_mm, 0.93 * width_mm / len(tables) * len(rows))
+    places = figure.subplots(len(rows), len(tables), sharex=True, sharey=True, squeeze=False)
+    edges = (0, next(iter(tables.values())).suvr_max)
+    for line, (row, shown) in zip(places, rows.items(), strict=True):
+        uptake = {name: table.suvr(table.images).numpy() for name, table in shown.items()}
         norm = LogNorm(1 / max(x[:, :, 1:].size for x in uptake.values()), 1)
         for axes, (name, x) in zip(line, uptake.items(), strict=True):
-            pairs, edges = (x[:, :, :-1].ravel(), x[:, :, 1:].ravel()), (0, next(iter(tables.values())).suvr_max)
-            sns.histplot(x=pairs[0], y=pairs[1], bins=bins, binrange=(edges, edges), stat="probability", norm=norm,
-                         cmap="viridis", vmin=None, vmax=None, ax=axes)
+            sns.histplot(x=x[:, :, :-1].ravel(), y=x[:, :, 1:].ravel(), bins=bins, binrange=(edges, edges),
+                         stat="probability", norm=norm, cmap="viridis", vmin=None, vmax=None, ax=axes)
             axes.set(title=f"{name}, {row}", xlim=edges, ylim=edges, aspect="equal", ylabel="")
         line[0].set_ylabel("of the pixel on its right")
         figure.colorbar(ScalarMappable(norm, "viridis"), ax=list(line), label="share of pixels", shrink=0.8)

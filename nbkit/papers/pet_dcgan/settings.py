@@ -125,11 +125,16 @@ class Config(Settings):
     @property
     def kinds(self) -> dict[str, Self]:
         """Generators of slices beside each other: as published but for sizes, our variants one by one, and one for all."""
-        told = self.changed(views_told=True, averaged=self.averaged or AVERAGED)
+        told = self.changed(kind="separate", views_told=True, averaged=self.averaged or AVERAGED)
         return {
-            "separate": self.changed(views_told=False, averaged=0.0), "averaged": told,
+            "separate": told.changed(views_told=False, averaged=0.0), "averaged": told,
             "conditional": told.changed(kind="conditional"),
         }
+
+    @property
+    def other(self) -> Self:
+        """One for all stages where this is one for each, and one for each, told nothing, where this is one for all."""
+        return self.kinds["conditional" if self.kind == "separate" else "separate"]
 
     @property
     def judged(self) -> str:

@@ -56,19 +56,22 @@ def test_gains_are_paired_by_person():
 
 
 def test_intervals_are_over_people_not_over_repeats():
-    found = where(classified(study_table()), metric="accuracy", share=1.0)
-    table = intervals(found, ["view", "system"]).set_index(["view", "system"])
-    expected = bootstrap_mean(where(found, view="axial", system="real")["value"])
-    row = table.loc["axial", "real"]
+    found, dealt = classified(study_table()), classified(study_table(True), shuffled=True)
+    table = intervals(found, dealt).set_index(["stages", "view", "system"])
+    expected = bootstrap_mean(where(found, view="axial", system="real", metric="accuracy", share=1.0)["value"])
+    row = table.loc["as they are", "axial", "real"].squeeze()
+    assert len(table) == 2 * (4 + 1)
     assert (row["value"], row["low"], row["high"], row["n"]) == (expected.value, expected.low, expected.high, 12)
 
 
 def test_choices_are_compared_on_the_people_that_both_have():
     found = classified(study_table())
-    some = found[found["subject"].isin([f"s{i}" for i in range(7)])]
-    other = some.assign(value=some["value"] + 3)
-    table = choices(found, other, "one for all").set_index("left open")
+    raw = study_table()
+    other = raw[raw["subject"].isin([f"s{i}" for i in range(7)])].assign(correct=1)
+    table = choices(found, other, kind="conditional").set_index("left open")
     row = table.loc["Who draws for the classifier, accuracy with synthetic images"]
-    assert row["other − one"] == pytest.approx(3) and row["one choice"] == "one for all"
+    mine = where(found, view="all views", metric="accuracy", share=1.0, system="real + synthetic").set_index("subject")
+    assert row["other − one"] == pytest.approx(100 - mine["value"].iloc[:7].mean())
+    assert row["one choice"] == "one conditional DCGAN"
     real = where(found, view="all views", metric="accuracy", share=1.0, system="real")["value"].mean()
     assert table["other − one"].iloc[1] == pytest.approx(0.1 * real - 10)

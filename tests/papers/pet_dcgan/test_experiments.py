@@ -171,6 +171,9 @@ def test_generators_are_compared_by_means_over_stages(scores):
     assert table["psnr", "separate"] > table["psnr", "conditional"]
     everyone = experiments.over_stages(quality(made["separate"], HELD))
     assert table["ssim", "separate"] == pytest.approx(where(everyone, id="islam2020.text.ssim")["value"].mean())
+    printed = experiments.as_printed(everyone, {"islam2020.text.psnr": 32.83, "islam2020.text.ssim": 0.7748})
+    assert printed.loc["psnr", ("published", "")] == 32.83
+    assert printed.loc["ssim", ("random", "generated")] == pytest.approx(table["ssim", "separate"])
     found = experiments.open_points(made, HELD, compared, judged="separate")
     moved = found.set_index(["left open", "one choice"])["other − one"]
     titles, by = experiments.TITLES, where(everyone, metric="psnr").groupby(["setting", "system"])["value"].mean()
@@ -236,10 +239,11 @@ def test_people_are_counted():
 def test_cost_is_that_of_all_stages_of_the_slowest_and_of_the_other_kinds():
     config = Config.for_profile("smoke", size=16, widths=(8, 8), critic_widths=(8, 8))
     table = head_slices(4)
-    found = experiments.cost({"separate": (config, table), "conditional": (config.changed(kind="conditional"), table)},
-                             repeats=2)
-    assert set(found["id"]) == {f"islam2020.seconds.{k}" for k in ("separate", "slowest", "conditional")}
-    assert len(found) == 6 and (found["value"] > 0).all()
+    cubic = Config.volumetric("smoke"), head_volumes(4)
+    jobs = {"averaged": (config, table), "conditional": (config.changed(kind="conditional"), table), "volume": cubic}
+    found = experiments.cost(jobs, judged="averaged", repeats=2)
+    assert set(found["id"]) == {f"islam2020.seconds.{k}" for k in ("separate", "slowest", "conditional", "volume")}
+    assert set(found["subject"]) == {"repeat 1", "repeat 2"} and len(found) == 8 and (found["value"] > 0).all()
 
 
 def test_reasons_tell_the_numbers_of_the_run(scores):

@@ -102,7 +102,7 @@ def test_every_pixel_with_a_right_neighbour_is_counted_where_it_belongs():
     ramp = torch.linspace(-0.99, 0.99, 8)[None, None, :, None].expand(3, 1, 8, 8)
     table = Slices(ramp, ("a",) * 3, ("CN",) * 3, ("axial",) * 3, (0.0,) * 3)
     both = {"a  real": table, "b  synthetic": slices({"CN": 6}, level=0.3)}
-    figure = joint_histograms({"one image": {"a  real": table.at([0]), "b  synthetic": table.at([1])}, "all": both}, bins=8)
+    figure = joint_histograms(both, stage="CN", bins=8)
     panels = [axes for axes in figure.axes if axes.get_title()]
     first, second = (axes.collections[0] for axes in panels[2:])
     # rows upwards are the right neighbour's, columns the pixel's own intensity
@@ -110,8 +110,9 @@ def test_every_pixel_with_a_right_neighbour_is_counted_where_it_belongs():
     assert np.allclose(counts, np.eye(8, k=-1) / 7)
     assert first.norm is second.norm and np.ma.filled(second.get_array(), 0).sum() == pytest.approx(1)
     names = ("a  real", "b  synthetic")
-    assert [axes.get_title() for axes in panels] == [f"{name}, {row}" for row in ("one image", "all") for name in names]
-    assert panels[0].collections[0].norm is not first.norm, "each row has its own number of pixels"
+    assert [axes.get_title() for axes in panels] == [f"{name}, {row}" for row in ("one image", "all slices") for name in names]
+    one = np.ma.filled(panels[1].collections[0].get_array(), 0)
+    assert panels[1].collections[0].norm is not first.norm and np.allclose(one * 132, np.round(one * 132)), "12 × 11 pairs"
 
 
 def test_volumes_are_refused():
