@@ -42,7 +42,7 @@ OPEN = ["left open", "one choice", "the other", "other − one", "low", "high"]
 CHAIN = (("separate", "told"), ("told", "averaged"), ("averaged", "conditional"))
 """Generators that differ in one thing."""
 TITLES = {"separate": "one DCGAN per stage, told nothing (published)",
-          "told": "one DCGAN per stage, told the view", "averaged": "the same, averaged weights",
+          "told": "one DCGAN per stage, told the view", "averaged": "one DCGAN per stage, told the view, averaged weights",
           "conditional": "one conditional DCGAN, averaged weights",
           "volume": "3D, conditional, slices of volumes"}
 
@@ -63,16 +63,17 @@ def scanned(people: Cohort) -> pd.DataFrame:
 
 def settings(model: PetDCGAN) -> pd.DataFrame:
     """Sections 3.4 and 4: networks and training, measured on the networks that were trained; constants of SSIM."""
-    c, (generator, critic), noise = model.config, model.untrained(), model.noise(0)
+    c, (generator, critic) = model.config, model.untrained()
     made, judged = traced(generator), traced(critic)
     strided = {
         side: [part for part, _ in parts if hasattr(part, "stride") and part.stride[0] > 1]
         for side, parts in (("generator", made), ("discriminator", judged))
     }
+    noise = torch.cat([model.noise(step) for step in range(8)])
     weights = torch.cat([w.detach().flatten() for w in generator.parameters() if w.ndim > 2])
     values = {
         "latent": made[0].module.in_channels, "size": made[-1].shape[-1], "channels": made[-1].shape[0],
-        "kernel": strided["discriminator"][0].kernel_size[0], "batch": len(noise),
+        "kernel": strided["discriminator"][0].kernel_size[0], "batch": len(model.noise(0)),
         "epochs": len(model.losses) // model.steps_to_see_all, "rate": c.learning_rate, "beta1": c.beta1,
         "beta2": c.beta2, "init_sd": float(weights.std()), "noise_low": float(noise.min()),
         "noise_high": float(noise.max()), "ssim_k1": metrics.SSIM_K1, "ssim_k2": metrics.SSIM_K2,

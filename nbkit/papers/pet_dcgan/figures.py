@@ -167,6 +167,7 @@ def joint_histograms(
         for axes, (name, x) in zip(line, uptake.items(), strict=True):
             sns.histplot(x=x[:, :, :-1].ravel(), y=x[:, :, 1:].ravel(), bins=bins, binrange=(edges, edges),
                          stat="probability", norm=norm, cmap="viridis", vmin=None, vmax=None, ax=axes)
+            axes.locator_params(nbins=5)
             axes.set(title=f"{name}, {row}", xlim=edges, ylim=edges, aspect="equal", ylabel="")
         line[0].set_ylabel("of the pixel on its right")
         figure.colorbar(ScalarMappable(norm, "viridis"), ax=list(line), label="share of pixels", shrink=0.8)

@@ -19,7 +19,7 @@ def drawings(generator: Generator, critic: Critic) -> dict[int, tuple[str, Pictu
     return {
         2: ("How images are made and judged", method_drawing(generator, critic)),
         3: ("The generator", network_drawing(generator)),
-        5: ("The discriminator; its sigmoid is part of the loss", network_drawing(critic)),
+        5: ("The discriminator (LReLU: leaky ReLU); its sigmoid is part of the loss", network_drawing(critic)),
     }
 
 
