@@ -6,19 +6,33 @@ the controls that such a gain owes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pandas as pd
 
 from nbkit.core.checks import known
+from nbkit.core.protocols import Cohort
 from nbkit.core.stats import bootstrap_mean, paired_difference
 from nbkit.core.tidy import stacked, tidy, where
+from nbkit.data.pet_slices import Slices, person_stage, slice_table
+from nbkit.data.splits import Fold
 from nbkit.papers.pet_dcgan.augmentation_study import CHANCE, CLASS_MEAN, EVERY_VIEW, PLAIN, REAL, SYNTHETIC
 from nbkit.papers.pet_dcgan.experiments import OPEN
+from nbkit.papers.pet_dcgan.room import classifier_room
 
 UNITS = {"accuracy": "%", "auc": "1"}
 SHARES = {"quarter": 0.25, "half": 0.5, "full": 1.0}
 NAMES = {REAL: "real", SYNTHETIC: "synthetic", PLAIN: "plain", CLASS_MEAN: "class_mean", CHANCE: "chance"}
 """Arms of the augmentation study as ids have them."""
 DRAWERS = {"separate": "one DCGAN per stage, told nothing (published)", "conditional": "one conditional DCGAN"}
+
+
+def cut(people: Cohort | None, *, pair: Sequence[str] = ("CN", "AD"), **options: Any) -> Slices | None:
+    """Slices of the people of two stages, by :func:`nbkit.data.pet_slices.slice_table`; None of nobody."""
+    if people is None:
+        return None
+    return slice_table(people.subset([s.id for s in people if person_stage(s) in pair]), **options)
 
 
 def classified(subjects: pd.DataFrame, *, shuffled: bool = False) -> pd.DataFrame:
@@ -68,6 +82,38 @@ def intervals(*frames: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         mean = bootstrap_mean(part.to_numpy(), seed=seed)
         rows.append((*key, mean.value, mean.low, mean.high, mean.n))
     return pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n"])
+
+
+def as_printed(published: Mapping[str, float]) -> dict[str, float]:
+    """Accuracy by arm, of published numbers by id."""
+    return {arm: published[f"islam2020.text.accuracy.{NAMES[arm]}"] for arm in (SYNTHETIC, REAL)}
+
+
+def rooms(
+    accuracy: pd.DataFrame, slices: Slices, splits: Sequence[Fold], *, people: Cohort, strangers: Slices | None = None,
+    seed: int = 0,
+) -> list[tuple[pd.DataFrame, Mapping[str, Any]]]:
+    """What :meth:`nbkit.claims.observe.Run.room` asks for, of each view and of all: frames and what they measure.
+
+    Parameters
+    ----------
+    accuracy : DataFrame
+        Of :func:`classified`.
+    slices, splits, strangers
+        As of :func:`nbkit.papers.pet_dcgan.room.classifier_room`.
+    people : Cohort
+        Those in the slices; where they are simulated, what was drawn of them is the floor.
+    """
+    found = []
+    for view in dict.fromkeys(accuracy["view"]):
+        place = view.replace(EVERY_VIEW, "all")
+        of = [f"islam2020.augmentation.accuracy.{place}"]
+        of += ["islam2020.augmentation.ten_points", "islam2020.text.accuracy"] if view == EVERY_VIEW else []
+        frame = classifier_room(
+            accuracy, slices, splits, view=view, strangers=strangers, truth=people if people.truth else None, seed=seed,
+        )
+        found.append((frame, {"of": of, "measure": f"accuracy of CN against AD, {view}, %", "better": "higher"}))
+    return found
 
 
 def choices(found: pd.DataFrame, others: pd.DataFrame, *, kind: str) -> pd.DataFrame:

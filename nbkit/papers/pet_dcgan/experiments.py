@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,7 @@ from nbkit.papers.pet_dcgan.metrics import (
     density_coverage, frechet_distance, joint_histogram, memorisation, pairwise_quality, strangers,
 )
 from nbkit.papers.pet_dcgan.pet_dcgan import PetDCGAN
+from nbkit.papers.pet_dcgan.room import likeness_room, stage_room
 from nbkit.papers.pet_dcgan.settings import Config
 from nbkit.papers.pet_dcgan.pet_volumes import VOLUME
 from nbkit.training.fitted import fitted
@@ -81,6 +83,12 @@ def settings(model: PetDCGAN) -> pd.DataFrame:
         **{f"layers.{side}": len(parts) for side, parts in strided.items()},
     }
     return _numbers({f"settings.{name}": value for name, value in values.items()}, "1")
+
+
+def by_generator(compared: pd.DataFrame) -> pd.DataFrame:
+    """:func:`generators` as a table: a row for each generator, a column for each measure."""
+    table = compared.pivot(index="system", columns="metric", values="value")
+    return table.loc[[name for name in TITLES if name in table.index]].rename(TITLES)
 
 
 def not_as_published(config: Config) -> pd.DataFrame:
@@ -207,6 +215,27 @@ def histograms(drawn: Slices, real: Slices) -> pd.DataFrame:
                 rows.append((f"islam2020.histogram.{system}.{stage.lower()}", person, system, stage, far))
     frame = pd.DataFrame(rows, columns=["id", "subject", "system", "stage", "value"])
     return frame.assign(metric="histogram", unit="1")
+
+
+def likeness_ends(train: Slices, held_out: Slices, *, seed: int = 0) -> pd.DataFrame:
+    """PSNR and SSIM of images that nobody had to generate, stage by stage: controls, reach and floor.
+
+    No room follows from them: that generated images are as near as real ones is no contest of methods.
+    """
+    stages = dict.fromkeys(held_out.stage)
+    return stacked(*(likeness_room(train, held_out, stage=stage, seed=seed) for stage in stages))
+
+
+def stage_rooms(
+    train: Slices, held_out: Slices, *, seed: int = 0
+) -> list[tuple[pd.DataFrame, Mapping[str, Any]]]:
+    """What :meth:`nbkit.claims.observe.Run.room` asks for: how much nearer real images of the own stage are at all."""
+    return [
+        (stage_room(train, held_out, stage=stage, seed=seed), {
+            "of": [f"islam2020.stage.distance.{side}.{stage.lower()}" for side in ("own", "other")],
+            "measure": f"distance of {stage} slices to the nearest image, feature units",
+        }) for stage in dict.fromkeys(held_out.stage)
+    ]
 
 
 def as_printed(everyone: pd.DataFrame, published: Mapping[str, float]) -> pd.DataFrame:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from nbkit.claims.ledger import load_paper
+from nbkit.claims.room import Room
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.seeds import torch_generator
@@ -24,6 +26,7 @@ from nbkit.papers.pet_dcgan.pet_volumes import Volumes
 from tests.papers.pet_dcgan.pet_heads import head_slices, head_volumes
 from tests.papers.pet_dcgan.test_augmentation_experiments import study_table
 
+PAPER = load_paper("islam2020_pet")
 SIZE = 32
 LEVEL = {"CN": 0.5, "AD": -0.3}
 
@@ -171,6 +174,9 @@ def test_generators_are_compared_by_means_over_stages(scores):
     assert table["psnr", "separate"] > table["psnr", "conditional"]
     everyone = experiments.over_stages(quality(made["separate"], HELD))
     assert table["ssim", "separate"] == pytest.approx(where(everyone, id="islam2020.text.ssim")["value"].mean())
+    rows = experiments.by_generator(compared)
+    assert list(rows.index) == [experiments.TITLES[name] for name in kinds]
+    assert rows.loc[experiments.TITLES["told"], "psnr"] == table["psnr", "told"]
     printed = experiments.as_printed(everyone, {"islam2020.text.psnr": 32.83, "islam2020.text.ssim": 0.7748})
     assert printed.loc["psnr", ("published", "")] == 32.83
     assert printed.loc["ssim", ("random", "generated")] == pytest.approx(table["ssim", "separate"])
@@ -193,6 +199,23 @@ def test_what_last_weights_draw_stands_beside_what_averaged_ones_do():
     other = replace(table, subject=tuple(f"new {s}" for s in table.subject))
     found = experiments.drawn_by(models, other, seed=1)
     assert set(found) == {"averaged", "told"} and not torch.allclose(found["told"].images, found["averaged"].images)
+
+
+def test_ends_of_likeness_are_images_of_other_people_and_stages():
+    found = experiments.likeness_ends(TRAIN, HELD)
+    by = where(found, metric="psnr").groupby(["stage", "system"])["value"].mean()
+    assert set(found["stage"]) == set(LEVEL) and by["CN", "reach"] > by["CN", "other_stage"] + 3
+    assert by["CN", "floor"] == pytest.approx(by["CN", "reach"], abs=1)
+    assert {i for i in found["id"] if i not in PAPER.ids} == set()
+
+
+def test_there_is_room_where_stages_differ():
+    for frame, said in experiments.stage_rooms(TRAIN, HELD):
+        room = Room.of_frame(frame, **said)
+        stage = frame["stage"].iloc[0].lower()
+        assert room.covers([f"islam2020.stage.distance.{side}.{stage}" for side in ("own", "other")])
+        assert not room.covers(["islam2020.stage.distance.own.mci"]) and room.reach < room.mean and not room.lacks()
+        assert set(frame["id"]) <= set(PAPER.ids)
 
 
 def test_histograms_of_the_same_law_are_as_near_as_other_people_s_and_of_another_stage_are_not():
