@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegressionCV
+from sklearn.linear_model import RidgeClassifierCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -111,9 +111,9 @@ def classifier_room(
 ) -> pd.DataFrame:
     """Accuracy on people never seen: of chance and class means as found, and of what the slices tell strong learners.
 
-    "reach" and "reach_logistic", gradient boosting and logistic regression on regional means of a person's slices,
-    trained on the training people of every split; "reach_tenfold" and "reach_tenfold_logistic" on strangers; "floor",
-    logistic regression on the true uptake and sizes that were drawn, which no scan shows so well.
+    "reach" and "reach_ridge", gradient boosting and a ridge classifier on regional means of a person's slices,
+    trained on the training people of every split; "reach_tenfold" and "reach_tenfold_ridge" on strangers; "floor",
+    the ridge classifier on the true uptake and sizes that were drawn, which no scan shows so well.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def classifier_room(
     )
     rows = found.assign(role=found["system"].map({CHANCE: "mean", CLASS_MEAN: "control"}).fillna(""))
     table, id = _regional(slices.select(stages=pair), view), "islam2020.augmentation.accuracy."
-    learners = {REACH: _boosting, f"{REACH}_logistic": _logistic}
+    learners = {REACH: _boosting, f"{REACH}_ridge": _ridge}
     answers = {name: _over_splits(table, splits, pair, make, seed) for name, make in learners.items()}
     if strangers:
         many = _regional(strangers.select(stages=pair), view)
@@ -154,7 +154,7 @@ def classifier_room(
             people = _tested(table, splits)
             answers[name.replace(REACH, TENFOLD)] = _right(learned, people, pair)
     if truth:
-        answers[FLOOR] = _over_splits(_drawn(truth, table), splits, pair, _logistic, seed)
+        answers[FLOOR] = _over_splits(_drawn(truth, table), splits, pair, _ridge, seed)
     place = view.replace(EVERY_VIEW, "all")
     return stacked(rows, *(
         tidy(right, id=f"{id}{place}.{name}", unit=UNITS["accuracy"], system=name, metric="accuracy", view=view,
@@ -213,8 +213,8 @@ def _boosting(seed: int) -> Any:
         learning_rate=0.05, max_iter=150, max_leaf_nodes=8, l2_regularization=1.0, max_features=0.2, random_state=seed)
 
 
-def _logistic(seed: int) -> Any:
-    return make_pipeline(StandardScaler(), LogisticRegressionCV(np.logspace(-5, 0, 6), cv=3, max_iter=2000))
+def _ridge(seed: int) -> Any:
+    return make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(-1, 5, 13)))
 
 
 def _over_splits(
