@@ -18,7 +18,7 @@ from nbkit.core.tidy import stacked, tidy, where
 from nbkit.data.pet_slices import Slices, person_stage, slice_table
 from nbkit.data.splits import Fold
 from nbkit.papers.pet_dcgan.augmentation_study import CHANCE, CLASS_MEAN, EVERY_VIEW, PLAIN, REAL, SYNTHETIC
-from nbkit.papers.pet_dcgan.experiments import OPEN
+from nbkit.papers.pet_dcgan.generator_experiments import OPEN
 from nbkit.papers.pet_dcgan.room import classifier_room
 
 UNITS = {"accuracy": "%", "auc": "1"}
@@ -131,7 +131,7 @@ def choices(found: pd.DataFrame, others: pd.DataFrame, *, kind: str) -> pd.DataF
     Returns
     -------
     DataFrame
-        Rows of :func:`nbkit.papers.pet_dcgan.experiments.open_points`.
+        Rows of :func:`nbkit.papers.pet_dcgan.generator_experiments.open_points`.
     """
     every = where(found, view=EVERY_VIEW, metric="accuracy", share=1.0)
     by = every.pivot(index="subject", columns="system", values="value")

@@ -24,7 +24,7 @@ from nbkit.figures.charts import bounds, interval, looks, panels
 from nbkit.figures.marks import Mark, needs
 from nbkit.figures.mosaics import bare_axes
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
-from nbkit.papers.pet_dcgan.experiments import TITLES
+from nbkit.papers.pet_dcgan.generator_experiments import TITLES
 
 CMAP, SUVR_LABEL = "inferno", "uptake ratio (SUVR)"
 SIDES = {"axial": "LR", "coronal": "LR", "sagittal": "PA"}
@@ -196,7 +196,8 @@ def likeness(compared: pd.DataFrame, ends: pd.DataFrame, *, width_mm: float = FU
     Parameters
     ----------
     compared : DataFrame
-        Of :func:`nbkit.papers.pet_dcgan.experiments.generators`; volumes have another resolution and are left out.
+        Of :func:`nbkit.papers.pet_dcgan.generator_experiments.generators`; volumes, of another resolution, are left
+        out.
     ends : DataFrame
         Of :func:`nbkit.papers.pet_dcgan.experiments.likeness_ends`; means over stages are drawn as lines.
     width_mm : float
@@ -231,7 +232,7 @@ def augmentation_curves(
     ----------
     frame : DataFrame
         Columns "view", "system" (the arm), "metric", "real_subjects" and "value", a row per subject
-        (:func:`nbkit.papers.pet_dcgan.experiments.classified`).
+        (:func:`nbkit.papers.pet_dcgan.augmentation_experiments.classified`).
     published : mapping of str to float, optional
         By arm: hollow triangles at the right edge of the last panel, because the paper gives one number for all views.
     ends : sequence of DataFrame
@@ -280,7 +281,7 @@ def augmentation_curves(
 def _best(room: pd.DataFrame) -> dict[str, float]:
     """Floor, and the best of the learners' accuracies, of the same people and of strangers."""
     means = room[room["role"].isin(["floor", "reach"])].groupby("system")["value"].mean()
-    ends = {name: [x for system, x in means.items() if system.replace("_logistic", "") == name]
+    ends = {name: [x for system, x in means.items() if system.replace("_ridge", "") == name]
             for name in ("floor", "reach", "reach_tenfold")}
     return {name: max(values) for name, values in ends.items() if values}
 

@@ -344,7 +344,7 @@ def moments(steps: int, count: int) -> tuple[int, ...]:
 
 
 def _ahead(images: torch.Tensor, typical: torch.Tensor, asked: int) -> torch.Tensor:
-    """(N,): how much nearer images (N, 1, S, ...) lie to one of the means (V, 1, S, ...) than to the next of the others."""
+    """(N,): how much nearer images (N, 1, S, ...) lie to one of the means (V, 1, S, ...) than to the next other."""
     far = torch.stack([(images - mean).square().flatten(1).mean(dim=1) for mean in typical], dim=1)
     others = [k for k in range(len(typical)) if k != asked]
     return far[:, others].amin(dim=1) - far[:, asked]

@@ -124,7 +124,7 @@ class Config(Settings):
 
     @property
     def kinds(self) -> dict[str, Self]:
-        """Generators of slices beside each other: as published but for sizes, our variants one by one, and one for all."""
+        """Generators of slices beside each other: as published but for sizes, told and averaged, and one for all."""
         told = self.changed(kind="separate", views_told=True, averaged=self.averaged or AVERAGED)
         return {
             "separate": told.changed(views_told=False, averaged=0.0), "averaged": told,
@@ -143,6 +143,6 @@ class Config(Settings):
 
     @classmethod
     def for_study(cls, profile: str, **changes: Any) -> Self:
-        """Settings for the study of augmentation: as published at paper size; small profiles train many, smaller ones."""
+        """Settings for the study of augmentation: as published at paper size; small profiles train many, smaller."""
         known(profile, cls.small, "Config.for_study: profile")
         return cls.for_profile(profile, **{**cls.small[profile], **changes})

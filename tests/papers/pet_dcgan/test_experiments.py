@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
 from nbkit.claims.ledger import load_paper
-from nbkit.claims.room import Room
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.seeds import torch_generator
@@ -23,7 +20,7 @@ from nbkit.papers.pet_dcgan.experiments import draw_like, feature_scores, qualit
 from nbkit.papers.pet_dcgan.metrics import pairwise_quality
 from nbkit.papers.pet_dcgan.pet_dcgan import Config, PetDCGAN
 from nbkit.papers.pet_dcgan.pet_volumes import Volumes
-from tests.papers.pet_dcgan.pet_heads import head_slices, head_volumes
+from tests.papers.pet_dcgan.pet_heads import head_volumes
 from tests.papers.pet_dcgan.test_augmentation_experiments import study_table
 
 PAPER = load_paper("islam2020_pet")
@@ -164,43 +161,6 @@ def test_every_score_has_an_id_of_its_own(scores):
     assert (ids["size"] == ids["nunique"]).all() and len(ids) == 2 * (3 + 4 + 4 + 2)
 
 
-def test_generators_are_compared_by_means_over_stages(scores):
-    kinds = {"separate": "new", "told": "copies", "averaged": "new", "conditional": "swapped"}
-    made = {name: drawn(kind) for name, kind in kinds.items()}
-    compared = experiments.generators(made, {name: (TRAIN, HELD) for name in made})
-    table = compared.set_index(["metric", "system"])["value"]
-    frechet = where(scores["new"], metric="frechet", system="generated")["value"].mean()
-    assert table["frechet", "separate"] == pytest.approx(frechet)
-    assert table["psnr", "separate"] > table["psnr", "conditional"]
-    everyone = experiments.over_stages(quality(made["separate"], HELD))
-    assert table["ssim", "separate"] == pytest.approx(where(everyone, id="islam2020.text.ssim")["value"].mean())
-    rows = experiments.by_generator(compared)
-    assert list(rows.index) == [experiments.TITLES[name] for name in kinds]
-    assert rows.loc[experiments.TITLES["told"], "psnr"] == table["psnr", "told"]
-    printed = experiments.as_printed(everyone, {"islam2020.text.psnr": 32.83, "islam2020.text.ssim": 0.7748})
-    assert printed.loc["psnr", ("published", "")] == 32.83
-    assert printed.loc["ssim", ("random", "generated")] == pytest.approx(table["ssim", "separate"])
-    found = experiments.open_points(made, HELD, compared, judged="separate")
-    moved = found.set_index(["left open", "one choice"])["other − one"]
-    titles, by = experiments.TITLES, where(everyone, metric="psnr").groupby(["setting", "system"])["value"].mean()
-    for metric, left in (("psnr", "Generator, PSNR"), ("frechet", "Generator, Fréchet distance")):
-        for one, other in experiments.CHAIN:
-            assert moved[left, titles[one]] == pytest.approx(table[metric, other] - table[metric, one])
-    assert moved["Which real image, PSNR"].item() == pytest.approx(by["nearest", "generated"] - by["random", "generated"])
-    assert moved["What it is compared with, PSNR"].item() == pytest.approx(
-        by["random", "real"] - by["random", "generated"])
-    assert (found["low"] <= found["high"]).sum() == 10 and found["low"].isna().sum() == 3
-
-
-def test_what_last_weights_draw_stands_beside_what_averaged_ones_do():
-    config = Config.for_profile("smoke", size=16, widths=(8, 8), critic_widths=(8, 8), epochs=4, averaged=0.9)
-    table = head_slices(4, stages=("CN", "AD"))
-    models = {"averaged": PetDCGAN(config).fit(table), "volume": PetDCGAN(Config.volumetric("smoke"))}
-    other = replace(table, subject=tuple(f"new {s}" for s in table.subject))
-    found = experiments.drawn_by(models, other, seed=1)
-    assert set(found) == {"averaged", "told"} and not torch.allclose(found["told"].images, found["averaged"].images)
-
-
 def test_ends_of_likeness_are_images_of_other_people_and_stages():
     found = experiments.likeness_ends(TRAIN, HELD)
     by = where(found, metric="psnr").groupby(["stage", "system"])["value"].mean()
@@ -209,13 +169,11 @@ def test_ends_of_likeness_are_images_of_other_people_and_stages():
     assert {i for i in found["id"] if i not in PAPER.ids} == set()
 
 
-def test_there_is_room_where_stages_differ():
-    for frame, said in experiments.stage_rooms(TRAIN, HELD):
-        room = Room.of_frame(frame, **said)
-        stage = frame["stage"].iloc[0].lower()
-        assert room.covers([f"islam2020.stage.distance.{side}.{stage}" for side in ("own", "other")])
-        assert not room.covers(["islam2020.stage.distance.own.mci"]) and room.reach < room.mean and not room.lacks()
-        assert set(frame["id"]) <= set(PAPER.ids)
+def test_real_images_of_the_own_stage_are_nearer_where_stages_differ():
+    found = experiments.stage_ends(TRAIN, HELD)
+    by = found.groupby(["stage", "system"])["value"].mean()
+    assert all(by[stage, "reach"] < 0.7 * by[stage, "other_stage"] for stage in LEVEL)
+    assert set(found["id"]) <= set(PAPER.ids)
 
 
 def test_histograms_of_the_same_law_are_as_near_as_other_people_s_and_of_another_stage_are_not():
@@ -257,16 +215,6 @@ def test_people_are_counted():
     found = experiments.scanned(Cohort("toy", tuple(people), "embedded")).set_index("id")["value"]
     assert found.to_dict() == {f"islam2020.data.{k}": v for k, v in {
         "scans": 3, "nc": 1, "mci": 0, "ad": 2, "age_min": 60, "age_max": 62}.items()}
-
-
-def test_cost_is_that_of_all_stages_of_the_slowest_and_of_the_other_kinds():
-    config = Config.for_profile("smoke", size=16, widths=(8, 8), critic_widths=(8, 8))
-    table = head_slices(4)
-    cubic = Config.volumetric("smoke"), head_volumes(4)
-    jobs = {"averaged": (config, table), "conditional": (config.changed(kind="conditional"), table), "volume": cubic}
-    found = experiments.cost(jobs, judged="averaged", repeats=2)
-    assert set(found["id"]) == {f"islam2020.seconds.{k}" for k in ("separate", "slowest", "conditional", "volume")}
-    assert set(found["subject"]) == {"repeat 1", "repeat 2"} and len(found) == 8 and (found["value"] > 0).all()
 
 
 def test_reasons_tell_the_numbers_of_the_run(scores):

@@ -112,9 +112,11 @@ def test_every_pixel_with_a_right_neighbour_is_counted_where_it_belongs():
     assert np.allclose(counts, np.eye(8, k=-1) / 7)
     assert first.norm is second.norm and np.ma.filled(second.get_array(), 0).sum() == pytest.approx(1)
     names = ("a  real", "b  synthetic")
-    assert [axes.get_title() for axes in panels] == [f"{name}, {row}" for row in ("one image", "all slices") for name in names]
+    rows = ("one image", "all slices")
+    assert [axes.get_title() for axes in panels] == [f"{name}, {row}" for row in rows for name in names]
     one = np.ma.filled(panels[1].collections[0].get_array(), 0)
-    assert panels[1].collections[0].norm is not first.norm and np.allclose(one * 132, np.round(one * 132)), "12 × 11 pairs"
+    assert panels[1].collections[0].norm is not first.norm
+    assert np.allclose(one * 132, np.round(one * 132)), "of 12 × 11 pairs"
 
 
 def test_volumes_are_refused():
@@ -141,7 +143,7 @@ def test_every_view_has_its_panel_with_a_line_for_each_arm():
 
 def test_lines_stand_at_the_floor_and_at_the_best_reach():
     found = classified(study_table())
-    values = {"floor": 95.0, "reach": 80.0, "reach_logistic": 85.0, "reach_tenfold": 90.0}
+    values = {"floor": 95.0, "reach": 80.0, "reach_ridge": 85.0, "reach_tenfold": 90.0}
     ends = pd.DataFrame([{"view": "axial", "system": name, "role": name.split("_")[0], "value": value}
                          for name, value in values.items()])
     axial, every = augmentation_curves(found, ends=[ends]).axes
