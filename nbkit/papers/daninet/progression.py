@@ -110,6 +110,31 @@ def courses(models: Mapping[str, Any], people: Cohort, *, regions: torch.Tensor)
     return stacked(*frames)
 
 
+def smoothness(models: Mapping[str, Any], people: Cohort) -> pd.DataFrame:
+    """How much simulated courses change from bin to bin, between any two bins, and the one over the other.
+
+    Mean absolute difference inside the brain, % of the peak. A straight course of ten bins has a ratio of 3 / 11; bins
+    that know nothing of each other have one of 1.
+    """
+    frames = []
+    for name, model in models.items():
+        images = model.personalised([p.baseline for p in people], [p.diagnosis for p in people])
+        apart = {p.id: _apart(x[:, _brain(p)], model.frame.peak) for p, x in zip(people, images, strict=True)}
+        for kind, unit in (("neighbours", "% of the peak"), ("any", "% of the peak"), ("ratio", "ratio")):
+            values = {person: found[kind] for person, found in apart.items()}
+            id = f"daninet.smooth.{kind}.{key_of(name)}"
+            frames.append(tidy(values, id=id, unit=unit, system=name, metric=kind))
+    return stacked(*frames)
+
+
+def _apart(course: torch.Tensor, peak: float) -> dict[str, float]:
+    """Of the brain's pixels (A, n) over all bins."""
+    gaps = 100 * torch.cdist(course.double(), course.double(), p=1) / course.shape[1] / peak
+    younger, older = torch.triu_indices(len(course), len(course), offset=1)
+    near, whole = float(gaps.diagonal(1).mean()), float(gaps[younger, older].mean())
+    return {"neighbours": near, "any": whole, "ratio": near / max(whole, 1e-9)}
+
+
 def course_measures(
     images: torch.Tensor, *, brain: torch.Tensor, regions: torch.Tensor, peak: float
 ) -> dict[str, float]:
