@@ -140,7 +140,8 @@ class Config(Settings):
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
             **_OURS, "size": 32, "widths": (8, 8, 16), "latent": 16, "ages": 5, "critic_widths": (4, 8),
-            "critic_features": 16, "weight_sd": None, "regions": 8, "grow": 1, "voxel_weight": 0.03, "region_weight": 0.03, "batch": 8,
+            "critic_features": 16, "weight_sd": None, "regions": 8, "grow": 1, "voxel_weight": 0.03,
+            "region_weight": 0.03, "batch": 8,
             "epochs": 12, "batches_per_epoch": 1, "learning_rate": 2e-3, "schedule": "linear", "transfer_steps": 6,
             "transfer_learning_rate": 1e-3,
         },

@@ -261,8 +261,8 @@ class DaniNet3D(DaniNet):
 def level_profiles(levels: int, count: int) -> torch.Tensor:
     """How much each of `levels` belongs to each of `count` profiles, (levels, count) from −1 to 1.
 
-    Profiles are bell curves (normal densities, 1 at their middle) evenly spaced from the first level to the last, with a
-    standard deviation of the distance between two of them: levels near each other are told nearly the same.
+    Profiles are bell curves (normal densities, 1 at their middle) evenly spaced from the first level to the last, with
+    a standard deviation of the distance between two of them: levels near each other are told nearly the same.
     """
     centres = torch.linspace(0, levels - 1, count)
     apart = (torch.arange(levels)[:, None] - centres) / (centres[1] - centres[0])

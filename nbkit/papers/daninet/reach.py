@@ -87,8 +87,8 @@ class OwnScale:
 class PixelBoosting:
     """Gradient boosting on what one slice tells of a pixel: its change from the input to a later visit.
 
-    Inputs are the pixel, three smoothings of the slice, the distance from the edge of the brain, its place, the age, the
-    years to go and the diagnosis; scikit-learn's histogram gradient boosting with its own settings and 200 trees.
+    Inputs are the pixel, three smoothings of the slice, the distance from the edge of the brain, its place, the age,
+    the years to go and the diagnosis; scikit-learn's histogram gradient boosting with its own settings and 200 trees.
 
     Parameters
     ----------
