@@ -65,6 +65,7 @@ ESTIMATES: dict[str, Mark] = {
     "pixel_ols": Mark("voxels, least squares", "#6B6400", ">"),
     "pixel_population": Mark("voxels, population slope", "#B3A800", "h"),
     "mrextrap_anchored": Mark("MRExtrap, least squares, anchored", "#C49A6C", "4"),
+    "mrextrap_lsgan": Mark("MRExtrap, least-squares critic", "#8F6BB3", "+"),
     "hindsight": Mark("true follow-up, as read", "#444444", "*"),
     "autoencoder": Mark("true follow-up, reconstructed", "#777777", "x"),
 }

@@ -97,28 +97,70 @@ class Trajectory:
     turn: Turn | None = None
 
 
-def draw_rates(person: Participant, parameters: Parameters, rng: np.random.Generator) -> Rates:
-    """Draw one person's yearly rates, with the mean and spread of the diagnosis and the factor of the age.
+def draw_lasting(parameters: Parameters, rng: np.random.Generator) -> np.ndarray:
+    """Standard scores (rows,) of the pace that a person keeps from before baseline on, a score for each row of rates.
 
-    Sizes are log-normal, so that no draw changes the sign; logarithms of one person's rates are correlated.
-    Structures that share a row of the table, and the two sides, share a draw.
+    They are what size at baseline tells of the rates to come: see ``lasting.share`` of the parameters.
+    """
+    return _correlated(parameters, rng)
+
+
+def draw_scores(
+    parameters: Parameters, rng: np.random.Generator, *, lasting: np.ndarray | None = None
+) -> np.ndarray:
+    """Standard scores (rows,) of the logarithms of one person's rates among people of the diagnosis, correlated.
+
+    `lasting` (:func:`draw_lasting`) is part of them; without it, what a person did before baseline says nothing.
+    """
+    own = _correlated(parameters, rng)
+    share = parameters["lasting.share"]
+    return own if lasting is None else np.sqrt(share) * lasting + np.sqrt(1 - share) * own
+
+
+def rates_at(person: Participant, scores: np.ndarray, parameters: Parameters) -> Rates:
+    """One person's yearly rates at the `scores`: mean and spread of the diagnosis, and the factor of the age.
+
+    Sizes are log-normal, so that no score changes the sign. Structures that share a row of the table, and the two
+    sides, share a score.
 
     Raises
     ------
     NbkitError
         For an unknown diagnosis, or a converter without mild cognitive impairment.
     """
-    diagnosis = known(person.diagnosis, parameters.groups("rate"), f"draw_rates: diagnosis of {person.id}")
+    diagnosis = known(person.diagnosis, parameters.groups("rate"), f"rates_at: diagnosis of {person.id}")
     if person.converter:
-        known(diagnosis, ("EMCI", "LMCI"), f"draw_rates: diagnosis of the converter {person.id}")
+        known(diagnosis, ("EMCI", "LMCI"), f"rates_at: diagnosis of the converter {person.id}")
     rows = parameters.section(f"rate.{diagnosis}")
-    shared, own = rng.standard_normal(), rng.standard_normal(len(rows))
-    correlation = parameters["between.correlation"]
-    scores = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
     factor = age_factor(person.age, diagnosis, parameters=parameters) / 100
-    drawn = {row: factor * _log_normal(*rows[row], score) for row, score in zip(rows, scores, strict=True)}
+    drawn = {row: factor * log_normal(*rows[row], score) for row, score in zip(rows, scores, strict=True)}
     pace = parameters[f"acceleration.{'converter' if person.converter else diagnosis}"]
     return Rates({name: drawn[row] for name, row in parameters.section("structure").items()}, pace)
+
+
+def draw_load(
+    diagnosis: str, scores: np.ndarray, parameters: Parameters, rng: np.random.Generator
+) -> float:
+    """Draw a person's amyloid-like load, a standard score among people of the diagnosis, given those of the rates.
+
+    It goes with the scores as ``load`` of the parameters says, and with nothing else: it shows in no image, and at
+    baseline in no volume but by the pace that lasts.
+    """
+    told = parameters.section("load")
+    if diagnosis in told["saturated"]:
+        return float(rng.standard_normal())
+    rows = list(parameters.section(f"rate.{diagnosis}"))
+    between = parameters["between.correlation"]
+    together = np.full((len(rows), len(rows)), between) + (1 - between) * np.eye(len(rows))
+    wanted = np.array([told["hippocampus" if row == "hippocampus" else "elsewhere"] for row in rows])
+    weights = np.linalg.solve(together, wanted)
+    return float(weights @ scores + np.sqrt(1 - weights @ wanted) * rng.standard_normal())
+
+
+def _correlated(parameters: Parameters, rng: np.random.Generator) -> np.ndarray:
+    shared, own = rng.standard_normal(), rng.standard_normal(len(parameters.section("rate.CN")))
+    correlation = parameters["between.correlation"]
+    return np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
 
 
 def norm_change(age: float, parameters: Parameters) -> dict[str, float]:
@@ -136,9 +178,12 @@ def age_factor(age: float, diagnosis: str, *, parameters: Parameters) -> float:
     return float(np.clip(1 + slope * (age - reference), *parameters["modulation.limits"]))
 
 
-def _log_normal(mean: float, spread: float, score: float) -> float:
-    """The value at standard score `score` of ± a log-normal variable with this mean and standard deviation."""
-    variance = np.log1p((spread / mean) ** 2)
+def log_normal(mean: float, spread: float, score: float, *, share: float = 1.0) -> float:
+    """The value at standard score `score` of ± a log-normal variable with this mean and standard deviation.
+
+    With a `share`, of one with the same mean and that share of the variance of the logarithm.
+    """
+    variance = share * np.log1p((spread / mean) ** 2)
     return float(mean * np.exp(np.sqrt(variance) * score - variance / 2))
 
 

@@ -23,7 +23,8 @@ from nbkit.geometry.flow import Velocity, expv
 from nbkit.geometry.warp import warp
 from nbkit.phantom.acquisition import Box, Protocol, acquire, box_around, draw_acquisition
 from nbkit.phantom.ageing import (
-    Participant, Rates, Trajectory, Visit, age_factor, draw_rates, norm_change, simulate_trajectory,
+    Participant, Rates, Trajectory, Visit, age_factor, draw_lasting, draw_load, draw_scores, log_normal, norm_change,
+    rates_at, simulate_trajectory,
 )
 from nbkit.phantom.anatomy import Anatomy, Template, draw_anatomy, volume_growth
 from nbkit.phantom.contrast import TISSUES, drawn_tissues, sensitivity, signal
@@ -59,13 +60,14 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class FollowUp:
-    """The course that a plan took: rates before and after the onset, and how many draws it took to find them."""
+    """The course that a plan took: rates before and after the onset, how many draws it took, and the load behind it."""
 
     plan: Plan
     trajectory: Trajectory
     rates: Rates
     rates_after_onset: Rates | None
     draws: int
+    load: float = 0.0
 
 
 @lru_cache(maxsize=1)
@@ -95,21 +97,34 @@ def draw_head(rng: np.random.Generator, sex: str, *, template: Template, paramet
     return replace(upright, pose=pose)
 
 
-def draw_state(plan: Plan, parameters: Parameters, rng: np.random.Generator) -> dict[str, float]:
+def draw_state(
+    plan: Plan, parameters: Parameters, rng: np.random.Generator, *, lasting: np.ndarray | None = None
+) -> dict[str, float]:
     """Change of every structure (1) from the templates to the person at the first visit.
 
-    Three factors: the normal size (:func:`usual_size`); what people of the diagnosis have lost beyond controls, at
-    the mean rates over some years; and, for structures whose size differs between people far more than heads do, a
-    spread.
+    Three factors: the normal size (:func:`usual_size`); what the person has lost beyond controls over some years; and,
+    for structures whose size differs between people far more than heads do, a spread. Those years passed at the mean
+    rates of the diagnosis, or at the person's own where the pace that lasts is given
+    (:func:`nbkit.phantom.ageing.draw_lasting`).
     """
-    ill, well = (parameters.section(f"rate.{diagnosis}") for diagnosis in (plan.person.diagnosis, "CN"))
+    well = parameters.section("rate.CN")
+    ill = _paces(plan.person.diagnosis, parameters, lasting)
     years = rng.uniform(*parameters[f"history.{plan.person.diagnosis}"])
     scores = {row: rng.standard_normal() * sd for row, sd in parameters.section("spread").items()}
-    usual = usual_size(plan.ages, parameters)
+    usual, least = usual_size(plan.ages, parameters), parameters["lasting.least"]
     return {
-        name: usual[name] * (1 + (ill[row][0] - well[row][0]) * years / 100) * np.exp(scores.get(row, 0.0)) - 1
+        name: usual[name] * max(1 + (ill[row] - well[row][0]) * years / 100, least) * np.exp(scores.get(row, 0.0)) - 1
         for name, row in parameters.section("structure").items()
     }
+
+
+def _paces(diagnosis: str, parameters: Parameters, lasting: np.ndarray | None) -> dict[str, float]:
+    """Yearly change (%) before baseline, by row of rates."""
+    rows = parameters.section(f"rate.{diagnosis}")
+    if lasting is None:
+        return {row: mean for row, (mean, _) in rows.items()}
+    share = parameters["lasting.share"]
+    return {row: log_normal(*rows[row], score, share=share) for row, score in zip(rows, lasting, strict=True)}
 
 
 def usual_size(ages: Sequence[float], parameters: Parameters) -> dict[str, float]:
@@ -148,7 +163,8 @@ def person_at_first_visit(
     young, tissues = Regions(placed.names, _pasted(placed.maps, shape, affine)), _pasted(tissues, shape, affine)
 
     def velocity(draw: int) -> Velocity:
-        change = draw_state(plan, parameters, numpy_generator(seed, plan.person.id, "state", draw))
+        rng = numpy_generator(seed, plan.person.id, "state", draw)
+        change = draw_state(plan, parameters, rng, lasting=_lasting(plan, parameters, seed))
         return velocity_for(young, change, tolerance=parameters["cohort.tolerance"])
 
     return carried(young, tissues, expv(_redrawn(velocity)[0], affine=affine))
@@ -176,13 +192,13 @@ def follow(plan: Plan, regions: Regions, *, parameters: Parameters, seed: int) -
         If eight draws fail.
     """
 
-    def course(draw: int) -> tuple[Trajectory, Rates, Rates | None]:
-        rates, later = _draw_course(plan, parameters, seed, draw)
+    def course(draw: int) -> tuple[Trajectory, Rates, Rates | None, float]:
+        rates, later, load = _draw_course(plan, parameters, seed, draw)
         onset = None if later is None else (plan.onset_age, later)
-        return simulate_trajectory(regions, rates, plan.ages, onset=onset), rates, later
+        return simulate_trajectory(regions, rates, plan.ages, onset=onset), rates, later, load
 
-    found, draws = _redrawn(course)
-    return FollowUp(plan, *found, draws)
+    (*found, load), draws = _redrawn(course)
+    return FollowUp(plan, *found, draws, load)
 
 
 def _redrawn(make: Callable[[int], T]) -> tuple[T, int]:
@@ -196,17 +212,24 @@ def _redrawn(make: Callable[[int], T]) -> tuple[T, int]:
     raise failure
 
 
-def _draw_course(plan: Plan, parameters: Parameters, seed: int, draw: int) -> tuple[Rates, Rates | None]:
-    def drawn(person: Participant) -> Rates:
-        return draw_rates(person, parameters, numpy_generator(seed, person.id, "rates", draw))
+def _lasting(plan: Plan, parameters: Parameters, seed: int) -> np.ndarray:
+    return draw_lasting(parameters, numpy_generator(seed, plan.person.id, "lasting"))
 
-    rates = drawn(plan.person)
+
+def _draw_course(plan: Plan, parameters: Parameters, seed: int, draw: int) -> tuple[Rates, Rates | None, float]:
+    """Rates before and after the onset, and load."""
+    rng = numpy_generator(seed, plan.person.id, "rates", draw)
+    scores = draw_scores(parameters, rng, lasting=_lasting(plan, parameters, seed))
+    load = draw_load(plan.person.diagnosis, scores, parameters, rng)
+    rates = rates_at(plan.person, scores, parameters)
     if plan.onset_age is None:
-        return rates, None
-    ill = drawn(replace(plan.person, diagnosis=DEMENTIA, age=plan.onset_age, converter=False))
+        return rates, None, load
+    ill = rates_at(
+        replace(plan.person, diagnosis=DEMENTIA, age=plan.onset_age, converter=False), scores, parameters
+    )
     pace = 1 + rates.acceleration * (plan.onset_age - plan.ages[0])
     faster = {name: max(ill.yearly[name], rate * pace, key=abs) for name, rate in rates.yearly.items()}
-    return rates, Rates(faster, ill.acceleration)
+    return rates, Rates(faster, ill.acceleration), load
 
 
 def labels_of(regions: Regions) -> Volume:

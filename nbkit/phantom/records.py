@@ -33,6 +33,9 @@ class AgeingTruth:
         What follows a conversion: its ``age``, ``time``, ``rates`` and ``acceleration``.
     draws : int
         How many draws of rates it took.
+    load : float
+        Amyloid-like, a standard score among people of the diagnosis: faster change goes with it. No covariate, because
+        a T1w scan does not show it.
     diagnoses : tuple of str
         At every visit.
     fields : mapping of str to Volume
@@ -46,6 +49,7 @@ class AgeingTruth:
     acceleration: float
     onset: Mapping[str, Any] | None
     draws: int
+    load: float
     diagnoses: tuple[str, ...]
     fields: Mapping[str, Volume]
 
@@ -97,6 +101,7 @@ def write_person(folder: Path, course: FollowUp, *, images: Sequence[Volume], br
         "ages": [v.age for v in path.visits], "times": [v.time for v in path.visits],
         "volumes": [v.regions.volumes for v in path.visits], "rates": course.rates.yearly,
         "acceleration": course.rates.acceleration, "onset": onset, "draws": course.draws,
+        "load": course.load,
         "diagnoses": [course.plan.diagnosis_at(v.age) for v in path.visits],
     })
 

@@ -14,7 +14,8 @@ from nbkit.core.seeds import numpy_generator
 from nbkit.core.volume import Volume
 from nbkit.geometry.flow import Velocity, compose, expv, jacobian_determinant
 from nbkit.phantom.ageing import (
-    Participant, Rates, age_factor, draw_rates, elapsed, norm_change, simulate_trajectory,
+    Participant, Rates, age_factor, draw_lasting, draw_load, draw_scores, elapsed, norm_change, rates_at,
+    simulate_trajectory,
 )
 from nbkit.phantom.anatomy import load_template
 from nbkit.phantom.growth import TOLERANCE, realised_change, velocity_for
@@ -46,6 +47,10 @@ def person(diagnosis: str, age: float = 70.0, **more) -> Participant:
     return Participant("p01", "F", age, diagnosis, **more)
 
 
+def draw_rates(who: Participant, rng: np.random.Generator) -> Rates:
+    return rates_at(who, draw_scores(AGEING, rng), AGEING)
+
+
 # rates
 
 
@@ -53,7 +58,7 @@ def person(diagnosis: str, age: float = 70.0, **more) -> Participant:
 def test_rates_have_the_mean_and_spread_of_the_table(diagnosis):
     age = AGEING[f"modulation.{diagnosis}"][1]
     rng = np.random.default_rng(0)
-    drawn = [draw_rates(person(diagnosis, age), AGEING, rng).yearly for _ in range(2000)]
+    drawn = [draw_rates(person(diagnosis, age), rng).yearly for _ in range(2000)]
     for structure, row in (("hippocampus", "hippocampus"), ("temporal", "temporal"), ("frontal", "cortex")):
         mean, sd = AGEING[f"rate.{diagnosis}.{row}"]
         values = 100 * np.array([d[structure] for d in drawn])
@@ -64,7 +69,7 @@ def test_rates_have_the_mean_and_spread_of_the_table(diagnosis):
 
 def test_rates_of_one_person_are_correlated():
     rng = np.random.default_rng(1)
-    drawn = [draw_rates(person("AD"), AGEING, rng).yearly for _ in range(2000)]
+    drawn = [draw_rates(person("AD"), rng).yearly for _ in range(2000)]
     logs = np.log(np.abs([[d["hippocampus"], d["lateral_ventricle"], d["white_matter"]] for d in drawn]))
     np.testing.assert_allclose(np.corrcoef(logs.T)[np.triu_indices(3, 1)], AGEING["between.correlation"], atol=0.05)
 
@@ -79,7 +84,7 @@ def test_every_stage_changes_no_slower_than_the_one_before(structure):
 def test_draws_depend_on_the_person_not_on_the_order():
     ids = ["a", "b", "c"]
     first, second = (
-        {i: draw_rates(person("LMCI"), AGEING, numpy_generator(7, i, "rates")) for i in order}
+        {i: draw_rates(person("LMCI"), numpy_generator(7, i, "rates")) for i in order}
         for order in (ids, ids[::-1])
     )
     assert first == second
@@ -87,7 +92,7 @@ def test_draws_depend_on_the_person_not_on_the_order():
 
 
 def test_both_sides_and_shared_rows_draw_once():
-    yearly = draw_rates(person("CN"), AGEING, np.random.default_rng(2)).yearly
+    yearly = draw_rates(person("CN"), np.random.default_rng(2)).yearly
     assert yearly["hippocampus"] == yearly["amygdala"] != yearly["temporal"]
     assert set(yearly) == set(AGEING.groups("structure"))
 
@@ -98,22 +103,51 @@ def test_both_sides_and_shared_rows_draw_once():
 def test_age_changes_the_pace(diagnosis, age, factor):
     assert age_factor(age, diagnosis, parameters=AGEING) == pytest.approx(factor)
     reference = AGEING[f"modulation.{diagnosis}"][1]
-    now, usual = (draw_rates(person(diagnosis, a), AGEING, np.random.default_rng(3)).yearly for a in (age, reference))
+    now, usual = (draw_rates(person(diagnosis, a), np.random.default_rng(3)).yearly for a in (age, reference))
     assert now["temporal"] == pytest.approx(factor * usual["temporal"])
 
 
 def test_converters_speed_up():
     rng = np.random.default_rng
-    stable, converter = (draw_rates(person("LMCI", converter=c), AGEING, rng(4)) for c in (False, True))
+    stable, converter = (draw_rates(person("LMCI", converter=c), rng(4)) for c in (False, True))
     assert stable.yearly == converter.yearly
-    assert converter.acceleration > stable.acceleration > draw_rates(person("CN"), AGEING, rng(4)).acceleration == 0
+    assert converter.acceleration > stable.acceleration > draw_rates(person("CN"), rng(4)).acceleration == 0
+
+
+def correlation(a, b) -> float:
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def test_the_pace_that_lasts_leaves_the_rates_as_they_are():
+    """Scores stay standard and correlated as the table says, whatever share of them is known beforehand."""
+    rng = np.random.default_rng(5)
+    lasting = [draw_lasting(AGEING, rng) for _ in range(4000)]
+    scores = np.array([draw_scores(AGEING, rng, lasting=known) for known in lasting])
+    assert np.abs(scores.mean(axis=0)).max() < 4 / np.sqrt(4000)
+    np.testing.assert_allclose(scores.std(axis=0), 1, atol=0.05)
+    off = np.corrcoef(scores.T)[np.triu_indices(scores.shape[1], 1)]
+    np.testing.assert_allclose(off, AGEING["between.correlation"], atol=0.05)
+    kept = [correlation(a, b) for a, b in zip(np.array(lasting).T, scores.T, strict=True)]
+    np.testing.assert_allclose(kept, AGEING["lasting.share"] ** 0.5, atol=0.05)
+
+
+@pytest.mark.parametrize("diagnosis", ["CN", "LMCI", "AD"])
+def test_load_goes_with_faster_loss_but_where_it_is_saturated(diagnosis):
+    rng, rows = np.random.default_rng(6), list(AGEING.section(f"rate.{diagnosis}"))
+    scores = np.array([draw_scores(AGEING, rng) for _ in range(4000)])
+    load = np.array([draw_load(diagnosis, own, AGEING, rng) for own in scores])
+    assert load.mean() == pytest.approx(0, abs=4 / np.sqrt(4000)) and load.std() == pytest.approx(1, abs=0.05)
+    saturated = diagnosis in AGEING["load.saturated"]
+    for row, own in zip(rows, scores.T, strict=True):
+        told = AGEING[f"load.{'hippocampus' if row == 'hippocampus' else 'elsewhere'}"]
+        assert correlation(load, own) == pytest.approx(0.0 if saturated else told, abs=4 / np.sqrt(4000))
 
 
 def test_an_unknown_diagnosis_is_refused():
     with pytest.raises(NbkitError, match=r"diagnosis of p01: .* Did you mean 'LMCI'"):
-        draw_rates(person("MCI"), AGEING, np.random.default_rng(0))
+        draw_rates(person("MCI"), np.random.default_rng(0))
     with pytest.raises(NbkitError, match="diagnosis of the converter p01: expected one of EMCI, LMCI, found 'CN'"):
-        draw_rates(person("CN", converter=True), AGEING, np.random.default_rng(0))
+        draw_rates(person("CN", converter=True), np.random.default_rng(0))
 
 
 # the brain
@@ -133,7 +167,7 @@ def test_every_region_changes_as_asked(brain, futures, diagnosis):
 @settings(max_examples=3)
 @given(st.integers(0, 2**31), st.sampled_from(DIAGNOSES), st.floats(55, 90))
 def test_drawn_rates_are_met_too(brain, seed, diagnosis, age):
-    yearly = draw_rates(person(diagnosis, age), AGEING, np.random.default_rng(seed)).yearly
+    yearly = draw_rates(person(diagnosis, age), np.random.default_rng(seed)).yearly
     change = realised_change(brain, velocity_for(brain, yearly))
     for name, structure in zip(brain.names, brain.structures, strict=True):
         if structure != "csf":

@@ -12,7 +12,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.geometry.flow import Velocity, compose, expv
 from nbkit.phantom import longitudinal, records
-from nbkit.phantom.ageing import Participant, norm_change
+from nbkit.phantom.ageing import Participant, draw_lasting, draw_scores, norm_change, rates_at
 from nbkit.phantom.anatomy import load_template
 from nbkit.phantom.longitudinal import (
     GRIDS, Plan, ageing_parameters, brain_of, draw_head, draw_state, follow, grid_for, images_of, labels_of,
@@ -107,6 +107,28 @@ def test_patients_start_beyond_the_norm():
     low, high = P["history.AD"]
     assert min(lost) >= excess * high / 100 and max(lost) <= excess * low / 100
     assert np.mean([s["hippocampus"] for s in states["AD"]]) < np.mean([s["hippocampus"] for s in states["LMCI"]])
+
+
+def at_baseline_and_after(diagnosis: str, count: int) -> np.ndarray:
+    """(count, 3): size of the hippocampus at baseline from years at the mean and at the own rates, and rate after."""
+    rng, rows = np.random.default_rng(2), []
+    plan = Plan(Participant("x", "F", 75.0, diagnosis), (75.0, 79.0))
+    for _ in range(count):
+        lasting, mean = draw_lasting(P, rng), draw_state(plan, P, rng)
+        own, rates = draw_state(plan, P, rng, lasting=lasting), draw_scores(P, rng, lasting=lasting)
+        rows.append([mean["hippocampus"], own["hippocampus"], rates_at(plan.person, rates, P).yearly["hippocampus"]])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize(("diagnosis", "told"), [("CN", False), ("LMCI", True), ("AD", True)])
+def test_a_small_hippocampus_tells_of_faster_loss_in_patients_only(diagnosis, told):
+    """The own pace keeps the mean of the sizes at baseline; only who has a history shows it."""
+    mean, own, after = at_baseline_and_after(diagnosis, 1500).T
+    assert own.mean() == pytest.approx(mean.mean(), abs=4 * own.std() / np.sqrt(1500) + 1e-6)
+    if told:
+        assert np.corrcoef(own, after)[0, 1] > 0.4 > abs(np.corrcoef(mean, after)[0, 1]) + 0.2
+    else:
+        assert np.ptp(own) < 1e-9
 
 
 # the course
@@ -221,7 +243,8 @@ def test_what_is_read_is_what_was_simulated(stored, person, course, images):
         assert torch.equal(scan.mask("brain").data, brain_of(person[0]).data)
         torch.testing.assert_close(truth.log_jacobian(k).data, visit.log_jacobian.data, atol=5e-4, rtol=5e-4)
         assert truth.volumes[k] == pytest.approx(visit.regions.volumes)
-    assert truth.ages == PLAN.ages and truth.rates == course.rates.yearly
+    assert truth.ages == PLAN.ages and truth.rates == course.rates.yearly and truth.load == course.load
+    assert not set(subject.covariates)  # the load is hidden
     assert json.loads(json.dumps(truth.as_dict()))["onset"]["rates"] == course.rates_after_onset.yearly
 
 

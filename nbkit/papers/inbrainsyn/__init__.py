@@ -6,11 +6,13 @@ fold and no training on him; closer to the true follow-up (PSNR, SSIM, MAE, Dice
 to the older template and than BrLP; and onset of a disease at any age can be asked for.
 
 ``inbrainsyn`` is the system, ``atlas_gan`` the published templates and ``kernel_template`` those that a small cohort
-can teach, ``experiments`` the tables and claims, ``known_truth`` the transports where the true change is known.
+can teach, ``templates`` the test that says which of the two are judged, ``experiments`` the tables and claims,
+``known_truth`` the transports where the true change is known.
 """
 
 from nbkit.papers.inbrainsyn.atlas_gan import AtlasGAN
 from nbkit.papers.inbrainsyn.inbrainsyn import GROUPS, Config, InBrainSyn, Transition
 from nbkit.papers.inbrainsyn.kernel_template import KernelTemplate
+from nbkit.papers.inbrainsyn.templates import judged_templates
 
-__all__ = ["GROUPS", "AtlasGAN", "Config", "InBrainSyn", "KernelTemplate", "Transition"]
+__all__ = ["GROUPS", "AtlasGAN", "Config", "InBrainSyn", "KernelTemplate", "Transition", "judged_templates"]

@@ -7,7 +7,6 @@ from functools import partial
 
 import pandas as pd
 
-from nbkit.core.checks import known
 from nbkit.core.device import side_by_side
 from nbkit.core.protocols import Cohort, Scan
 from nbkit.core.tidy import paired, stacked, tidy, where
@@ -50,12 +49,6 @@ def learned(template: AgedTemplate, settings: Config, cohort: Cohort) -> InBrain
     system = InBrainSyn(settings, templates={group: kind(config) for group in GROUPS})
     load = partial(InBrainSyn.load, template_types=[kind])
     return fitted(system, cohort, load=load, key=config.as_dict(), sources=[kind.__module__])
-
-
-def judged(systems: Mapping[str, InBrainSyn], templates: str) -> tuple[InBrainSyn, str]:
-    """The system with one kind of templates, and the name of the other kind; a kind that is not there is refused."""
-    known(templates, systems, "templates")
-    return systems[templates], next(name for name in systems if name != templates)
 
 
 def people_followed(cohort: Cohort) -> pd.DataFrame:

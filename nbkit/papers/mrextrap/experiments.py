@@ -15,6 +15,7 @@ from nbkit.core.protocols import Cohort, Scan, Subject, TrajectoryModel, VolumeR
 from nbkit.core.tidy import paired, stacked, tidy, where
 from nbkit.core.volume import Volume
 from nbkit.metrics.calibration import LEVELS, central_interval, coverage, cross_conformal
+from nbkit.papers.mrextrap.likeness import between_people, held_out
 from nbkit.papers.mrextrap.metrics import agreement, explained_by_latents
 from nbkit.papers.mrextrap.volumes import (
     NO_CHANGE, FourVolumes, Truth, forecast_volumes, interpolated_volumes, person_curve,
@@ -30,6 +31,9 @@ PLACES = {
 }
 FLOORS = ("hindsight", "autoencoder")
 """No forecasts: the true follow-up as the segmenter reads it, and the same after the autoencoder."""
+LIMIT = 0.95
+"""A line is bent where the straight one between its ends explains less of it; the paper colours such lines red and does
+not say from where on."""
 ALL, DRAWN, MENDED = "all four", "as drawn", "other test people"
 
 
@@ -37,6 +41,16 @@ def people_counts(people: Cohort, train: Cohort) -> pd.DataFrame:
     """How much there is to learn from."""
     counts = {"scans": sum(len(s.scans) for s in people), "people": len(people), "training_people": len(train)}
     return stacked(*[tidy(n, id=f"mrextrap.data.{name}", metric=name, unit="1") for name, n in counts.items()])
+
+
+def settings(ours: Any) -> pd.DataFrame:
+    """What the paper prints of its training, as the fitted model had it."""
+    c = ours.config
+    had = {
+        "beta1": c.perceptual_weight, "beta2": c.adversarial_weight, "beta3": c.kl_weight, "epochs": c.epochs,
+        "adversarial_from": c.adversarial_from, "latent_channels": ours.space.latent_shape[0],
+    }
+    return stacked(*[tidy(x, id=f"mrextrap.settings.{name}", metric=name, unit="1") for name, x in had.items()])
 
 
 def first_ages(**groups: Cohort) -> pd.DataFrame:
@@ -51,10 +65,10 @@ def with_known_diagnosis(test: Cohort, train: Cohort) -> Cohort:
     return test.subset([subject.id for subject in test if subject.diagnosis in known])
 
 
-def forecasters(ours: Any, train: Cohort, *, profile: str) -> dict[str, TrajectoryModel]:
-    """The trained model under each estimator, and the same lines through voxels, without latents."""
+def forecasters(ours: Any, other: Any, train: Cohort, *, profile: str) -> dict[str, TrajectoryModel]:
+    """The trained model under each estimator, the `other` critic's, and the same lines through voxels."""
     models = {f"mrextrap_{name}": ours.estimating(name) for name in ("ols", "bayes", "population")}
-    models["mrextrap_anchored"] = ours.estimating("ols", anchored=True)
+    models |= {"mrextrap_anchored": ours.estimating("ols", anchored=True), "mrextrap_lsgan": other.estimating("ols")}
     for name in ESTIMATORS:
         models[f"pixel_{name}"] = fitted(PixelRegression(Config.for_profile(profile, estimator=name)), train)
     return models
@@ -92,25 +106,36 @@ def predicted(models: Mapping[str, TrajectoryModel], person: Subject, *, seen: i
 
 def measured(
     models: Mapping[str, TrajectoryModel], people: Cohort, *, ours: Any, reader: FourVolumes, truth: Truth,
-    alphas: Sequence[float], key: Any,
+    alphas: Sequence[float], key: Any, rivals: Mapping[str, TrajectoryModel] | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Everything that forecasts and interpolations of these people give, worked out once and kept.
+
+    Parameters
+    ----------
+    rivals : mapping of str to TrajectoryModel, optional
+        Asked from the last scan alone, as they know no more than one (DaniNet).
 
     Returns
     -------
     dict of str to DataFrame
         "between" (:func:`~nbkit.papers.mrextrap.volumes.interpolated_volumes`); "all" and "scans"
-        (:func:`~nbkit.papers.mrextrap.volumes.forecast_volumes`), the latter by number of scans seen.
+        (:func:`~nbkit.papers.mrextrap.volumes.forecast_volumes`), the latter by number of scans seen; "likeness" and
+        "held_out" (:mod:`~nbkit.papers.mrextrap.likeness`).
     """
+    rivals = rivals or {}
     given = {"segmenter": reader, "truth": truth}
     floors = {"hindsight": lambda scan: scan.image("T1w"), "autoencoder": ours.reconstruct}
     counted = {name: models[name] for name in ("mrextrap_ols", "mrextrap_bayes")}
     return kept_tables("latent", lambda: {
         "between": interpolated_volumes(interpolations(ours), people, segmenter=reader, alphas=alphas),
         "all": forecast_volumes(models, people, designs=["all"], floors=floors, **given),
-        "scans": forecast_volumes(counted, people, designs=["latest", "first"], **given),
-    }, cohort=people, models={**models, "reader": reader}, key=[key, alphas],
-        sources=["nbkit.papers.mrextrap.volumes"])
+        "scans": pd.concat([
+            forecast_volumes(counted, people, designs=["latest", "first"], **given),
+            forecast_volumes(rivals, people, designs=["last"], **given).query("model in @rivals"),
+        ]),
+        "likeness": between_people(ours, people), "held_out": held_out(ours, people),
+    }, cohort=people, models={**models, **rivals, "reader": reader}, key=[key, alphas],
+        sources=["nbkit.papers.mrextrap.volumes", "nbkit.papers.mrextrap.likeness"])
 
 
 def figure_1b(model: Any, cohort: Cohort) -> pd.DataFrame:
@@ -125,12 +150,22 @@ def figure_1b(model: Any, cohort: Cohort) -> pd.DataFrame:
     ])
 
 
-def figure_1d(straight: pd.DataFrame) -> pd.DataFrame:
-    """How far off the line volumes run by either way, and the volume half-way by way of the latents.
+def similarity(likeness: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
+    """Whose scan the image between two is like, and how near predictions come to held-out scans (:func:`measured`)."""
+    return stacked(*[
+        rows.assign(id=f"mrextrap.{place}." + rows["system"], unit="SSIM", metric="ssim")
+        for place, rows in (("fig1c.likeness", likeness), ("held_out.ssim", aligned))
+    ])
 
-    `straight` is what :func:`~nbkit.papers.mrextrap.metrics.straightness` gives.
+
+def figure_1d(straight: pd.DataFrame, *, limit: float = LIMIT) -> pd.DataFrame:
+    """How far off the line volumes run by either way, the volume half-way by way of the latents, and who is bent.
+
+    `straight` is what :func:`~nbkit.papers.mrextrap.metrics.straightness` gives; a person is bent (1, else 0) where a
+    line through latents has an r² below `limit`.
     """
-    frames = []
+    bent = where(straight, way="latent").groupby("subject", sort=False)["r2"].agg(lambda r2: float((r2 < limit).any()))
+    frames = [tidy(bent.to_dict(), id="mrextrap.fig1d.bent", unit="share of people", metric="bent", system="latent")]
     for metric, column, unit in (("bend", "bend_pct", "% of the volume"), ("r2", "r2", "1")):
         frames += [_recorded(part, column, f"fig1d.{{}}.{metric}.{way}", unit, system=way, metric=metric)
                    for way, part in straight.groupby("way", sort=False)]
@@ -219,19 +254,21 @@ def by_scans(last: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure_2c(counted: pd.DataFrame) -> pd.DataFrame:
-    """Absolute error by number of scans seen, of the rows of :func:`by_scans`."""
+    """Absolute error by number of scans seen, of the rows of :func:`by_scans`; rivals know one scan."""
     groups = counted[counted["model"] != NO_CHANGE].groupby(["design", "model", "scans"], sort=False)
-    return stacked(*[
-        _recorded(rows, "miss", f"fig2c.{{}}.{design}.{model.removeprefix('mrextrap_')}.k{k}", "% of the true volume",
-                  system=model, metric="miss", setting=design, scans=k) for (design, model, k), rows in groups
-    ])
+    frames = []
+    for (design, model, k), rows in groups:
+        id = f"{design}.{model.removeprefix('mrextrap_')}.k{k}" if model.startswith("mrextrap_") else model
+        frames.append(_recorded(rows, "miss", f"fig2c.{{}}.{id}", "% of the true volume", system=model, metric="miss",
+                                setting=design, scans=k))
+    return stacked(*frames)
 
 
 def without_forecast(ids: Iterable[str], found: pd.DataFrame) -> dict[str, str]:
     """Ids of Figure 2c that `found` lacks, and why."""
     lacking = [i for i in ids if ".fig2c." in i and i not in set(found["id"])]
     return {
-        i: "DaniNet predicts one slice, and has no volumes" if i.endswith("daninet")
+        i: "no DaniNet in three dimensions was trained here" if i.endswith("daninet")
         else f"nobody was forecast for from {i.rpartition('.k')[2]} scans" for i in lacking
     }
 
@@ -295,6 +332,7 @@ def choices() -> pd.DataFrame:
     """What the paper leaves open, by the model that takes the other way."""
     rows = {
         "mrextrap_anchored": ("what the autoencoder cannot encode", "lost", "of the last scan, added to the forecast"),
+        "mrextrap_lsgan": ("adversarial loss", "cross-entropy (Isola, whom the paper cites)", "least squares"),
         "mrextrap_bayes": ("whose slope", "the person's, as published", "weighed against the diagnosis's"),
         "mrextrap_population": ("whose slope", "the person's, as published", "the diagnosis's alone"),
         "pixel_ols": ("where lines are drawn", "latents, as published", "voxels"),

@@ -17,7 +17,9 @@ from nbkit.core.protocols import Scan
 from nbkit.core.tidy import where
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM
-from nbkit.figures.charts import INK, SOFT, coverage_plot, error_along, interval, looks, panels, titled
+from nbkit.figures.charts import (
+    INK, LINES, SOFT, bounds, coverage_plot, interval, looks, means_along, panels, titled,
+)
 from nbkit.figures.marks import marks, needs, region_title
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
@@ -112,6 +114,32 @@ def between_sheet(
         Row(tuple(Tile(gap, view, scale) for gap in gaps), "\n− ".join(titles)),
     ]
     return panel(rows, width_mm=width_mm)
+
+
+@look()
+def between_person(table: pd.DataFrame, *, width_mm: float = FULL_MM) -> Picture:
+    """One person's volumes along α by either way, and the straight line between the two real scans (Fig. 1c, caption).
+
+    Parameters
+    ----------
+    table : DataFrame
+        "way", "structure", "alpha", "mm3" and "chord_mm3" of one person.
+    """
+    needs(table, ("way", "structure", "alpha", "mm3", "chord_mm3"), "between_person")
+    structures = list(table["structure"].unique())
+    shown = table.assign(mL=table["mm3"] / 1000, way=table["way"].map(WAYS))
+
+    def draw(axes: Axes, name: str) -> None:
+        part = where(shown, structure=name)
+        chord = part.drop_duplicates("alpha")
+        axes.plot(chord["alpha"], chord["chord_mm3"] / 1000, color=SOFT, linewidth=0.9, linestyle="--",
+                  label="between the two scans")
+        sns.lineplot(part, x="alpha", y="mL", hue="way", style="way", hue_order=WAYS.values(), markers=["o", "s"],
+                     style_order=WAYS.values(), palette=[STRAIGHT, BENT], dashes=False, markersize=4, ax=axes)
+        axes.set(xlabel="α, weight of the last scan", ylabel="volume (mL)")
+
+    titles = {name: region_title(name) for name in structures}
+    return panels(structures, draw, columns=4, titles=titles, height_mm=PANEL_MM, width_mm=width_mm)
 
 
 @look()
@@ -232,19 +260,35 @@ def change_scatter(
     return figure
 
 
-def error_by_scans(table: pd.DataFrame, *, seed: int = 0) -> Picture:
-    """Absolute error against the number of scans seen, mean over people with its interval (Fig. 2c).
+@look()
+def error_by_scans(
+    table: pd.DataFrame, *, limits: Mapping[str, Mapping[str, float]] | None = None, seed: int = 0,
+) -> Picture:
+    """Absolute error against the number of scans seen, a panel a structure, mean over people with interval (Fig. 2c).
 
     Parameters
     ----------
     table : DataFrame
-        "model", "scans", "subject" and "miss" (%), of one structure and design.
+        "structure", "model", "scans", "subject" and "miss" (%), of one design.
+    limits : mapping of structure to mapping of str to float, optional
+        What could be reached at all, in %, by name ("floor", "reach"): thin lines.
     seed : int
         Of the bootstrap over subjects.
     """
-    needs(table, ("model", "scans", "subject", "miss"), "error_by_scans")
-    rows = table.rename(columns={"miss": "value"})
-    return error_along(rows, "absolute error (%)", x="scans", xlabel="scans seen", by="model", seed=seed)
+    needs(table, ("structure", "model", "scans", "subject", "miss"), "error_by_scans")
+    rows, structures = table.rename(columns={"miss": "value"}), list(table["structure"].unique())
+
+    def draw(axes: Axes, name: str) -> None:
+        part = where(rows, structure=name)
+        lines = [LINES[k % len(LINES)] for k in range(part["model"].nunique())]
+        means_along(axes, part, x="scans", by="model", seed=seed, linewidth=1.2, linestyles=lines)
+        people = part.groupby("scans")["subject"].nunique()
+        axes.set_xticks(people.index, [f"{k:g}\nn = {n}" for k, n in people.items()])
+        axes.set(xlabel="scans seen", ylabel="absolute error (%)")
+        bounds(axes, (limits or {}).get(name, {}))
+
+    titles = {name: region_title(name) for name in structures}
+    return panels(structures, draw, columns=2, titles=titles, height_mm=1.2 * PANEL_MM)
 
 
 def coverage(covered: pd.DataFrame, *, margin: float = 0.05, seed: int = 0) -> Picture:

@@ -7,19 +7,24 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from nbkit.core.checks import known
 from nbkit.core.seeds import torch_generator
-from nbkit.losses.adversarial import lsgan_discriminator, lsgan_generator
+from nbkit.losses.adversarial import bce_discriminator, bce_generator, lsgan_discriminator, lsgan_generator
 from nbkit.losses.perceptual import SliceFeatures, draw_slices, kl_to_standard_normal, perceptual_distance
 
 Terms = dict[str, torch.Tensor]
+CRITICS = {
+    "cross_entropy": (bce_generator, bce_discriminator), "least_squares": (lsgan_generator, lsgan_discriminator),
+}
+"""By name, what the autoencoder and what its critic loses by the critic's scores."""
 
 
 class AutoencoderObjective:
     """The losses of latent image models (Rombach et al. 2022; Pinaya et al. 2022; MRExtrap Eq. 1).
 
     Every term is one value per subject: absolute differences averaged over voxels, the perceptual distance as
-    :func:`~nbkit.losses.perceptual.perceptual_distance`, least-squares adversarial scores averaged over patches, the
-    divergence summed over latents. The network gives (reconstruction, mean, standard deviation).
+    :func:`~nbkit.losses.perceptual.perceptual_distance`, the adversarial term averaged over patches, the divergence
+    summed over latents. The network gives (reconstruction, mean, standard deviation).
 
     Parameters
     ----------
@@ -30,11 +35,15 @@ class AutoencoderObjective:
         Slices along each axis that the perceptual term looks at in one step.
     seed : int
         Which slices: a draw depends on it and on the number of steps before.
+    critic : {"cross_entropy", "least_squares"}
+        The adversarial loss: of Isola et al. 2016, or of Mao et al. 2017.
     """
 
     def __init__(
-        self, features: SliceFeatures, *, perceptual: float, adversarial: float, kl: float, slices: int, seed: int
+        self, features: SliceFeatures, *, perceptual: float, adversarial: float, kl: float, slices: int, seed: int,
+        critic: str = "cross_entropy",
     ) -> None:
+        self.fooled, self.caught = CRITICS[known(critic, CRITICS, "AutoencoderObjective: critic")]
         self.features, self.slices, self.seed, self.count = features, slices, seed, 0
         self.weights = {"perceptual": perceptual, "adversarial": adversarial, "kl": kl}
 
@@ -51,12 +60,11 @@ class AutoencoderObjective:
     def generator(self, critic: nn.Module, image: torch.Tensor, made: Mapping[str, torch.Tensor]) -> Terms:
         """The autoencoder's loss with the adversarial term."""
         terms = self._terms(image, made)
-        return self._total(terms | {"adversarial": lsgan_generator(critic(made["reconstruction"]))})
+        return self._total(terms | {"adversarial": self.fooled(critic(made["reconstruction"]))})
 
-    @staticmethod
-    def critic(critic: nn.Module, image: torch.Tensor, made: Mapping[str, torch.Tensor]) -> Terms:
+    def critic(self, critic: nn.Module, image: torch.Tensor, made: Mapping[str, torch.Tensor]) -> Terms:
         """The critic's own loss."""
-        return {"total": lsgan_discriminator(critic(image), critic(made["reconstruction"]))}
+        return {"total": self.caught(critic(image), critic(made["reconstruction"]))}
 
     def _terms(self, image: torch.Tensor, made: Mapping[str, torch.Tensor]) -> Terms:
         x, self.count = made["reconstruction"], self.count + 1

@@ -26,7 +26,7 @@ from nbkit.data.splits import subject_hash
 from nbkit.losses.perceptual import find_features
 from nbkit.nets.autoencoder import Autoencoder, LatentSpace, draw_weights
 from nbkit.nets.discriminators import PatchDiscriminator
-from nbkit.papers.mrextrap.losses import AutoencoderObjective
+from nbkit.papers.mrextrap.losses import CRITICS, AutoencoderObjective
 from nbkit.papers.trajectories.slopes import (
     ESTIMATORS, Posterior, SlopePrior, estimate_prior, fit_line, line_at, posterior,
 )
@@ -52,6 +52,8 @@ class Config(Settings):
     perceptual_weight, adversarial_weight, kl_weight : float
         β1, β2, β3 of Eq. 1. Absolute differences are averaged over voxels, the adversarial term over patches, the
         divergence is summed over latents; all are averaged over the subjects of a batch.
+    critic_loss : {"cross_entropy", "least_squares"}
+        Cross-entropy over patches, as in Isola et al. 2016, whom the paper cites; least squares is that of Pinaya 2022.
     adversarial_from : int
         Epochs before the adversarial term joins.
     epochs : int
@@ -90,6 +92,7 @@ class Config(Settings):
     perceptual_weight: float = 1.0
     adversarial_weight: float = 1e-3
     kl_weight: float = 1e-6
+    critic_loss: str = "cross_entropy"
     adversarial_from: int = 100
     epochs: int = 230
     scans_per_epoch: int | None = None
@@ -123,6 +126,7 @@ class Config(Settings):
     def __post_init__(self) -> None:
         known(self.estimator, ESTIMATORS, "Config: estimator")
         known(self.schedule, SCHEDULES, "Config: schedule")
+        known(self.critic_loss, CRITICS, "Config: critic_loss")
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,7 +230,7 @@ class MRExtrap(Saved):
         critic = draw_weights(PatchDiscriminator(widths=c.critic_widths), torch_generator(c.seed, "weights", "critic"))
         objective = AutoencoderObjective(
             features, perceptual=c.perceptual_weight, adversarial=c.adversarial_weight, kl=c.kl_weight,
-            slices=c.slices, seed=c.seed,
+            slices=c.slices, seed=c.seed, critic=c.critic_loss,
         )
         history = train_autoencoder(
             net, critic.to(self.device), objective, lambda epoch: self._batches(scans, epoch), epochs=c.epochs,

@@ -48,7 +48,8 @@ class History(NamedTuple):
     ----------
     design : str
         "all": every visit but the last. "latest": the k visits before the last, for every k below that, so that
-        neither the target nor the years to it change with k. "first": the first k visits, for the same k.
+        neither the target nor the years to it change with k; asked for as "last", only the one with k = 1. "first":
+        the first k visits, for the same k.
     seen : tuple of int
     target : int
         The last visit.
@@ -65,6 +66,7 @@ def histories(visits: int, *designs: str) -> list[History]:
     asked = {
         "all": [History("all", tuple(range(last)), last)],
         "latest": [History("latest", tuple(range(last - k, last)), last) for k in range(1, last)],
+        "last": [History("latest", (last - 1,), last)],
         "first": [History("first", tuple(range(k)), last) for k in range(1, last)],
     }
     check_keys(designs, asked, "histories: designs")

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from nbkit.claims.ledger import load_paper
-from nbkit.core.checks import NbkitError
 from nbkit.core.tidy import by_subject, where
 from nbkit.core.volume import Volume
 from nbkit.geometry.futures import Futures
@@ -194,10 +193,3 @@ def test_learned_has_templates_for_both_groups_and_is_read_back():
     assert torch.equal(first.templates["AD"].template(65).data, again.templates["AD"].template(65).data)
     table = experiments.people_followed(balls)
     assert table.loc["CN", "longest"] == max(round(s.scans[-1].age - s.scans[0].age, 1) for s in balls.subjects[:3])
-
-
-def test_a_kind_of_templates_that_is_not_there_is_refused():
-    systems = {"gan": object(), "kernel": object()}
-    assert experiments.judged(systems, "kernel") == (systems["kernel"], "gan")
-    with pytest.raises(NbkitError, match="Did you mean 'kernel'"):
-        experiments.judged(systems, "kernels")

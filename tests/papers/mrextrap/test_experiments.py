@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 import torch
 
+from nbkit.claims.observe import Observation
+from nbkit.claims.verdicts import judge
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort, Forecast, Scan, Subject
 from nbkit.core.tidy import by_subject, where
 from nbkit.core.volume import Volume
 from nbkit.metrics.calibration import LEVELS
-from nbkit.papers.mrextrap import experiments
+from nbkit.papers.mrextrap import Config, experiments
 from nbkit.papers.mrextrap.metrics import agreement, explained_by_latents, straightness
 from nbkit.papers.mrextrap.volumes import (
     STRUCTURES, FourVolumes, forecast_volumes, four_volumes, histories, interpolated_volumes, latent_volume,
@@ -244,14 +246,53 @@ def test_numbers_of_scans_are_recorded_and_what_is_lacking_is_named():
     assert {"no_change"} < set(counted["model"]) and set(found["setting"]) == {"latest", "first"}
     ids = ["m.fig2c.grey.latest.ols.k9", "m.fig2c.grey.daninet", "m.fig2b.grey", found["id"].iloc[0]]
     assert experiments.without_forecast(ids, found) == {
-        ids[0]: "nobody was forecast for from 9 scans", ids[1]: "DaniNet predicts one slice, and has no volumes",
+        ids[0]: "nobody was forecast for from 9 scans", ids[1]: "no DaniNet in three dimensions was trained here",
     }
+
+
+def test_a_rival_that_knows_one_scan_is_asked_from_the_last_one():
+    found = table({"daninet": Line("bayes")}, designs=["last"])
+    assert set(found["scans"]) == {1} and set(found["design"]) == {"latest"} and set(found["years"]) == {2.0}
+    recorded = experiments.figure_2c(experiments.by_scans(told(), found[found["model"] == "daninet"]))
+    assert by_subject(recorded, id="mrextrap.fig2c.ventricle.daninet") == pytest.approx(
+        {"steady": 100 * 2 / 18, "bent": 100.0})
+
+
+def test_who_is_bent_counts_once_and_can_be_nobody():
+    straight = pd.DataFrame({
+        "subject": ["a", "a", "b", "b"], "way": "latent", "structure": ["hippocampus", "grey_matter"] * 2,
+        "r2": [0.99, 0.5, 0.99, 0.96], **dict.fromkeys(("bend_pct", "middle_mm3", "chord_mm3", "mean_mm3"), 1.0),
+    })
+    assert by_subject(experiments.figure_1d(straight), id="mrextrap.fig1d.bent") == {"a": 1.0, "b": 0.0}
+    assert by_subject(experiments.figure_1d(straight, limit=0.4), id="mrextrap.fig1d.bent") == {"a": 0.0, "b": 0.0}
+
+
+def test_settings_are_those_of_the_object_that_ran():
+    """Whatever is changed in what ran leaves the tolerance, and nothing else does."""
+    names = {"beta1": "perceptual_weight", "beta2": "adversarial_weight", "beta3": "kl_weight", "epochs": "epochs",
+             "adversarial_from": "adversarial_from"}
+
+    def verdicts(config: Config, channels: int = 4) -> dict[str, str]:
+        space = SimpleNamespace(latent_shape=(channels, 1, 1, 1))
+        frame = experiments.settings(SimpleNamespace(config=config, space=space))
+        found = {row.id: Observation(row.id, row.value) for row in frame.itertuples()}
+        numbers = judge("mrextrap", found).numbers
+        return {n.id.rpartition(".")[2]: n.verdict for n in numbers if n.id in found}
+
+    everything = dict.fromkeys((*names, "latent_channels"), "within tolerance")
+    assert verdicts(Config()) == everything
+    for name, field in names.items():
+        changed = Config().changed(**{field: 2 * getattr(Config(), field)})
+        assert verdicts(changed) == everything | {name: "outside tolerance"}
+    assert verdicts(Config(), channels=3) == everything | {"latent_channels": "outside tolerance"}
+    assert verdicts(Config.for_profile("laptop"))["epochs"] == "outside tolerance"
 
 
 def test_interpolations_are_recorded_by_way():
     between = interpolated_volumes({"latent": mixed(2.0), "image": mixed(1.0)}, PEOPLE, segmenter=READER, alphas=ALPHAS)
     straight = straightness(between)
     frame = experiments.figure_1d(straight)
+    assert by_subject(frame, id="mrextrap.fig1d.bent") == {"steady": 1.0, "bent": 1.0}
     bend = by_subject(frame, id="mrextrap.fig1d.hippocampus.bend.latent")
     assert bend["steady"] == pytest.approx(100 * 2 / 14, rel=1e-4)
     assert by_subject(frame, id="mrextrap.fig1d.grey.bend.image")["bent"] == pytest.approx(0, abs=1e-4)

@@ -11,8 +11,8 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.figures.charts import interval
 from nbkit.papers.mrextrap.figures import (
-    BENT, STRAIGHT, between_curves, between_sheet, change_scatter, coverage, error_by_scans, forecast_curves,
-    latent_sheet, method_drawing,
+    BENT, STRAIGHT, between_curves, between_person, between_sheet, change_scatter, coverage, error_by_scans,
+    forecast_curves, latent_sheet, method_drawing,
 )
 from tests.figures.conftest import pixels
 
@@ -40,6 +40,16 @@ def test_two_ways_and_their_difference(scan):
     assert np.nanmax(np.abs(gaps[0])) == 0 and np.allclose(gaps[1].compressed(), -5)
     with pytest.raises(NbkitError, match="two ways with images for the same alphas"):
         between_sheet({"latent": {0.0: image}, "image": {1.0: image}}, **given)
+
+
+def test_one_persons_volumes_run_beside_the_line_between_the_scans():
+    rows = [("latent", "hippocampus", a, v, 7e3 - 1e3 * a) for a, v in ((0.0, 7e3), (0.5, 6.2e3), (1.0, 6e3))]
+    table = pd.DataFrame(rows, columns=["way", "structure", "alpha", "mm3", "chord_mm3"])
+    axes = between_person(table).axes[0]
+    drawn = [np.asarray(line.get_ydata(), dtype=float) for line in axes.lines if len(line.get_ydata()) == 3]
+    assert any(np.allclose(line, [7, 6.5, 6]) for line in drawn), "the two scans"
+    assert any(np.allclose(line, [7, 6.2, 6]) for line in drawn), "the way"
+    assert "through latents" in [text.get_text() for text in axes.figure.legends[0].texts]
 
 
 def test_bent_lines_are_counted_and_coloured():
@@ -102,9 +112,14 @@ def test_coverage_keeps_its_intervals():
 
 def test_errors_stand_over_the_scans_seen_with_the_people_counted():
     table = pd.DataFrame({
-        "model": "mrextrap_ols", "scans": [2, 2, 3], "subject": ["a", "b", "a"], "miss": [1.0, 3.0, 5.0],
+        "structure": "hippocampus", "model": "mrextrap_ols", "scans": [2, 2, 3], "subject": ["a", "b", "a"],
+        "miss": [1.0, 3.0, 5.0],
     })
-    axes = error_by_scans(table).axes[0]
+    both = pd.concat([table, table.assign(structure="grey_matter")])
+    figure = error_by_scans(both, limits={"hippocampus": {"floor": 0.5}})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["Hippocampus", "Grey matter"]
+    assert [[t.get_text() for t in axes.texts] for axes in figure.axes] == [["floor"], []]
+    axes = figure.axes[0]
     assert {2.0, 5.0} <= set(points_of(axes))
     assert [t.get_text() for t in axes.get_xticklabels()] == ["2\nn = 2", "3\nn = 1"]
 

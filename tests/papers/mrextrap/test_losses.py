@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from nbkit.core.seeds import torch_generator
-from nbkit.losses.adversarial import lsgan_discriminator, lsgan_generator
+from nbkit.core.checks import NbkitError
+from nbkit.losses.adversarial import bce_discriminator, bce_generator, lsgan_discriminator, lsgan_generator
 from nbkit.papers.mrextrap.losses import AutoencoderObjective
 from nbkit.losses.perceptual import draw_slices, kl_to_standard_normal, perceptual_distance, random_features
 
@@ -44,7 +45,7 @@ def test_terms_and_weights(objective, image):
         "l1": 0.2 * image.mean(dim=(1, 2, 3, 4)),
         "perceptual": perceptual_distance(random_features(), 0.8 * image, image, slices=slices),
         "kl": kl_to_standard_normal(made["mean"], made["sd"]),
-        "adversarial": lsgan_generator(0.8 * image.mean(dim=(1, 2, 3, 4))),
+        "adversarial": bce_generator(0.8 * image.mean(dim=(1, 2, 3, 4))),
     }
     for name, value in wanted.items():
         torch.testing.assert_close(terms[name], value)
@@ -58,9 +59,21 @@ def test_without_a_critic(objective, image):
     torch.testing.assert_close(terms["total"], terms["l1"] + 2 * terms["perceptual"] + 0.1 * terms["kl"])
 
 
-def test_the_critic(objective, image):
+@pytest.mark.parametrize(("critic", "caught", "fooled"), [
+    ({}, bce_discriminator, bce_generator),
+    ({"critic": "least_squares"}, lsgan_discriminator, lsgan_generator),
+])
+def test_the_critic(image, critic, caught, fooled):
+    """Cross-entropy as in Isola et al., whom the paper cites, unless least squares is asked for."""
+    objective = AutoencoderObjective(random_features(), slices=3, seed=5, **WEIGHTS, **critic)
     made, score = objective.generate(Dimmer(), image), image.mean(dim=(1, 2, 3, 4))
-    torch.testing.assert_close(objective.critic(Mean(), image, made)["total"], lsgan_discriminator(score, 0.8 * score))
+    torch.testing.assert_close(objective.critic(Mean(), image, made)["total"], caught(score, 0.8 * score))
+    torch.testing.assert_close(objective.generator(Mean(), image, made)["adversarial"], fooled(0.8 * score))
+
+
+def test_an_unknown_critic_is_refused():
+    with pytest.raises(NbkitError, match="Did you mean 'least_squares'"):
+        AutoencoderObjective(random_features(), slices=3, seed=5, **WEIGHTS, critic="least_square")
 
 
 def test_every_step_looks_at_other_slices_and_every_run_at_the_same(image):

@@ -25,9 +25,14 @@ def verdicts(values: dict[str, np.ndarray], reasons=()) -> dict[str, str]:
     return {c.id.removeprefix("mrextrap.claim."): c.verdict for c in card.claims}
 
 
-def test_only_counts_are_printed():
+def test_only_counts_and_settings_are_printed():
     printed = {n.id: n.value for n in PAPER.number if n.value is not None}
-    assert printed == {"mrextrap.data.scans": 9200, "mrextrap.data.people": 1700, "mrextrap.data.training_people": 1500}
+    assert printed == {
+        "mrextrap.data.scans": 9200, "mrextrap.data.people": 1700, "mrextrap.data.training_people": 1500,
+        "mrextrap.settings.beta1": 1, "mrextrap.settings.beta2": 1e-3, "mrextrap.settings.beta3": 1e-6,
+        "mrextrap.settings.epochs": 230, "mrextrap.settings.adversarial_from": 100,
+        "mrextrap.settings.latent_channels": 4,
+    }
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
@@ -42,7 +47,7 @@ def test_what_the_figures_claim_is_there_with_its_control(structure):
 
 def test_claims_of_ours_say_so():
     ours = {"straight", "straighter_than_averages", "covers", "bayes_vs_ols", "ols_vs_pixel_ols", "ols_vs_no_change",
-            "ols_vs_population", "bayes_vs_no_change", "bayes_vs_population"}
+            "ols_vs_population", "bayes_vs_no_change", "bayes_vs_population", "aligns_vs_no_change"}
     found = {name.split(".")[0] for name, c in CLAIMS.items() if c.note.startswith("Not a claim of the paper")}
     assert found == ours
 
@@ -60,6 +65,17 @@ def test_a_straight_line_is_reproduced_and_a_bent_one_contradicted():
     assert verdicts(middle | {"fig1d.hippocampus.middle": sizes * wobble})["straight.hippocampus"] == "reproduced"
     off = verdicts(middle | {"fig1d.hippocampus.middle": sizes * wobble * 1.03})
     assert off["linear.hippocampus"] == "contradicted"
+
+
+def test_what_is_said_of_pictures_can_fail():
+    own, wobble = np.linspace(0.8, 0.9, 12), 0.001 * np.cos(np.arange(12))
+    for off, morphology, aligned in ((0.1, "reproduced", "contradicted"), (-0.1, "contradicted", "reproduced")):
+        found = verdicts({"fig1c.likeness.own": own, "fig1c.likeness.other": own - off + wobble,
+                          "held_out.ssim.ols": own - off + wobble, "held_out.ssim.reconstruction": own})
+        assert (found["keeps_morphology"], found["aligns_with_held_out"]) == (morphology, aligned)
+    bent = np.array([0.0, 1.0] * 6)
+    assert verdicts({"fig1d.bent": bent})["not_all_linear"] == "reproduced"
+    assert verdicts({"fig1d.bent": 0 * bent})["not_all_linear"] == "inconclusive"
 
 
 def test_fewer_errors_with_more_scans():

@@ -1,0 +1,158 @@
+"""Whether templates age as their people do, and so whose templates InBrainSyn is judged with.
+
+The test looks at templates and training scans alone, before any prediction is scored: the fluid deep in the brain, that
+of the ventricles, is read alike in both, and its growth per year compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import distance_transform_edt
+
+from nbkit.core.checks import known
+from nbkit.core.protocols import Cohort, Scan
+from nbkit.core.volume import Volume
+from nbkit.papers.inbrainsyn.aged import CONTRAST, persons
+from nbkit.papers.inbrainsyn.inbrainsyn import InBrainSyn
+
+LEAST = 0.5
+"""Share of the cohort's growth that templates must show, in its direction and in every group, to be judged."""
+DEPTH_MM = 20.0
+"""Farther from the edge of the brain fluid is that of the ventricles, hardly of sulci."""
+AGES = 5
+CHOICES = ("auto", "gan", "kernel")
+
+
+@dataclass(frozen=True)
+class DeepFluid:
+    """Reads the volume of deep fluid (mm³) from a T1w image, where fluid is dark.
+
+    Attributes
+    ----------
+    inside : numpy.ndarray
+        (X, Y, Z) bool: voxels at least :data:`DEPTH_MM` from the edge of the brain.
+    fluid, tissue : float
+        Intensities: 1st centile and median there, over the scans. A voxel counts whole up to a quarter of the way from
+        fluid to tissue, not at all from three quarters on, and by its share between.
+    voxel_mm3 : float
+    """
+
+    inside: np.ndarray
+    fluid: float
+    tissue: float
+    voxel_mm3: float
+
+    @classmethod
+    def of(cls, scans: Sequence[Scan]) -> Self:
+        """Learn where and how dark from `scans` on one grid, with brain masks."""
+        masks = np.mean([scan.mask("brain").numpy() > 0 for scan in scans], axis=0)
+        spacing = scans[0].image(CONTRAST).spacing
+        depth = distance_transform_edt(masks > 0.5, sampling=spacing)
+        inside = depth >= min(DEPTH_MM, depth.max() / 2)
+        seen = np.concatenate([scan.image(CONTRAST).numpy()[inside] for scan in scans])
+        return cls(inside, float(np.quantile(seen, 0.01)), float(np.median(seen)), float(np.prod(spacing)))
+
+    def __call__(self, image: Volume) -> float:
+        """Volume in mm³."""
+        share = (self.tissue - image.numpy()[self.inside]) / (self.tissue - self.fluid)
+        return float(np.clip(2 * share - 0.5, 0, 1).sum() * self.voxel_mm3)
+
+
+def ageing(system: InBrainSyn, cohort: Cohort) -> pd.DataFrame:
+    """How fast deep fluid grows with age in each group's templates, and across the visits that they were learned from.
+
+    Both are slopes of the logarithm of the volume on age, by least squares: across people, as templates over age are
+    learned. Each person counts once, however many visits; templates are read at ages that are evenly spread over those
+    of the visits.
+
+    Parameters
+    ----------
+    system : InBrainSyn
+        Fitted.
+    cohort : Cohort
+        The training people, whose scans carry the mask "brain".
+
+    Returns
+    -------
+    DataFrame
+        By "group": "templates" and "cohort", both in % per year, and "share", the one over the other.
+    """
+    rows = {}
+    for group, model in system.templates.items():
+        scans = system.visits(cohort, group)
+        fluid, people = DeepFluid.of(scans), persons(scans)
+        seen = _slope(
+            [s.age for s in scans], [fluid(s.image(CONTRAST)) for s in scans],
+            [1 / len(people[s.subject]) for s in scans],
+        )
+        ages = np.linspace(*system.age_ranges[group], AGES)
+        made = _slope(ages, [fluid(model.template(age)) for age in ages], np.ones(AGES))
+        rows[group] = {"templates": made, "cohort": seen, "share": made / seen}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("group")
+
+
+def _slope(ages: Sequence[float], volumes: Sequence[float], weights: Sequence[float]) -> float:
+    """Weighted least-squares slope of ln volume on age, in % per year; NaN where all ages are one."""
+    age, weight = np.asarray(ages, dtype=float), np.asarray(weights, dtype=float)
+    log, age = np.log(np.maximum(volumes, 1.0)), age - np.average(age, weights=weight)
+    spread = np.sum(weight * age**2)
+    return 100 * float(np.sum(weight * age * log) / spread) if spread > 0 else float("nan")
+
+
+def age_enough(frame: pd.DataFrame, *, least: float = LEAST) -> bool:
+    """Whether the templates of every group show at least the share `least` of the cohort's growth, of its sign."""
+    return bool((frame["share"] >= least).all())
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Whose templates are judged.
+
+    Attributes
+    ----------
+    name, rival : str
+        Kind judged, and the other one.
+    table : DataFrame
+        :func:`ageing` of every kind, with the column "kind" first.
+    said : str
+        The decision in a sentence.
+    """
+
+    name: str
+    rival: str
+    table: pd.DataFrame
+    said: str
+
+
+def judged_templates(systems: Mapping[str, InBrainSyn], cohort: Cohort, *, templates: str = "auto") -> Judged:
+    """The kind of templates that InBrainSyn is judged with: "gan", as published, where they age; else "kernel".
+
+    Parameters
+    ----------
+    systems : mapping of {"gan", "kernel"} to InBrainSyn
+        Fitted to `cohort`, with one kind of templates each.
+    templates : {"auto", "gan", "kernel"}
+        "auto" leaves it to the test (:func:`age_enough` of :func:`ageing`); a kind is judged whatever the test says.
+    """
+    known(templates, CHOICES, "templates")
+    tables = {kind: ageing(system, cohort) for kind, system in systems.items()}
+    enough = age_enough(tables["gan"])
+    name = {"auto": "gan" if enough else "kernel"}.get(templates, templates)
+    rival = next(kind for kind in systems if kind != name)
+    table = pd.concat(tables, names=["kind"]).reset_index()
+    return Judged(name, rival, table, _said(tables["gan"], enough, templates, name))
+
+
+def _said(gan: pd.DataFrame, enough: bool, templates: str, name: str) -> str:
+    shares = ", ".join(f"{group} {row.templates:+.2f} % per year of {row.cohort:+.2f}" for group, row in gan.iterrows())
+    told = "asked for" if templates != "auto" else "as published" if enough else "because Atlas-GAN's do not age enough"
+    return (
+        f"Growth of deep fluid in Atlas-GAN's templates, of that in the training scans: {shares}. At least "
+        f"{100 * LEAST:.0f} % in every group is asked: {'they age' if enough else 'they do not age'}. Judged: {name} "
+        f"templates, {told}."
+    )
