@@ -141,9 +141,8 @@ class Config(Settings):
         "smoke": {
             **_OURS, "size": 32, "widths": (8, 8, 16), "latent": 16, "ages": 5, "critic_widths": (4, 8),
             "critic_features": 16, "weight_sd": None, "regions": 8, "grow": 1, "voxel_weight": 0.03,
-            "region_weight": 0.03, "batch": 8,
-            "epochs": 12, "batches_per_epoch": 1, "learning_rate": 2e-3, "schedule": "linear", "transfer_steps": 6,
-            "transfer_learning_rate": 1e-3,
+            "region_weight": 0.03, "batch": 8, "epochs": 12, "batches_per_epoch": 1, "learning_rate": 2e-3,
+            "schedule": "linear", "transfer_steps": 6, "transfer_learning_rate": 1e-3,
         },
         "laptop": {
             **_OURS, "size": 64, "widths": (16, 24, 32, 64), "latent": 64, "critic_widths": (8, 16, 32, 64),

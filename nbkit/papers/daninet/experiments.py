@@ -254,6 +254,16 @@ def differences(table: pd.DataFrame, against: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).round(5).set_index("system")
 
 
+def moved(models: Mapping[str, Any], people: Cohort, *, peak: float, against: str) -> pd.DataFrame:
+    """:func:`differences` in SSIM of models whose follow-ups are scored here."""
+    return differences(where(table1(score_slices(models, people, peak=peak)), metric="ssim"), against)
+
+
+def printed(ids: Mapping[str, Any]) -> dict[str, float]:
+    """The published SSIM of each configuration, from a ledger's numbers by id."""
+    return {name: ids[f"{MEASURES['ssim'][0]}.{key_of(name)}"].value for name in VARIANTS}
+
+
 def largest_p(gaps: pd.DataFrame) -> pd.DataFrame:
     """The largest p of the systems of Table 1 among :func:`differences`."""
     p = gaps.loc[[name for name in gaps.index if name in VARIANTS], "paired t-test, p"]

@@ -51,6 +51,12 @@ def regional_pairs(people: Cohort, model: Any) -> pd.DataFrame:
     return wide.melt(["subject", "diagnosis", "younger", "older"], var_name="structure").astype({"structure": int})
 
 
+def telling_regions(pairs: pd.DataFrame) -> list[int]:
+    """Of :func:`regional_pairs`: the region that darkens most, and those at the first quarter and the middle of all."""
+    order = pairs.groupby("structure")["value"].mean().sort_values().index
+    return order[[0, len(order) // 4, len(order) // 2]].tolist()
+
+
 def regional_courses(rates: RegionalRates, *, diagnoses: Sequence[str]) -> pd.DataFrame:
     """Predicted intensity of regions over age, relative to the first: diagnosis, age, structure, value."""
     curves = {

@@ -20,7 +20,10 @@ from nbkit.core.protocols import Cohort, Scan, age_of
 from nbkit.core.seeds import numpy_generator
 from nbkit.core.tidy import where
 from nbkit.core.volume import Volume
-from nbkit.data.slices import cut, diagnosis_code
+from nbkit.data.slices import cut, diagnosis_code, sliced
+from nbkit.papers.daninet.experiments import MEASURES
+from nbkit.papers.trajectories.controls import NoChange
+from nbkit.papers.trajectories.pixel_regression import Config, PixelRegression
 
 ROLES = {
     "mean": "mean", "copy": "control", "mean_change": "control", "reach": "reach", "reach_tenfold": "reach",
@@ -132,6 +135,35 @@ class PixelBoosting:
         return made
 
 
+def controls(train: Cohort) -> dict[str, Any]:
+    """The input repeated, and with the mean change of the training people of a diagnosis."""
+    return {"copy": NoChange(), "mean_change": PixelRegression(Config(estimator="population")).fit(train)}
+
+
+def bounds(
+    train: Cohort, people: Cohort, *, best: Any, free: Mapping[tuple[str, str], Volume], others: Cohort | None, seed: int,
+    **where: Any,
+) -> dict[str, Any]:
+    """The systems between which all others lie, by name: those of :data:`ROLES` that are no control.
+
+    Parameters
+    ----------
+    train, people : Cohort
+        Of slices; `people` are predicted.
+    best
+        The best control, for "person".
+    free : mapping of (str, str) to Volume
+        Follow-ups without noise; empty: no "floor".
+    others : Cohort or None
+        Many more people, as volumes, for "reach_tenfold".
+    where
+        ``level_mm``, ``size`` and ``spacing_mm`` of the slices.
+    """
+    learners = boosted({"reach": train, "reach_tenfold": others and sliced(others, **where)}, seed=seed)
+    floor = {"floor": NoiseFree(people, free, **where)} if free else {}
+    return {"mean": MeanSlice(train), "person": OwnScale(best, people), **floor, **learners}
+
+
 def boosted(groups: Mapping[str, Cohort | None], *, seed: int, pixels: int = 300_000) -> dict[str, PixelBoosting]:
     """A :class:`PixelBoosting` of each group that is there; a larger group teaches with as many times more pixels."""
     there = {name: group for name, group in groups.items() if group is not None}
@@ -146,6 +178,17 @@ def with_roles(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The rows of one metric of :func:`nbkit.papers.daninet.experiments.table1`, with their role in a room."""
     rows = where(frame, metric=metric)
     return rows.assign(role=rows["system"].map(ROLES).fillna(""))
+
+
+def measured(metric: str) -> dict[str, str]:
+    """How a metric of slices is called in a room: ``run.room(frame, **measured("ssim"))``."""
+    place, unit = MEASURES[metric]
+    return {"of": place, "measure": f"{metric} of slices, {unit}", "better": "lower" if metric == "mae" else "higher"}
+
+
+def dots(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of :func:`with_roles` that a chart shows person by person; the others bound it."""
+    return frame[~frame["role"].isin(["floor", "reach", "person"])]
 
 
 def ends(frame: pd.DataFrame, names: Sequence[str] = ("floor", "reach", "reach_tenfold")) -> dict[str, float]:
