@@ -46,16 +46,16 @@ def method_drawing() -> Picture:
 def biomarker_drawing() -> Picture:
     """From training slices to the rates of regional intensity that P asks for (Fig. 2)."""
     boxes = [
-        Box("slices", "training slices", 0, 0, "input"), Box("local", "local intensity, 3 × 3 pixels", 1, 0),
-        Box("regions", "hierarchical clusters, grown: regions", 2, 0, "learned"),
+        Box("slices", "training slices", 0, 0, "input"),
+        Box("regions", "clusters of local intensity, grown: regions", 1, 0, "learned"),
         Box("pairs", "pairs of scans of a person", 0, 1, "input"),
         Box("ratio", "sum of a region, older / younger", 1, 1), Box("falling", "pairs that fall", 2, 1),
         Box("svr", "SVR of each region: both ages, diagnosis", 3, 1, "learned"),
         Box("table", "rate between any two bins", 3, 0, "output"),
     ]
     arrows = [
-        ("slices", "local", ""), ("local", "regions", ""), ("regions", "ratio", ""), ("pairs", "ratio", ""),
-        ("ratio", "falling", ""), ("falling", "svr", ""), ("svr", "table", ""),
+        ("slices", "regions", ""), ("regions", "ratio", ""), ("pairs", "ratio", ""), ("ratio", "falling", ""),
+        ("falling", "svr", ""), ("svr", "table", ""),
     ]
     return pipeline_drawing(boxes, arrows)
 

@@ -20,16 +20,19 @@ from nbkit.core.protocols import Cohort, Scan, age_of
 from nbkit.core.seeds import numpy_generator
 from nbkit.core.tidy import where
 from nbkit.core.volume import Volume
-from nbkit.data.slices import cut, diagnosis_code, sliced
+from nbkit.data.slices import cut, diagnosis_code
 from nbkit.papers.daninet.experiments import MEASURES
 from nbkit.papers.trajectories.controls import NoChange
 from nbkit.papers.trajectories.pixel_regression import Config, PixelRegression
 
 ROLES = {
-    "mean": "mean", "copy": "control", "mean_change": "control", "reach": "reach", "reach_tenfold": "reach",
-    "floor": "floor", "person": "person",
+    "mean": "mean", "copy": "control", "mean_change": "control", "reach": "reach", "floor": "floor", "person": "person",
 }
 """Of the systems that are no DaniNet."""
+NAMES = {
+    "ssim": "SSIM of slices over the brain's box", "ssim_brain": "SSIM of slices inside the brain",
+    "psnr": "PSNR of slices inside the brain, dB", "mae": "MAE of slices inside the brain, share of the peak",
+}
 _SMOOTHINGS = (1.0, 2.0, 4.0)
 """Standard deviations, pixels."""
 _ROUNDS = 200
@@ -141,8 +144,7 @@ def controls(train: Cohort) -> dict[str, Any]:
 
 
 def bounds(
-    train: Cohort, people: Cohort, *, best: Any, free: Mapping[tuple[str, str], Volume], others: Cohort | None, seed: int,
-    **where: Any,
+    train: Cohort, people: Cohort, *, best: Any, free: Mapping[tuple[str, str], Volume], seed: int, **where: Any
 ) -> dict[str, Any]:
     """The systems between which all others lie, by name: those of :data:`ROLES` that are no control.
 
@@ -154,24 +156,12 @@ def bounds(
         The best control, for "person".
     free : mapping of (str, str) to Volume
         Follow-ups without noise; empty: no "floor".
-    others : Cohort or None
-        Many more people, as volumes, for "reach_tenfold".
     where
         ``level_mm``, ``size`` and ``spacing_mm`` of the slices.
     """
-    learners = boosted({"reach": train, "reach_tenfold": others and sliced(others, **where)}, seed=seed)
     floor = {"floor": NoiseFree(people, free, **where)} if free else {}
-    return {"mean": MeanSlice(train), "person": OwnScale(best, people), **floor, **learners}
-
-
-def boosted(groups: Mapping[str, Cohort | None], *, seed: int, pixels: int = 300_000) -> dict[str, PixelBoosting]:
-    """A :class:`PixelBoosting` of each group that is there; a larger group teaches with as many times more pixels."""
-    there = {name: group for name, group in groups.items() if group is not None}
-    smallest = min(map(len, there.values()))
-    return {
-        name: PixelBoosting(pixels=pixels * min(len(group) // smallest, 4), seed=seed).fit(group)
-        for name, group in there.items()
-    }
+    reach = PixelBoosting(seed=seed).fit(train)
+    return {"mean": MeanSlice(train), "person": OwnScale(best, people), **floor, "reach": reach}
 
 
 def with_roles(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -182,8 +172,7 @@ def with_roles(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def measured(metric: str) -> dict[str, str]:
     """How a metric of slices is called in a room: ``run.room(frame, **measured("ssim"))``."""
-    place, unit = MEASURES[metric]
-    return {"of": place, "measure": f"{metric} of slices, {unit}", "better": "lower" if metric == "mae" else "higher"}
+    return {"of": MEASURES[metric][0], "measure": NAMES[metric], "better": "lower" if metric == "mae" else "higher"}
 
 
 def dots(frame: pd.DataFrame) -> pd.DataFrame:
@@ -191,7 +180,7 @@ def dots(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[~frame["role"].isin(["floor", "reach", "person"])]
 
 
-def ends(frame: pd.DataFrame, names: Sequence[str] = ("floor", "reach", "reach_tenfold")) -> dict[str, float]:
+def ends(frame: pd.DataFrame, names: Sequence[str] = ("floor", "reach")) -> dict[str, float]:
     """Means over people of the systems that bound a chart, of those that are there."""
     means = frame.groupby("system")["value"].mean()
     return {name: float(means[name]) for name in names if name in means}

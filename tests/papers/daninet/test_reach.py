@@ -11,7 +11,7 @@ from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.volume import Volume
 from nbkit.data.slices import sliced
 from nbkit.papers.daninet.experiments import score_slices, table1
-from nbkit.papers.daninet.reach import MeanSlice, NoiseFree, OwnScale, PixelBoosting, boosted, ends, with_roles
+from nbkit.papers.daninet.reach import MeanSlice, NoiseFree, OwnScale, PixelBoosting, bounds, dots, ends, measured, with_roles
 from nbkit.papers.trajectories.controls import NoChange
 
 SIZE = 24
@@ -88,18 +88,24 @@ def test_without_noise_is_the_slice_of_the_visits_own_volume():
     assert torch.equal(image.data, slices.subjects[0].scans[1].image("T1w").data)
 
 
-def test_a_larger_group_teaches_with_more_pixels(train):
-    twice = Cohort("more", (*train.subjects, *(person(f"m{k}", "CN") for k in range(8))), "embedded")
-    learners = boosted({"reach": train, "reach_tenfold": twice, "none": None}, seed=3, pixels=1_000)
-    assert {name: one.pixels for name, one in learners.items()} == {"reach": 1_000, "reach_tenfold": 2_000}
-
-
 def test_roles_and_ends_of_a_table(train, test_people):
     systems = {"copy": NoChange(), "mean": MeanSlice(train), "P-C-T": NoChange()}
-    systems |= boosted({"reach": train}, seed=3, pixels=5_000)
+    systems["reach"] = PixelBoosting(pixels=5_000).fit(train)
     table = table1(score_slices(systems, test_people, peak=1.0, progress=False))
     rows = with_roles(table, "mae")
     assert dict(zip(rows["system"], rows["role"], strict=True)) == {
         "copy": "control", "mean": "mean", "P-C-T": "", "reach": "reach",
     }
     assert ends(rows) == {"reach": pytest.approx(rows.loc[rows["system"] == "reach", "value"].mean())}
+    assert set(dots(rows)["system"]) == {"copy", "mean", "P-C-T"}
+    told = {metric: measured(metric) for metric in ("ssim", "mae")}
+    assert (told["ssim"]["better"], told["mae"]["better"]) == ("higher", "lower")
+    assert all(row["id"].startswith(told["mae"]["of"]) for _, row in rows.iterrows())
+
+
+def test_bounds_have_a_floor_where_the_truth_without_noise_is_known(train, test_people):
+    free = {(s.subject, s.session): s.image("T1w") for p in test_people for s in p.scans}
+    where = {"level_mm": 0.0, "size": SIZE, "spacing_mm": 4.0}
+    for given, names in ((free, {"floor"}), ({}, set())):
+        found = bounds(train, test_people, best=NoChange(), free=given, seed=3, **where)
+        assert set(found) == {"mean", "person", "reach"} | names
