@@ -15,7 +15,7 @@ from nbkit.core.stats import bootstrap_mean
 from nbkit.core.tidy import paired
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM, future_sheet, template_sheet, trajectory_sheet
-from nbkit.figures.charts import forest_plot, interval_text
+from nbkit.figures.charts import bounds, forest_plot, interval_text
 from nbkit.figures.marks import marks
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
@@ -80,9 +80,15 @@ def what_if_sheet(futures: Mapping[str, Futures]) -> Picture:
     return future_sheet(one.scan, {name: future.images() for name, future in futures.items()}, one.ages, unit=UNIT)
 
 
-def errors_ahead(regions: pd.DataFrame) -> Picture:
-    """Absolute error of one structure's predicted volume ("miss", %) against the years ahead."""
-    return error_by_horizon(horizon_intervals(regions, "miss", edges=(0, 1.5, 3, 5, 8, 12)), "absolute error (%)")
+def errors_ahead(regions: pd.DataFrame, limits: Mapping[str, float] | None = None) -> Picture:
+    """Absolute error of one structure's predicted volume ("miss", %) against the years ahead.
+
+    `limits` are what could be reached at all, in %, mean over all visits, by name: thin lines.
+    """
+    spans = horizon_intervals(regions, "miss", edges=(0, 1.5, 3, 5, 8, 12))
+    picture = error_by_horizon(spans, "absolute error (%)")
+    bounds(picture.axes[0], limits or {})
+    return picture
 
 
 def transport_sheet(model: InBrainSyn, cohort: Cohort, *, years: float = 5.0) -> Picture:
