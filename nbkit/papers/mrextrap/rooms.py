@@ -13,7 +13,7 @@ from nbkit.papers.mrextrap.experiments import PLACES
 from nbkit.papers.mrextrap.metrics import agreement
 from nbkit.papers.mrextrap.volumes import STRUCTURES, four_volumes
 from nbkit.papers.trajectories.limits import rows_of
-from nbkit.papers.trajectories.room import forecast_room, last_from
+from nbkit.papers.trajectories.room import OWN, forecast_room, last_from
 
 ROOMS = (
     (None, "mrextrap.miss.{place}.{system}", ("mrextrap.miss.{}.",)),
@@ -26,6 +26,9 @@ def rooms(
     train: Cohort, people: Cohort, misses: pd.DataFrame, *, strangers: Cohort | None = None, seed: int = 0
 ) -> list[dict[str, Any]]:
     """What could be won at all on the last visit, by structure: from all earlier scans, and from the last three.
+
+    Controls are no change and the population's slopes. The person's own line through *true* volumes is no control but
+    what the scans tell: to read volumes from images as well as that is what the systems are for.
 
     Parameters
     ----------
@@ -47,6 +50,7 @@ def rooms(
             train, people, asked=last_from(seen), id=id, strangers=strangers, structures=STRUCTURES,
             summed=four_volumes, floor=floor, seed=seed,
         )
+        frame = frame.assign(role=frame["role"].mask(frame["system"] == OWN, "reach"))
         found += [
             {"frame": where(frame, structure=name), "of": tuple(i.format(PLACES[name]) for i in of),
              "measure": f"error of the {name.replace('_', ' ')}, % of the true volume"} for name in STRUCTURES

@@ -6,9 +6,11 @@ import pandas as pd
 
 DRAWN = {
     "floor": "floor", "reach": "reach", "reach_tenfold": "reach_tenfold", "diagnosis_slope": "population slope",
-    "no_change": "no change",
 }
-"""By system of :func:`nbkit.papers.trajectories.room.forecast_room`: what its line in a chart is called."""
+"""By system of :func:`nbkit.papers.trajectories.room.forecast_room`: what its line in a chart is called.
+
+No change is drawn as a system wherever errors are.
+"""
 TOLD = {"person": "best control, own scale"} | {name: name.replace("_", " ") for name in (
     "floor", "reach", "reach_ridge", "reach_tenfold", "reach_tenfold_ridge", "own_slope", "diagnosis_slope", "mean_slope",
 )}
