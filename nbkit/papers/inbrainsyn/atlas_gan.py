@@ -27,7 +27,7 @@ from nbkit.geometry.pyramid import block_affine
 from nbkit.geometry.similarity import lncc
 from nbkit.geometry.warp import Displacement, warp
 from nbkit.losses.adversarial import lsgan_discriminator, lsgan_generator, r1_penalty
-from nbkit.papers.inbrainsyn.deformation_loss import MovingAverage, magnitude, smoothness
+from nbkit.losses.deformation import MovingAverage, magnitude, smoothness
 from nbkit.papers.inbrainsyn.atlas_net import TemplateBranch, VelocityBranch
 from nbkit.nets.discriminators import PatchDiscriminator
 from nbkit.training.checkpoint import Constants, load_weights

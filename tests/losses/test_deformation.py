@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nbkit.core.checks import NbkitError
 from nbkit.geometry.warp import grid_positions
-from nbkit.papers.inbrainsyn.deformation_loss import MovingAverage, magnitude, smoothness
+from nbkit.losses.deformation import MovingAverage, magnitude, smoothness
 from tests.geometry.frames import FRAMES, SHAPE
 
 MATRIX = torch.tensor([[0.2, -0.1, 0.3], [0.0, 0.5, 0.1], [-0.4, 0.2, 0.1]], dtype=torch.float64)
