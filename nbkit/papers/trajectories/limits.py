@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
+
+from nbkit.core.protocols import Cohort
+from nbkit.papers.trajectories.room import forecast_room
 
 DRAWN = {
     "floor": "floor", "reach": "reach", "reach_tenfold": "reach_tenfold", "diagnosis_slope": "population slope",
@@ -41,3 +46,20 @@ def rows_of(room: pd.DataFrame | None) -> pd.Series:
         return pd.Series(dtype=float)
     told = room[room["system"].isin(TOLD)].assign(name=lambda rows: rows["system"].map(TOLD))
     return told.groupby(["structure", "name"], sort=False)["value"].mean()
+
+
+def below(table: pd.DataFrame, room: pd.DataFrame) -> pd.DataFrame:
+    """A table of errors by system (rows) and structure (columns), with the rows of the ends below."""
+    ends = rows_of(room).unstack("structure", sort=False)
+    return pd.concat([table, ends.reindex(columns=table.columns)])
+
+
+def last_visit(train: Cohort, people: Cohort, **options: Any) -> pd.DataFrame:
+    """What could be won at all on the last visit where the last two are kept back: those before are seen.
+
+    People with fewer than three visits are passed over; `options` are those of
+    :func:`~nbkit.papers.trajectories.room.forecast_room`.
+    """
+    return forecast_room(
+        train, people, asked=lambda visits: [(range(visits - 2), visits - 1)] if visits > 2 else [], **options
+    )
