@@ -102,9 +102,9 @@ def controls(train: Cohort) -> dict[str, TrajectoryModel]:
 
 def compare(
     models: Mapping[str, TrajectoryModel], people: Cohort, names: Sequence[str], *, segmenter: Segmenter | None,
-    key: Any, seen: int = 1,
+    key: Any, seen: int = 1, noise_free: Mapping[tuple[str, str], Volume] | None = None,
 ) -> Scores:
-    """Systems on the same people, volumes read both ways, hindsight beside them.
+    """Systems on the same people, volumes read both ways; hindsight, and the floor, beside them.
 
     Parameters
     ----------
@@ -112,13 +112,20 @@ def compare(
         Of the systems; those that are not among `models` are passed over.
     models, people, segmenter, seen, key
         As for :func:`~nbkit.papers.trajectories.experiments.scored_trajectories`; the visits are part of the key.
+    noise_free : mapping, optional
+        The scans without their noise, by subject and session: scored as the system "floor".
     """
     hindsight = {"hindsight": Hindsight(people)} if segmenter else {}
     return scored_trajectories(
-        {name: models[name] for name in names if name in models} | hindsight, people, seen=seen,
+        {n: models[n] for n in names if n in models} | hindsight | floor(people, noise_free), people, seen=seen,
         key=[key, _sessions(people)], segmenter=segmenter, true_volumes=volumes_at_visits(people) or None,
         readings=("own", "alike") if segmenter else ("own",),
     )
+
+
+def floor(people: Cohort, noise_free: Mapping[tuple[str, str], Volume] | None) -> dict[str, Hindsight]:
+    """The true follow-up without its noise as the system "floor", where it is known."""
+    return {"floor": Hindsight(people, noise_free)} if noise_free else {}
 
 
 def _sessions(people: Cohort) -> list[list[str]]:

@@ -19,7 +19,7 @@ from nbkit.core.tidy import where
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM
 from nbkit.figures.charts import (
-    INK, LINES, SOFT, coverage_plot, error_along, forest_plot, interval, interval_text, number,
+    INK, LINES, SOFT, bounds, coverage_plot, error_along, forest_plot, interval, interval_text, number,
 )
 from nbkit.figures.marks import marks, needs, title_of
 from nbkit.figures.mosaics import Row, Tile, panel
@@ -31,7 +31,7 @@ from nbkit.papers.trajectories.head_to_head import (
     CONTROLS, PRINTED, SAID, SHOWN, TITLES, ahead, differences, first_people,
 )
 from nbkit.papers.trajectories.experiments import Scores
-from nbkit.papers.trajectories.ranking import BETTER, complete
+from nbkit.papers.trajectories.ranking import BETTER, NO_FORECAST, complete
 
 TIED = "#EFEFEF"
 ROW_MM, HEAD_MM = 6.0, 27.0
@@ -135,7 +135,8 @@ def ranking_plot(
             _printed(axes, [published[ids[s]].value if s in ids else None for s in table["system"]])
         side = "better →" if BETTER.get(metric) == "greater" else "← better"
         axes.set_xlabel(f"{TITLES[metric]}\n{side}   {table['people'].iloc[0]} people")
-    figure.legend(handles=_key("hindsight" in set(scores["system"])), loc="outside upper center", ncols=4)
+    read = {"hindsight"} <= set(scores["system"]) and "floor" not in set(scores["system"])
+    figure.legend(handles=_key(read), loc="outside upper center", ncols=4)
     return figure
 
 
@@ -152,9 +153,11 @@ def _ranked(axes: Axes, scores: pd.DataFrame, ranks: pd.DataFrame, seed: int) ->
             markers=drawn[system].marker, markerfacecolor="white" if hollow else colour, markersize=6,
             markeredgecolor=colour if hollow else INK, markeredgewidth=1.3 if hollow else 0.6, linestyle="none",
         )
-    floor = scores.loc[scores["system"] == "hindsight", "value"]
-    if len(floor):
-        axes.axvline(floor.mean(), color=INK, linewidth=0.9, linestyle=LINES[1], zorder=1.5)
+    ends = scores[scores["system"].isin(NO_FORECAST)].groupby("system")["value"].mean().to_dict()
+    read = ends.pop("hindsight", None)
+    if read is not None and "floor" not in ends:
+        axes.axvline(read, color=INK, linewidth=0.9, linestyle=LINES[1], zorder=1.5)
+    bounds(axes, ends, along="x")
     titles = [title_of(s).replace(", ", ",\n") + (" (control)" if s in CONTROLS else "") for s in systems]
     axes.margins(x=0.08)
     axes.set(ylim=(len(systems) - 0.5, -0.5), ylabel="")
@@ -182,8 +185,13 @@ def _key(floor: bool) -> list[Line2D | Patch]:
     ]
 
 
-def standings_table(ranks: pd.DataFrame, setting: str) -> pd.DataFrame:
-    """Standings of one setting in words: by metric and system, best first, the mean and the gain over the control."""
+def standings_table(
+    ranks: pd.DataFrame, setting: str, *, scores: pd.DataFrame | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """Standings of one setting in words: by metric and system, best first, the mean and the gain over the control.
+
+    Beneath the systems stand the floor and the reach, where `scores` (the tidy frame of the ranks) has them.
+    """
     rows = where(ranks, setting=setting)
     columns = {"mean [95 %]": ["mean", "low", "high"], "gain over the control": ["gain", "gain_low", "gain_high"]}
     table = pd.DataFrame({
@@ -194,7 +202,23 @@ def standings_table(ranks: pd.DataFrame, setting: str) -> pd.DataFrame:
     word = rows["against control"].to_numpy()
     table["gain over the control"] = (table["gain over the control"] + " " + word).where(word != "–", "–")
     names = [rows["metric"].map(TITLES), rows["system"].map(title_of)]
-    return table.set_axis(pd.MultiIndex.from_arrays(names, names=["measure", "system"]))
+    table = table.set_axis(pd.MultiIndex.from_arrays(names, names=["measure", "system"]))
+    ends = _ends(where(scores, setting=setting), seed) if scores is not None else table[:0]
+    return pd.concat([part for measure in dict.fromkeys(names[0]) for part in
+                      (table.xs(measure, drop_level=False), ends[ends.index.get_level_values(0) == measure])])
+
+
+def _ends(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Floor and reach in the words of a standings table; hindsight where there is no floor."""
+    rows = scores[scores["system"].isin(NO_FORECAST) & scores["metric"].isin(TITLES)]
+    both = set(rows.loc[rows["system"] == "floor", "metric"])
+    rows = rows[(rows["system"] != "hindsight") | ~rows["metric"].isin(both)]
+    words = [
+        (TITLES[metric], title_of(system), interval_text(bootstrap_mean(part["value"], seed=seed)).replace("+", ""),
+         "–") for (metric, system), part in rows.groupby(["metric", "system"])
+    ]
+    columns = ["measure", "system", "mean [95 %]", "gain over the control"]
+    return pd.DataFrame(words, columns=columns).set_index(columns[:2])
 
 
 def gains_table(rows: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:

@@ -70,6 +70,10 @@ def test_systems_are_read_both_ways_beside_hindsight(balls, tmp_path, monkeypatc
     found = design.compare(models, one, ["no_change", "nobody"], segmenter=Reader(), key=1)
     assert set(found.visits["model"]) == {"no_change", "hindsight"}
     assert set(found.regions["reading"]) == {"own", "alike"}
+    clean = {(s.subject, s.session): s.image("T1w") for s in one.subjects[0].scans}
+    floored = design.compare(models, one, ["no_change"], segmenter=Reader(), key=1, noise_free=clean).visits
+    assert set(floored["model"]) == {"no_change", "hindsight", "floor"}
+    assert (floored.loc[floored["model"] == "floor", "mae"] == 0).all() and not design.floor(one, {})
     late = design.visits_of(one, lambda scans: scans[2:])
     again = design.compare(models, late, ["no_change"], segmenter=None, key=1)
     assert again.visits["age"].tolist() == [72.0], "other visits are another question"

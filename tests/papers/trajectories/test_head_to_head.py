@@ -9,7 +9,7 @@ import pytest
 from nbkit.papers.trajectories import head_to_head as tables
 from nbkit.papers.trajectories.experiments import Scores
 
-SYSTEMS = ("inbrainsyn", "brlp", "brlp_one_sample", "mrextrap_bayes", "no_change", "hindsight")
+SYSTEMS = ("inbrainsyn", "brlp", "brlp_one_sample", "mrextrap_bayes", "no_change", "hindsight", "daninet3d")
 
 
 def scores(shift: float = 0.0) -> Scores:
@@ -21,6 +21,7 @@ def scores(shift: float = 0.0) -> Scores:
                 where = {"subject": subject, "session": str(visit), "diagnosis": diagnosis, "age": 70 + visit,
                          "years": 1.0 + visit, "model": model}
                 images = {f"{m}{w}": place + visit / 2 for m in ("ssim", "psnr", "mae") for w in ("", "_whole")}
+                images["sharpness"] = 0.1 * (place + visit / 2)
                 visits.append(where | images | {"seconds": 1.0, "folds": visit * 0.1, "smallest_jacobian": 0.5})
                 for structure, sign in (("lateral_ventricle", -1), ("hippocampus", 1), ("caudate", 1)):
                     for reading, more in (("alike", 0), ("own", 10)):
@@ -54,6 +55,12 @@ def test_errors_lose_their_sign_before_the_mean_over_visits(scored):
     assert units["ventricle"] == "% of the true volume, absolute" and units["psnr"] == "dB"
 
 
+def test_sharpness_is_recorded_and_ranks_nothing(scored):
+    found = tables.sharpness_scores(scored)
+    assert value(found, "head_to_head.several.sharpness.brlp") == pytest.approx(0.125)
+    assert "sharpness" not in set(tables.deciding(scored)["metric"])
+
+
 def test_hindsight_reads_volumes_and_is_recorded_nowhere(scored):
     main = tables.deciding(scored)
     rows = main[main["system"] == "hindsight"]
@@ -80,6 +87,9 @@ def test_brlps_measures_are_of_the_whole_image_and_of_the_brain(scored):
     assert value(found, "head_to_head.internal_several.ventricle.brlp") == pytest.approx(0.025)
     assert value(found, "head_to_head.samples.ssim.m1") == pytest.approx(2.25)
     assert value(found, "head_to_head.by_diagnosis.ssim.mci.brlp") == pytest.approx(1.25)
+    assert value(found, "head_to_head.by_diagnosis.ssim.cn.daninet") == pytest.approx(6.25)
+    assert value(found, "head_to_head.internal_one.ssim.daninet") == pytest.approx(6.25), "theirs is in 3D too"
+    assert not found["id"].str.contains("daninet3d").any()
     assert value(found, "head_to_head.copy.mae.no_change") == pytest.approx(4.25)
     notes = found.dropna(subset="note").groupby("id")["note"].first()
     assert notes["head_to_head.samples.ventricle.ours"] == "m = 4" and notes["head_to_head.samples.ssim.m1"] == "m = 1"
@@ -126,7 +136,7 @@ def test_coverage_is_a_share_of_each_persons_volumes():
 def test_what_no_run_answers_says_why():
     ids = ["head_to_head.internal_one.mse.daninet", "head_to_head.one.ventricle.brlp", "head_to_head.others.ssim.sadm"]
     found = tables.never_run(ids, labelled=False)
-    assert "one slice" in found[ids[0]] and ids[1] not in found and "not one of ours" not in found[ids[2]]
+    assert ids[0] not in found and ids[1] not in found and "not one of our systems" in found[ids[2]]
     assert found["head_to_head.external"] and "no labels" in found["head_to_head"]
     assert "head_to_head" not in tables.never_run(ids)
 
