@@ -88,15 +88,17 @@ class Standardiser:
         mean, sd = self._constants(contrast)
         return volume.with_data(volume.data * sd + mean, f"raw unit {contrast}")
 
-    def stack(self, images: Mapping[str, Volume], names: Sequence[str], *, mask: Volume) -> torch.Tensor:
-        """z-scores of several contrasts of one scan as channels, 0 (the mean) outside `mask`.
+    def stack(
+        self, images: Mapping[str, Volume], names: Sequence[str], *, mask: Volume, outside: bool = False
+    ) -> torch.Tensor:
+        """z-scores of several contrasts of one scan as channels, 0 (the mean) outside `mask` unless `outside` stays.
 
         Returns
         -------
         torch.Tensor
             (C, X, Y, Z) float32, channels in the order of `names`.
         """
-        inside = mask.data[0].bool()
+        inside = mask.data[0].bool() | outside
         out = torch.zeros(len(names), *mask.shape)
         for channel, name in zip(out, names, strict=True):
             require(

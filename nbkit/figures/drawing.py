@@ -14,7 +14,7 @@ from nbkit.core.checks import require
 from nbkit.figures.marks import title_of
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 
-TALL, SLANT, LETTER = 16.0, 5.0, 1.6
+TALL, SLANT, LETTER, GAP = 16.0, 5.0, 1.6, 16.0
 INPUT, HIDDEN, OUTPUT = "#E69F00", "#0072B2", "#009E73"
 
 
@@ -70,11 +70,13 @@ def architecture_drawing(layers: Sequence[Layer], *, width_mm: float = FULL_MM) 
         len(layers) >= 2, "architecture_drawing: layers", expected="an input and at least one layer",
         found=f"{len(layers)}", remedy="List the stages from the input to the output.",
     )
-    depths = [_depth(layer) for layer in layers]
-    names = 3.0 + LETTER * max((len(title_of(n)) for n in layers[0].sheets), default=0)
-    x = max(names, _overhang(layers[0], depths[0]))
-    room = width_mm - x - _overhang(layers[-1], depths[-1]) - sum(SLANT + d for d in depths)
-    gap, y = room / (len(layers) - 1), (TALL + SLANT) / 2
+    depths, gaps = [_depth(layer) for layer in layers], len(layers) - 1
+    x, room = _span(layers, depths, width_mm)
+    # wide blocks make room for what is written between them
+    shrink = min(1.0, max(room - gaps * GAP, 0.1 * room) / sum(depths))
+    depths = [shrink * depth for depth in depths]
+    x, room = _span(layers, depths, width_mm)
+    gap, y = (room - sum(depths)) / gaps, (TALL + SLANT) / 2
     figure, axes = canvas(width_mm, 46.0, bottom=-13.0)
     for layer, depth in zip(layers, depths, strict=True):
         if layer is not layers[0]:
@@ -84,6 +86,13 @@ def architecture_drawing(layers: Sequence[Layer], *, width_mm: float = FULL_MM) 
         _block(axes, x, layer, depth, INPUT if layer is layers[0] else OUTPUT if layer is layers[-1] else HIDDEN)
         x += SLANT + depth
     return figure
+
+
+def _span(layers: Sequence[Layer], depths: Sequence[float], width_mm: float) -> tuple[float, float]:
+    """Where the first block begins, and the room from there for depths and gaps, in mm."""
+    names = 3.0 + LETTER * max((len(title_of(n)) for n in layers[0].sheets if len(layers[0].sheets) > 1), default=0)
+    x = max(names, _overhang(layers[0], depths[0]))
+    return x, width_mm - x - _overhang(layers[-1], depths[-1]) - len(layers) * SLANT
 
 
 def _overhang(layer: Layer, depth: float) -> float:

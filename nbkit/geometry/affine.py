@@ -135,6 +135,28 @@ def through_affine(displacement_mm: Displacement, matrix: np.ndarray, *, affine:
     return Displacement(_moved(m, places) - places + displacement_mm)
 
 
+def velocity_through(
+    velocity: torch.Tensor, matrix: np.ndarray, *, grid: np.ndarray, shape: tuple[int, ...], affine: np.ndarray
+) -> torch.Tensor:
+    """Velocity of M⁻¹ ∘ exp(u) ∘ M on another grid: A⁻¹ u(Mx), with A the linear part of M.
+
+    Parameters
+    ----------
+    velocity : torch.Tensor
+        u (B, 3, X, Y, Z) in mm per unit time, world components.
+    matrix : numpy.ndarray
+        4×4, M, from the world of the result to that of `velocity`.
+    grid, affine : numpy.ndarray
+        4×4 voxel-to-world (mm) of `velocity` and of the result.
+    shape : tuple of int
+        Voxels of the result.
+    """
+    there = through_affine(Displacement(velocity.new_zeros(1, 3, *shape)), matrix, affine=affine)
+    moved = warp(velocity, there, affine=affine, image_affine=grid, padding="border")
+    back = torch.as_tensor(np.linalg.inv(matrix[:3, :3])).to(moved)
+    return torch.einsum("ij,bjxyz->bixyz", back, moved)
+
+
 def _moved(matrix: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Matrix 4×4 times places (B, 3, X, Y, Z)."""
     return torch.einsum("ij,bjxyz->bixyz", matrix[:3, :3], places) + matrix[:3, 3].view(1, 3, 1, 1, 1)

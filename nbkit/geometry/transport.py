@@ -15,12 +15,17 @@ SHARES = {"half": 0.5, "full": 1.0, "none": 0.0}
 """By variant: how much of `along` conjugates the change."""
 
 
-def rungs(along: Velocity, *, affine: np.ndarray) -> int:
-    """Smallest n ≥ 1 with sup|along| / n below half a voxel (Lorenzi & Pennec, 2014): the steps of the ladder."""
-    return math.floor(2 * sup_voxels(along, "transport: along", affine=affine)) + 1
+def rungs(along: Velocity, *, affine: np.ndarray, rung_voxels: float = 0.5) -> int:
+    """Smallest n ≥ 1 with sup|along| / n below `rung_voxels`, half a voxel by default: the steps of the ladder.
+
+    Half a voxel is the rule of Lorenzi & Pennec, 2014.
+    """
+    return math.floor(sup_voxels(along, "transport: along", affine=affine) / rung_voxels) + 1
 
 
-def transport(velocity: Velocity, along: Velocity, *, affine: np.ndarray, variant: str = "half") -> Velocity:
+def transport(
+    velocity: Velocity, along: Velocity, *, affine: np.ndarray, variant: str = "half", rung_voxels: float = 0.5
+) -> Velocity:
     """Carry the change `velocity` from a source anatomy to the target that `along` leads to.
 
     Both fields pull back, as everywhere in nbkit: ``target = warp(source, expv(along))`` and
@@ -46,6 +51,8 @@ def transport(velocity: Velocity, along: Velocity, *, affine: np.ndarray, varian
         "half", as published: the symmetric ladder, which conjugates by exp(v/2) and so leaves the
         pattern of change half-way between the two anatomies; "full" takes it all the way, to what
         :func:`conjugate` gives; "none" returns `velocity` as it is.
+    rung_voxels : float
+        Of :func:`rungs`.
 
     Raises
     ------
@@ -58,7 +65,7 @@ def transport(velocity: Velocity, along: Velocity, *, affine: np.ndarray, varian
     """
     share = SHARES[known(variant, SHARES, "transport: variant")]
     check_pair(velocity, along, "transport: velocity, along")
-    steps = rungs(along, affine=affine) if share else 0
+    steps = rungs(along, affine=affine, rung_voxels=rung_voxels) if share else 0
     bracket = adjoint(along, affine=affine)
     for _ in range(steps):
         first = bracket(velocity) * (share / steps)

@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 
 from nbkit.core.checks import require
-from nbkit.core.protocols import Cohort
+from nbkit.core.protocols import Cohort, Subject
 from nbkit.core.volume import Volume, bounding_box
 
 
@@ -29,8 +29,28 @@ def volume_mm3(mask: Volume) -> float:
 def lesion_loads(cohort: Cohort) -> dict[str, float]:
     """Lesion load in mL of everybody with a lesion mask who is no control: as simulated, else that of the mask."""
     ill = [s for s in cohort if "lesions" in s.baseline.masks and s.diagnosis not in ("HC", "CN")]
-    true = {s.id: cohort.truth[s.id]["lesion_load_ml"] for s in ill if s.id in cohort.truth}
-    return {s.id: true.get(s.id, volume_mm3(s.baseline.mask("lesions")) / 1000) for s in ill}
+    known = {s.id: cohort.truth.get(s.id, {}) for s in ill}
+    true = {i: facts.get("lesion_load_ml", facts.get("facts", {}).get("load_ml")) for i, facts in known.items()}
+    return {s.id: volume_mm3(s.baseline.mask("lesions")) / 1000 if true[s.id] is None else true[s.id] for s in ill}
+
+
+def median_patient(cohort: Cohort, *, visits: int = 1) -> Subject:
+    """Whom to show: the person of median lesion load (:func:`lesion_loads`; of an even number the lower of the two).
+
+    Only people with at least `visits` scans are asked.
+
+    Raises
+    ------
+    NbkitError
+        If nobody with a lesion mask has as many.
+    """
+    loads = lesion_loads(cohort)
+    ranked = sorted((s for s in cohort if s.id in loads and len(s.scans) >= visits), key=lambda s: (loads[s.id], s.id))
+    require(
+        bool(ranked), f"median_patient: {cohort.name}", expected=f"a patient with {visits} scans and a lesion mask",
+        found="none", remedy="Ask for fewer visits, or show somebody by id.",
+    )
+    return ranked[(len(ranked) - 1) // 2]
 
 
 def region_mean(image: Volume, region: Volume) -> float:

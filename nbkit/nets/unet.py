@@ -9,10 +9,10 @@ from torch import nn
 from nbkit.nets.conv import Conv3d
 
 
-def double_conv(in_channels: int, out_channels: int, *, norm: bool = False) -> nn.Sequential:
-    """Two 3³ convolutions, each followed by ReLU; with `norm`, by instance normalisation and ReLU."""
+def conv_block(in_channels: int, out_channels: int, *, count: int = 2, norm: bool = False) -> nn.Sequential:
+    """`count` 3³ convolutions, each followed by ReLU; with `norm`, by instance normalisation and ReLU."""
     layers: list[nn.Module] = []
-    for channels in (in_channels, out_channels):
+    for channels in (in_channels, *[out_channels] * (count - 1)):
         layers.append(Conv3d(channels, out_channels, 3, padding=1))
         layers += [nn.InstanceNorm3d(out_channels, affine=True)] if norm else []
         layers.append(nn.ReLU(inplace=True))
@@ -30,19 +30,23 @@ class UNet(nn.Module):
     levels : int
         Down- and up-sampling blocks (2 in the thesis). Upsampling is a 2³ transposed convolution of stride 2,
         joined with the skip connection by concatenation.
+    up_convs : int
+        3³ convolutions after each joining. The thesis says two; three give the number of parameters it prints (375.6K).
     norm : bool
         Instance normalisation before every ReLU (not in the thesis).
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int = 1, *, first: int = 16, levels: int = 2, norm: bool = False
+        self, in_channels: int, out_channels: int = 1, *, first: int = 16, levels: int = 2, up_convs: int = 2,
+        norm: bool = False,
     ) -> None:
         super().__init__()
         widths = [first * 2**i for i in range(levels + 1)]
-        self.down = nn.ModuleList(double_conv(a, b, norm=norm) for a, b in zip([in_channels, *widths], widths[:-1]))
-        self.bottleneck = double_conv(widths[-2], widths[-1], norm=norm)
+        self.down = nn.ModuleList(conv_block(a, b, norm=norm) for a, b in zip([in_channels, *widths], widths[:-1]))
+        self.bottleneck = conv_block(widths[-2], widths[-1], norm=norm)
         self.rise = nn.ModuleList(nn.ConvTranspose3d(2 * w, w, 2, stride=2) for w in reversed(widths[:-1]))
-        self.up = nn.ModuleList(double_conv(2 * w, w, norm=norm) for w in reversed(widths[:-1]))
+        up = {"count": up_convs, "norm": norm}
+        self.up = nn.ModuleList(conv_block(2 * w, w, **up) for w in reversed(widths[:-1]))
         self.out = Conv3d(first, out_channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

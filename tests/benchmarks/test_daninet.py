@@ -12,7 +12,7 @@ from torch import nn
 
 from nbkit.core.seeds import torch_generator
 from nbkit.papers.daninet.constraints import AgeingBatch, AgeingObjective
-from nbkit.papers.daninet.caae import ConditionalAutoencoder, LatentCritic, SliceCritic
+from nbkit.papers.daninet.caae import ConditionalAutoencoder, LatentCritic, SliceCritic, diagnosis_codes
 from nbkit.nets.weights import draw_weights
 from nbkit.papers.daninet.daninet import Config
 from nbkit.papers.daninet.personalise import Tuning, personalise
@@ -33,9 +33,13 @@ class Slices:
         self.diagnosis = torch.arange(count) % DIAGNOSES
 
 
+def told(diagnoses: int) -> torch.Tensor | None:
+    return diagnosis_codes(diagnoses, CONFIG.diagnosis_form) if diagnoses else None
+
+
 def autoencoder(diagnoses: int) -> ConditionalAutoencoder:
     c = CONFIG
-    net = ConditionalAutoencoder(c.size, c.widths, latent=c.latent, ages=c.ages, diagnoses=diagnoses)
+    net = ConditionalAutoencoder(c.size, c.widths, latent=c.latent, ages=c.ages, told=told(diagnoses))
     return draw_weights(net, torch_generator(2), sd=c.weight_sd)
 
 
@@ -50,7 +54,7 @@ def objective(constrained: bool) -> AgeingObjective:
 def training_step(constrained: bool) -> Callable[[], object]:
     """One step of P-C, or of [9], on a batch of the same size."""
     c, diagnoses = CONFIG, DIAGNOSES * constrained
-    judge = SliceCritic(c.size, c.critic_widths, ages=c.ages, diagnoses=diagnoses, features=c.critic_features)
+    judge = SliceCritic(c.size, c.critic_widths, ages=c.ages, told=told(diagnoses), features=c.critic_features)
     critics = draw_weights(nn.ModuleDict({"latent": LatentCritic(c.latent), "image": judge}), torch_generator(4))
     nets, losses = (autoencoder(diagnoses), critics), objective(constrained)
     step = AdversarialStep(

@@ -176,11 +176,13 @@ def test_conjugation_respects_composition():
 
 @frames
 @pytest.mark.parametrize("size_mm", [0.1, 1.0, 7.3])
-def test_rungs_are_below_half_a_voxel(affine, size_mm):
+def test_rungs_are_below_half_a_voxel_or_what_is_asked(affine, size_mm):
     along = smooth_field(affine, size_mm=size_mm)
     n, longest = rungs(along, affine=affine), float(to_voxels(along, affine).norm(dim=1).max())
     assert longest / n < 0.5
     assert n == 1 or longest / (n - 1) >= 0.5
+    whole = rungs(along, affine=affine, rung_voxels=1.0)
+    assert longest / whole < 1 and (whole == 1 or longest / (whole - 1) >= 1)
 
 
 def test_one_change_travels_to_several_subjects():

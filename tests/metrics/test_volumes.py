@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from nbkit.core.checks import NbkitError
+from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.volume import Volume
-from nbkit.metrics.volumes import lesion_contrast, region_mean, volume_mm3
+from nbkit.metrics.volumes import lesion_contrast, lesion_loads, median_patient, region_mean, volume_mm3
 
 AFFINE = np.diag([0.9, 0.9, 3.0, 1.0])
 
@@ -81,3 +82,30 @@ def test_bad_input_is_refused(subject):
         lesion_contrast(image, moved, white)
     with pytest.raises(NbkitError, match="image and region: expected the same affine"):
         region_mean(image, moved)
+
+
+def people(*voxels: int, truth: dict | None = None) -> Cohort:
+    """Patients p0, p1, ... with so many lesion voxels of 2.43 mm³, the last with two visits, and a control."""
+    subjects = []
+    for i, count in enumerate((*voxels, 9)):
+        mask = Volume((torch.arange(10) < count).reshape(1, 10, 1, 1), AFFINE)
+        name, visits = ("hc", 1) if i == len(voxels) else (f"p{i}", 1 + (i == len(voxels) - 1))
+        scans = tuple(Scan(name, str(v), 30.0 + v, {}, {"lesions": mask}) for v in range(visits))
+        subjects.append(Subject(name, "F", "HC" if name == "hc" else "MS", scans))
+    return Cohort("drawn", tuple(subjects), "embedded", {}, truth or {})
+
+
+def test_loads_are_the_truth_where_it_is_known_and_else_the_mask():
+    truth = {"p0": {"lesion_load_ml": 3.5}, "p1": {"facts": {"load_ml": 0.0}}, "p2": {"velocity": None}}
+    assert lesion_loads(people(4, 5, 6, truth=truth)) == pytest.approx({"p0": 3.5, "p1": 0.0, "p2": 6 * 0.00243})
+
+
+@pytest.mark.parametrize(("voxels", "name"), [((7, 3, 5), "p2"), ((7, 3, 5, 1), "p1"), ((4, 4, 4), "p1"), ((2,), "p0")])
+def test_the_patient_shown_has_the_median_load(voxels, name):
+    assert median_patient(people(*voxels)).id == name
+
+
+def test_the_patient_shown_has_as_many_visits_as_asked_for():
+    assert median_patient(people(1, 2, 9), visits=2).id == "p2"
+    with pytest.raises(NbkitError, match="a patient with 3 scans"):
+        median_patient(people(1, 2, 9), visits=3)

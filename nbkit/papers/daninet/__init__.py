@@ -10,5 +10,6 @@ reader in place of the survey.
 """
 
 from nbkit.papers.daninet.daninet import VARIANTS, Config, DaniNet
+from nbkit.papers.daninet.daninet3d import Config3D, DaniNet3D
 
-__all__ = ["VARIANTS", "Config", "DaniNet"]
+__all__ = ["VARIANTS", "Config", "Config3D", "DaniNet", "DaniNet3D"]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Self
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
 
-from nbkit.core.checks import check_finite, check_same_grid, require
+from nbkit.core.checks import check_finite, check_same_grid, known, require
 from nbkit.core.protocols import Scan, age_of
 from nbkit.core.volume import Volume
 from nbkit.papers.daninet.regional_rates import AgeBins
 
 _BRIGHT = 99.5
 """Percentile of the intensities above 0 that becomes 1."""
+_DEVIATIONS = 3.0
+"""z-scores from −3 to 3 become −1 to 1, what a network that ends in tanh can give."""
+INTENSITIES = ("z-scores", "peak")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,16 +31,20 @@ class SliceFrame:
     shape, affine
         The one grid of all slices: (S, S, 1) and 4×4 voxel-to-world (mm).
     peak : float
-        Intensity, in the scans' unit, that becomes 1, as does whatever is brighter; 0 becomes −1.
+        The scans' bright intensity, in their unit.
+    intensities : {"peak", "z-scores"}
+        What a network sees as −1 and 1, and as nothing beyond: 0 and the peak, one scale for everybody; or three
+        standard deviations below and above the mean of a scan's own brain, background being −1.
     """
 
     contrast: str
     shape: tuple[int, int, int]
     affine: np.ndarray
     peak: float
+    intensities: str = "peak"
 
     @classmethod
-    def of(cls, scans: Sequence[Scan], *, contrast: str, size: int) -> Self:
+    def of(cls, scans: Sequence[Scan], *, contrast: str, size: int, intensities: str = "peak") -> Self:
         """Learn the constants: the median over scans of the 99.5th percentile of intensity where there is any.
 
         Raises
@@ -54,16 +61,42 @@ class SliceFrame:
             found="×".join(map(str, first.shape)),
             remedy="Cut the cohort with nbkit.data.slices.sliced(cohort, size=...), or change Config.size.",
         )
-        bare = cls(contrast, first.shape, first.affine, 1.0)
-        return cls(contrast, first.shape, first.affine, float(np.median([bare._top(scan) for scan in scans])))
+        known(intensities, INTENSITIES, "SliceFrame: intensities")
+        return cls(contrast, first.shape, first.affine, 1.0, intensities).peaking(scans)
+
+    def peaking(self, scans: Sequence[Scan]) -> Self:
+        """The same with the peak of these scans."""
+        return replace(self, peak=float(np.median([self._top(scan) for scan in scans])))
+
+    @classmethod
+    def restore(cls, record: Mapping[str, Any]) -> Self:
+        """Inverse of :meth:`record`."""
+        values = {field.name: record[field.name] for field in fields(cls)}
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**values | lists | {"affine": np.array(values["affine"])})
+
+    def record(self) -> dict[str, Any]:
+        """All of it, JSON-able."""
+        return vars(self) | {"affine": self.affine.tolist()}
 
     def scaled(self, scan: Scan) -> torch.Tensor:
         """The slice as (S, S) float32 from −1 (background) to 1; another grid is refused."""
-        return 2 * (self._image(scan).float() / self.peak).clamp(0, 1) - 1
+        low, span = self._span(scan)
+        scaled = 2 * ((self._image(scan).float() - low) / span).clamp(0, 1) - 1
+        return scaled if self.intensities == "peak" else torch.where(self.inside(scan), scaled, -1.0)
 
-    def restored(self, images: torch.Tensor) -> torch.Tensor:
-        """Inverse of :meth:`scaled`, for any shape: in the scans' unit, never below 0."""
-        return ((images + 1) / 2 * self.peak).clamp(min=0)
+    def restored(self, images: torch.Tensor, scan: Scan) -> torch.Tensor:
+        """Inverse of :meth:`scaled`, for any shape, by the scale of `scan`: in the scans' unit, never below 0."""
+        low, span = self._span(scan)
+        return ((images + 1) / 2 * span + low).clamp(min=0)
+
+    def _span(self, scan: Scan) -> tuple[float, float]:
+        """What becomes −1, and how far above it lies what becomes 1, in the scans' unit."""
+        if self.intensities == "peak":
+            return 0.0, self.peak
+        seen = self._image(scan)[self.inside(scan)].float()
+        deviation = max(float(seen.std(correction=0)), 1e-6)
+        return float(seen.mean()) - _DEVIATIONS * deviation, 2 * _DEVIATIONS * deviation
 
     def inside(self, scan: Scan) -> torch.Tensor:
         """(S, S) bool: the scan's mask "brain" or, where it has none, wherever there is any intensity."""
@@ -138,6 +171,10 @@ class AgedSlices:
     def rows(self, chosen: torch.Tensor) -> Self:
         """Some of them."""
         return type(self)(*(value[chosen] for value in self.named().values()))
+
+    def in_own_bins(self) -> Self:
+        """Each at the middle of its own bin, whatever its age."""
+        return replace(self, lower=self.own, alpha=torch.ones_like(self.alpha))
 
     def to(self, device: torch.device) -> Self:
         """The same on another device."""

@@ -12,35 +12,45 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from nbkit.core.checks import require
+from nbkit.core.checks import known, require
 
+FORMS = ("number", "one_hot")
 SMALLEST = 4
 """Pixels along an edge of the maps between the convolutions and the latent code."""
 _KERNEL, _LEAK = 5, 0.2
 
 
 class Codes(nn.Module):
-    """Age bin and diagnosis as −1 and +1: one +1 among as many numbers as there are bins (diagnoses), all repeated.
+    """The age bin as −1 and +1, one +1 among as many numbers as there are bins, and what else is told, all repeated.
 
     Parameters
     ----------
-    ages, diagnoses : int
-        How many there are; 0 diagnoses: none is told.
+    ages : int
+        How many bins there are.
+    told : torch.Tensor or None
+        (K, n): what is told of each of K diagnoses (:func:`diagnosis_codes`); None: nothing.
     length : int
         About how many numbers each of the two is repeated to, once at least.
     """
 
-    def __init__(self, ages: int, diagnoses: int, *, length: int) -> None:
+    def __init__(self, ages: int, told: torch.Tensor | None, *, length: int) -> None:
         super().__init__()
-        for name, count in (("age", ages), ("diagnosis", diagnoses)):
-            repeated = (2 * torch.eye(count) - 1).repeat(1, max(length // max(count, 1), 1))
+        for name, table in (("age", 2 * torch.eye(ages) - 1), ("told", torch.empty(0, 0) if told is None else told)):
+            repeated = table.repeat(1, max(length // max(table.shape[1], 1), 1))
             self.register_buffer(name, repeated, persistent=False)
-        self.length = self.age.shape[1] + self.diagnosis.shape[1]
+        self.length = self.age.shape[1] + self.told.shape[1]
 
     def forward(self, age: torch.Tensor, diagnosis: torch.Tensor) -> torch.Tensor:
         """Whole numbers (B,) and (B,), counted from 0, -> (B, length)."""
-        told = [self.age[age], *([self.diagnosis[diagnosis]] if len(self.diagnosis) else [])]
+        told = [self.age[age], *([self.told[diagnosis]] if len(self.told) else [])]
         return torch.cat(told, dim=1)
+
+
+def diagnosis_codes(count: int, form: str) -> torch.Tensor:
+    """What is told of each of `count` diagnoses: its "number" from 0 on, (count, 1), or "one_hot", −1 and one +1."""
+    if known(form, FORMS, "diagnosis_codes: form") == "number":
+        return torch.arange(float(count))[:, None]
+    return 2 * torch.eye(count) - 1
 
 
 class Encoder(nn.Module):
@@ -83,13 +93,13 @@ class Generator(nn.Module):
     ----------
     widths, latent
         Of the :class:`Encoder`.
-    ages, diagnoses : int
-        Age bins and diagnoses; 0 diagnoses: not told. Labels are repeated to about the length of the code.
+    ages, told
+        Of :class:`Codes`; labels are repeated to about the length of the latent code.
     """
 
-    def __init__(self, widths: Sequence[int], *, latent: int, ages: int, diagnoses: int) -> None:
+    def __init__(self, widths: Sequence[int], *, latent: int, ages: int, told: torch.Tensor | None) -> None:
         super().__init__()
-        self.codes, self.width = Codes(ages, diagnoses, length=latent), widths[-1]
+        self.codes, self.width = Codes(ages, told, length=latent), widths[-1]
         self.dense = nn.Linear(latent + self.codes.length, self.width * SMALLEST**2)
         maps = [*reversed(widths), max(widths[0] // 2, 1), max(widths[0] // 4, 1)]
         layers: list[nn.Module] = [nn.ReLU()]
@@ -112,14 +122,16 @@ class ConditionalAutoencoder(nn.Module):
     ----------
     size, widths, latent
         Of the :class:`Encoder`.
-    ages, diagnoses
-        Of the :class:`Generator`.
+    ages, told
+        Of :class:`Codes`.
     """
 
-    def __init__(self, size: int, widths: Sequence[int], *, latent: int, ages: int, diagnoses: int) -> None:
+    def __init__(
+        self, size: int, widths: Sequence[int], *, latent: int, ages: int, told: torch.Tensor | None
+    ) -> None:
         super().__init__()
         self.encoder = Encoder(size, widths, latent=latent)
-        self.generator = Generator(widths, latent=latent, ages=ages, diagnoses=diagnoses)
+        self.generator = Generator(widths, latent=latent, ages=ages, told=told)
 
     def forward(
         self, x: torch.Tensor, rows: torch.Tensor, ages: torch.Tensor, diagnosis: torch.Tensor
@@ -177,14 +189,15 @@ class SliceCritic(nn.Module):
     size : int
     widths : sequence of int
         16, 32, 64, 128 in CAAE.
-    ages, diagnoses : int
-        0 diagnoses: not told. A diagnosis is repeated to about as many maps as there are ages.
+    ages, told
+        Of :class:`Codes`; a diagnosis is repeated to about as many maps as there are ages.
     features : int
         Of the dense layer; 1024 in CAAE.
     """
 
     def __init__(
-        self, size: int, widths: Sequence[int] = (16, 32, 64, 128), *, ages: int, diagnoses: int, features: int = 1024
+        self, size: int, widths: Sequence[int] = (16, 32, 64, 128), *, ages: int, told: torch.Tensor | None,
+        features: int = 1024,
     ) -> None:
         super().__init__()
         edge = size // 2 ** len(widths)
@@ -193,7 +206,7 @@ class SliceCritic(nn.Module):
             expected=f"a multiple of {2 ** len(widths)} for {len(widths)} widths",
             remedy="Give another number of critic_widths.",
         )
-        self.codes = Codes(ages, diagnoses, length=ages)
+        self.codes = Codes(ages, told, length=ages)
         self.first = _halving(1, widths[0])
         maps = (widths[0] + self.codes.length, *widths[1:])
         self.rest = nn.Sequential(*(_halving(a, b) for a, b in zip(maps, maps[1:])))

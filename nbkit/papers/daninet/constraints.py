@@ -20,7 +20,7 @@ from nbkit.papers.daninet.regional_rates import EPSILON
 Terms = dict[str, torch.Tensor]
 
 
-def monotone_loss(images: torch.Tensor, own: torch.Tensor, *, inside: torch.Tensor) -> torch.Tensor:
+def monotone_loss(images: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
     """How much brighter pixels get with age, between a person's own age and each other (Eq. 3).
 
     Parameters
@@ -29,20 +29,17 @@ def monotone_loss(images: torch.Tensor, own: torch.Tensor, *, inside: torch.Tens
         (B, A, S, S), one per age bin, youngest first.
     own : torch.Tensor
         Whole numbers (B,): the bin of the person's own age.
-    inside : torch.Tensor
-        (B, S, S) bool: the pixels that count.
 
     Returns
     -------
     torch.Tensor
-        (B,): max(0, older − younger), summed over pixels and the A − 1 pairs, over the number of both.
+        (B,): max(0, older − younger), mean over all pixels of the slice and the A − 1 pairs.
     """
     here = torch.take_along_dim(images, own.view(-1, 1, 1, 1), dim=1)
     bins = torch.arange(images.shape[1], device=images.device)
     sign = (own[:, None] - bins).sign().to(images)
-    risen = (sign[..., None, None] * (here - images)).clamp(min=0) * inside[:, None]
-    pixels = inside.flatten(1).sum(dim=1).clamp(min=1)
-    return risen.flatten(1).sum(dim=1) / (pixels * max(images.shape[1] - 1, 1))
+    risen = (sign[..., None, None] * (here - images)).clamp(min=0)
+    return risen.mean(dim=(2, 3)).sum(dim=1) / max(images.shape[1] - 1, 1)
 
 
 def regional_loss(
@@ -57,7 +54,7 @@ def regional_loss(
     own, diagnosis : torch.Tensor
         Whole numbers (B,): the bin of the person's own age, and the row of `ratios`.
     masks : torch.Tensor
-        (R, S, S) of 0 and 1.
+        (R, S, S) of 0 and 1, or (B, R, S, S).
     ratios : torch.Tensor
         (D, A, A, R): expected sum in the second bin over that in the first, the first being the younger.
 
@@ -67,7 +64,7 @@ def regional_loss(
         (B,): |expected − (Σ older + ε) / (Σ younger + ε)| with ε = 0.1, averaged over regions and the A − 1 pairs.
     """
     with torch.autocast(images.device.type, enabled=False):  # a bfloat16 sum is off by more than a year's change
-        sums = images.flatten(2).float() @ masks.flatten(1).T.float()
+        sums = images.flatten(2).float() @ masks.flatten(-2).mT.float()
     here = torch.take_along_dim(sums, own.view(-1, 1, 1), dim=1)
     bins, mine = torch.arange(images.shape[1], device=images.device), own[:, None]
     earlier = (bins < mine)[..., None]
@@ -106,14 +103,14 @@ class AgeingBatch(NamedTuple):
     Attributes
     ----------
     slices : AgedSlices
-    prior : torch.Tensor
-        (B, latent) drawn uniformly from −1 to 1.
+    prior : torch.Tensor or None
+        (B, latent) drawn uniformly from −1 to 1, where critics look on.
     full : int
         The first so many slices are generated at every age, which the constraints on progression need.
     """
 
     slices: AgedSlices
-    prior: torch.Tensor
+    prior: torch.Tensor | None
     full: int
 
 
@@ -131,7 +128,8 @@ class AgeingObjective:
         Of "deformation" (mean squared difference, images from −1 to 1), "latent" and "image" (cross-entropies), "voxel"
         (:func:`monotone_loss`) and "region" (:func:`regional_loss`), both of images from 0 to 1.
     masks, ratios : torch.Tensor or None
-        Of :func:`regional_loss`; None: without either constraint on progression.
+        Of :func:`regional_loss`; None: without either constraint on progression. Masks (L, R, S, S) are those of L
+        levels, and the diagnosis then stands for the pair of diagnosis and level, ``diagnosis * L + level``.
     """
 
     def __init__(
@@ -142,7 +140,7 @@ class AgeingObjective:
 
     def generate(self, net: nn.Module, batch: AgeingBatch) -> Terms:
         """Codes, slices at the batch's own ages, and slices at all ages of its first `full` members."""
-        x, k, device = batch.slices, batch.full, batch.prior.device
+        x, k, device = batch.slices, batch.full, batch.slices.image.device
         count = len(x.image)
         upper = (x.lower + 1).clamp(max=self.ages - 1)
         rows = torch.arange(count, device=device)
@@ -158,16 +156,12 @@ class AgeingObjective:
 
     def generator(self, critics: nn.ModuleDict, batch: AgeingBatch, made: Terms) -> Terms:
         """The autoencoder's loss; the constraints are estimated without bias from the first `full` members."""
-        x, k, count = batch.slices, batch.full, len(batch.prior)
-        terms = {
-            "deformation": _mean_square(made["image"], x.image),
+        x = batch.slices
+        fooled = {
             "latent": bce_generator(critics["latent"](made["latent"])),
             "image": bce_generator(critics["image"](made["image"][:, None], x.own, x.diagnosis)),
         }
-        if self.masks is not None and k:
-            few = self._constraints(made["everything"], x.own[:k], x.diagnosis[:k], x.inside[:k])
-            terms |= {name: torch.cat([v * (count / k), v.new_zeros(count - k)]) for name, v in few.items()}
-        return self._total(terms)
+        return self._total(self._alike(batch, made) | fooled | self._constraints(batch, made))
 
     @staticmethod
     def critic(critics: nn.ModuleDict, batch: AgeingBatch, made: Terms) -> Terms:
@@ -185,29 +179,34 @@ class AgeingObjective:
 
         `person` holds "image", "inside" (S, S), and "own", "lower", "alpha", "diagnosis" as numbers without axes.
         """
-        one = {name: value[None] for name, value in person.items()}
-        lower, place = one["lower"], one["lower"]
-        ages = torch.arange(self.ages, device=lower.device)
-        if self.masks is None:  # the two bins beside the age are enough
-            ages, place = torch.cat([lower, (lower + 1).clamp(max=self.ages - 1)]), torch.zeros_like(lower)
-        _, made = net(one["image"][:, None], torch.zeros_like(ages), ages, one["diagnosis"])
-        terms = {"deformation": _mean_square(mixed_age(made[None], place, one["alpha"]), one["image"])}
-        if self.masks is not None:
-            terms |= self._constraints(made[None], one["own"], one["diagnosis"], one["inside"])
-        return self._total(terms)["total"][0]
+        one = AgedSlices(**{name: value[None] for name, value in person.items()})
+        return self.unjudged(net, one, full=int(self.masks is not None))
 
-    def _constraints(
-        self, images: torch.Tensor, own: torch.Tensor, diagnosis: torch.Tensor, inside: torch.Tensor
-    ) -> Terms:
-        bright = (images + 1) / 2
-        return {
-            "voxel": monotone_loss(bright, own, inside=inside),
-            "region": regional_loss(bright, own, diagnosis, masks=self.masks, ratios=self.ratios),
+    def unjudged(self, net: Callable[..., Any], slices: AgedSlices, *, full: int) -> torch.Tensor:
+        """Mean loss of slices without critics, `full` of them at every age."""
+        batch = AgeingBatch(slices, None, full)
+        made = self.generate(net, batch)
+        return self._total(self._alike(batch, made) | self._constraints(batch, made))["total"].mean()
+
+    def _alike(self, batch: AgeingBatch, made: Terms) -> Terms:
+        return {"deformation": mean_square(made["image"], batch.slices.image)}
+
+    def _constraints(self, batch: AgeingBatch, made: Terms) -> Terms:
+        x, k, count = batch.slices, batch.full, len(batch.slices.image)
+        if self.masks is None or not k:
+            return {}
+        bright, told = (made["everything"] + 1) / 2, x.diagnosis[:k]
+        masks = self.masks if self.masks.ndim == 3 else self.masks[told % len(self.masks)]
+        few = {
+            "voxel": monotone_loss(bright, x.own[:k]),
+            "region": regional_loss(bright, x.own[:k], told, masks=masks, ratios=self.ratios),
         }
+        return {name: torch.cat([v * (count / k), v.new_zeros(count - k)]) for name, v in few.items()}
 
     def _total(self, terms: Terms) -> Terms:
         return {"total": sum(self.weights[name] * value for name, value in terms.items()), **terms}
 
 
-def _mean_square(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def mean_square(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference of each of the first axis, (B,)."""
     return (a - b).square().flatten(1).mean(dim=1)

@@ -34,12 +34,15 @@ class Tuning:
     steps : int
     learning_rate, betas
         Of Adam.
+    shown : callable
+        ``shown(examples, step)``: what of the examples a step sees; all of them if not given.
     """
 
     loss: Callable[[Call, Examples], torch.Tensor]
     steps: int
     learning_rate: float
     betas: tuple[float, float] = (0.9, 0.999)
+    shown: Callable[[Examples, int], Examples] = lambda examples, step: examples
 
 
 def personalise(net: nn.Module, examples: Examples, *, tuning: Tuning) -> Weights:
@@ -68,7 +71,7 @@ def personalise(net: nn.Module, examples: Examples, *, tuning: Tuning) -> Weight
     weights = {n: p.detach().expand(count, *p.shape).clone().requires_grad_() for n, p in net.named_parameters()}
     optimiser = torch.optim.Adam(weights.values(), lr=tuning.learning_rate, betas=tuning.betas, fused=True)
     for step in range(tuning.steps):
-        total = at_all(net, weights, examples, act=tuning.loss).sum()
+        total = at_all(net, weights, tuning.shown(examples, step), act=tuning.loss).sum()
         check_terms({"total": total}, step)
         optimiser.zero_grad(set_to_none=True)
         total.backward()

@@ -31,6 +31,8 @@ from nbkit.training.steps import PlainStep
 
 NETWORKS = ("fcn", "unet", "mlp")
 SHORT = {"learning_rate": 0.03, "momentum": 0.9, "clip": 0.5, "schedule": "linear"}
+BRAIN = {"over": "brain", "loss_over": "brain"}
+"""What few steps are spent on: the empty half of an image teaches nothing."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ class Config(Contrasts):
         Small profiles divide the feature maps of fcn and unet by this (never those of the cheap mlp).
     depth : int
         Hidden layers of the fcn (3) and mlp (2); poolings of the unet (2).
+    loss_over : {"image", "brain"}
+        Voxels that the network sees and that count in its loss: all of the image (published, Eq. 2.1), or those of the
+        brain, cut out and set to zero around.
     output : {"linear", "relu"}
         The text puts a ReLU after every layer; half of the z-scored targets are negative, hence linear.
     learning_rate, momentum : float
@@ -62,7 +67,8 @@ class Config(Contrasts):
     crop, batch, crops_per_epoch
         None and 1: whole images one by one, as published. Smaller profiles draw crops.
     validation_fraction : float
-        Share of the training subjects that early stopping watches when no validation cohort is given.
+        Share of the training subjects that early stopping watches when no validation cohort is given. The paper takes
+        none: it watches the fold that it tests on, and calls that a limitation.
     keep : {"best", "last"}
         Weights kept at the end: of the lowest validation error (not stated in the paper) or the last.
     half : bool or None
@@ -73,6 +79,7 @@ class Config(Contrasts):
     width: int = 64
     slim: int = 1
     depth: int = 3
+    loss_over: str = "image"
     output: str = "linear"
     learning_rate: float = 5e-4
     momentum: float = 0.0
@@ -91,8 +98,8 @@ class Config(Contrasts):
     seed: int = 7
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {**SHORT, "slim": 8, "epochs": 10, "crop": (16, 16, 8), "batch": 4, "crops_per_epoch": 12},
-        "laptop": {**SHORT, "slim": 4, "epochs": 25, "crop": (24, 24, 16), "batch": 4, "crops_per_epoch": 40},
+        "smoke": {**SHORT, **BRAIN, "slim": 8, "epochs": 10, "crop": (16, 16, 8), "batch": 4, "crops_per_epoch": 12},
+        "laptop": {**SHORT, **BRAIN, "slim": 4, "epochs": 25, "crop": (24, 24, 16), "batch": 4, "crops_per_epoch": 40},
     }
 
     def __post_init__(self) -> None:
@@ -100,6 +107,7 @@ class Config(Contrasts):
         known(self.network, NETWORKS, "Config: network")
         known(self.keep, ("best", "last"), "Config: keep")
         known(self.output, ("linear", "relu"), "Config: output")
+        known(self.loss_over, ("image", "brain"), "Config: loss_over")
         known(self.schedule, ("constant", "linear"), "Config: schedule")
 
 
@@ -107,7 +115,7 @@ def build_network(config: Config) -> nn.Module:
     """The network of a Config, freshly drawn from its seed."""
     channels, width = len(config.inputs), max(1, config.width // config.slim)
     if config.network == "unet":
-        net = UNet(channels, first=width, levels=config.depth)
+        net = UNet(channels, first=width, levels=config.depth, up_convs=3)
     elif config.network == "mlp":
         net = fcn(channels, width=config.width, depth=config.depth, kernel=1)
     else:
@@ -125,7 +133,10 @@ def masked_mse(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tenso
 
 
 class ConvSynthesizer(Saved):
-    """A :class:`~nbkit.core.protocols.ModalitySynthesizer` around one convolutional network."""
+    """A :class:`~nbkit.core.protocols.ModalitySynthesizer` around one convolutional network.
+
+    ``history`` is that of the training loop, and under "watched" the validation errors of each person by themselves.
+    """
 
     settings = Config
 
@@ -148,33 +159,44 @@ class ConvSynthesizer(Saved):
         ids, held_out = cohort.ids, ()
         if validation is None and len(cohort) > 2:
             ids, held_out = inner_split(cohort.ids, c.validation_fraction, seed=c.seed)
-        training, watched = cohort.subset(ids), validation or cohort.subset(held_out)
-        self.standardiser = Standardiser.fit_cohort(training, (*c.inputs, c.target), per=c.normalise)
+        training, watched = cohort.subset(ids), validation if validation is not None else cohort.subset(held_out)
+        self.standardiser = c.standardiser(training)
         sampler = CropSampler(
             self._examples(training), crop=c.crop, batch=c.batch, crops_per_epoch=c.crops_per_epoch, seed=c.seed
         )
-        self._train(sampler, self._examples(watched))
+        self._train(sampler, dict(zip(watched.ids, self._examples(watched))))
         return self
 
     def _examples(self, cohort: Cohort) -> list[Example]:
-        c = self.config
         out = []
-        for subject in cohort:
-            scan = subject.baseline
-            brain = scan.mask("brain")
-            channels = brain_channels(
-                scan.images, (*c.inputs, c.target), mask=brain, standardiser=self.standardiser
-            )
-            inside = brain.data.bool()[(slice(None), *brain_box(brain))]
+        for scan in (subject.baseline for subject in cohort):
+            channels, inside = self.seen(scan.images, (*self.config.inputs, self.config.target), scan.mask("brain"))
             out.append(Example(channels[:-1], channels[-1:], inside))
         return out
 
-    def _train(self, sampler: CropSampler, watched: Sequence[Example]) -> None:
+    def seen(
+        self, images: Mapping[str, Volume], names: Sequence[str], brain: Volume
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """z-scored contrasts (C, X, Y, Z) as the network sees them, and the voxels that count (1, X, Y, Z)."""
+        if self.config.loss_over == "image":
+            channels = self.standardiser.stack(images, names, mask=brain, outside=True)
+            return channels, torch.ones_like(channels[:1], dtype=torch.bool)
+        channels = brain_channels(images, names, mask=brain, standardiser=self.standardiser)
+        return channels, brain.data.bool()[(slice(None), *brain_box(brain))]
+
+    def placed(self, values: torch.Tensor, brain: Volume, step: str) -> Volume:
+        """Values of the voxels that the network sees (X, Y, Z), on the scan's grid; 0 outside the brain."""
+        if self.config.loss_over == "brain":
+            return on_grid(values, mask=brain, step=step)
+        return brain.with_data((values.detach().float().cpu() * brain.data[0].bool())[None], step)
+
+    def _train(self, sampler: CropSampler, watched: Mapping[str, Example]) -> None:
         c = self.config
         self.net.to(self.device, memory_format=torch.channels_last_3d)
         optimiser = torch.optim.SGD(self.net.parameters(), lr=c.learning_rate, momentum=c.momentum)
         step = PlainStep(self.net, optimiser, loss=self._loss, device=self.device, half=self.half, clip=c.clip)
         best: dict[str, torch.Tensor] = {}
+        errors: dict[str, list[float]] = {name: [] for name in watched}
 
         def begin(epoch: int) -> None:
             left = 1 - (epoch - 1) / c.epochs
@@ -183,21 +205,25 @@ class ConvSynthesizer(Saved):
         def keep() -> None:
             best.update({k: v.detach().clone() for k, v in self.net.state_dict().items()})
 
+        def validate() -> float:
+            for name, example in watched.items():
+                errors[name].append(self._error(example))
+            return sum(each[-1] for each in errors.values()) / len(errors)
+
         history = train(
             step, sampler.epoch, epochs=c.epochs, rule=StripRule(c.strip, c.patience), keep=keep, begin=begin,
-            validate=(lambda: self._error(watched)) if watched else None, label=f"{c.network} {c.width}×{c.depth}",
+            validate=validate if watched else None, label=f"{c.network} {c.width}×{c.depth}",
         )
         if best and c.keep == "best":
             self.net.load_state_dict(best)
-        self.history = history.as_dict()
+        self.history = history.as_dict() | {"watched": errors}
 
     def _loss(self, net: nn.Module, batch: Example) -> dict[str, torch.Tensor]:
         inputs = batch.inputs.to(self.device, memory_format=torch.channels_last_3d)
         return {"total": masked_mse(net(inputs), batch.target.to(self.device), batch.mask.to(self.device))}
 
-    def _error(self, examples: Sequence[Example]) -> float:
-        errors = [masked_mse(self.forward(e.inputs)[None], e.target[None], e.mask[None]) for e in examples]
-        return float(torch.cat(errors).mean())
+    def _error(self, e: Example) -> float:
+        return float(masked_mse(self.forward(e.inputs)[None], e.target[None], e.mask[None]))
 
     @torch.inference_mode()
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -213,9 +239,9 @@ class ConvSynthesizer(Saved):
             self.standardiser is not None, "ConvSynthesizer.synthesize", expected="a fitted model",
             found="an unfitted one", remedy="Call fit(cohort) or ConvSynthesizer.load(path) first.",
         )
-        z = self.forward(brain_channels(contrasts, self.config.inputs, mask=mask, standardiser=self.standardiser))
+        z = self.forward(self.seen(contrasts, self.config.inputs, mask)[0])
         raw = z[0] * self.standardiser.sd[self.config.target] + self.standardiser.mean[self.config.target]
-        return on_grid(raw, mask=mask, step=f"{self.config.network} synthesis of {self.config.target}")
+        return self.placed(raw, mask, f"{self.config.network} synthesis of {self.config.target}")
 
     def _tensors(self) -> Mapping[str, torch.Tensor]:
         return self.net.state_dict()

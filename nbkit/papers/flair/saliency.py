@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
 
 import torch
-from torch import nn
 
 from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
-from nbkit.data.intensity import Standardiser
-from nbkit.data.synthesis import brain_box, brain_channels, on_grid
+from nbkit.papers.flair.conv_synthesis import ConvSynthesizer
 
 
-class Differentiable(Protocol):
-    """A fitted synthesiser around one network: ``config`` names its inputs and target."""
-
-    net: nn.Module
-    config: Any
-    standardiser: Standardiser | None
-    device: torch.device
-
-
-def p3s_maps(model: Differentiable, scan: Scan) -> dict[str, Volume]:
+def p3s_maps(model: ConvSynthesizer, scan: Scan) -> dict[str, Volume]:
     """Absolute gradient of the squared prediction error with respect to each input, |∂‖I − Î‖² / ∂I_source|.
 
     Inputs and target are z-scored by the model's own constants, so gradients of different contrasts compare. The map
-    is zero wherever the fit is perfect: it shows where errors could still be moved, not only what is used.
+    is zero wherever the fit is perfect: it shows where errors could still be moved, not only what is used. The error
+    is that over the voxels that count in the model's loss.
 
     Returns
     -------
@@ -35,16 +24,13 @@ def p3s_maps(model: Differentiable, scan: Scan) -> dict[str, Volume]:
         One map per input contrast, non-negative, in units of z² per z; 0 outside the brain.
     """
     mask, config = scan.mask("brain"), model.config
-    channels = brain_channels(
-        scan.images, (*config.inputs, config.target), mask=mask, standardiser=model.standardiser
-    ).to(model.device)
-    inside = mask.data[(slice(None), *brain_box(mask))].float().to(model.device)
+    channels, inside = model.seen(scan.images, (*config.inputs, config.target), mask)
+    channels, inside = channels.to(model.device), inside.float().to(model.device)
     inputs = channels[None, :-1].clone().requires_grad_()
     error = ((model.net.eval()(inputs) - channels[None, -1:]) * inside).square().sum()
     (gradient,) = torch.autograd.grad(error, inputs)
     return {
-        name: on_grid(gradient[0, i].abs(), mask=mask, step=f"P3S map of {name}")
-        for i, name in enumerate(config.inputs)
+        name: model.placed(gradient[0, i].abs(), mask, f"P3S map of {name}") for i, name in enumerate(config.inputs)
     }
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 
-from nbkit.core.checks import check_finite, check_same_grid, require
+from nbkit.core.checks import check_finite, check_same_grid, known, require
 from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
+from nbkit.core.windows import filter_separable, gaussian_kernel
 from nbkit.data.splits import subject_hash
 from nbkit.training.checkpoint import Saved
 
 CONTRAST = "T1w"
+SCALINGS = ("bright", "minmax")
 BRIGHT = 0.99
 """Quantile of intensity inside the brain that becomes 1."""
 
@@ -29,13 +31,16 @@ class GroupFrame:
     shape, affine
         The one grid of all scans; `affine` as nested tuples.
     scale : float
-        Intensity, in the scans' unit, that becomes 1: the mean over persons of their first scan's 99th percentile
-        inside the brain mask.
+        Intensity, in the scans' unit, that becomes 1. Of "bright": the mean over persons of their first scan's 99th
+        percentile inside the brain mask. Of "minmax", the mean of their maxima, for what is made.
     youngest, oldest : float
         Ages in years.
     persons : int
     subjects : str
         Hash of the ids.
+    scaling : {"bright", "minmax"}
+        One factor for all scans; or every scan by itself from its minimum to its maximum, as the code of the article
+        on InBrainSyn does.
     """
 
     shape: tuple[int, int, int]
@@ -45,9 +50,10 @@ class GroupFrame:
     oldest: float
     persons: int
     subjects: str
+    scaling: str = "bright"
 
     @classmethod
-    def of(cls, scans: Sequence[Scan], where: str) -> Self:
+    def of(cls, scans: Sequence[Scan], where: str, *, scaling: str = "bright") -> Self:
         """Learn the constants of `scans`.
 
         Raises
@@ -66,9 +72,11 @@ class GroupFrame:
             )
         first, ages = scans[0].image(CONTRAST), [float(s.age) for s in scans]
         people = persons(scans)
-        scale = float(np.mean([_bright(visits[0]) for visits in people.values()]))
+        top = {"bright": _bright, "minmax": _top}[known(scaling, SCALINGS, f"{where}: scaling")]
+        scale = float(np.mean([top(visits[0]) for visits in people.values()]))
         affine = tuple(tuple(map(float, row)) for row in first.affine)
-        return cls(first.shape, affine, scale, min(ages), max(ages), len(people), subject_hash(people))
+        return cls(first.shape, affine, scale, min(ages), max(ages), len(people), subject_hash(people),
+                   scaling)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -81,7 +89,7 @@ class GroupFrame:
         return np.array(self.affine)
 
     def read(self, scan: Scan) -> torch.Tensor:
-        """The T1w image of a scan as (1, 1, X, Y, Z) float32, 1 being bright white matter; another grid is refused."""
+        """The T1w image of a scan as (1, 1, X, Y, Z) float32, 1 being bright; another grid is refused."""
         image, where = scan.image(CONTRAST), f"{scan.subject}/{scan.session}: {CONTRAST}"
         check_same_grid(self.shape, self.matrix, image.shape, image.affine, where)
         require(
@@ -89,7 +97,9 @@ class GroupFrame:
             remedy="Give one T1w image per scan.",
         )
         check_finite(image.data, where)
-        return image.data.float()[None] / self.scale
+        data = image.data.float()[None]
+        low, high = (data.min(), data.max()) if self.scaling == "minmax" else (0.0, self.scale)
+        return (data - low) / (high - low)
 
     def volume(self, image: torch.Tensor, step: str) -> Volume:
         """An image (1, 1, X, Y, Z) of :meth:`read`'s scale as a Volume in the scans' unit, never below 0."""
@@ -137,10 +147,20 @@ class AgedTemplate(Saved):
         age = self.frame.check_age(age, f"{name}.template", beyond=self.config.beyond_years)
         return self.frame.volume(self._made(age), f"{self.title} of age {age:g}")
 
-    def _learn_from(self, scans: Sequence[Scan]) -> GroupFrame:
-        self.frame = GroupFrame.of(scans, f"{type(self).__name__}.fit")
+    def _learn_from(self, scans: Sequence[Scan], *, scaling: str = "bright") -> GroupFrame:
+        self.frame = GroupFrame.of(scans, f"{type(self).__name__}.fit", scaling=scaling)
         self.trained_on = self.frame.subjects
         return self.frame
+
+
+def smoothed(scan: Scan, contrast: str, sigma_mm: float) -> Scan:
+    """The scan with one image smoothed by a Gaussian of standard deviation `sigma_mm`; itself for 0."""
+    if not sigma_mm:
+        return scan
+    image = scan.image(contrast)
+    kernels = tuple(gaussian_kernel(sigma_mm / spacing) for spacing in image.spacing)
+    soft = filter_separable(image.data[None].float(), kernels)[0]
+    return replace(scan, images={**scan.images, contrast: image.with_data(soft, f"smoothed, {sigma_mm:g} mm")})
 
 
 def persons(scans: Sequence[Scan]) -> dict[str, list[Scan]]:
@@ -149,6 +169,11 @@ def persons(scans: Sequence[Scan]) -> dict[str, list[Scan]]:
     for scan in scans:
         people.setdefault(scan.subject, []).append(scan)
     return {name: sorted(visits, key=lambda s: s.age) for name, visits in people.items()}
+
+
+def _top(scan: Scan) -> float:
+    _bright(scan)
+    return float(scan.image(CONTRAST).data.max())
 
 
 def _bright(scan: Scan) -> float:

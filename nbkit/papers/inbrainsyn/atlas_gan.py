@@ -47,8 +47,11 @@ class Config(Settings):
         Feature maps of template and registration branch (32), residual blocks of the template branch (5).
     critic_widths, critic_features
         Of the discriminator: 64-128-256-512, then 64.
+    scaling : {"minmax", "bright"}
+        How intensities are read (:class:`~nbkit.papers.inbrainsyn.aged.GroupFrame`); "minmax" as in the code of the
+        article on InBrainSyn, where one bright voxel sets the scale of its scan.
     squarings : int
-        Integration steps of the velocity field (5).
+        Integration steps of the velocity field: 7 in that code, 5 in Atlas-GAN's.
     window : int
         Cube of the local correlation, in voxels (9).
     adversarial, similarity, smooth, size, drift : float
@@ -81,7 +84,8 @@ class Config(Settings):
     blocks: int = 5
     critic_widths: tuple[int, ...] = (64, 128, 256, 512)
     critic_features: int = 64
-    squarings: int = 5
+    scaling: str = "minmax"
+    squarings: int = 7
     window: int = 9
     adversarial: float = 0.1
     similarity: float = 1.0
@@ -180,7 +184,8 @@ class AtlasGAN(AgedTemplate):
         NonFiniteLoss
             Naming the step and the term.
         """
-        frame, order = self._learn_from(scans), numpy_generator(self.config.seed, "average").permutation(len(scans))
+        frame = self._learn_from(scans, scaling=self.config.scaling)
+        order = numpy_generator(self.config.seed, "average").permutation(len(scans))
         order = order[: self.config.average_scans]
         self.net = self._network(sum(frame.read(scans[i]) for i in order) / len(order))
         step, count = self._step(), self.config.steps_per_epoch

@@ -26,11 +26,12 @@ from nbkit.core.recent import Recent, fingerprint
 from nbkit.core.volume import Volume
 from nbkit.data.splits import subject_hash
 from nbkit.geometry import registration
-from nbkit.geometry.affine import DEGREES, align, apply_affine, through_affine
+from nbkit.geometry.affine import DEGREES, align, apply_affine, velocity_through
 from nbkit.geometry.flow import Velocity, compose, expv
 from nbkit.geometry.futures import Futures
 from nbkit.geometry.transport import transport
-from nbkit.geometry.warp import Displacement, warp
+from nbkit.geometry.warp import Displacement
+from nbkit.papers.inbrainsyn.aged import smoothed
 from nbkit.training.checkpoint import Constants, Saved, load_checkpoint
 
 GROUPS = ("HC", "AD")
@@ -49,16 +50,21 @@ class Config(Settings):
     contrast : str
         Image that templates are made of and that is moved.
     healthy, diseased : tuple of str
-        Diagnoses of the visits that make the HC and the AD templates (published: CDR 0, and 0.5 or more). EMCI is in
-        neither: such a visit belongs to no group until someone says which.
+        Diagnoses of the visits that make the HC and the AD templates (published: CDR 0, and 0.5 or more); EMCI neither.
     transport : {"half", "full", "none", "wrong", "direct"}
         How the change travels: "half" as published (the pole ladder, which stops half-way), "full" all the way, "none"
         stays where it is in the template, "wrong" against the sign that fields which pull back need (the published
         formula taken literally). "direct" has no change of a template at all: the scan is registered to the template
-        of the other age and becomes like it (No-PT, as the public code's baseline reads).
+        of the other age (No-PT, as the public code's baseline reads).
+    rung_voxels : float
+        A rung of the ladder is shorter than so many voxels: 1 in the article's code; Lorenzi & Pennec ask for a half.
+    squarings : int or None
+        Of the flow that moves the scan: 7 in the article's code; None as many as its largest vector needs.
+    smooth_mm : float
+        Standard deviation of the Gaussian that the scan goes through first, 0.75 voxels of 1 mm in the article's code,
+        0 for none. (Its min-max scaling would change nothing: local correlation is blind to it.)
     align : {"affine", "similarity", "rigid", "none"}
-        How the template is laid on the scan before the velocity field takes over. Published scans were affinely
-        aligned beforehand; ours keep their size, and it is the template that is moved.
+        How the template is laid on the scan first. Published scans were affinely aligned; ours keep their size.
     levels_mm, iterations, velocity_mm
         Of all registrations (:class:`nbkit.geometry.registration.Config`), in place of a trained network. The published
         velocity has half the resolution of 1 mm images: 2 mm; every profile keeps that ratio.
@@ -69,13 +75,15 @@ class Config(Settings):
     margin_years : float
         How far outside the ages of its training visits a template may be asked for. Our choice.
     device : str
-        Where registration runs.
     """
 
     contrast: str = "T1w"
     healthy: tuple[str, ...] = ("CN", "SMC")
     diseased: tuple[str, ...] = ("LMCI", "AD")
     transport: str = "half"
+    rung_voxels: float = 1.0
+    squarings: int | None = 7
+    smooth_mm: float = 0.75
     align: str = "affine"
     levels_mm: tuple[float, ...] = (8.0, 4.0, 2.0)
     iterations: tuple[int, ...] = (30, 40, 20)
@@ -201,12 +209,10 @@ class InBrainSyn(Saved):
         age of the scan to the other age and v the way from the template to the scan. Ages before the scan go back
         along the same change.
 
-        After a transition at age t* two changes meet. Both live in the anatomy of the scan, the only real image: φ, the
-        healthy change from the age of the scan to t*, and ψ, the change with disease from t* on, carried to the scan
-        from the AD template of t*. In the anatomy that φ leads to, the second one is φ⁻¹ ∘ ψ ∘ φ (conjugation, as in
-        :func:`nbkit.geometry.transport.conjugate`). The image at t* is I ∘ φ, the later one I ∘ φ ∘ (φ⁻¹ ∘ ψ ∘ φ) =
-        I ∘ ψ ∘ φ. So the field is ``compose(ψ, φ)``: no inverse is needed, no image is made on the way, and the
-        interval up to t* is kept.
+        After a transition at age t* two changes meet, both in the anatomy of the scan: φ, the healthy one from the age
+        of the scan to t*, and ψ, that with disease from t* on. In the anatomy that φ leads to, the second is
+        φ⁻¹ ∘ ψ ∘ φ (:func:`nbkit.geometry.transport.conjugate`). The image at t* is I ∘ φ, the later one
+        I ∘ φ ∘ (φ⁻¹ ∘ ψ ∘ φ) = I ∘ ψ ∘ φ: no inverse is needed, and no image is made on the way.
 
         Parameters
         ----------
@@ -224,12 +230,12 @@ class InBrainSyn(Saved):
             that was not fitted.
         """
         ages = tuple(map(float, ages))
-        course = self._check(scan, ages, course)
+        course, scan = self._check(scan, ages, course), self._seen(scan)
         if isinstance(course, Transition):
             velocities, displacements = None, self._through(scan, ages, course.age)
         else:
             velocities = self._change(scan, course, scan.age, ages)
-            displacements = _flow(velocities, scan.image(self.config.contrast).affine)
+            displacements = self._flow(velocities, scan.image(self.config.contrast).affine)
         made_by = f"InBrainSyn {self.config.transport}, {course}"
         return Futures(scan, ages, displacements, self.config.contrast, velocities, made_by)
 
@@ -243,7 +249,7 @@ class InBrainSyn(Saved):
         The template was laid on the scan affinely before; the field is on the grid of the scan and pulls back.
         """
         self._check(scan, (), known(group, GROUPS, "InBrainSyn.way: group"))
-        image, matrix = self._laid(scan, group, scan.age)
+        image, matrix = self._laid(self._seen(scan), group, scan.age)
         velocity = self._along(image, group, scan.age, matrix)[0].cpu()
         return Volume(velocity, image.affine, (f"from the {group} template",))
 
@@ -315,10 +321,10 @@ class InBrainSyn(Saved):
         """Displacements of the course through a transition at the age `turn`; see :meth:`futures`."""
         affine = scan.image(self.config.contrast).affine
         healthy, ill = [a for a in ages if a <= turn], [a for a in ages if a > turn]
-        before = _flow(self._change(scan, "HC", scan.age, (*healthy, turn)), affine)
+        before = self._flow(self._change(scan, "HC", scan.age, (*healthy, turn)), affine)
         fields = dict(zip(healthy, before.split(1)))
         if ill:
-            after = _flow(self._change(scan, "AD", turn, tuple(ill)), affine).split(1)
+            after = self._flow(self._change(scan, "AD", turn, tuple(ill)), affine).split(1)
             if self.config.transport != "direct":
                 after = [compose(Displacement(field), Displacement(before[-1:]), affine=affine) for field in after]
             fields |= dict(zip(ill, after))
@@ -337,9 +343,19 @@ class InBrainSyn(Saved):
             return _register(image.data[None].float(), older, image.affine, self.config.between_people()).cpu().split(1)
         along = self._along(image, group, start, matrix)
         change = self._of_template(group, start, ages)
-        change = _seen_through(change, matrix, grid=self._template(group, start).affine, image=image)
+        grid = self._template(group, start).affine
+        change = Velocity(velocity_through(change, matrix, grid=grid, shape=image.shape, affine=image.affine))
         variant, sign = ("half", -1) if self.config.transport == "wrong" else (self.config.transport, 1)
-        return transport(change, Velocity(sign * along), affine=image.affine, variant=variant).cpu().split(1)
+        given = {"affine": image.affine, "variant": variant, "rung_voxels": self.config.rung_voxels}
+        return transport(change, Velocity(sign * along), **given).cpu().split(1)
+
+    def _seen(self, scan: Scan) -> Scan:
+        return smoothed(scan, self.config.contrast, self.config.smooth_mm)
+
+    def _flow(self, velocities: Velocity, affine: np.ndarray) -> Displacement:
+        # one by one: squarings may follow the largest vector, which must be that of the age alone
+        steps = self.config.squarings
+        return Displacement(torch.cat([expv(Velocity(v), affine=affine, steps=steps) for v in velocities.split(1)]))
 
     def _laid(self, scan: Scan, group: str, start: float) -> tuple[Volume, np.ndarray]:
         """The image of the scan, and the matrix (world of the scan to that of the template) that lays `start` on it."""
@@ -380,21 +396,5 @@ class InBrainSyn(Saved):
         return volume.with_data(volume.data.to(pick_device(self.config.device)))
 
 
-def _register(
-    moving: torch.Tensor, fixed: torch.Tensor, affine: np.ndarray, config: registration.Config
-) -> Velocity:
-    return registration.register(moving, fixed, affine=affine, config=config).velocity
-
-
-def _flow(velocities: Velocity, affine: np.ndarray) -> Displacement:
-    # one by one: the number of squarings follows the largest vector, which must be that of the age alone
-    return Displacement(torch.cat([expv(Velocity(one), affine=affine) for one in velocities.split(1)]))
-
-
-def _seen_through(velocity: Velocity, matrix: np.ndarray, *, grid: np.ndarray, image: Volume) -> Velocity:
-    """Velocity of M⁻¹ ∘ exp(u) ∘ M on the grid of `image`: A⁻¹ u(Mx), with A the linear part of M."""
-    like = velocity.new_zeros(1, 3, *image.shape)
-    there = through_affine(Displacement(like), matrix, affine=image.affine)
-    moved = warp(velocity, there, affine=image.affine, image_affine=grid, padding="border")
-    back = torch.as_tensor(np.linalg.inv(matrix[:3, :3])).to(moved)
-    return Velocity(torch.einsum("ij,bjxyz->bixyz", back, moved))
+def _register(moving: torch.Tensor, fixed: torch.Tensor, affine: np.ndarray, how: registration.Config) -> Velocity:
+    return registration.register(moving, fixed, affine=affine, config=how).velocity

@@ -151,7 +151,7 @@ def figure_1b(model: Any, cohort: Cohort) -> pd.DataFrame:
 
 
 def similarity(likeness: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
-    """Whose scan the image between two is like, and how near predictions come to held-out scans, of :func:`measured`."""
+    """Whose scan the image between two is like, and how near predictions come to held-out scans (:func:`measured`)."""
     return stacked(*[
         rows.assign(id=f"mrextrap.{place}." + rows["system"], unit="SSIM", metric="ssim")
         for place, rows in (("fig1c.likeness", likeness), ("held_out.ssim", aligned))

@@ -22,14 +22,24 @@ from nbkit.papers.myelin.metrics import CONTROLS, REGIONS, ControlNorm, Course, 
 UNITS = {
     "mse": "DVR²", "mse_brain": "DVR²", "psnr": "dB", "percent": "%", "percent_t0": "%", "percent_t1": "%",
     "dice": "Dice", "chance": "Dice", "mae": "DVR", "discrepancy": "DVR", "mean": "DVR",
+    "sharpness": "share of the true energy",
 }
 """Of a metric, or of what its name begins with; all others are fractions."""
 DISCREPANCIES = {f"discrepancy_{region}": region for region in REGIONS}
 UNANSWERED = {
     "wei2019m.data.dose": "a simulated scan has no dose", "wei2019m.fig3_8.dice.example": "other patients",
-    "wei2019m.text.patches.overlapping_3d": "the patch size is not stated", "wei2019m.text.p": "which test is not said",
+    "wei2019m.text.patches": "counts of patches that no network here sees", "wei2019m.text.p": "which test is not said",
 }
 """Beginnings of ids that no run answers, and why."""
+ENDS = ("floor", "reach", "reach_tenfold")
+"""Systems of a room (:mod:`nbkit.papers.synthesis.room`) that are neither trained nor controls."""
+_ROOMS = {
+    "mse": (("wei2019m.table3_1.mse.", "wei2019m.fig3_5.mse.iteration"), "MSE over the image, DVR²", "lower"),
+    "psnr": (("wei2019m.table3_1.psnr.",), "PSNR, dB", "higher"),
+    **{metric: ((f"wei2019m.table3_2.{region}.", f"wei2019m.fig3_5.{region}.iteration"),
+                f"discrepancy of mean DVR, {region}", "lower") for metric, region in DISCREPANCIES.items()},
+    "dice_demyelinated": (("wei2019m.fig3_8.dice.",), "Dice of demyelinated voxels", "higher"),
+}
 
 
 def numbered(frame: pd.DataFrame, ids: Mapping[str, str]) -> pd.DataFrame:
@@ -37,22 +47,55 @@ def numbered(frame: pd.DataFrame, ids: Mapping[str, str]) -> pd.DataFrame:
     parts = []
     for metric, pattern in ids.items():
         rows = where(frame, metric=metric)
+        # the person's part is what its own scale takes out: there is no second time
+        rows = rows[rows["system"] != "person"] if metric.endswith("_own") else rows
         unit = UNITS.get(metric) or UNITS.get(metric.split("_")[0], "fraction")
         parts.append(rows.assign(id=[pattern.format(system=name) for name in rows["system"]], unit=unit))
     return stacked(*parts)
 
 
 def image_quality(scores: pd.DataFrame) -> pd.DataFrame:
-    """Table 3.1: MSE (Eq. 3.8) and PSNR (Eq. 3.9) over whole images; and the MSE inside the brain, which is ours."""
+    """Table 3.1: MSE (Eq. 3.8) and PSNR (Eq. 3.9) over whole images; and the MSE inside the brain, which is ours.
+
+    Of both MSE also what is left after each person's own scale and offset.
+    """
     return numbered(scores, {
         "mse": "wei2019m.table3_1.mse.{system}", "psnr": "wei2019m.table3_1.psnr.{system}",
-        "mse_brain": "wei2019m.brain.mse.{system}",
+        "mse_own": "wei2019m.table3_1.mse_own.{system}", "mse_brain": "wei2019m.brain.mse.{system}",
+        "mse_brain_own": "wei2019m.brain.mse_own.{system}",
     })
 
 
+def looks(scores: pd.DataFrame) -> pd.DataFrame:
+    """Figure 3.4 as a measure: gradient energy inside the brain over that of the true map."""
+    shown = scores[~scores["system"].isin(("person", "reach_tenfold"))]
+    return numbered(shown, {"sharpness": "wei2019m.looks.sharpness.{system}"})
+
+
+def rooms(ends: pd.DataFrame, chapter: Mapping[str, Any] = _ROOMS) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
+    """What :meth:`nbkit.claims.observe.Run.room` asks for, of every measure that methods are compared by.
+
+    Parameters
+    ----------
+    ends : DataFrame
+        Of :func:`nbkit.papers.synthesis.room.room`.
+    """
+    found = []
+    for metric, (of, measure, better) in chapter.items():
+        rows = numbered(ends, {metric: of[0] + "{system}"})
+        rows = rows[rows["system"] != "person"] if metric == "dice_demyelinated" else rows
+        if {"mean", "control", "reach"} <= set(rows["role"]):
+            found.append((rows, {"of": of, "measure": measure, "better": better}))
+    return found
+
+
 def region_errors(scores: pd.DataFrame) -> pd.DataFrame:
-    """Table 3.2: discrepancy of mean DVR by region; and, ours, the mean absolute error over lesion voxels."""
+    """Table 3.2: discrepancy of mean DVR by region, also after each person's own scale and offset.
+
+    And, ours, the mean absolute error over lesion voxels.
+    """
     ids = {metric: f"wei2019m.table3_2.{region}.{{system}}" for metric, region in DISCREPANCIES.items()}
+    ids |= {f"{metric}_own": f"wei2019m.table3_2.{region}_own.{{system}}" for metric, region in DISCREPANCIES.items()}
     return numbered(scores, ids | {"mae_lesions": "wei2019m.voxels.mae_lesions.{system}"})
 
 
@@ -134,6 +177,7 @@ def demyelination(scores: pd.DataFrame, norm: ControlNorm, system: str = "refine
     With it the true share (system "truth"), the Dice of as many voxels at random as `system` finds ("chance"), and the
     share of control white matter below the threshold ("control WM"), which belongs to nobody.
     """
+    scores = scores[scores["system"] != "person"]
     own = where(scores, system=system)
     true = where(own, metric="true_percent").assign(system="truth", metric="percent")
     chance = where(own, metric="dice_chance").assign(system="chance", metric="dice_demyelinated")
@@ -229,27 +273,33 @@ def saliency_shares(maps: Mapping[str, Mapping[str, Volume]], people: Sequence[S
 
 
 def contrast_sets(scores: pd.DataFrame, all_contrasts: str = "refiner") -> pd.DataFrame:
-    """Tables 3.3 and 3.4: the Refiner on MTR, on MTR and RD ("mtr", "mtr_rd") and on all; what each step gains."""
-    found = scores[scores["system"].isin(("mtr", "mtr_rd", all_contrasts))].replace({all_contrasts: "mtr_dti"})
+    """Tables 3.3 and 3.4: the Refiner on MTR, on MTR and RD ("mtr", "mtr_rd") and on all; what each step gains.
+
+    Of :data:`ENDS`, where there are any, the errors on all contrasts.
+    """
+    found = scores[scores["system"].isin(("mtr", "mtr_rd", all_contrasts, *ENDS))].replace({all_contrasts: "mtr_dti"})
     ids = {"mse": "wei2019m.table3_3.mse.{system}", "psnr": "wei2019m.table3_3.psnr.{system}"}
     ids |= {metric: f"wei2019m.table3_4.{region}.{{system}}" for metric, region in DISCREPANCIES.items()}
-    parts, errors = [numbered(found, ids)], where(found, metric="mse")
-    for gain, before, after in (("rd", "mtr", "mtr_rd"), ("fa_ad", "mtr_rd", "mtr_dti")):
-        gained = paired(errors[errors["system"].isin((before, after))], after)
-        parts.append(numbered(gained, {"mse": f"wei2019m.table3_3.gain.{gain}"}).assign(metric="gain"))
+    parts, gains = [numbered(found, ids)], {"mse": "table3_3.gain.{step}"}
+    gains |= {metric: f"table3_4.gain.{{step}}.{region}" for metric, region in DISCREPANCIES.items()}
+    for step, before, after in (("rd", "mtr", "mtr_rd"), ("fa_ad", "mtr_rd", "mtr_dti")):
+        for metric, id in gains.items():
+            errors = found[found["system"].isin((before, after)) & (found["metric"] == metric)]
+            gained = numbered(paired(errors, after), {metric: f"wei2019m.{id.format(step=step)}"})
+            parts.append(gained.assign(metric="gain"))
     return stacked(*parts)
 
 
-def cohort_facts(people: Cohort) -> pd.DataFrame:
-    """Section 3.3.1: patients and controls, women and ages; and the overlapping patches of a 2D image, recounted."""
-    parts = [tidy((256 - 70 + 1) ** 2, id="wei2019m.text.patches.overlapping_2d", unit="patches")]
+def cohort_facts(people: Cohort, prefix: str = "wei2019m") -> pd.DataFrame:
+    """Sections 3.3.1 and 4.2.4: patients and controls, women and ages; `prefix` is that of the ledger."""
+    parts = []
     for group, diagnosis in {"patients": "MS", "controls": "HC"}.items():
         members, short = [s for s in people if s.diagnosis == diagnosis], diagnosis.lower()
         women, ages = [s for s in members if s.sex == "F"], {s.id: s.baseline.age for s in members if s.baseline.age}
         parts += [
-            tidy(len(members), id=f"wei2019m.data.{group}", unit="people"),
-            tidy(len(women), id=f"wei2019m.data.women.{short}", unit="people"),
-            tidy(ages, id=f"wei2019m.data.age.{short}", unit="years"),
+            tidy(len(members), id=f"{prefix}.data.{group}", unit="people"),
+            tidy(len(women), id=f"{prefix}.data.women.{short}", unit="people"),
+            tidy(ages, id=f"{prefix}.data.age.{short}", unit="years"),
         ]
     return stacked(*parts)
 
@@ -258,12 +308,14 @@ def sizes_table(configs: Mapping[str, Any]) -> pd.DataFrame:
     """What generators are made of and how they are trained, a column for each :class:`~nbkit.papers.myelin.Config`."""
     columns = {}
     for name, c in configs.items():
-        steps = f"{c.epochs * c.crops_per_epoch // c.batch}" if c.crop else f"{c.epochs} × subjects"
+        drawn = c.crop and c.crops == "focus"
+        steps = f"{c.epochs * c.crops_per_epoch // c.batch}" if drawn else f"{c.epochs} × all"
         columns[name] = {
             "feature maps of the first level": str(round((c.width or 32) / c.slim)),
             "a training step sees": f"a crop of {'×'.join(map(str, c.crop))}" if c.crop else "a whole image",
             "steps of each stage": steps, "learning rates": f"{c.learning_rate:g}, {c.refiner_learning_rate:g}",
-            "dropout": f"{c.dropout:g}",
+            "dropout": f"{c.dropout:g}", "last layer": c.head, "loss over patches": c.patch_loss,
+            "z-scores by all voxels of": c.zscores,
         }
     return pd.DataFrame(columns)
 

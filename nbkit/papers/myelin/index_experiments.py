@@ -19,7 +19,8 @@ from nbkit.core.protocols import Cohort, Subject, age_of
 from nbkit.core.tidy import COLUMNS, by_subject, stacked, tidy, where
 from nbkit.core.volume import Volume
 from nbkit.metrics.image import mse
-from nbkit.papers.myelin.experiments import chance_floor, numbered
+from nbkit.papers.myelin.experiments import ENDS, chance_floor, numbered
+from nbkit.papers.myelin.experiments import cohort_facts as everybody
 from nbkit.papers.myelin.metrics import (
     CONTROLS, ControlNorm, Course, chance_dice, change_indices, demyelinated_fraction, overlap, regress,
 )
@@ -33,22 +34,48 @@ CHANGES = (
     "dynamic_remyelination_demyelinated",
 )
 """Indices that need a second scan; fractions from −1 to 1."""
-UNANSWERED = {"wei2020.fig4_4.dice.example": "other patients", "wei2020.text.bodini": "another study's patients"}
+UNANSWERED = {
+    "wei2020.fig4_4.dice.example": "other patients", "wei2020.text.bodini": "another study's patients",
+    "wei2020.data.dose": "a simulated scan has no dose",
+}
 """Beginnings of ids that no run answers, and why."""
+ROOMS = {
+    "mse": (("wei2020.table4_1.mse.", "wei2020.table4_2a.", "wei2020.text.mse."), "MSE over the image, DVR²", "lower"),
+    "psnr": (("wei2020.table4_1.psnr.",), "PSNR, dB", "higher"),
+    "discrepancy_lesions": (("wei2020.lesions.", "wei2020.table4_2b.", "wei2020.text.lesions."),
+                            "discrepancy of mean DVR in lesions", "lower"),
+}
+"""For :func:`~nbkit.papers.myelin.experiments.rooms`: beginnings of ids, the measure, which is better."""
 
 
 def cohort_facts(people: Cohort) -> pd.DataFrame:
-    """Section 4.3.1: patients who were scanned twice."""
-    twice = [s for s in people if s.diagnosis == "MS" and len(s.scans) > 1]
-    return tidy(len(twice), id="wei2020.data.patients_t1", unit="people")
+    """Section 4.2.4: patients and controls, who was scanned twice, and how long after."""
+    patients = [s for s in people if s.diagnosis == "MS"]
+    twice = [s for s in patients if len(s.scans) > 1]
+    months = {s.id: 12 * (age_of(s.scans[1]) - age_of(s.scans[0])) for s in twice}
+    return stacked(
+        everybody(people, "wei2020"), tidy(len(twice), id="wei2020.data.patients_t1", unit="people"),
+        tidy(len(patients) - len(twice), id="wei2020.data.patients_lost", unit="people"),
+        tidy(months, id="wei2020.data.interval", unit="months"),
+    )
 
 
 def image_quality(scores: pd.DataFrame) -> pd.DataFrame:
-    """Table 4.1: MSE and PSNR over whole images; and, ours, the discrepancy of mean DVR in lesions."""
+    """Table 4.1: MSE and PSNR over whole images; and, ours, the discrepancy of mean DVR in lesions.
+
+    Of both errors also what is left after each person's own scale and offset.
+    """
     return numbered(scores, {
         "mse": "wei2020.table4_1.mse.{system}", "psnr": "wei2020.table4_1.psnr.{system}",
-        "discrepancy_lesions": "wei2020.lesions.{system}",
+        "mse_own": "wei2020.table4_1.mse_own.{system}", "discrepancy_lesions": "wei2020.lesions.{system}",
+        "discrepancy_lesions_own": "wei2020.lesions_own.{system}",
     })
+
+
+def looks(scores: pd.DataFrame) -> pd.DataFrame:
+    """Figure 4.3 B as a measure: gradient energy inside the brain over that of the true map."""
+    shown = scores[~scores["system"].isin(("person", "reach_tenfold"))]
+    return numbered(shown, {"sharpness": "wei2020.looks.sharpness.{system}"})
 
 
 def text_numbers(scores: pd.DataFrame, system: str = OURS, again: str = "refiner2_cfsagan") -> pd.DataFrame:
@@ -64,8 +91,13 @@ def text_numbers(scores: pd.DataFrame, system: str = OURS, again: str = "refiner
 
 
 def loss_table(scores: pd.DataFrame, networks: Sequence[str] = ("unet", "cgan", "cfsagan")) -> pd.DataFrame:
-    """Tables 4.2a and 4.2b: MSE and lesion discrepancy of each network under L1 (its plain name), "_wl1", "_nwl1"."""
-    parts = []
+    """Tables 4.2a and 4.2b: MSE and lesion discrepancy of each network under L1 (its plain name), "_wl1", "_nwl1".
+
+    With them those of the controls and of :data:`ENDS`, where there are any.
+    """
+    beside = scores[scores["system"].isin(("linear", "mean", *ENDS))]
+    ids = {"mse": "wei2020.table4_2a.bound.{system}", "discrepancy_lesions": "wei2020.table4_2b.bound.{system}"}
+    parts = [numbered(beside, ids)]
     for network in networks:
         for loss in ("l1", "wl1", "nwl1"):
             rows = where(scores, system=network if loss == "l1" else f"{network}_{loss}")
@@ -182,12 +214,12 @@ def changes(index: pd.DataFrame, system: str = OURS) -> pd.DataFrame:
 
 
 def change_agreement(alike: pd.DataFrame, system: str = OURS) -> pd.DataFrame:
-    """Figure 4.6: Dice of the voxels that changed, by system; chance is that of `system`."""
+    """Section 4.3.5: Dice of the voxels that changed, by system; chance is that of `system`."""
     chance = where(alike, system=system).assign(system="chance")
     kinds = ("demyelinating", "remyelinating")
     return stacked(
-        numbered(alike, {f"dice_{k}": f"wei2020.fig4_5.dice_{k}.{{system}}" for k in kinds}),
-        numbered(chance, {f"chance_{k}": f"wei2020.fig4_5.dice_{k}.{{system}}" for k in kinds}),
+        numbered(alike, {f"dice_{k}": f"wei2020.text.dice_{k}.{{system}}" for k in kinds}),
+        numbered(chance, {f"chance_{k}": f"wei2020.text.dice_{k}.{{system}}" for k in kinds}),
     )
 
 
@@ -285,14 +317,18 @@ def disability(people: Cohort, index: pd.DataFrame, system: str = OURS) -> pd.Da
     """Tables 4.3a (true PET) and 4.3b (`system`): every cell, and pseudo-values of β; no rows for too few people."""
     parts = [index.iloc[:0]]
     for place, name in {"table4_3a": "truth", "table4_3b": system}.items() if enough_for_edss(people, index) else ():
+        found = {}
         for kind in DYNAMIC:
             values, start = by_subject(index, system=name, metric=f"dynamic_{kind}"), f"wei2020.{place}.{kind}"
             fit = edss_regression(people, values)
             for (row, (part, per)), (cell, short) in product(ROWS.items(), CELLS.items()):
                 unit = {"t": "t", "p": "p", "beta": "β"}.get(cell, per)
                 parts.append(tidy(fit.loc[row, cell], id=f"{start}.{part}{short}", unit=unit, system=name, metric=cell))
-            pseudo = edss_pseudovalues(people, values)
-            parts.append(tidy(pseudo, id=f"{start}.pseudovalues", unit="β", system=name, metric="pseudovalue"))
+            found[kind] = edss_pseudovalues(people, values)
+            parts.append(tidy(found[kind], id=f"{start}.pseudovalues", unit="β", system=name, metric="pseudovalue"))
+        both = {s: found["demyelination"][s] + beta for s, beta in found["remyelination"].items()}
+        beside = f"wei2020.{place}.demyelination.beside"
+        parts.append(tidy(both, id=beside, unit="β", system=name, metric="both pseudovalues"))
     return stacked(*parts)
 
 

@@ -23,7 +23,9 @@ from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.volume import Volume, bounding_box
 from nbkit.metrics.image import mse, psnr
 from nbkit.metrics.overlap import dice
+from nbkit.metrics.sharpness import sharpness
 from nbkit.metrics.volumes import region_mean
+from nbkit.papers.synthesis.room import own_level
 
 CONTROLS = ("HC", "CN")
 TARGET = "DVR"
@@ -255,17 +257,19 @@ class MyelinScore:
         ``mean_*`` and ``true_mean_*`` (DVR) and ``discrepancy_*``, the absolute difference of the two, in which errors
         inside a region cancel (Tables 3.2, 3.4, 4.2b). ``mae_lesions``: mean over lesion voxels of the absolute
         difference. ``percent``, ``true_percent``: demyelinated share of the lesions (%); ``dice_demyelinated``: overlap
-        of the two maps, and ``dice_chance``, what as many voxels chosen at random would reach. NaN where this subject
-        has no such region.
+        of the two maps, and ``dice_chance``, what as many voxels chosen at random would reach. ``sharpness``: gradient
+        energy in the brain over that of the true map. ``*_own``: errors after the scale and offset that fit this person
+        best in the brain, which no input tells. NaN where this subject has no such region.
         """
         scan = subject.baseline
         truth = scan.image(TARGET)
         truth.check_grid(prediction, f"{subject.id}: prediction and true {TARGET}")
-        a, b = (v.data.float()[None] for v in (prediction, truth))
+        a, b, brain = *(v.data.float()[None] for v in (prediction, truth)), scan.mask("brain").data.bool()[None]
         return {
             "mse": float(mse(a, b)), "psnr": float(psnr(a, b, data_range=float(b.max()))),
-            "mse_brain": float(mse(a, b, mask=scan.mask("brain").data.bool()[None])),
+            "mse_brain": float(mse(a, b, mask=brain)), "sharpness": float(sharpness(a, b, mask=brain)),
             **_region_scores(subject, prediction, truth), **self._demyelination(scan, prediction),
+            **_own_scores(subject, prediction, truth),
         }
 
     def _demyelination(self, scan: Scan, prediction: Volume) -> dict[str, float]:
@@ -288,6 +292,14 @@ def _region_scores(subject: Subject, prediction: Volume, truth: Volume) -> dict[
         found |= {f"mean_{name}": ours, f"true_mean_{name}": true, f"discrepancy_{name}": abs(ours - true)}
     gap = truth.with_data((prediction.data.float() - truth.data.float()).abs())
     return found | {"mae_lesions": np.nan if healthy else region_mean(gap, scan.mask("lesions"))}
+
+
+def _own_scores(subject: Subject, prediction: Volume, truth: Volume) -> dict[str, float]:
+    brain = subject.baseline.mask("brain")
+    fitted = own_level(prediction, truth, brain)
+    a, b, inside = fitted.data.float()[None], truth.data.float()[None], brain.data.bool()[None]
+    gaps = {f"{k}_own": v for k, v in _region_scores(subject, fitted, truth).items() if k.startswith("discrepancy")}
+    return {"mse_own": float(mse(a, b)), "mse_brain_own": float(mse(a, b, mask=inside)), **gaps}
 
 
 def regress(response: Sequence[float], covariates: Mapping[str, Sequence[float]]) -> pd.DataFrame:

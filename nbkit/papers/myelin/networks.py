@@ -70,8 +70,8 @@ class FlexibleSelfAttention(nn.Module):
     `channels` maps. γ is learned from 0, so a new layer changes nothing.
 
     Memory grows linearly with the number of places (``scaled_dot_product_attention`` never stores the attention map),
-    so that `pool` 1, without pooling, is possible where the paper had to pool. Both sides of the map shrink by pool³, the map by pool⁶
-    (the text says "the cubic of the pool size").
+    so that `pool` 1, without pooling, is possible where the paper had to pool. Both sides of the map shrink by pool³,
+    the map by pool⁶ (the text says "the cubic of the pool size").
 
     Parameters
     ----------

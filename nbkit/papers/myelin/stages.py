@@ -128,8 +128,9 @@ class StageSettings(Settings):
         known(self.schedule, SCHEDULES, f"{type(self).__qualname__}: schedule")
         known(self.crops, ("grid", "focus"), f"{type(self).__qualname__}: crops")
         require(
-            self.crop is None or self.crops == "grid" or self.crops_per_epoch > 0, f"{type(self).__qualname__}: crops_per_epoch",
-            expected="at least 1 with crops at random", found=self.crops_per_epoch, remedy="Raise it, or use whole images.",
+            self.crop is None or self.crops == "grid" or self.crops_per_epoch > 0,
+            f"{type(self).__qualname__}: crops_per_epoch", expected="at least 1 with crops at random",
+            found=self.crops_per_epoch, remedy="Raise it, or use whole images.",
         )
 
     def on(self, device: torch.device) -> bool:

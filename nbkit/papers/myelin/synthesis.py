@@ -63,8 +63,8 @@ _SIZES: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("laptop", "dnn"): {"slim": 8, "learning_rate": 6e-4},
     ("smoke", "dnn"): {"slim": 16, "learning_rate": 6e-4},
 }
-"""Settings of one network in one profile. Paper: chapter 4. Laptop: 8 maps at full resolution, as the U-Net has; a crop of 24³ can be halved three times;
-the large kernels of the dnn, without normalisation, need a smaller rate."""
+"""Settings of one network in one profile. Paper: chapter 4. Laptop: 8 maps at full resolution, as the U-Net has;
+a crop of 24³ can be halved three times; the large kernels of the dnn, without normalisation, need a smaller rate."""
 
 
 @dataclass(frozen=True)

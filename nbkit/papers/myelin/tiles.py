@@ -16,7 +16,7 @@ Box = tuple[int, int, int]
 
 
 def corners(shape: Sequence[int], size: Sequence[int], *, overlap: float = 0.5) -> list[Box]:
-    """Lowest corners of boxes of `size` that cover `shape`, each `overlap` of an edge from the last; the last at the end.
+    """Lowest corners of boxes of `size` that cover `shape`, sharing `overlap` of an edge; the last one ends with it.
 
     `shape` is at least `size`; both in voxels.
     """

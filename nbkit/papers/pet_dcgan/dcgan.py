@@ -8,6 +8,7 @@ them does what it would do alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -81,9 +82,11 @@ class Generator(nn.Module):
         super().__init__()
         _check(size, widths, kernel, "Generator: size")
         k, transposed = groups, _TRANSPOSED[dims]
-        self.groups, self.dims, self.channels = groups, dims, channels
+        self.groups, self.dims, self.channels, self.latent = groups, dims, channels, latent
+        self.size = size
         # on a single pixel a transposed convolution is a dense layer
         self.dense = transposed(latent * k, widths[0] * k, SMALLEST, groups=k)
+        self.rectify, self.bound = nn.ReLU(), nn.Tanh()
         self.norms = nn.ModuleList(ClassNorm(width * k, classes, dims) for width in widths)
         self.deconvolutions = nn.ModuleList(
             transposed(a * k, b * k, kernel, stride=2, padding=kernel // 2, output_padding=1, groups=k)
@@ -94,8 +97,8 @@ class Generator(nn.Module):
         """Noise (B, groups, latent), and classes (B,) if it knows any, to images (B, groups, channels, size, ...)."""
         x = self.dense(z.flatten(1)[(..., *(None,) * self.dims)])
         for norm, deconvolution in zip(self.norms, self.deconvolutions, strict=True):
-            x = deconvolution(norm(x, label).relu())
-        return x.tanh().unflatten(1, (self.groups, self.channels))
+            x = deconvolution(self.rectify(norm(x, label)))
+        return self.bound(x).unflatten(1, (self.groups, self.channels))
 
 
 class Critic(nn.Module):
@@ -119,7 +122,7 @@ class Critic(nn.Module):
     ) -> None:
         super().__init__()
         _check(size, widths, kernel, "Critic: size")
-        self.groups, layers = groups, []
+        self.groups, self.dims, self.channels, self.size, layers = groups, dims, channels, size, []
         for level, (a, b) in enumerate(zip((channels, *widths), widths)):
             layers.append(_CONV[dims](a * groups, b * groups, kernel, stride=2, padding=kernel // 2, groups=groups))
             if level or norm_first:
@@ -137,6 +140,30 @@ class Critic(nn.Module):
             return scores
         told = maps.flatten(2).sum(dim=2) * self.project.T[label]
         return scores + told.unflatten(1, (self.groups, -1)).sum(dim=2)
+
+
+class Traced(NamedTuple):
+    """A module without parts as it ran: what it is, and the shape (channels, S, ...) of what it made."""
+
+    module: nn.Module
+    shape: tuple[int, ...]
+
+
+@torch.no_grad()
+def traced(net: Generator | Critic) -> list[Traced]:
+    """The modules of one network in the order in which they run, read from a pass of two empty items."""
+    seen: list[Traced] = []
+    parts = [part for part in net.modules() if not list(part.children())]
+    hooks = [
+        part.register_forward_hook(lambda part, _, made: seen.append(Traced(part, tuple(made.shape[1:]))))
+        for part in parts
+    ]
+    size = (net.latent,) if isinstance(net, Generator) else (net.channels, *(net.size,) * net.dims)
+    here = next(net.parameters()).device
+    net(torch.zeros(2, 1, *size, device=here), torch.zeros(2, dtype=torch.long, device=here))
+    for hook in hooks:
+        hook.remove()
+    return seen
 
 
 def draw_weights(net: nn.Module, generator: torch.Generator, *, sd: float = WEIGHT_SD) -> nn.Module:

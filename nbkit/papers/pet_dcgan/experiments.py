@@ -21,26 +21,27 @@ from nbkit.core.checks import check_disjoint, known, require
 from nbkit.core.device import side_by_side
 from nbkit.core.protocols import Cohort
 from nbkit.core.seeds import derive, numpy_generator
-from nbkit.core.stats import bootstrap_mean, paired_difference
+from nbkit.core.stats import paired_difference
 from nbkit.core.tidy import stacked, tidy, where
 from nbkit.data.pet_slices import STAGES, Slices
-from nbkit.papers.pet_dcgan.augmentation_study import CHANCE, CLASS_MEAN, EVERY_VIEW, ONLY, PLAIN, REAL, SYNTHETIC
-from nbkit.papers.pet_dcgan.dcgan import LEAK
+from nbkit.papers.pet_dcgan import metrics
+from nbkit.papers.pet_dcgan.augmentation_study import EVERY_VIEW, ONLY, PLAIN, REAL, SYNTHETIC
+from nbkit.papers.pet_dcgan.dcgan import traced
 from nbkit.papers.pet_dcgan.features import SliceFeatureNet
 from nbkit.papers.pet_dcgan.metrics import (
-    density_coverage, frechet_distance, memorisation, pairwise_quality, strangers,
+    density_coverage, frechet_distance, joint_histogram, memorisation, pairwise_quality, strangers,
 )
-from nbkit.papers.pet_dcgan.pet_dcgan import Config, PetDCGAN
+from nbkit.papers.pet_dcgan.pet_dcgan import PetDCGAN
+from nbkit.papers.pet_dcgan.settings import Config
 from nbkit.papers.pet_dcgan.pet_volumes import VOLUME
 from nbkit.training.fitted import fitted
 
-UNITS = {"psnr": "dB", "ssim": "SSIM", "frechet": "squared feature units", "accuracy": "%"}
+UNITS = {"psnr": "dB", "ssim": "SSIM", "frechet": "squared feature units"}
 """Of measures; of all others 1."""
-SHARES = {"quarter": 0.25, "half": 0.5, "full": 1.0}
-TITLES = {"separate": "one DCGAN per stage (published)", "conditional": "one conditional DCGAN",
+OPEN = ["left open", "our choice", "the other way", "other − ours", "low", "high"]
+TITLES = {"separate": "one DCGAN per stage, told nothing (published)",
+          "told": "one DCGAN per stage, told the view", "conditional": "one conditional DCGAN",
           "volume": "3D, conditional, slices of volumes"}
-NAMES = {REAL: "real", SYNTHETIC: "synthetic", PLAIN: "plain", CLASS_MEAN: "class_mean", CHANCE: "chance"}
-"""Arms of the augmentation study as ids have them."""
 
 
 def _numbers(values: Mapping[str, float], unit: str, note: str = "") -> pd.DataFrame:
@@ -57,12 +58,23 @@ def scanned(people: Cohort) -> pd.DataFrame:
     return pd.concat([_numbers(found, "people"), *([_numbers(between, "years")] if ages else [])])
 
 
-def settings(config: Config) -> pd.DataFrame:
-    """Section 3.4: what the networks and their training are set to."""
-    named = ("latent", "size", "channels", "kernel", "batch", "epochs", "beta1", "beta2")
-    values = {name: getattr(config, name) for name in named} | {
-        "rate": config.learning_rate, "init_sd": config.weight_sd, "leak": LEAK,
-        "layers.generator": len(config.widths), "layers.discriminator": len(config.critic_widths),
+def settings(model: PetDCGAN) -> pd.DataFrame:
+    """Sections 3.4 and 4: networks and training, measured on the networks that were trained; constants of SSIM."""
+    c, (generator, critic), noise = model.config, model.untrained(), model.noise(0)
+    made, judged = traced(generator), traced(critic)
+    strided = {
+        side: [part for part, _ in parts if hasattr(part, "stride") and part.stride[0] > 1]
+        for side, parts in (("generator", made), ("discriminator", judged))
+    }
+    weights = torch.cat([w.detach().flatten() for w in generator.parameters() if w.ndim > 2])
+    values = {
+        "latent": made[0].module.in_channels, "size": made[-1].shape[-1], "channels": made[-1].shape[0],
+        "kernel": strided["discriminator"][0].kernel_size[0], "batch": len(noise),
+        "epochs": len(model.losses) // model.steps_to_see_all, "rate": c.learning_rate, "beta1": c.beta1,
+        "beta2": c.beta2, "init_sd": float(weights.std()), "noise_low": float(noise.min()),
+        "noise_high": float(noise.max()), "ssim_k1": metrics.SSIM_K1, "ssim_k2": metrics.SSIM_K2,
+        "leak": next(part.negative_slope for part, _ in judged if isinstance(part, torch.nn.LeakyReLU)),
+        **{f"layers.{side}": len(parts) for side, parts in strided.items()},
     }
     return _numbers({f"settings.{name}": value for name, value in values.items()}, "1")
 
@@ -159,6 +171,24 @@ def over_stages(found: pd.DataFrame) -> pd.DataFrame:
     printed = (frame["setting"] == "random") & (frame["system"] == "generated")
     ids = ("islam2020.text." + frame["metric"]).where(printed, "")
     return frame.assign(id=ids, unit=frame["metric"].map(UNITS))
+
+
+def histograms(drawn: Slices, real: Slices) -> pd.DataFrame:
+    """Fig. 9: how far 2D histograms lie from a real person's, of generated images and of real ones of other people.
+
+    Half the sum of absolute differences, 0 (equal) to 1, of all slices of a person and of all others of the stage.
+    """
+    rows = []
+    for stage in dict.fromkeys(drawn.stage):
+        own, made = real.select(stages=stage), joint_histogram(drawn.select(stages=stage).images).mean(dim=0)
+        each, people = joint_histogram(own.images), np.array(own.subject)
+        for person in own.subjects:
+            mine = torch.from_numpy(people == person)
+            for system, other in (("generated", made), ("real", each[~mine].mean(dim=0))):
+                far = float((each[mine].mean(dim=0) - other).abs().sum() / 2)
+                rows.append((f"islam2020.histogram.{system}.{stage.lower()}", person, system, stage, far))
+    frame = pd.DataFrame(rows, columns=["id", "subject", "system", "stage", "value"])
+    return frame.assign(metric="histogram", unit="1")
 
 
 def feature_scores(drawn: Slices, *, train: Slices, held_out: Slices, seed: int = 0) -> pd.DataFrame:
@@ -275,90 +305,62 @@ def generators(
     return stacked(*rows)
 
 
-def classified(subjects: pd.DataFrame, *, shuffled: bool = False) -> pd.DataFrame:
-    """Accuracy and AUC of every test person, the mean over repeats, by view, arm and share of real people.
+def cost(kinds: Mapping[str, tuple[Config, Slices]], *, repeats: int = 6) -> pd.DataFrame:
+    """Seconds for a two-hundredth of the steps of every kind, and of the slowest stage of "separate" by itself.
 
-    Parameters
-    ----------
-    subjects : DataFrame
-        Of :func:`nbkit.papers.pet_dcgan.augmentation_study.study`.
-    shuffled : bool
-        Of a study whose stages were dealt anew: a control.
-
-    Returns
-    -------
-    DataFrame
-        Tidy: system is the arm, "real_subjects" their mean number over folds; ids of all real people.
+    Kinds take turns, `repeats` times, after a first turn that does not count; all take as many steps.
     """
-    labels = ["view", "arm", "share", "subject"]
-    counts = subjects.groupby(labels[:3])["real_subjects"].transform("mean")
-    each = subjects.assign(real_subjects=counts, accuracy=100 * subjects["correct"], auc=subjects["placement"])
-    means = each.groupby(labels, sort=False)[["real_subjects", "accuracy", "auc"]].mean().reset_index()
-    frame = means.melt([*labels, "real_subjects"], var_name="metric").dropna().rename(columns={"arm": "system"})
-    named = frame["system"].map({REAL: "shuffled"} if shuffled else NAMES).where(frame["share"] == 1)
-    ids = "islam2020.augmentation." + frame["metric"] + "." + frame["view"].replace(EVERY_VIEW, "all") + "." + named
-    stages = "dealt anew" if shuffled else "as they are"
-    return frame.assign(id=ids.fillna(""), unit=frame["metric"].map(UNITS).fillna("1"), stages=stages)
+    alone = {f"stage {stage}": (kinds["separate"][0], kinds["separate"][1].select(stages=stage))
+             for stage in dict.fromkeys(kinds["separate"][1].stage)}
+    rows = []
+    for turn in range(repeats + 1):
+        spent = {name: _seconds(*job) for name, job in {**kinds, **alone}.items()}
+        slowest = max(spent.pop(name) for name in alone)
+        rows += [(f"islam2020.seconds.{name}", f"repeat {turn}", value)
+                 for name, value in {**spent, "slowest": slowest}.items() if turn]
+    return pd.DataFrame(rows, columns=["id", "subject", "value"]).assign(metric="seconds", unit="s")
 
 
-def gains(found: pd.DataFrame) -> pd.DataFrame:
-    """Section 4: accuracy over all views with and without synthetic images, and the gain by share of real people."""
-    every = where(found, view=EVERY_VIEW, metric="accuracy")
-    arms = {name: where(every, share=share).pivot(index="subject", columns="system", values="value")
-            for name, share in SHARES.items() if share in set(every["share"])}
-    full = arms[known("full", arms, "gains: share of real people")]
-    said = {f"augmentation.gain.{name}": (by[SYNTHETIC] - by[REAL], "points") for name, by in arms.items()} | {
-        "text.accuracy.gain": (full[SYNTHETIC] - full[REAL], "points"), "text.accuracy.real": (full[REAL], "%"),
-        "text.accuracy.synthetic": (full[SYNTHETIC], "%"), "augmentation.ten_points": (full[REAL] + 10, "%"),
-    }
-    return stacked(*(tidy(x.to_dict(), id=f"islam2020.{name}", unit=unit) for name, (x, unit) in said.items()))
+def _seconds(config: Config, table: Slices) -> float:
+    quick = config.changed(epochs=max(2, config.epochs // 200), batches_per_epoch=1, snapshots=2)
+    begun = time.perf_counter()
+    PetDCGAN(quick).fit(table)
+    return time.perf_counter() - begun
 
 
-def intervals(frame: pd.DataFrame, by: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
-    """Means of a tidy frame over people with their bootstrap 95 % intervals, a row for each group."""
-    means = {key: bootstrap_mean(x.to_numpy(), seed=seed) for key, x in frame.groupby(list(by), sort=False)["value"]}
-    rows = [(*key, m.value, m.low, m.high, m.n) for key, m in means.items()]
-    return pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n"])
-
-
-def cost(config: Config, train: Slices) -> pd.DataFrame:
-    """Seconds for a fiftieth of the steps: separate networks for all stages together, and the slowest stage alone."""
-    quick = config.changed(epochs=max(2, config.epochs // 50), snapshots=2)
-
-    def seconds(table: Slices) -> float:
-        begun = time.perf_counter()
-        PetDCGAN(quick).fit(table)
-        return time.perf_counter() - begun
-
-    together, alone = seconds(train), [seconds(train.select(stages=stage)) for stage in dict.fromkeys(train.stage)]
-    return _numbers({"seconds.separate": together, "seconds.slowest": max(alone)}, "s", "a fiftieth of the steps")
-
-
-def open_points(found: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
+def open_points(found: pd.DataFrame, others: Mapping[str, pd.DataFrame], compared: pd.DataFrame) -> pd.DataFrame:
     """What the paper leaves open and how far the other choice moves the number, 95 % interval over people.
 
     Parameters
     ----------
     found : DataFrame
-        Of :func:`over_stages`.
+        Of :func:`over_stages`, of this run's generators.
+    others : mapping of str to DataFrame
+        The same of generators of another kind, by what is other about them.
     compared : DataFrame
         Of :func:`generators`.
     """
     rows = []
     for metric in ("psnr", "ssim"):
-        by = where(found, metric=metric).pivot(index="subject", columns=["setting", "system"], values="value")
-        by = by.loc[list(dict.fromkeys(found["subject"]))]
+        table = where(found, metric=metric).pivot(index="subject", columns=["setting", "system"], values="value")
+        by = table.loc[list(dict.fromkeys(found["subject"]))]
         ours = by["random", "generated"]
-        for left, choice, way, other in (
+        ways = [
             ("Which real image", "a random one of the stage", "the nearest", by["nearest", "generated"]),
             ("What it is compared with", "generated images", "real images of other people", by["random", "real"]),
-        ):
+        ]
+        for name, frame in others.items():
+            values = where(frame, metric=metric, setting="random", system="generated").set_index("subject")["value"]
+            ways.append(("Generators", "as in this profile", name, values.loc[ours.index]))
+        for left, choice, way, other in ways:
             moved = paired_difference(other, ours)
             rows.append((f"{left}, {metric.upper()}", choice, way, moved.value, moved.low, moved.high))
     frechet = where(compared, metric="frechet").set_index("system")["value"]
-    rows.append(("Number of generators, Fréchet distance", "one per stage, as published", "one for all stages",
-                 frechet["conditional"] - frechet["separate"], None, None))
-    return pd.DataFrame(rows, columns=["left open", "our choice", "the other way", "other − ours", "low", "high"])
+    rows += [
+        ("Generators, Fréchet distance", TITLES["separate"], title, frechet[name] - frechet["separate"], None, None)
+        for name, title in TITLES.items() if name in set(frechet.index) & {"told", "conditional"}
+    ]
+    return pd.DataFrame(rows, columns=OPEN)
 
 
 def reasons(

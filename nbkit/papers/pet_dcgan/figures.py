@@ -20,12 +20,9 @@ from matplotlib.patheffects import withStroke
 from nbkit.core.checks import check_keys, require
 from nbkit.data.pet_slices import Slices
 from nbkit.figures.charts import interval, looks, panels
-from nbkit.figures.drawing import Layer, architecture_drawing
 from nbkit.figures.marks import Mark, needs
 from nbkit.figures.mosaics import bare_axes
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
-from nbkit.papers.pet_dcgan.dcgan import SMALLEST
-from nbkit.papers.pet_dcgan.pet_dcgan import Config
 
 CMAP, SUVR_LABEL = "inferno", "uptake ratio (SUVR)"
 SIDES = {"axial": "LR", "coronal": "LR", "sagittal": "PA"}
@@ -39,14 +36,6 @@ ARMS = {
     "class mean": Mark("nearest class mean", "#8C8C8C", "X"),
     "chance": Mark("majority of training", "#BBBBBB", "P"),
 }
-
-
-def method_drawing(config: Config) -> Picture:
-    """The generator: random numbers to an image by transposed convolutions of stride 2 (Figs. 2, 3 and 5, anew)."""
-    sizes = [f"{SMALLEST * 2**k}²" for k in range(len(config.widths) + 1)]
-    hidden = [Layer(size, width, "deconv 5×5\nBN, ReLU") for size, width in zip(sizes, config.widths, strict=False)]
-    image = Layer(sizes[-1], config.channels, "deconv 5×5\ntanh", sheets=("image",))
-    return architecture_drawing([Layer(f"z, {config.latent}", config.latent), *hidden, image])
 
 
 @look()
@@ -149,30 +138,36 @@ def neighbour_sheet(
 
 
 @look()
-def joint_histograms(tables: Mapping[str, Slices], *, bins: int = 64, width_mm: float = FULL_MM * 0.8) -> Picture:
-    """Share of pixels by their intensity and that of the neighbour on their right, on one logarithmic scale (Fig. 9).
+def joint_histograms(
+    rows: Mapping[str, Mapping[str, Slices]], *, bins: int = 64, width_mm: float = FULL_MM * 0.8
+) -> Picture:
+    """Share of pixels by their intensity and that of the neighbour on their right, logarithmic scale a row (Fig. 9).
 
-    The paper shows a "2D-histogram of a sample real and synthetic image" and does not say of what; this is one with
+    The paper shows the "2D-histogram of a sample real and synthetic image" and does not say of what; this is one with
     both axes intensities, which sees contrast, and sharpness by its width about the diagonal.
 
     Parameters
     ----------
-    tables : mapping of str to Slices
-        By name, e.g. "a  real" and "b  synthetic".
+    rows : mapping of str to mapping of str to Slices
+        By row, e.g. "one image" and "all slices", and by panel, e.g. "a  real" and "b  synthetic".
     bins : int
     width_mm : float
     """
-    figure = new_figure(width_mm, 0.93 * width_mm / len(tables))
-    places = figure.subplots(1, len(tables), sharex=True, sharey=True, squeeze=False)[0]
-    uptake = {name: table.suvr(table.images).numpy() for name, table in tables.items()}
-    norm = LogNorm(1 / max(x[:, :, 1:].size for x in uptake.values()), 1)
-    for axes, (name, x) in zip(places, uptake.items(), strict=True):
-        pairs, edges = (x[:, :, :-1].ravel(), x[:, :, 1:].ravel()), (0, next(iter(tables.values())).suvr_max)
-        sns.histplot(x=pairs[0], y=pairs[1], bins=bins, binrange=(edges, edges), stat="probability", norm=norm,
-                     cmap="viridis", vmin=None, vmax=None, ax=axes)
-        axes.set(title=name, xlabel=SUVR_LABEL, xlim=edges, ylim=edges, aspect="equal", ylabel="")
-    places[0].set_ylabel("of the pixel on its right")
-    figure.colorbar(ScalarMappable(norm, "viridis"), ax=list(places), label="share of pixels", shrink=0.8)
+    count = max(map(len, rows.values()))
+    figure = new_figure(width_mm, 0.93 * width_mm / count * len(rows))
+    places = figure.subplots(len(rows), count, sharex=True, sharey=True, squeeze=False)
+    for line, (row, tables) in zip(places, rows.items(), strict=True):
+        uptake = {name: table.suvr(table.images).numpy() for name, table in tables.items()}
+        norm = LogNorm(1 / max(x[:, :, 1:].size for x in uptake.values()), 1)
+        for axes, (name, x) in zip(line, uptake.items(), strict=True):
+            pairs, edges = (x[:, :, :-1].ravel(), x[:, :, 1:].ravel()), (0, next(iter(tables.values())).suvr_max)
+            sns.histplot(x=pairs[0], y=pairs[1], bins=bins, binrange=(edges, edges), stat="probability", norm=norm,
+                         cmap="viridis", vmin=None, vmax=None, ax=axes)
+            axes.set(title=f"{name}, {row}", xlim=edges, ylim=edges, aspect="equal", ylabel="")
+        line[0].set_ylabel("of the pixel on its right")
+        figure.colorbar(ScalarMappable(norm, "viridis"), ax=list(line), label="share of pixels", shrink=0.8)
+    for axes in places[-1]:
+        axes.set_xlabel(SUVR_LABEL)
     return figure
 
 

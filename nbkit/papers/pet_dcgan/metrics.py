@@ -83,6 +83,19 @@ def _ssim_row(
     return (top / ((mean**2 + means**2 + c1) * (variance + variances + c2))).mean(dim=(1, 2))
 
 
+def joint_histogram(images: torch.Tensor, *, bins: int = 32) -> torch.Tensor:
+    """Shares (N, bins, bins) of an image's pixels by intensity and that of the neighbour on the right (first axis).
+
+    Parameters
+    ----------
+    images : torch.Tensor
+        (N, 1, S, S) in [−1, 1], which the bins divide evenly.
+    """
+    levels = ((images[:, 0] + 1) / 2 * bins).long().clamp(0, bins - 1)
+    pairs = (levels[:, :-1] * bins + levels[:, 1:]).flatten(1)
+    return torch.stack([row.bincount(minlength=bins**2) for row in pairs]).unflatten(1, (bins, bins)) / pairs.shape[1]
+
+
 def strangers(values: torch.Tensor, allowed: torch.Tensor) -> dict[str, torch.Tensor]:
     """What a random real image gives on average ("random"), and the nearest by this measure ("nearest").
 

@@ -8,15 +8,14 @@ conditional network for all stages, and volumes instead of slices.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nbkit.core.checks import check_disjoint, check_keys, known, require
-from nbkit.core.config import Settings
 from nbkit.core.device import pick_device, spread
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
@@ -24,125 +23,29 @@ from nbkit.data.pet_slices import STAGES, SUVR_MAX, Slices, field_grid, levels_o
 from nbkit.data.splits import subject_hash
 from nbkit.papers.pet_dcgan.dcgan import Critic, Generator, draw_weights, stacked, unstacked
 from nbkit.papers.pet_dcgan.losses import GanBatch, GanLosses
+from nbkit.papers.pet_dcgan.settings import Config
 from nbkit.training.adversarial import train_adversarial
-from nbkit.training.autoencoding import SCHEDULES
 from nbkit.training.checkpoint import Constants, Saved, load_weights
 
-KINDS = ("separate", "conditional")
 ALL = "all stages"
 """Name of the one network of kind "conditional"."""
-_AT_ONCE, _SNAPSHOT = 64, "snapshot."
-
-
-@dataclass(frozen=True)
-class Config(Settings):
-    """Settings; defaults as published where stated.
-
-    Attributes
-    ----------
-    kind : {"separate", "conditional"}
-        Published: a network for each stage. "conditional": one for all, whose normalisation knows the stage and whose
-        critic projects it (Miyato and Koyama, ICLR 2018).
-    dims : {2, 3}
-        Slices as published, or volumes.
-    size, channels : int
-        Pixels along an edge; 3 channels hold the same grey image thrice, as published.
-    latent, kernel : int
-    widths, critic_widths : tuple of int
-        Not stated; those of DCGAN (Radford et al. 2016) with one layer more for 128 pixels. Assumption.
-    norm_first : bool
-        Batch normalisation after the critic's first convolution: the text says every layer, the guidelines that it
-        follows (DCGAN) all but the first.
-    weight_sd : float
-    learning_rate, beta1, beta2, schedule
-        Of Adam, for both sides. Small profiles take few steps, at a larger rate that falls to zero.
-    batch, epochs, batches_per_epoch : int, int, int or None
-        None: as many batches as the largest stage fills. All stages take the same number of steps. Small profiles
-        count steps.
-    snapshots, snapshot_images : int
-        Moments of training that are kept as images (Fig. 4), denser at the start; images of each.
-    grouped : bool or None
-        Separate networks in one pass of grouped convolutions; otherwise each by itself, on a CPU side by side with a
-        thread for each. None: grouped on a GPU; on a CPU that saves nothing, because one convolution keeps it busy.
-    """
-
-    kind: str = "separate"
-    dims: int = 2
-    size: int = 128
-    channels: int = 3
-    latent: int = 100
-    kernel: int = 5
-    widths: tuple[int, ...] = (1024, 512, 256, 128, 64)
-    critic_widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
-    norm_first: bool = False
-    weight_sd: float = 0.02
-    learning_rate: float = 1e-4
-    beta1: float = 0.5
-    beta2: float = 0.999
-    schedule: str = "constant"
-    batch: int = 64
-    epochs: int = 500
-    batches_per_epoch: int | None = None
-    snapshots: int = 6
-    snapshot_images: int = 8
-    grouped: bool | None = None
-    device: str = "auto"
-    seed: int = 7
-
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {
-            "size": 32, "channels": 1, "widths": (16, 8, 8), "critic_widths": (8, 8, 16), "batch": 8, "epochs": 24,
-            "batches_per_epoch": 1, "learning_rate": 1e-3, "schedule": "linear", "snapshot_images": 4,
-        },
-        "laptop": {
-            "size": 64, "channels": 1, "widths": (64, 32, 16, 8), "critic_widths": (8, 16, 32, 64), "batch": 16,
-            "epochs": 1_000, "batches_per_epoch": 1, "learning_rate": 1e-3, "schedule": "linear",
-        },
-    }
-    volumes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"size": 16, "widths": (16, 8), "critic_widths": (8, 16)},
-        "laptop": {"size": 32, "widths": (32, 16, 8), "critic_widths": (8, 16, 32), "batch": 12, "epochs": 1_000},
-        "paper": {
-            "size": 64, "widths": (512, 256, 128, 64), "critic_widths": (64, 128, 256, 512), "learning_rate": 2e-4,
-        },
-    }
-    small: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {},
-        "laptop": {"size": 32, "widths": (64, 32, 16), "critic_widths": (16, 32, 64)},
-        "paper": {"size": 64, "widths": (512, 256, 128, 64), "critic_widths": (64, 128, 256, 512)},
-    }
-
-    def __post_init__(self) -> None:
-        known(self.kind, KINDS, "Config: kind")
-        known(self.schedule, SCHEDULES, "Config: schedule")
-        for name, good, expected in (
-            ("dims", self.dims in (2, 3), "2 (slices) or 3 (volumes)"),
-            ("batch", self.batch >= 2, "at least 2, because layers are normalised over a batch"),
-            ("snapshots", self.snapshots >= 2, "at least 2: before and after training"),
-        ):
-            require(good, f"Config: {name}", expected=expected, found=getattr(self, name), remedy="Change it.")
-
-    @classmethod
-    def volumetric(cls, profile: str, **changes: Any) -> Self:
-        """Settings of the same networks for volumes, by kernels of 3³; all their sizes are assumptions."""
-        known(profile, cls.volumes, "Config.volumetric: profile")
-        return cls.for_profile(profile, **{"dims": 3, "channels": 1, "kernel": 3, **cls.volumes[profile], **changes})
-
-    @classmethod
-    def for_study(cls, profile: str, **changes: Any) -> Self:
-        """Settings of a conditional network of at most half the edge: the augmentation study trains many."""
-        return cls.for_profile(profile, **{"kind": "conditional", **cls.small[profile], **changes})
+TRIES = 16
+"""Draws among which an image of the asked view is looked for, where views are not told."""
+_AT_ONCE, _SNAPSHOT, _TYPICAL = 64, "snapshot.", "typical"
 
 
 class PetDCGAN(Saved):
     """An :class:`~nbkit.core.protocols.ImageGenerator` that learns from a table of slices or volumes.
 
-    Where slices have several views, the view is told to the networks as a class is: the paper says nothing of how its
-    axial, coronal and sagittal images came about, and an image whose view is unknown would be of no use to a
-    classifier. On a table of one view (``slices.select(view="axial")``) each network is the published one.
+    Published networks are told nothing. Where slices have several views, what they draw is of any: an image of a view is
+    then the first of :data:`TRIES` draws that is nearer to the training slices' mean of that view than to that of
+    another (or the nearest, where none is). The paper does not say how it knew its axial, coronal and sagittal images
+    apart. With ``views_told`` the view is a class that the networks know.
 
     Attributes
     ----------
+    images : dict of str to int
+        Training images of every network.
     losses : torch.Tensor
         (steps, 2, K): of generator and critic at every step, of every network.
     snapshots : dict of int to torch.Tensor
@@ -159,6 +62,8 @@ class PetDCGAN(Saved):
         self.views: tuple[str, ...] = ()
         self.suvr_max = SUVR_MAX
         self.seen: tuple[str, ...] = ()
+        self.images: dict[str, int] = {}
+        self.typical = torch.empty(0)
         self.losses = torch.empty(0, 2, 0)
         self.snapshots: dict[int, torch.Tensor] = {}
 
@@ -181,6 +86,10 @@ class PetDCGAN(Saved):
         self.views, self.suvr_max = tuple(dict.fromkeys(table.view)), table.suvr_max
         people = sorted(set(table.subject))
         self.seen, self.trained_on = tuple(subject_hash([name]) for name in people), subject_hash(people)
+        self.images = {name: len(table) if name == ALL else table.stage.count(name) for name in self.networks}
+        if self._any_view:
+            own = [[table.select(stages=stage, view=view).images for view in self.views] for stage in self.stages]
+            self.typical = torch.stack([torch.stack([x.mean(dim=0) for x in views]) for views in own])
         groups = [self.networks] if self._grouped else [(name,) for name in self.networks]
         # a thread for each: the digits then depend on no number of threads, and small steps wait for nobody
         runs = spread(lambda names: self._train(names, table), groups, self.device)
@@ -195,20 +104,42 @@ class PetDCGAN(Saved):
         return self.stages if self.config.kind == "separate" else (ALL,)
 
     @property
+    def steps_to_see_all(self) -> int:
+        """Batches that the images of the largest network fill."""
+        return -(-max(self.images.values()) // self.config.batch)
+
+    def noise(self, n: int, name: str = "") -> torch.Tensor:
+        """(batch, latent): what the generator of network `name` starts from in step `n`."""
+        return _uniform((self.config.batch, self.config.latent), torch_generator(self.config.seed, "noise", name, n))
+
+    def untrained(self) -> tuple[Generator, Critic]:
+        """Generator and critic of the first network as they are before the first step; of any, before :meth:`fit`."""
+        first = self.networks[:1] or ("",)
+        return self._started(Generator, first), self._started(Critic, first)
+
+    @property
     def _grouped(self) -> bool:
         return self.device.type != "cpu" if self.config.grouped is None else self.config.grouped
 
     @property
+    def _any_view(self) -> bool:
+        """Whether a network draws images of any view."""
+        return len(self.views) > 1 and not self.config.views_told
+
+    @property
     def _classes(self) -> tuple[tuple[str, str], ...]:
-        """Stage and view of every class that a network is told; of separate networks, the stage is its own."""
+        """Stage and view of every class that a network is told, empty where it is not."""
         stages = ("",) if self.config.kind == "separate" else self.stages
-        return tuple((stage, view) for stage in stages for view in self.views)
+        return tuple((stage, view) for stage in stages for view in (("",) if self._any_view else self.views))
 
     def _decks(self, name: str, table: Slices) -> list[Iterator[int]]:
         """The images of each class of network `name`."""
         keys = list(zip(table.stage, table.view, strict=True))
         asked = [(stage or name, view) for stage, view in self._classes]
-        return [deck([i for i, key in enumerate(keys) if key == own], self.config.seed, *own) for own in asked]
+        return [
+            deck([i for i, key in enumerate(keys) if key == (stage, view or key[1])], self.config.seed, stage, view)
+            for stage, view in asked
+        ]
 
     def _train(
         self, names: tuple[str, ...], table: Slices
@@ -217,14 +148,18 @@ class PetDCGAN(Saved):
         c = self.config
         net, critic = (self._started(kind, names) for kind in (Generator, Critic))
         decks = {name: self._decks(name, table) for name in names}
-        images = len(table) if c.kind == "conditional" else max(map(table.stage.count, names))
-        steps = c.batches_per_epoch or -(-images // c.batch)
+        steps, drawing = c.batches_per_epoch or self.steps_to_see_all, net
+        if c.averaged:
+            average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(c.averaged), use_buffers=True)
+            drawing = average.module
         when, losses, seen = moments(c.epochs * steps, c.snapshots), [], {0: self._snapshot(net, names)}
 
         def noted(record: Mapping[str, float]) -> None:
             losses.append([[record[side + name] for name in names] for side in ("", "critic_")])
+            if drawing is not net:
+                average.update_parameters(net)
             if len(losses) in when:
-                seen[len(losses)] = self._snapshot(net, names)
+                seen[len(losses)] = self._snapshot(drawing, names)
 
         train_adversarial(
             net, critic, GanLosses(names), epochs=c.epochs, learning_rate=c.learning_rate, betas=(c.beta1, c.beta2),
@@ -232,7 +167,7 @@ class PetDCGAN(Saved):
             batches=lambda e: (self._batch(decks, table.images, (e - 1) * steps + n) for n in range(steps)),
         )
         apart = [self._build(Generator).to(self.device).eval() for _ in names]
-        for own, state in zip(apart, unstacked(net.state_dict(), net.groups), strict=True):
+        for own, state in zip(apart, unstacked(drawing.state_dict(), net.groups), strict=True):
             own.load_state_dict(state)
         return dict(zip(names, apart, strict=True)), torch.tensor(losses), seen
 
@@ -261,7 +196,7 @@ class PetDCGAN(Saved):
         real, noise = [], []
         for name, own in decks.items():
             real.append(images[[next(own[k]) for k in told.tolist()]].expand(-1, c.channels, *(-1,) * c.dims))
-            noise.append(_uniform((c.batch, c.latent), torch_generator(c.seed, "noise", name, n)))
+            noise.append(self.noise(n, name))
         label = told.to(self.device) if classes > 1 else None
         return GanBatch(torch.stack(real, dim=1).to(self.device), torch.stack(noise, dim=1).to(self.device), label)
 
@@ -313,11 +248,17 @@ class PetDCGAN(Saved):
         require(n >= 1, "PetDCGAN.sample: n", expected="1 or more", found=n, remedy="Ask for at least one image.")
         known(stage, self.stages, "PetDCGAN.sample: stage")
         view = view or (self.views[0] if len(self.views) == 1 else "")
-        separate = self.config.kind == "separate"
-        index = self._classes.index(("" if separate else stage, known(view, self.views, "PetDCGAN.sample: view")))
-        noise = _uniform((n, self.config.latent), torch_generator(seed, "sample", stage, view))
-        net = self.generators[stage if separate else ALL]
-        return self._generate(net, noise[:, None], torch.full((n,), index))[:, 0]
+        separate, tries = self.config.kind == "separate", TRIES if self._any_view else 1
+        known(view, self.views, "PetDCGAN.sample: view")
+        index = self._classes.index(("" if separate else stage, "" if self._any_view else view))
+        noise = _uniform((n * tries, 1, self.config.latent), torch_generator(seed, "sample", stage, view))
+        images = self._generate(self.generators[stage if separate else ALL], noise, torch.full((n * tries,), index))
+        if not self._any_view:
+            return images[:, 0]
+        typical, asked = self.typical[self.stages.index(stage)], self.views.index(view)
+        ahead = _ahead(images[:, 0], typical, asked).view(n, tries)
+        first = torch.where((ahead > 0).any(dim=1), (ahead > 0).int().argmax(dim=1), ahead.argmax(dim=1))
+        return images[:, 0].unflatten(0, (n, tries))[torch.arange(n), first]
 
     def sample(self, n: int, stage: str, seed: int, *, view: str | None = None) -> list[Volume]:
         """As :meth:`sample_images`, as Volumes of uptake ratios in MNI space: one plane at the middle of the view's
@@ -336,14 +277,15 @@ class PetDCGAN(Saved):
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         seen = {f"{_SNAPSHOT}{step}": images for step, images in self.snapshots.items()}
-        return {**self.generators.state_dict(), **seen, "losses": self.losses}
+        return {**self.generators.state_dict(), **seen, "losses": self.losses, _TYPICAL: self.typical}
 
     def _constants(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("stages", "views", "suvr_max", "seen")}
+        return {name: getattr(self, name) for name in ("stages", "views", "suvr_max", "seen", "images")}
 
     def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
         self.stages, self.views, self.seen = (tuple(constants[name]) for name in ("stages", "views", "seen"))
-        self.suvr_max, self.losses = constants["suvr_max"], tensors.pop("losses", self.losses)
+        self.suvr_max, self.images = constants["suvr_max"], constants["images"]
+        self.losses, self.typical = (tensors.pop(name) for name in ("losses", _TYPICAL))
         steps = sorted(int(name.removeprefix(_SNAPSHOT)) for name in tensors if name.startswith(_SNAPSHOT))
         self.snapshots = {step: tensors.pop(f"{_SNAPSHOT}{step}") for step in steps}
         nets = {name: self._build(Generator) for name in self.networks}
@@ -379,6 +321,13 @@ def deck(rows: Sequence[int], seed: int, *names: object) -> Iterator[int]:
 def moments(steps: int, count: int) -> tuple[int, ...]:
     """`count` numbers of steps from 0 to `steps`, denser at the start; fewer where they would coincide."""
     return tuple(dict.fromkeys(round(steps * (i / (count - 1)) ** 2) for i in range(count)))
+
+
+def _ahead(images: torch.Tensor, typical: torch.Tensor, asked: int) -> torch.Tensor:
+    """(N,): how much nearer images (N, 1, S, ...) lie to one of the means (V, 1, S, ...) than to the next of the others."""
+    far = torch.stack([(images - mean).square().flatten(1).mean(dim=1) for mean in typical], dim=1)
+    others = [k for k in range(len(typical)) if k != asked]
+    return far[:, others].amin(dim=1) - far[:, asked]
 
 
 def _uniform(shape: tuple[int, ...], rng: torch.Generator) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from nbkit.core.checks import require
+from nbkit.core.checks import known, require
 from nbkit.core.config import Settings
 from nbkit.core.protocols import Cohort
 from nbkit.core.volume import Volume
@@ -27,11 +27,14 @@ class Contrasts(Settings):
     inputs, target : contrasts
     normalise : {"cohort", "subject"}
         z-scores from all training images of a contrast (published), or from each image by itself.
+    over : {"image", "brain"}
+        Voxels that count in them: all (published), or those inside the brain, whatever lies around it.
     """
 
     inputs: tuple[str, ...] = ("T1w", "T1SE", "T2w", "PDw", "DIR")
     target: str = "FLAIR"
     normalise: str = "cohort"
+    over: str = "image"
 
     fewest: ClassVar[int] = 1
     """Inputs it needs at least."""
@@ -42,6 +45,11 @@ class Contrasts(Settings):
             expected=f"{'at least one contrast' if self.fewest else 'contrasts'} other than the target {self.target!r}",
             remedy="List the contrasts to predict from.",
         )
+        known(self.over, ("image", "brain"), "Config: over")
+
+    def standardiser(self, cohort: Cohort) -> Standardiser:
+        """The z-scores of inputs and target that the scans of `cohort` give."""
+        return Standardiser.fit_cohort(cohort, (*self.inputs, self.target), over=self.over, per=self.normalise)
 
 
 class PatchSynthesizer(Saved):
@@ -59,8 +67,7 @@ class PatchSynthesizer(Saved):
 
     def fit(self, cohort: Cohort) -> Self:
         """Learn from every scan of `cohort`."""
-        c = self.config
-        self._read(Standardiser.fit_cohort(cohort, (*c.inputs, c.target), per=c.normalise))
+        self._read(self.config.standardiser(cohort))
         self._learn(cohort)
         self.trained_on = subject_hash(cohort.ids)
         return self

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
 from nbkit.core.protocols import Cohort
 from nbkit.core.tidy import stacked, where
-from nbkit.papers.trajectories.head_to_head import PERCENT, PLACES
+from nbkit.papers.trajectories.head_to_head import PERCENT, PLACES, SAID, TITLES
 from nbkit.papers.trajectories.room import REACH, TENFOLD, after, forecast_room
 
 _METRICS = {structure: metric for metric, structure in PLACES.items()}
@@ -23,6 +24,7 @@ def rooms(
     """By setting, the errors of controls, of strong learners and of the floor, of every structure scored.
 
     The floor is what the segmenter misses on the true visit without its noise, or with it where that is not known.
+    Without volumes there is no room to measure, and the result is empty.
 
     Parameters
     ----------
@@ -36,6 +38,8 @@ def rooms(
         Ten times as many other simulated people.
     """
     read = scored[(scored["unit"] == PERCENT) & (scored["reading"] == "alike")]
+    if not len(read):
+        return {}
     best = next(name for name in ("floor", "hindsight") if (read["system"] == name).any())
     floors = read[read["system"] == best].assign(system="floor")
     found = {}
@@ -49,10 +53,12 @@ def rooms(
     return found
 
 
-def decided(found: Mapping[str, pd.DataFrame]) -> list[tuple[str, str, pd.DataFrame]]:
-    """(setting, metric, frame) of the structures that decide."""
+def decided(found: Mapping[str, pd.DataFrame]) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
+    """The frame of every structure that decides, and what ``Run.room`` is told of it."""
     return [
-        (setting, metric, where(frame, structure=structure))
+        (where(frame, structure=structure), {
+            "of": f"head_to_head.{setting}.{metric}.", "measure": f"{TITLES[metric]}, from {SAID[setting]}",
+        })
         for setting, frame in found.items() for structure, metric in _METRICS.items()
         if (frame["structure"] == structure).any()
     ]
@@ -83,14 +89,3 @@ def _best(frame: pd.DataFrame) -> pd.DataFrame:
         if len(tried):
             rows.append(tried[tried["system"] == tried.groupby("system")["value"].mean().idxmin()].assign(system=name))
     return stacked(*rows).drop(columns="role")
-
-
-def bounds(rows: pd.DataFrame, setting: str, metric: str) -> dict[str, float]:
-    """Mean of floor and reach of one metric, for lines across charts; `rows` as of :func:`bounded`.
-
-    Where no noise-free scan is known, an image has no floor.
-    """
-    part = where(rows, setting=setting, metric=metric)
-    part = part[part["unit"].ne("mm³, absolute") & part["unit"].ne("% of the brain") & part["reading"].ne("own")]
-    means = part.groupby("system")["value"].mean()
-    return {name: float(means[name]) for name in ("floor", REACH, TENFOLD) if name in means}

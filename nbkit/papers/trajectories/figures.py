@@ -31,9 +31,10 @@ from nbkit.papers.trajectories.head_to_head import (
     CONTROLS, PRINTED, SAID, SHOWN, TITLES, ahead, differences, first_people,
 )
 from nbkit.papers.trajectories.experiments import Scores
-from nbkit.papers.trajectories.ranking import BETTER, NO_FORECAST, complete
+from nbkit.papers.trajectories.ranking import BETTER, NO_FORECAST, complete, standings
 
 TIED = "#EFEFEF"
+_MEASURED = {"sharpness": "of the truth's gradient energy", "accuracy": "% mean error of volumes", "speed": "s a scan"}
 ROW_MM, HEAD_MM = 6.0, 27.0
 """Height of one system, and of what stands above and below them."""
 
@@ -219,6 +220,39 @@ def _ends(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     ]
     columns = ["measure", "system", "mean [95 %]", "gain over the control"]
     return pd.DataFrame(words, columns=columns).set_index(columns[:2])
+
+
+def ranked(
+    scores: pd.DataFrame, setting: str, *, control: str = "no_change", published: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> tuple[Picture, pd.DataFrame]:
+    """Ranking of one setting and its :func:`standings_table`; `scores` tidy, `published` as for ranking_plot."""
+    rows = where(scores, setting=setting)
+    ranks = standings(rows, control=control, seed=seed)
+    picture = ranking_plot(rows, ranks, setting, published=published, seed=seed)
+    return picture, standings_table(ranks, setting, scores=rows, seed=seed)
+
+
+def star_table(ours: pd.DataFrame, published: Mapping[str, Any]) -> pd.DataFrame:
+    """By quality and system: the article's stars, ours, our rank, and what was measured.
+
+    Parameters
+    ----------
+    ours : DataFrame
+        As :func:`nbkit.papers.trajectories.stars.stars` gives it.
+    published : mapping
+        Numbers of the ledger by id, each with its ``value``.
+    """
+    rows = []
+    for row in ours.to_dict("records"):
+        printed = getattr(published.get(row["id"]), "value", None)
+        rows.append({
+            "quality": row["metric"], "system": title_of(row["system"]),
+            "published": "★" * int(printed) if printed else "–", "ours": "★" * int(row["value"]),
+            "rank": f"{row['rank']} of {(ours['metric'] == row['metric']).sum()}",
+            "measured": f"{row['measured']:.3g} {_MEASURED[row['metric']]}",
+        })
+    return pd.DataFrame(rows).set_index(["quality", "system"])
 
 
 def gains_table(rows: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from nbkit.core.tidy import stacked, tidy, where
 from nbkit.metrics.calibration import LEVELS, calibration, coverage
 from nbkit.papers.trajectories.design import UNCERTAIN
 from nbkit.papers.trajectories.experiments import Scores, by_person, scored_trajectories
-from nbkit.papers.trajectories.ranking import NO_FORECAST
+from nbkit.papers.trajectories.ranking import NO_FORECAST, standings
 
 SAID: Mapping[str, str] = {"one": "one scan", "several": "several scans"}
 CONTROLS = ("no_change", "pixel_ols", "pixel_population", "mrextrap_population")
@@ -112,6 +112,12 @@ def structure_table(scored: pd.DataFrame, setting: str) -> pd.DataFrame:
         for title, (unit, reading) in parts.items()
     }
     return pd.concat(tables)
+
+
+def tables(scored: pd.DataFrame, main: pd.DataFrame, setting: str) -> dict[str, pd.DataFrame]:
+    """Errors by structure, where there are volumes, and by diagnosis."""
+    volumes = {"structures": structure_table(scored, setting)} if (scored["unit"] == PERCENT).any() else {}
+    return volumes | {"diagnosis": by_diagnosis(main, setting)}
 
 
 def by_diagnosis(main: pd.DataFrame, setting: str) -> pd.DataFrame:
@@ -275,9 +281,9 @@ def cost_table(scores: Mapping[str, Scores], memory: Mapping[str, float]) -> pd.
     return table.assign(**{"peak tensors (MiB)": table.index.get_level_values(1).map(memory)})
 
 
-def reasons(ranks: pd.DataFrame, scores: Mapping[str, Scores]) -> list[str]:
-    """Why verdicts fall as they do, in sentences with the numbers of this run; `ranks` as of :func:`standings`."""
-    lines = []
+def reasons(main: pd.DataFrame, scores: Mapping[str, Scores], *, seed: int = 0) -> list[str]:
+    """Why verdicts fall as they do, in sentences with the numbers of this run; `main` as of :func:`deciding`."""
+    lines, ranks = [], standings(main, control="no_change", seed=seed)
     for (setting, metric), table in ranks.groupby(["setting", "metric"], sort=False):
         if metric not in ("psnr", "mae"):
             words = table.groupby("against control")["system"].agg(", ".join)

@@ -15,18 +15,14 @@ Ranks go by the same numbers. Controls have neither.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from nbkit.core.checks import require
-from nbkit.core.tidy import tidy, stacked, where
+from nbkit.core.tidy import stacked, tidy, where
 from nbkit.papers.trajectories.head_to_head import CONTROLS, PLACES
 from nbkit.papers.trajectories.ranking import NO_FORECAST
 
-QUALITIES = ("sharpness", "accuracy", "speed")
 MOST = 5
 
 
@@ -43,7 +39,7 @@ def stars(scored: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Tidy, "metric" the quality and "value" the stars, with the columns "quality", "measured" (the ratio of gradient
+        Tidy, "metric" the quality ("sharpness", "accuracy", "speed"; one that was not measured is left out) and "value" the stars, with the columns "quality", "measured" (the ratio of gradient
         energies, the mean error in %, the seconds) and "rank" (1 the best).
     """
     one = where(scored, setting="one")
@@ -93,30 +89,3 @@ def _quality(name: str, measured: pd.Series) -> pd.Series:
 def _stars(name: str, quality: float) -> int:
     found = MOST - np.floor(-np.log10(quality) + 1e-9) if name == "speed" else np.ceil(MOST * quality - 1e-9)
     return int(np.clip(found, 1, MOST))
-
-
-def star_table(ours: pd.DataFrame, published: Mapping[str, Any], *, titles: Mapping[str, str]) -> pd.DataFrame:
-    """By system and quality: the article's stars, ours, our rank, and what was measured.
-
-    Parameters
-    ----------
-    ours : DataFrame
-        As :func:`stars` gives it.
-    published : mapping
-        Numbers of the ledger by id, each with its ``value``.
-    titles : mapping of str to str
-        What readers see for a system.
-    """
-    rows = []
-    for row in ours.to_dict("records"):
-        printed = getattr(published.get(row["id"]), "value", None)
-        rows.append({
-            "system": titles.get(row["system"], row["system"]), "quality": row["metric"],
-            "published": "★" * int(printed) if printed else "–", "ours": "★" * int(row["value"]),
-            "rank": f"{row['rank']} of {(ours['metric'] == row['metric']).sum()}",
-            "measured": f"{row['measured']:.3g} {_SAID[row['metric']]}",
-        })
-    return pd.DataFrame(rows).set_index(["quality", "system"])
-
-
-_SAID = {"sharpness": "of the truth's gradient energy", "accuracy": "% mean error of volumes", "speed": "s a scan"}

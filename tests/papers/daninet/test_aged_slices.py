@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -50,12 +51,29 @@ def test_there_and_back(frame):
     image = SCANS[0].image("T1w").data[0, ..., 0]
     scaled = frame.scaled(SCANS[0])
     assert scaled.shape == (S, S) and scaled[0, 0] == -1
-    torch.testing.assert_close(frame.restored(scaled), image)
+    torch.testing.assert_close(frame.restored(scaled, SCANS[0]), image)
     assert frame.scaled(SCANS[1]).max() == 1, "what is brighter than the scale is cut"
-    assert frame.restored(torch.tensor([-1.5, -1.0, 1.0])).tolist() == pytest.approx([0, 0, frame.peak])
+    assert frame.restored(torch.tensor([-1.5, -1.0, 1.0]), SCANS[1]).tolist() == pytest.approx([0, 0, frame.peak])
     volume = frame.volume(image, "made")
     volume.check_grid(SCANS[0].image("T1w"), "test")
     assert torch.equal(volume.data, SCANS[0].image("T1w").data) and volume.history == ("made",)
+
+
+def test_z_scores_are_of_the_scans_own_brain_and_have_no_gain():
+    frame = SliceFrame.of(SCANS, contrast="T1w", size=S, intensities="z-scores")
+    image, brain = SCANS[0].image("T1w").data[0, ..., 0], SCANS[0].mask("brain").data[0, ..., 0]
+    z = (image - image[brain].mean()) / image[brain].std(correction=0)
+    scaled = frame.scaled(SCANS[0])
+    torch.testing.assert_close(scaled[brain], (z[brain] / 3).clamp(-1, 1), rtol=1e-4, atol=1e-4)
+    assert (scaled[~brain] == -1).all()
+    back, near = frame.restored(scaled, SCANS[0]), brain & (z.abs() < 3)
+    torch.testing.assert_close(back[near], image[near], rtol=1e-4, atol=1e-3)
+    louder = replace(SCANS[0], images={"T1w": Volume(3 * SCANS[0].image("T1w").data, AFFINE)})
+    torch.testing.assert_close(frame.scaled(louder), scaled, rtol=1e-4, atol=1e-4)
+    again = SliceFrame.restore(json.loads(json.dumps(frame.record())))
+    assert torch.equal(again.scaled(SCANS[0]), scaled) and again.shape == frame.shape
+    with pytest.raises(NbkitError, match="Did you mean 'z-scores'"):
+        SliceFrame.of(SCANS, contrast="T1w", size=S, intensities="z-score")
 
 
 def test_the_brain_is_the_mask_or_what_shines(frame):

@@ -10,9 +10,21 @@ from torch import nn
 from nbkit.core.checks import NbkitError
 from nbkit.core.seeds import torch_generator
 from nbkit.nets.weights import draw_weights
-from nbkit.papers.daninet.caae import Codes, ConditionalAutoencoder, Encoder, Generator, LatentCritic, SliceCritic
+from nbkit.papers.daninet.caae import (
+    Codes,
+    ConditionalAutoencoder,
+    Encoder,
+    Generator,
+    LatentCritic,
+    SliceCritic,
+    diagnosis_codes,
+)
 
 PUBLISHED = (64, 128, 256, 512, 1024)
+
+
+def one_hot(count: int) -> torch.Tensor | None:
+    return diagnosis_codes(count, "one_hot") if count else None
 
 
 def drawn(net: nn.Module, sd: float | None = None) -> nn.Module:
@@ -25,8 +37,8 @@ def kernels(net: nn.Module, *kinds: type) -> list[tuple[int, ...]]:
 
 def test_published_sizes():
     with torch.device("meta"):
-        net = ConditionalAutoencoder(128, PUBLISHED, latent=200, ages=10, diagnoses=4)
-        critic, judge = SliceCritic(128, ages=10, diagnoses=4), LatentCritic(200)
+        net = ConditionalAutoencoder(128, PUBLISHED, latent=200, ages=10, told=one_hot(4))
+        critic, judge = SliceCritic(128, ages=10, told=one_hot(4)), LatentCritic(200)
         assert net.encoder(torch.empty(1, 1, 128, 128)).shape == (1, 200)
     assert [k[0] for k in kernels(net.encoder, nn.Conv2d)] == [64, 128, 256, 512, 1024]
     assert [k[:2] for k in kernels(net.generator, nn.ConvTranspose2d)] == [
@@ -42,26 +54,36 @@ def test_published_sizes():
 
 @pytest.mark.parametrize(("size", "widths"), [(64, (4, 4, 6, 8)), (128, (4, 4, 6, 6, 8))])
 def test_shapes(size, widths):
-    net = drawn(ConditionalAutoencoder(size, widths, latent=12, ages=5, diagnoses=4))
+    net = drawn(ConditionalAutoencoder(size, widths, latent=12, ages=5, told=one_hot(4)))
     z, made = net(torch.rand(2, 1, size, size), torch.tensor([0, 1, 1]), torch.tensor([0, 4, 2]), torch.tensor([0, 3]))
     assert z.shape == (2, 12) and made.shape == (3, size, size)
     assert z.abs().max() < 1 and 0 < made.abs().max() < 1
-    critic = drawn(SliceCritic(size, (3, 4), ages=5, diagnoses=4, features=6))
+    critic = drawn(SliceCritic(size, (3, 4), ages=5, told=one_hot(4), features=6))
     assert critic(made[:, None], torch.tensor([0, 1, 2]), torch.tensor([3, 2, 1])).shape == (3,)
     assert drawn(LatentCritic(12))(z).shape == (2,)
 
 
 def test_labels_are_plus_one_among_minus_ones():
-    codes = Codes(3, 2, length=6)
+    codes = Codes(3, one_hot(2), length=6)
     told = codes(torch.tensor([1, 0]), torch.tensor([1, 0]))
     assert told.tolist() == [[-1, 1, -1] * 2 + [-1, 1] * 3, [1, -1, -1] * 2 + [1, -1] * 3]
-    assert Codes(3, 0, length=6)(torch.tensor([2]), torch.tensor([9])).tolist() == [[-1, -1, 1] * 2]
-    assert Codes(5, 0, length=2).length == 5
+    assert Codes(3, None, length=6)(torch.tensor([2]), torch.tensor([9])).tolist() == [[-1, -1, 1] * 2]
+    assert Codes(5, None, length=2).length == 5
     assert not codes.state_dict()
 
 
+def test_a_diagnosis_is_told_as_the_papers_number_or_as_one_among_others():
+    """Section 2: d is "a numerical representation [0-3]"."""
+    codes = Codes(2, diagnosis_codes(4, "number"), length=3)
+    told = codes(torch.tensor([0, 1]), torch.tensor([3, 2]))
+    assert told[:, 2:].tolist() == [[3.0] * 3, [2.0] * 3] and codes.length == 5
+    assert one_hot(4).sum(dim=1).tolist() == [-2.0] * 4 and one_hot(4).diagonal().tolist() == [1.0] * 4
+    with pytest.raises(NbkitError, match="Did you mean 'number'"):
+        diagnosis_codes(4, "numbr")
+
+
 def test_slices_are_encoded_once_and_generated_where_asked():
-    net, x = drawn(ConditionalAutoencoder(16, (3, 4), latent=6, ages=3, diagnoses=2)), torch.randn(2, 1, 16, 16)
+    net, x = drawn(ConditionalAutoencoder(16, (3, 4), latent=6, ages=3, told=one_hot(2))), torch.randn(2, 1, 16, 16)
     rows, ages, diagnosis = torch.tensor([1, 0, 1]), torch.tensor([2, 0, 1]), torch.tensor([1, 0])
     z, made = net(x, rows, ages, diagnosis)
     for k in range(3):
@@ -72,7 +94,7 @@ def test_slices_are_encoded_once_and_generated_where_asked():
 
 @pytest.mark.parametrize("told", [0, 2])
 def test_the_generator_hears_age_always_and_diagnosis_where_it_is_told(told):
-    net, z = drawn(Generator((3, 4), latent=6, ages=3, diagnoses=told)), torch.randn(1, 6)
+    net, z = drawn(Generator((3, 4), latent=6, ages=3, told=one_hot(told))), torch.randn(1, 6)
     zero, one = torch.tensor([0]), torch.tensor([1])
     first = net(z, zero, zero)
     assert not torch.equal(first, net(z, one, zero))
@@ -88,7 +110,7 @@ def normed(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
 
 
 def test_the_critic_of_slices_by_hand():
-    net = drawn(SliceCritic(16, (3, 4), ages=3, diagnoses=2, features=5))
+    net = drawn(SliceCritic(16, (3, 4), ages=3, told=one_hot(2), features=5))
     x, age, diagnosis = torch.randn(4, 1, 16, 16), torch.tensor([0, 1, 2, 0]), torch.tensor([0, 1, 0, 1])
     with torch.no_grad():
         for module in net.modules():
@@ -114,7 +136,7 @@ def test_the_critic_of_codes_by_hand():
 
 @pytest.mark.parametrize("told", [0, 4])
 def test_another_label_is_another_score(told):
-    net, x = drawn(SliceCritic(32, (4, 8), ages=5, diagnoses=told, features=8)).eval(), torch.randn(3, 1, 32, 32)
+    net, x = drawn(SliceCritic(32, (4, 8), ages=5, told=one_hot(told), features=8)).eval(), torch.randn(3, 1, 32, 32)
     a, b = torch.tensor([0, 1, 2]), torch.tensor([3, 0, 1])
     first = net(x, a, b)
     assert ((first - net(x, a + 1, b)).abs() > 1e-4).all()
@@ -122,11 +144,11 @@ def test_another_label_is_another_score(told):
 
 
 def test_normalisation_has_a_shift_and_no_scale():
-    critics = nn.ModuleList([SliceCritic(16, (3, 4), ages=2, diagnoses=0, features=4), LatentCritic(5)])
+    critics = nn.ModuleList([SliceCritic(16, (3, 4), ages=2, told=one_hot(0), features=4), LatentCritic(5)])
     norms = [m for m in critics.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     assert len(norms) == 5
     assert all(n.bias.requires_grad and not n.weight.requires_grad and bool((n.weight == 1).all()) for n in norms)
-    net = ConditionalAutoencoder(16, (3, 4), latent=5, ages=2, diagnoses=0)
+    net = ConditionalAutoencoder(16, (3, 4), latent=5, ages=2, told=one_hot(0))
     assert set(net.state_dict()) == {name for name, _ in net.named_parameters()}
 
 
@@ -145,14 +167,14 @@ def test_weights_by_fan_in_keep_the_size_of_signals():
     label = torch.zeros(64, dtype=torch.long)
     spread = {}
     for sd in (None, 0.02):
-        net = drawn(Generator((16, 16, 32), latent=6, ages=3, diagnoses=0), sd)
+        net = drawn(Generator((16, 16, 32), latent=6, ages=3, told=one_hot(0)), sd)
         spread[sd] = net.body[:-1](net.dense(torch.cat([x, net.codes(label, label)], 1)).unflatten(1, (32, 4, 4))).std()
     assert 0.2 < spread[None] < 3 and spread[0.02] < 1e-2
 
 
 @pytest.mark.parametrize(("make", "words"), [
     (lambda: Encoder(60, (4, 4, 4, 4), latent=3), "Encoder: size: expected 64 pixels for 4 widths, found 60"),
-    (lambda: SliceCritic(36, (4, 4, 4), ages=2, diagnoses=0), "SliceCritic: size: expected a multiple of 8"),
+    (lambda: SliceCritic(36, (4, 4, 4), ages=2, told=one_hot(0)), "SliceCritic: size: expected a multiple of 8"),
 ])
 def test_sizes_that_do_not_fit_are_refused(make, words):
     with pytest.raises(NbkitError, match=words):

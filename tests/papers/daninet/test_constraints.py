@@ -44,23 +44,23 @@ def test_nothing_is_lost_by_an_ideal_sequence_and_something_by_its_reverse():
     zero = torch.zeros(1, dtype=torch.long)
     for own in range(A):
         at = torch.tensor([own])
-        assert monotone_loss(images, at, inside=INSIDE[:1]).item() == 0
+        assert monotone_loss(images, at).item() == 0
         assert regional_loss(images, at, zero, masks=masks, ratios=ratios).item() == pytest.approx(0, abs=1e-6)
         backwards = images.flip(1)
-        assert monotone_loss(backwards, at, inside=INSIDE[:1]).item() > 0.01
+        assert monotone_loss(backwards, at).item() > 0.01
         assert regional_loss(backwards, at, zero, masks=masks, ratios=ratios).item() > 0.05
 
 
 def test_monotone_loss_in_loops():
-    images, inside = IMAGES.numpy(), INSIDE.numpy()
+    images = IMAGES.numpy()
     for b in range(B):
         own, total = int(OWN[b]), 0.0
         for p in range(own):  # earlier: the own image is the older one
-            total += np.maximum(images[b, own] - images[b, p], 0)[inside[b]].sum()
+            total += np.maximum(images[b, own] - images[b, p], 0).sum()
         for p in range(own + 1, A):
-            total += np.maximum(images[b, p] - images[b, own], 0)[inside[b]].sum()
-        expected = total / (inside[b].sum() * (A - 1))
-        assert monotone_loss(IMAGES, OWN, inside=INSIDE)[b].item() == pytest.approx(expected, rel=1e-5)
+            total += np.maximum(images[b, p] - images[b, own], 0).sum()
+        expected = total / (S * S * (A - 1))  # M · N of Eq. 3
+        assert monotone_loss(IMAGES, OWN)[b].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_regional_loss_in_loops():
@@ -84,18 +84,17 @@ def test_half_precision_leaves_the_sums_alone():
     assert torch.equal(found, regional_loss(IMAGES, OWN, DIAGNOSIS, **given))
 
 
-def test_what_lies_outside_does_not_count():
-    images = IMAGES.clone()
-    images[:, -1] += 5 * ~INSIDE
-    torch.testing.assert_close(
-        monotone_loss(images, OWN, inside=INSIDE), monotone_loss(IMAGES, OWN, inside=INSIDE), rtol=1e-5, atol=1e-6
-    )
-    assert monotone_loss(images, OWN, inside=torch.zeros_like(INSIDE)).tolist() == [0, 0, 0]
+def test_masks_of_each_slice_or_of_all():
+    own = torch.stack([MASKS, MASKS.flip(0), MASKS.roll(1, 1)])
+    found = regional_loss(IMAGES, OWN, DIAGNOSIS, masks=own, ratios=table())
+    for b in range(B):
+        one = [x[b : b + 1] for x in (IMAGES, OWN, DIAGNOSIS)]
+        torch.testing.assert_close(found[b : b + 1], regional_loss(*one, masks=own[b], ratios=table()))
 
 
 def test_one_value_per_subject_whatever_the_batch():
     for loss in (
-        lambda i: monotone_loss(IMAGES[i], OWN[i], inside=INSIDE[i]),
+        lambda i: monotone_loss(IMAGES[i], OWN[i]),
         lambda i: regional_loss(IMAGES[i], OWN[i], DIAGNOSIS[i], masks=MASKS, ratios=table()),
         lambda i: mixed_age(IMAGES[i], OWN[i], torch.tensor([0.2, 0.5, 0.7])[i]),
     ):
@@ -105,7 +104,7 @@ def test_one_value_per_subject_whatever_the_batch():
 
 def test_both_pull_the_image_of_every_bin():
     for loss in (
-        lambda x: monotone_loss(x, torch.tensor([1]), inside=INSIDE[:1]),
+        lambda x: monotone_loss(x, torch.tensor([1])),
         lambda x: regional_loss(x, torch.tensor([1]), torch.tensor([0]), masks=MASKS, ratios=table()),
     ):
         x = IMAGES[:1].clone().requires_grad_()
@@ -210,7 +209,7 @@ def test_constraints_of_the_whole_batch_are_the_two_losses():
     made = objective.generate(Painter(), given)
     terms = objective.generator(critics(), given, made)
     bright = (made["everything"] + 1) / 2
-    torch.testing.assert_close(terms["voxel"], monotone_loss(bright, OWN, inside=INSIDE))
+    torch.testing.assert_close(terms["voxel"], monotone_loss(bright, OWN))
     torch.testing.assert_close(
         terms["region"], regional_loss(bright, OWN, DIAGNOSIS, masks=MASKS, ratios=table())
     )

@@ -22,7 +22,7 @@ WEIGHTS = {"deformation": 0.2, "voxel": 0.3, "region": 0.3}
 
 @pytest.fixture(scope="module")
 def net() -> nn.Module:
-    bare = ConditionalAutoencoder(SIZE, (4, 6), latent=5, ages=AGES, diagnoses=2)
+    bare = ConditionalAutoencoder(SIZE, (4, 6), latent=5, ages=AGES, told=2 * torch.eye(2) - 1)
     return draw_weights(bare, torch_generator(3), sd=None)
 
 

@@ -1,6 +1,7 @@
 """The convolutional synthesisers on a tiny cohort whose target is a known function of its inputs."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +13,13 @@ from nbkit.core.protocols import Cohort, ModalitySynthesizer, Scan, Subject
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
 from nbkit.core.windows import filter_separable, gaussian_kernel
-from nbkit.papers.flair.conv_synthesis import Config, ConvSynthesizer, build_network, masked_mse
+from nbkit.papers.flair.conv_synthesis import BRAIN, Config, ConvSynthesizer, build_network, masked_mse
 from nbkit.papers.flair.saliency import p3s_maps, saliency_shares
 
 SHAPE = (22, 21, 15)
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 SMALL = {"inputs": ("T1w", "T2w"), "slim": 8, "crop": (10, 10, 8), "crops_per_epoch": 12, "batch": 4, "epochs": 20,
-         "learning_rate": 0.02, "momentum": 0.9, "clip": 0.3, "half": False, "device": "cpu"}
+         "learning_rate": 0.02, "momentum": 0.9, "clip": 0.3, "half": False, "device": "cpu", **BRAIN}
 
 
 def smooth(name, shape=SHAPE):
@@ -114,7 +115,7 @@ def test_unknown_settings_in_a_checkpoint_are_refused(fitted, tmp_path):
 
 @pytest.mark.parametrize("change", [
     {"network": "unet", "width": 16, "depth": 2}, {"network": "mlp", "width": 10, "depth": 2},
-    {"normalise": "subject"}, {"crop": None, "batch": 1}, {"keep": "last"}, {"schedule": "linear"},
+    {"normalise": "subject"}, {"over": "image"}, {"loss_over": "image"}, {"crop": None, "batch": 1}, {"keep": "last"}, {"schedule": "linear"},
 ])
 def test_every_variant_trains_and_predicts(cohort, change):
     model = ConvSynthesizer(Config(**SMALL | change | {"epochs": 6})).fit(cohort.subset(cohort.ids[:4]))
@@ -135,8 +136,32 @@ def test_validation_cohort_drives_early_stopping(cohort):
     model = ConvSynthesizer(Config(**SMALL | {"epochs": 5}))
     model.fit(cohort.subset(cohort.ids[:3]), validation=cohort.subset(cohort.ids[3:]))
     assert model.history["epochs"] == [0, 5]
+    watched = model.history["watched"]
+    assert set(watched) == set(cohort.ids[3:])
+    for k, mean in enumerate(model.history["validation"]):
+        assert np.mean([errors[k] for errors in watched.values()]) == pytest.approx(mean)
     alone = ConvSynthesizer(Config(**SMALL | {"epochs": 5})).fit(cohort.subset(cohort.ids[:1]))
     assert alone.history["validation"] == []
+
+
+def test_as_published_every_voxel_of_the_image_is_scaled_seen_and_counted(cohort):
+    """What lies around the brain changes scaling, prediction and validation error, unless only the brain counts."""
+    assert (Config().over, Config().loss_over) == ("image", "image")
+    quiet = Cohort("quiet", tuple(dimmed(s) for s in cohort), "embedded", {"data_hash": "quiet"})
+    for whole in (True, False):
+        settings = SMALL | ({"over": "image", "loss_over": "image"} if whole else {}) | {"epochs": 5}
+        a, b = (ConvSynthesizer(Config(**settings)).fit(c) for c in (cohort, quiet))
+        assert (a.history["validation"] == b.history["validation"]) is not whole
+        assert (a.standardiser.sd == b.standardiser.sd) is not whole
+        scan = cohort.subjects[0].baseline
+        seen, counted = a.seen(scan.images, ("T1w",), scan.mask("brain"))
+        assert (seen.shape[1:] == SHAPE) is whole and counted.all()
+
+
+def dimmed(subject):
+    s = subject.baseline
+    images = {n: v.with_data(torch.where(s.mask("brain").data, v.data, v.data / 3)) for n, v in s.images.items()}
+    return replace(subject, scans=(replace(s, images=images),))
 
 
 def test_masked_mse_is_the_mean_over_mask_voxels_per_subject():
@@ -164,6 +189,7 @@ def test_bad_requests_are_refused_by_name(cohort, fitted):
 
 def test_published_width_of_each_network():
     assert sum(p.numel() for p in build_network(Config()).parameters()) == 231_745
+    assert sum(p.numel() for p in build_network(Config(network="unet", width=16, depth=2)).parameters()) == 375_585
     assert sum(p.numel() for p in build_network(Config(network="mlp", width=100, depth=2)).parameters()) == 10_801
 
 

@@ -47,6 +47,19 @@ def test_what_is_read_and_given_back_is_in_the_scans_unit():
     assert back.history == ("step",) and np.array_equal(back.affine, AFFINE)
 
 
+def test_min_max_scaling_follows_every_scan_by_itself():
+    """As in the article's code; what is made has the mean of the maxima."""
+    scans = [scan(top=100), scan("q", top=300, age=80.0)]
+    frame = GroupFrame.of(scans, "test", scaling="minmax")
+    for one in scans:
+        image = frame.read(one)
+        assert (float(image.min()), float(image.max())) == (0.0, 1.0)
+    assert frame.scale == 900.0 and float(frame.volume(torch.ones(1, 1, 6, 6, 4), "step").data.max()) == 900.0
+    assert GroupFrame.from_dict(json.loads(json.dumps(dataclasses.asdict(frame)))) == frame
+    with pytest.raises(NbkitError, match="Did you mean 'minmax'"):
+        GroupFrame.of(scans, "test", scaling="min_max")
+
+
 def test_persons_in_the_order_met_with_their_visits_by_age():
     scans = [scan("b", "2", 71.0), scan("a"), scan("b", "1", 69.0)]
     assert {k: [s.session for s in v] for k, v in persons(scans).items()} == {"b": ["1", "2"], "a": ["1"]}

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import expm
+from scipy.ndimage import gaussian_filter
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Scan, TemplateModel, TrajectoryModel
 from nbkit.core.volume import Volume
+from nbkit.geometry.affine import velocity_through
 from nbkit.geometry.flow import Velocity, compose, expv, jacobian_determinant
 from nbkit.geometry.registration import register
 from nbkit.geometry.transport import conjugate
@@ -26,6 +28,7 @@ from tests.papers.trajectories.ageing_balls import AFFINE, RATES, BallTemplate, 
 
 SETTINGS = Config(
     levels_mm=(8.0, 4.0), iterations=(12, 10), velocity_mm=4.0, change_step=0.1, align="similarity",
+    smooth_mm=0.0, squarings=None,
 )
 SHIFT = np.array([1.3, -0.4, 2.1])
 
@@ -76,7 +79,8 @@ def analytic(affine: np.ndarray, monkeypatch, **changes) -> tuple[InBrainSyn, Sc
 
     monkeypatch.setattr(inbrainsyn.registration, "register", found)
     monkeypatch.setattr(inbrainsyn, "fingerprint", lambda image: "scan")
-    model = InBrainSyn(Config(align="none", **changes), templates={"HC": _Plain(affine)})
+    settings = Config(align="none", smooth_mm=0.0, squarings=None).changed(**changes)
+    model = InBrainSyn(settings, templates={"HC": _Plain(affine)})
     model.age_ranges = {"HC": (60.0, 70.0)}
     image = torch.rand(1, *SHAPE, dtype=torch.float64)
     image[0, 0, 0, 0] = -1
@@ -103,10 +107,38 @@ def test_a_velocity_seen_through_an_affine(affine):
     matrix = np.eye(4)
     matrix[:3, :3] += 0.02 * OTHER
     matrix[:3, 3] = CENTRE - matrix[:3, :3] @ CENTRE
-    image = Volume(torch.zeros(1, *SHAPE, dtype=torch.float64), affine)
-    found = inbrainsyn._seen_through(linear_field(GENERATOR, affine), matrix, grid=affine, image=image)
+    found = velocity_through(linear_field(GENERATOR, affine), matrix, grid=affine, shape=SHAPE, affine=affine)
     exact = np.linalg.inv(matrix[:3, :3]) @ GENERATOR @ matrix[:3, :3]
     assert torch.allclose(found[INSIDE], linear_field(exact, affine)[INSIDE], atol=1e-9)
+
+
+def test_the_articles_code_decides_rungs_and_squarings(monkeypatch):
+    """Rungs below a voxel and seven squarings by default, and whatever else is asked for."""
+    asked = []
+    real = {name: getattr(inbrainsyn, name) for name in ("transport", "expv")}
+
+    def listening(name, option):
+        return lambda *given, **more: asked.append(more[option]) or real[name](*given, **more)
+
+    for name, option in (("transport", "rung_voxels"), ("expv", "steps")):
+        monkeypatch.setattr(inbrainsyn, name, listening(name, option))
+    affine = FRAMES["RAS"]
+    published = Config()
+    for changes in ({"rung_voxels": published.rung_voxels, "squarings": published.squarings}, {"rung_voxels": 0.5}):
+        model, scan = analytic(affine, monkeypatch, **changes)
+        model.futures(scan, [66.0], "HC")
+    assert asked == [1.0, 7, 0.5, None]
+
+
+def test_the_scan_is_smoothed_before_everything(model, ball):
+    """As in the article's code: what is registered and what is moved; its labels stay, and 0 leaves it as it is."""
+    soft = model.variant(smooth_mm=3.0, transport="none", iterations=(2, 2)).futures(ball, [64.0], "HC")
+    sharp = model.variant(transport="none", iterations=(2, 2)).futures(ball, [64.0], "HC")
+    image = ball.image("T1w").numpy().astype(float)
+    expected = gaussian_filter(image, 3.0 / 4.0, truncate=3.5)
+    assert np.allclose(soft.images()[0].numpy(), expected, atol=1e-5)
+    assert torch.equal(sharp.images()[0].data, ball.image("T1w").data)
+    assert torch.equal(soft.labels()[0].data, ball.labels.data) and Config().smooth_mm == 0.75
 
 
 # two changes, one after the other

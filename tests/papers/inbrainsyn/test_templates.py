@@ -1,4 +1,4 @@
-"""Templates are judged as published where they age, by a test of templates alone: fluid of a known size, both outcomes."""
+"""Templates are judged as published where they age, by a test of templates alone: fluid of known size, two outcomes."""
 
 from __future__ import annotations
 

@@ -36,7 +36,8 @@ def critic(x: torch.Tensor) -> torch.Tensor:
 
 
 def objective(**more) -> ConditionalObjective:
-    settings = {"weight": 100.0, "total": False, "condition": 2, "smoothing": 0.0, "draws": torch.Generator().manual_seed(1)}
+    draws = torch.Generator().manual_seed(1)
+    settings = {"weight": 100.0, "total": False, "condition": 2, "smoothing": 0.0, "draws": draws}
     return ConditionalObjective(voxelwise("l1"), **settings | more)
 
 

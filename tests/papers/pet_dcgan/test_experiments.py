@@ -15,11 +15,13 @@ from nbkit.core.tidy import by_subject, where
 from nbkit.data.pet_slices import Slices
 from nbkit.data.splits import subject_hash
 from nbkit.papers.pet_dcgan import experiments
+from nbkit.papers.pet_dcgan.augmentation_experiments import classified
 from nbkit.papers.pet_dcgan.experiments import draw_like, feature_scores, quality
 from nbkit.papers.pet_dcgan.metrics import pairwise_quality
 from nbkit.papers.pet_dcgan.pet_dcgan import Config, PetDCGAN
 from nbkit.papers.pet_dcgan.pet_volumes import Volumes
 from tests.papers.pet_dcgan.pet_heads import head_slices, head_volumes
+from tests.papers.pet_dcgan.test_augmentation_experiments import study_table
 
 SIZE = 32
 LEVEL = {"CN": 0.5, "AD": -0.3}
@@ -165,11 +167,22 @@ def test_generators_are_compared_by_means_over_stages(scores):
     frechet = where(scores["new"], metric="frechet", system="generated")["value"].mean()
     assert table["frechet", "separate"] == pytest.approx(frechet)
     assert table["psnr", "separate"] > table["psnr", "conditional"]
-    everyone = experiments.over_stages(quality(made["separate"], HELD))
+    everyone, swapped = (experiments.over_stages(quality(made[k], HELD)) for k in ("separate", "conditional"))
     assert table["ssim", "separate"] == pytest.approx(where(everyone, id="islam2020.text.ssim")["value"].mean())
-    open_points = experiments.open_points(everyone, compared)
+    open_points = experiments.open_points(everyone, {"swapped": swapped}, compared)
     assert open_points["other − ours"].iloc[-1] == pytest.approx(table["frechet", "conditional"] - frechet)
-    assert (open_points["low"].iloc[:4] <= open_points["high"].iloc[:4]).all() and open_points["low"].isna().sum() == 1
+    assert (open_points["low"].iloc[:6] <= open_points["high"].iloc[:6]).all() and open_points["low"].isna().sum() == 1
+    moved = open_points.set_index(["left open", "the other way"])["other − ours"]["Generators, PSNR", "swapped"]
+    assert moved == pytest.approx(table["psnr", "conditional"] - table["psnr", "separate"])
+
+
+def test_histograms_of_the_same_law_are_as_near_as_other_people_s_and_of_another_stage_are_not():
+    own = HELD.select(stages="CN")
+    same, swapped = (experiments.histograms(drawn(kind).select(stages="CN"), own) for kind in ("new", "swapped"))
+    far = {name: frame.groupby("system")["value"].mean() for name, frame in (("same", same), ("swapped", swapped))}
+    assert far["same"]["generated"] < 1.1 * far["same"]["real"] < 0.5 * far["swapped"]["generated"]
+    assert far["swapped"]["real"] == far["same"]["real"] and same["value"].between(0, 1).all()
+    assert set(same["id"]) == {"islam2020.histogram.generated.cn", "islam2020.histogram.real.cn"}
 
 
 def test_the_nearest_image_of_a_copy_is_its_original():
@@ -197,74 +210,24 @@ def test_losses_are_running_means_by_network_and_side():
     assert mine["value"].iloc[:3].tolist() == [3.0, 5.0, 9.0], "the mean of two steps"
 
 
-def test_people_and_settings_are_counted():
+def test_people_are_counted():
     people = [Subject(f"s{i}", "F", d, (Scan(f"s{i}", "01", 60.0 + i, {}),)) for i, d in enumerate(("CN", "AD", "AD"))]
     found = experiments.scanned(Cohort("toy", tuple(people), "embedded")).set_index("id")["value"]
     assert found.to_dict() == {f"islam2020.data.{k}": v for k, v in {
         "scans": 3, "nc": 1, "mci": 0, "ad": 2, "age_min": 60, "age_max": 62}.items()}
-    told = experiments.settings(Config(batch=7)).set_index("id")["value"]
-    assert told["islam2020.settings.batch"] == 7 and told["islam2020.settings.layers.generator"] == 5
 
 
-def test_cost_is_that_of_all_stages_and_of_the_slowest():
+def test_cost_is_that_of_all_stages_of_the_slowest_and_of_the_other_kinds():
     config = Config.for_profile("smoke", size=16, widths=(8, 8), critic_widths=(8, 8))
-    found = experiments.cost(config, head_slices(4)).set_index("id")["value"]
-    assert set(found.index) == {"islam2020.seconds.separate", "islam2020.seconds.slowest"} and (found > 0).all()
-
-
-def study_table(shuffled: bool = False) -> pd.DataFrame:
-    """As of a study: 12 people, two repeats, two shares."""
-    rng, rows = np.random.default_rng(0), []
-    arms = ("real",) if shuffled else ("real", "real + synthetic", "real + plain augmentation", "synthetic only")
-    for view in ("axial", "all views"):
-        for arm in arms:
-            for share, count in ((0.5, 10), (1.0, 20)):
-                rows += [
-                    {"subject": f"s{i}", "view": view, "arm": arm, "share": share, "real_subjects": count + i % 2,
-                     "repeat": r, "correct": int(rng.random() < 0.7), "placement": rng.random()}
-                    for i in range(12) for r in range(2)
-                ]
-    return pd.DataFrame(rows)
-
-
-def test_a_person_counts_once_with_the_mean_over_repeats():
-    table = study_table()
-    found = experiments.classified(table)
-    mine = where(found, id="islam2020.augmentation.accuracy.all.synthetic")
-    rows = table.query("view == 'all views' and arm == 'real + synthetic' and share == 1.0")
-    assert values(mine) == pytest.approx((100 * rows.groupby("subject")["correct"].mean()).to_dict())
-    assert set(mine["real_subjects"]) == {20.5} and set(mine["unit"]) == {"%"}
-    area = where(found, id="islam2020.augmentation.auc.axial.real")
-    assert len(area) == 12 and area["value"].between(0, 1).all()
-    assert (found[(found["share"] == 0.5) | (found["system"] == "synthetic only")]["id"] == "").all()
-    dealt = experiments.classified(study_table(True), shuffled=True)
-    assert "islam2020.augmentation.accuracy.axial.shuffled" in set(dealt["id"])
-
-
-def test_gains_are_paired_by_person():
-    found = experiments.classified(study_table())
-    gain = experiments.gains(found)
-    assert set(gain["id"]) == {f"islam2020.{i}" for i in (
-        "augmentation.gain.half", "augmentation.gain.full", "augmentation.ten_points", "text.accuracy.synthetic",
-        "text.accuracy.real", "text.accuracy.gain")}
-    with_, without = (values(gain, id=f"islam2020.text.accuracy.{k}") for k in ("synthetic", "real"))
-    gained, ten = (values(gain, id=f"islam2020.augmentation.{k}") for k in ("gain.full", "ten_points"))
-    assert gained == pytest.approx({s: with_[s] - without[s] for s in with_})
-    assert ten == pytest.approx({s: v + 10 for s, v in without.items()})
-    with pytest.raises(NbkitError, match="gains: share of real people"):
-        experiments.gains(found[found["share"] == 0.5])
-
-
-def test_intervals_are_over_people_not_over_repeats():
-    found = where(experiments.classified(study_table()), metric="accuracy", share=1.0)
-    table = experiments.intervals(found, ["view", "system"]).set_index(["view", "system"])
-    expected = bootstrap_mean(where(found, view="axial", system="real")["value"])
-    row = table.loc["axial", "real"]
-    assert (row["value"], row["low"], row["high"], row["n"]) == (expected.value, expected.low, expected.high, 12)
+    table = head_slices(4)
+    found = experiments.cost({"separate": (config, table), "conditional": (config.changed(kind="conditional"), table)},
+                             repeats=2)
+    assert set(found["id"]) == {f"islam2020.seconds.{k}" for k in ("separate", "slowest", "conditional")}
+    assert len(found) == 6 and (found["value"] > 0).all()
 
 
 def test_reasons_tell_the_numbers_of_the_run(scores):
-    accuracy = experiments.classified(study_table())
+    accuracy = classified(study_table())
     everyone = experiments.over_stages(quality(drawn("new"), HELD))
     lines = experiments.reasons(accuracy, scores["new"], everyone, {
         "islam2020.text.accuracy.real": 61.45, "islam2020.text.psnr": 32.83})

@@ -10,15 +10,14 @@ import torch
 from nbkit.core.checks import NbkitError
 from nbkit.core.stats import bootstrap_mean
 from nbkit.data.pet_slices import Slices
-from nbkit.papers.pet_dcgan.experiments import classified
+from nbkit.papers.pet_dcgan.augmentation_experiments import classified
 from nbkit.papers.pet_dcgan.figures import (
-    ARMS, augmentation_curves, example_slices, generator_progress, joint_histograms, loss_curves, method_drawing,
-    neighbour_sheet, real_and_synthetic,
+    ARMS, augmentation_curves, example_slices, generator_progress, joint_histograms, loss_curves, neighbour_sheet,
+    real_and_synthetic,
 )
-from nbkit.papers.pet_dcgan.pet_dcgan import Config
 from nbkit.papers.pet_dcgan.pet_volumes import Volumes
 from tests.figures.conftest import pixels
-from tests.papers.pet_dcgan.test_experiments import study_table
+from tests.papers.pet_dcgan.test_augmentation_experiments import study_table
 
 
 def images(n: int, level: float = 0.0) -> torch.Tensor:
@@ -102,23 +101,22 @@ def test_neighbours_carry_their_distances():
 def test_every_pixel_with_a_right_neighbour_is_counted_where_it_belongs():
     ramp = torch.linspace(-0.99, 0.99, 8)[None, None, :, None].expand(3, 1, 8, 8)
     table = Slices(ramp, ("a",) * 3, ("CN",) * 3, ("axial",) * 3, (0.0,) * 3)
-    figure = joint_histograms({"a  real": table, "b  synthetic": slices({"CN": 6}, level=0.3)}, bins=8)
-    first, second = (axes.collections[0] for axes in figure.axes[:2])
+    both = {"a  real": table, "b  synthetic": slices({"CN": 6}, level=0.3)}
+    figure = joint_histograms({"one image": {"a  real": table.at([0]), "b  synthetic": table.at([1])}, "all": both}, bins=8)
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    first, second = (axes.collections[0] for axes in panels[2:])
     # rows upwards are the right neighbour's, columns the pixel's own intensity
     counts = np.ma.filled(first.get_array().reshape(8, 8), 0)
     assert np.allclose(counts, np.eye(8, k=-1) / 7)
     assert first.norm is second.norm and np.ma.filled(second.get_array(), 0).sum() == pytest.approx(1)
-    assert [axes.get_title() for axes in figure.axes[:2]] == ["a  real", "b  synthetic"]
+    names = ("a  real", "b  synthetic")
+    assert [axes.get_title() for axes in panels] == [f"{name}, {row}" for row in ("one image", "all") for name in names]
+    assert panels[0].collections[0].norm is not first.norm, "each row has its own number of pixels"
 
 
 def test_volumes_are_refused():
     with pytest.raises(NbkitError, match="of volumes, cut planes first"):
         example_slices(Volumes(torch.zeros(2, 1, 8, 8, 8), ("a", "b"), ("CN", "CN")))
-
-
-def test_the_drawn_generator_names_every_size():
-    words = {t.get_text() for t in method_drawing(Config.for_profile("laptop")).axes[0].texts}
-    assert {"z, 100", "4²", "8²", "16²", "32²", "64²"} <= words
 
 
 def test_every_view_has_its_panel_with_a_line_for_each_arm():

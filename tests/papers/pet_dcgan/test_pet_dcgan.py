@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import ImageGenerator
+from nbkit.core.seeds import torch_generator
 from nbkit.data.pet_slices import levels_of
 from nbkit.papers.pet_dcgan.metrics import memorisation
-from nbkit.papers.pet_dcgan.pet_dcgan import Config, PetDCGAN, deck, moments
+from nbkit.papers.pet_dcgan.pet_dcgan import TRIES, PetDCGAN, deck, moments
+from nbkit.papers.pet_dcgan.settings import Config
 from tests.papers.pet_dcgan.pet_heads import head_slices, head_volumes, patterns
 
 TINY = {"size": 16, "widths": (12, 8), "critic_widths": (8, 12), "epochs": 4, "snapshot_images": 2}
@@ -47,7 +49,8 @@ def test_the_defaults_are_the_published_settings():
     c = Config()
     assert (c.size, c.channels, c.latent, c.batch, c.epochs) == (128, 3, 100, 64, 500)
     assert (c.learning_rate, c.beta1, c.beta2, c.weight_sd) == (1e-4, 0.5, 0.999, 0.02)
-    assert Config.for_profile("paper") == c and Config.for_profile("laptop").size == 64
+    assert (c.kind, c.views_told, c.averaged) == ("separate", False, 0.0), "a network for each stage, told nothing"
+    assert Config.for_profile("paper") == c == Config.for_study("paper") and Config.for_profile("laptop").size == 64
 
 
 def test_it_keeps_the_protocol_of_generators(separate):
@@ -82,15 +85,50 @@ def test_networks_in_one_pass_learn_what_they_learn_apart(seen_views, views):
         assert torch.allclose(*drawn, atol=2e-3)
 
 
+@pytest.mark.parametrize("told", [True, False])
 @pytest.mark.parametrize("kind", ["separate", "conditional"])
-def test_the_view_that_is_asked_for_is_drawn(seen_views, kind):
-    model = PetDCGAN(tiny(kind=kind)).fit(seen_views)
+def test_the_view_that_is_asked_for_is_drawn(seen_views, kind, told):
+    model = PetDCGAN(tiny(kind=kind, views_told=told)).fit(seen_views)
     axial, sagittal = (model.sample_images(4, "AD", 5, view=view) for view in ("axial", "sagittal"))
     assert axial.shape == sagittal.shape == (4, 1, 16, 16) and not torch.allclose(axial, sagittal)
     with pytest.raises(NbkitError, match="one of axial, sagittal"):
         model.sample_images(1, "AD", 5)
     with pytest.raises(NbkitError, match="Did you mean 'axial'"):
         model.sample_images(1, "AD", 5, view="axail")
+
+
+def test_published_networks_are_told_nothing(seen_views):
+    model = PetDCGAN(tiny(epochs=1)).fit(seen_views)
+    assert model._batch({"AD": model._decks("AD", seen_views)}, seen_views.images, 0).label is None
+    generator, critic = model.untrained()
+    assert generator.norms[0].scale is None and critic.project is None
+    told = PetDCGAN(tiny(epochs=1, views_told=True)).fit(seen_views).untrained()
+    assert told[0].norms[0].scale.shape[1] == told[1].project.shape[1] == 2
+
+
+def test_of_what_is_drawn_the_first_of_the_asked_view_is_taken(seen_views):
+    model = PetDCGAN(tiny(epochs=1)).fit(seen_views)
+    means = [seen_views.select(stages="AD", view=view).images.mean(dim=0) for view in model.views]
+    assert torch.equal(model.typical[model.stages.index("AD")], torch.stack(means))
+    rng = torch_generator(4)
+    drawn = torch.stack([means[k] + 0.01 * torch.randn(1, 16, 16, generator=rng)
+                         for k in torch.randint(2, (5 * TRIES,), generator=rng)])
+    model._generate = lambda net, noise, label: drawn[: len(noise), None]
+    images = model.sample_images(5, "AD", 1, view="sagittal")
+    for image, tries in zip(images, drawn.split(TRIES), strict=True):
+        own = [x for x in tries if (x - means[1]).square().sum() < (x - means[0]).square().sum()]
+        assert torch.equal(image, own[0])
+    drawn = torch.stack([means[0] + share * (means[1] - means[0]) for share in torch.linspace(0, 0.4, TRIES)])
+    assert torch.equal(model.sample_images(1, "AD", 1, view="sagittal")[0], drawn[-1]), "else the nearest"
+
+
+def test_averaged_weights_draw_and_leave_training_alone(slices, separate):
+    model = PetDCGAN(tiny(averaged=0.9)).fit(slices)
+    assert torch.equal(model.losses, separate.losses) and not same(model, separate)
+    hardly = PetDCGAN(tiny(averaged=1e-9)).fit(slices)
+    assert same(hardly, separate, atol=1e-5), "an average that forgets at once is the last weights"
+    step = max(model.snapshots)
+    assert not torch.allclose(model.snapshots[step], separate.snapshots[step])
 
 
 def test_one_conditional_network_knows_all_stages(slices):
@@ -163,12 +201,14 @@ def test_looking_leaves_no_trace_on_training(slices, separate):
     assert same(PetDCGAN(tiny(snapshots=2)).fit(slices), separate, atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("told", [True, False])
 @pytest.mark.parametrize("kind", ["separate", "conditional"])
-def test_what_is_saved_is_read_back(seen_views, kind, tmp_path):
-    model = PetDCGAN(tiny(kind=kind)).fit(seen_views)
+def test_what_is_saved_is_read_back(seen_views, kind, told, tmp_path):
+    model = PetDCGAN(tiny(kind=kind, views_told=told)).fit(seen_views)
     model.save(tmp_path / "model")
     read = PetDCGAN.load(tmp_path / "model")
     assert read.config == model.config and read.trained_on == model.trained_on and read.seen == model.seen
+    assert read.images == model.images
     for view in model.views:
         assert torch.equal(read.sample_images(3, "AD", 2, view=view), model.sample_images(3, "AD", 2, view=view))
     assert torch.equal(read.losses, model.losses)
@@ -196,7 +236,7 @@ def test_a_stage_that_nobody_had_is_refused(slices, separate):
     (lambda s: PetDCGAN(tiny(size=32, widths=(8,) * 3, critic_widths=(8,) * 3)).fit(s), "as Config has it"),
     (lambda s: tiny(kind="seperate"), "Did you mean 'separate'"),
     (lambda s: tiny(schedule="cosine"), "Config: schedule"),
-    (lambda s: tiny(batch=1), "normalised over a batch"),
+    (lambda s: tiny(batch=1), "normalised over a batch"), (lambda s: tiny(averaged=1.0), "Config: averaged"),
     (lambda s: tiny(dims=4), r"2 \(slices\) or 3 \(volumes\)"),
     (lambda s: tiny(snapshots=1), "before and after training"),
     (lambda s: Config.for_profile("smoke", latnet=3), "Did you mean 'latent'"),
@@ -212,10 +252,11 @@ def test_fewer_than_one_image_is_refused(separate):
         separate.sample_images(0, "AD", 1)
 
 
-def test_a_stage_without_a_view_is_refused(seen_views):
+@pytest.mark.parametrize(("told", "said"), [(True, "deck AD sagittal"), (False, "stages AD, views sagittal")])
+def test_a_stage_without_a_view_is_refused(seen_views, told, said):
     kept = [i for i in range(len(seen_views)) if (seen_views.stage[i], seen_views.view[i]) != ("AD", "sagittal")]
-    with pytest.raises(NbkitError, match="deck AD sagittal"):
-        PetDCGAN(tiny()).fit(seen_views.at(kept))
+    with pytest.raises(NbkitError, match=said):
+        PetDCGAN(tiny(views_told=told)).fit(seen_views.at(kept))
 
 
 @given(n=st.integers(1, 12), count=st.integers(1, 90))
@@ -233,7 +274,7 @@ def test_names_and_seed_and_pass_change_the_order_of_a_deck():
 
 
 def test_images_of_a_batch_come_from_the_deck_of_their_class(seen_views):
-    model = PetDCGAN(tiny(kind="conditional", batch=16)).fit(seen_views)
+    model = PetDCGAN(tiny(kind="conditional", batch=16, views_told=True)).fit(seen_views)
     batch = model._batch({"all stages": model._decks("all stages", seen_views)}, seen_views.images, 0)
     for image, label in zip(batch.real[:, 0], batch.label.tolist(), strict=True):
         (row,) = (i for i in range(len(seen_views)) if torch.equal(seen_views.images[i], image))

@@ -30,7 +30,7 @@ def test_the_numbers_of_the_text():
 def test_the_groups_add_up_to_the_scans_and_the_gain_to_the_accuracies():
     assert sum(value(f"data.{k}") for k in ("ad", "nc", "mci")) == value("data.scans") == 411 < value("data.patients")
     gain = value("text.accuracy.synthetic") - value("text.accuracy.real")
-    assert gain == pytest.approx(value("text.accuracy.gain")) and "Not printed" in PAPER.ids[
+    assert gain == pytest.approx(value("text.accuracy.gain")) and "derived" in PAPER.ids[
         "islam2020.text.accuracy.real"].note
     majority = value("data.nc") / (value("data.nc") + value("data.ad"))
     assert 100 * majority < value("text.accuracy.real"), "above the larger of the two groups"
@@ -60,9 +60,9 @@ def test_what_the_paper_claims_and_what_is_ours():
     ours = {name for name, c in CLAIMS.items() if c.note.startswith("Not a claim of the paper")}
     assert ours == {f"augmentation.helps.{v}" for v in VIEWS} | {
         "synthetic_vs_plain", "synthetic_vs_class_mean", "real_vs_chance", "few_people"}
-    similar = {f"similar.{m}.{s}" for m in ("ssim", "psnr") for s in STAGES}
+    similar = {f"similar.{m}.{s}" for m in ("ssim", "psnr", "histogram") for s in STAGES}
     assert set(CLAIMS) - ours == similar | {f"stage.{s}" for s in STAGES} | {
-        "augmentation.helps", "augmentation.ten_points"}
+        "augmentation.helps", "augmentation.ten_points", "plain_gains_little", "separate_cost", "volume_cost"}
     assert all(CLAIMS[name].margin == 0.05 for name in similar)
 
 

@@ -44,9 +44,9 @@ def test_the_floor_is_read_from_the_noise_free_scan_or_else_from_the_scan(found)
 
 
 def test_what_decides_makes_a_room_of_the_ledgers_ids(found):
-    ((setting, metric, frame),) = comparison_room.decided(found)
-    assert (setting, metric) == ("one", "hippocampus")
-    room = Room.of_frame(frame, of=["head_to_head.one.hippocampus."], measure="error, %")
+    ((frame, told),) = comparison_room.decided(found)
+    assert told == {"of": "head_to_head.one.hippocampus.", "measure": "hippocampus, error (%), from one scan"}
+    room = Room.of_frame(frame, of=[told["of"]], measure=told["measure"])
     assert room.floor == 1 and "head_to_head.one.hippocampus.no_change" in room.controls
     assert room.controls["head_to_head.one.hippocampus.no_change"] > room.reach
 
@@ -59,6 +59,8 @@ def test_floor_and_reach_stand_beneath_the_scores_once(found):
     tried = found["one"].groupby("system")["value"].mean()
     assert where(part, system="reach")["value"].mean() == pytest.approx(min(tried["reach"], tried["reach_ridge"]))
     assert comparison_room.bounded(rows, {}) is rows
+    images = rows[rows["metric"] == "ssim"]
+    assert comparison_room.rooms(TRAIN, TEST, images, shown={"one": 1}) == {}
     main = head_to_head.deciding(rows)
     assert (main.loc[main["system"] == "reach", "id"] == "").all()
     assert "head_to_head.one.ssim.floor" in set(main["id"])

@@ -14,7 +14,7 @@ from nbkit.core.volume import Volume
 from nbkit.figures.charts import interval
 from nbkit.papers.trajectories.figures import (
     TIED, coverage, error_by_horizon, gains_table, history_plot, horizon_intervals, lineup, method_drawing,
-    ranking_plot, standings_table,
+    ranked, ranking_plot, standings_table,
 )
 from nbkit.papers.trajectories.ranking import standings
 from tests.papers.trajectories.test_ranking import HARD, PEOPLE, scores
@@ -69,6 +69,8 @@ def test_floor_and_reach_are_lines_and_rows_beneath_the_systems():
     assert {"floor", "reach"} <= {text.get_text() for text in axes.texts}
     words = standings_table(table, "one", scores=frame)
     assert len(words) == len(standings_table(table, "one")) + 2
+    picture, same = ranked(frame, "one")
+    assert same.equals(words) and len(picture.axes) >= 1
     last = words.index.get_level_values(1)[-2:]
     assert [name.split(":")[0] for name in last] == ["floor", "reach"]
     assert words["mean [95 %]"].iloc[-1].startswith("2") and words["gain over the control"].iloc[-1] == "–"

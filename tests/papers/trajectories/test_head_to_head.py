@@ -142,11 +142,19 @@ def test_what_no_run_answers_says_why():
 
 
 def test_reasons_carry_the_numbers():
-    ranks = pd.DataFrame([
-        {"setting": "one", "metric": "ventricle", "system": "brlp", "against control": "better"},
-        {"setting": "one", "metric": "ventricle", "system": "no_change", "against control": "–"},
-        {"setting": "one", "metric": "mae", "system": "brlp", "against control": "worse"},
+    means = {("ventricle", "brlp"): 2.0, ("ventricle", "no_change"): 5.0, ("mae", "brlp"): 9.0, ("mae", "no_change"): 1.0}
+    main = pd.DataFrame([
+        {"setting": "one", "metric": metric, "system": system, "subject": f"s{k}", "value": mean + 0.01 * k}
+        for (metric, system), mean in means.items() for k in range(8)
     ])
-    first, second = tables.reasons(ranks, {"one": scores()})
+    first, second = tables.reasons(main, {"one": scores()})
     assert first == "From one scan, lateral ventricle, error (%): better than no change: brlp; worse: none."
     assert "truly grow by 6.0 %" in second and "single volumes by 5.5 %" in second and "brlp says 5.0 %" in second
+    assert "daninet3d says 5.0 %" in second and "countersynth" not in second
+
+
+def test_tables_of_a_setting_leave_out_volumes_that_nobody_has(scored):
+    main = tables.deciding(scored)
+    assert list(tables.tables(scored, main, "one")) == ["structures", "diagnosis"]
+    images = scored[~scored["unit"].str.contains("volume|mm|brain")]
+    assert list(tables.tables(images, main, "one")) == ["diagnosis"]

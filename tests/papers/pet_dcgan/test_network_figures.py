@@ -1,0 +1,33 @@
+"""Drawings of the networks: every layer that runs is there, with the shape of what it made."""
+
+from __future__ import annotations
+
+from nbkit.papers.pet_dcgan.network_figures import method_drawing, network_drawing
+from nbkit.papers.pet_dcgan.settings import Config
+from nbkit.papers.pet_dcgan.pet_dcgan import PetDCGAN
+
+
+def words(figure) -> list[str]:
+    return [t.get_text() for t in figure.axes[0].texts if t.get_text()]
+
+
+def test_layers_are_those_that_ran_with_their_shapes():
+    generator, critic = PetDCGAN(Config.for_profile("smoke", channels=3, kernel=3)).untrained()
+    drawn, judged = words(network_drawing(generator)), words(network_drawing(critic))
+    assert [w for w in drawn if w[0].isdigit() and w.endswith("²")] == ["4²", "8²", "16²", "32²"]
+    assert [w for w in judged if w[0].isdigit() and w.endswith("²")] == ["32²", "16²", "8²", "4²"]
+    assert drawn.count("deconv 3²\nstride 2\nBN, ReLU") == 2 and drawn.count("deconv 3²\nstride 2\ntanh") == 1
+    assert judged.count("conv 3²\nstride 2\nLReLU") == 1 and judged.count("conv 3²\nstride 2\nBN, LReLU") == 2
+    assert "16 channels" in drawn and "3 channels" in drawn and judged[-2:] == ["score", "1 channel"]
+
+
+def test_batch_normalisation_of_the_first_layer_is_seen():
+    _, critic = PetDCGAN(Config.for_profile("smoke", norm_first=True)).untrained()
+    assert words(network_drawing(critic)).count("conv 5²\nstride 2\nBN, LReLU") == 3
+
+
+def test_the_method_names_sizes_and_weights():
+    generator, critic = PetDCGAN(Config.for_profile("smoke")).untrained()
+    count = f"{sum(p.numel() for p in generator.parameters()):,}".replace(",", " ")
+    said = words(method_drawing(generator, critic))
+    assert f"generator\n{count} weights" in said and "synthetic image\n32² × 1" in said
