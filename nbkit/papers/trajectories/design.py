@@ -22,6 +22,13 @@ from nbkit.training.fitted import fitted
 
 UNCERTAIN = ("mrextrap_bayes", "brlp")
 """Systems that use a history, and draw futures."""
+_FROM_ONE = ("inbrainsyn", "no_pt", "countersynth", "daninet3d", "brlp", "mrextrap_bayes", "pixel_population")
+ASKED: Mapping[str, Sequence[str]] = {
+    "one": (*_FROM_ONE, "brlp_one_sample", "no_change"), "slice": (*_FROM_ONE, "no_change"),
+    "several": ("inbrainsyn", "countersynth", "brlp", "mrextrap_bayes", "mrextrap_ols", "mrextrap_population",
+                "pixel_ols", "pixel_population", "no_change"),
+}
+"""Systems and controls by setting; tuning the DaniNet of stacks to a person once more would take longest of all."""
 
 
 @dataclass(frozen=True)
