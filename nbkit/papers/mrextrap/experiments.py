@@ -258,7 +258,7 @@ def figure_2c(counted: pd.DataFrame) -> pd.DataFrame:
     groups = counted[counted["model"] != NO_CHANGE].groupby(["design", "model", "scans"], sort=False)
     frames = []
     for (design, model, k), rows in groups:
-        id = f"{design}.{model.removeprefix('mrextrap_')}.k{k}" if model.startswith("mrextrap_") else model
+        id = f"{design}.{model.removeprefix('mrextrap_')}.k{k}" if model.startswith("mrextrap_") else model[:7]
         frames.append(_recorded(rows, "miss", f"fig2c.{{}}.{id}", "% of the true volume", system=model, metric="miss",
                                 setting=design, scans=k))
     return stacked(*frames)
