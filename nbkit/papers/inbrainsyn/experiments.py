@@ -13,7 +13,9 @@ from nbkit.core.tidy import paired, stacked, tidy, where
 from nbkit.geometry.flow import Velocity, expv
 from nbkit.geometry.futures import Futures
 from nbkit.papers.inbrainsyn.aged import AgedTemplate
+from nbkit.papers.inbrainsyn.atlas_gan import AtlasGAN
 from nbkit.papers.inbrainsyn.inbrainsyn import GROUPS, Config, InBrainSyn, Transition
+from nbkit.papers.inbrainsyn.kernel_template import KernelTemplate
 from nbkit.papers.inbrainsyn.known_truth import transport_experiment
 from nbkit.papers.trajectories.experiments import (
     bend_age, folded_share, futures_of, per_subject, rate_between, volume_curve, yearly_change,
@@ -56,6 +58,14 @@ TRANSITION = {
     "transition.asked_age": "years", "transition.bend_age": "years", "transition.ventricle.rate.before": "%/year",
     "transition.ventricle.rate.after": "%/year", "topology.folds_transition": "share of brain voxels",
 }
+
+
+def template_kinds(profile: str, *, seed: int, device: str = "auto") -> dict[str, AgedTemplate]:
+    """Templates as published ("gan"), and by kernel regression, as the control ("kernel"); not fitted."""
+    return {
+        "gan": AtlasGAN(AtlasGAN.settings.for_profile(profile, seed=seed, device=device)),
+        "kernel": KernelTemplate(KernelTemplate.settings.for_profile(profile, device=device)),
+    }
 
 
 def learned(template: AgedTemplate, settings: Config, cohort: Cohort) -> InBrainSyn:

@@ -24,11 +24,11 @@ UNCERTAIN = ("mrextrap_bayes", "brlp")
 """Systems that use a history, and draw futures."""
 _FROM_ONE = ("inbrainsyn", "no_pt", "countersynth", "daninet3d", "brlp", "mrextrap_bayes", "pixel_population")
 ASKED: Mapping[str, Sequence[str]] = {
-    "one": (*_FROM_ONE, "brlp_one_sample", "no_change"), "slice": (*_FROM_ONE, "no_change"),
+    "one": (*_FROM_ONE, "brlp_one_sample", "no_change", "floor"), "slice": (*_FROM_ONE, "no_change", "floor"),
     "several": ("inbrainsyn", "countersynth", "brlp", "mrextrap_bayes", "mrextrap_ols", "mrextrap_population",
-                "pixel_ols", "pixel_population", "no_change"),
+                "pixel_ols", "pixel_population", "no_change", "floor"),
 }
-"""Systems and controls by setting; tuning the DaniNet of stacks to a person once more would take longest of all."""
+"""Systems, controls and the floor by setting; tuning the DaniNet of stacks to a person once more would take longest of all."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ def controls(train: Cohort) -> dict[str, TrajectoryModel]:
 
 def compare(
     models: Mapping[str, TrajectoryModel], people: Cohort, names: Sequence[str], *, segmenter: Segmenter | None,
-    key: Any, seen: int = 1, noise_free: Mapping[tuple[str, str], Volume] | None = None,
+    key: Any, seen: int = 1,
 ) -> Scores:
-    """Systems on the same people, volumes read both ways; hindsight, and the floor, beside them.
+    """Systems on the same people, volumes read both ways, hindsight beside them.
 
     Parameters
     ----------
@@ -119,19 +119,17 @@ def compare(
         Of the systems; those that are not among `models` are passed over.
     models, people, segmenter, seen, key
         As for :func:`~nbkit.papers.trajectories.experiments.scored_trajectories`; the visits are part of the key.
-    noise_free : mapping, optional
-        The scans without their noise, by subject and session: scored as the system "floor".
     """
     hindsight = {"hindsight": Hindsight(people)} if segmenter else {}
     return scored_trajectories(
-        {n: models[n] for n in names if n in models} | hindsight | floor(people, noise_free), people, seen=seen,
+        {name: models[name] for name in names if name in models} | hindsight, people, seen=seen,
         key=[key, _sessions(people)], segmenter=segmenter, true_volumes=volumes_at_visits(people) or None,
         readings=("own", "alike") if segmenter else ("own",),
     )
 
 
-def floor(people: Cohort, noise_free: Mapping[tuple[str, str], Volume] | None) -> dict[str, Hindsight]:
-    """The true follow-up without its noise as the system "floor", where it is known."""
+def floor(people: Cohort, noise_free: Mapping[tuple[str, str], Volume]) -> dict[str, Hindsight]:
+    """The true follow-up without its noise as the system "floor", where it is known (``run.noise_free("T1w")``)."""
     return {"floor": Hindsight(people, noise_free)} if noise_free else {}
 
 
@@ -140,12 +138,12 @@ def _sessions(people: Cohort) -> list[list[str]]:
 
 
 def last_visit(
-    models: Mapping[str, TrajectoryModel], person: Subject, names: Sequence[str], *, seen: int,
-    without: Sequence[str] = ("brlp_one_sample", "no_change", "mrextrap_population"),
+    models: Mapping[str, TrajectoryModel], person: Subject, *, design: Design, setting: str,
+    without: Sequence[str] = ("brlp_one_sample", "no_change", "mrextrap_population", "floor"),
 ) -> tuple[Scan, Scan, dict[str, Volume]]:
-    """The last scan seen, the last visit, and what every system makes of it."""
-    history, target = person.scans[:seen], person.scans[-1]
-    asked = [name for name in names if name in models and name not in without]
+    """The last scan seen, the last visit, and what every system that is asked in a setting makes of it."""
+    history, target = person.scans[: design.shown[setting]], person.scans[-1]
+    asked = [name for name in ASKED[setting] if name in models and name not in without]
     made = {name: models[name].predict(history, [target.age], person.diagnosis)[0] for name in asked}
     return history[-1], target, made
 
@@ -168,4 +166,5 @@ def stranger_memory(
 ) -> dict[str, float]:
     """MiB of tensors held during one prediction, of the first person who was not predicted before."""
     stranger = next(s for s in train if len(s.scans) > seen and able(s))
-    return peak_memory(models, stranger.scans[:seen], stranger.scans[seen].age, stranger.diagnosis)
+    systems = {name: model for name, model in models.items() if name != "floor"}
+    return peak_memory(systems, stranger.scans[:seen], stranger.scans[seen].age, stranger.diagnosis)

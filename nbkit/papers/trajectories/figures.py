@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from nbkit.figures.slices import difference_scale, grey_scale, view_at
 from nbkit.figures.trajectories import volume_trajectories, with_truth
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 from nbkit.papers.trajectories.head_to_head import (
-    CONTROLS, PRINTED, SAID, SHOWN, TITLES, ahead, differences, first_people,
+    CONTROLS, PLACES, PRINTED, SAID, SHOWN, TITLES, ahead, differences, first_people,
 )
 from nbkit.papers.trajectories.experiments import Scores
 from nbkit.papers.trajectories.ranking import BETTER, NO_FORECAST, complete, standings
@@ -95,6 +95,13 @@ def horizon_plot(
     """Error of a volume by years ahead, read alike."""
     rows = horizon_intervals(ahead(found, metric), "miss", edges=edges, seed=seed)
     return error_by_horizon(rows, f"{metric}, absolute error (%)")
+
+
+def horizon_plots(scores: Mapping[str, Scores], *, seed: int = 0) -> Iterator[tuple[str, str, Picture]]:
+    """(name, what it was predicted from, :func:`horizon_plot`) by setting and metric; nothing where no volumes are."""
+    for setting, found in scores.items():
+        for metric in PLACES if len(found.regions) else ():
+            yield f"{setting}_{metric}", SAID[setting], horizon_plot(found, metric, seed=seed)
 
 
 @look()
@@ -262,7 +269,9 @@ def gains_table(rows: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     return table.rename(index=SAID, level=0).rename_axis(index=["from", "system"])
 
 
-def volumes_plot(found: Scores, systems: Sequence[str]) -> Picture:
+def volumes_plot(
+    found: Scores, systems: Sequence[str] = ("mrextrap_bayes", "brlp", "inbrainsyn", "countersynth")
+) -> Picture:
     """Volumes of the first person of each diagnosis over age, read alike, in % of the volume at the last scan seen."""
     return volume_trajectories(with_truth(first_people(found, systems)), structures=SHOWN, relative=True)
 
