@@ -14,7 +14,7 @@ import pandas as pd
 from nbkit.core.protocols import Cohort, Segmenter
 from nbkit.core.tidy import stacked, tidy, where
 from nbkit.metrics.calibration import LEVELS, calibration, coverage
-from nbkit.papers.trajectories.design import UNCERTAIN
+from nbkit.papers.trajectories.design import UNCERTAIN, Design
 from nbkit.papers.trajectories.experiments import Scores, by_person, scored_trajectories
 from nbkit.papers.trajectories.ranking import NO_FORECAST, standings
 
@@ -47,6 +47,7 @@ PRINTED: Mapping[str, Mapping[str, str]] = {
 }
 """Where the SSIM of a system is printed, by setting."""
 _NOT_OURS = {"sadm": "not one of our systems"}
+_RIVALS = ("brlp", "countersynth", "daninet3d")
 _NO_ID = ("hindsight", "reach", "reach_tenfold")
 _PRINTED_AS = {"daninet3d": "daninet"}
 """BrLP's tables have a DaniNet that was measured in three dimensions."""
@@ -181,24 +182,34 @@ def _brlp_again(scored: pd.DataFrame, samples: int) -> pd.DataFrame:
     return stacked(*averaged, stages, copied)
 
 
-def table1_row(
-    painter: Any, carrier: Any, test: Cohort, most: int | None, *, segmenter: Segmenter
+def table1_rows(
+    models: Mapping[str, Any], test: Cohort, *, design: Design, main: pd.DataFrame, segmenter: Segmenter
 ) -> pd.DataFrame:
-    """BrLP's row of InBrainSyn's Table 1: every later visit from the first scan, in that table's measures.
+    """What InBrainSyn's ledger asks of its rivals: their rows of its Table 1, everybody's sharpness, longitudinal models.
 
     Parameters
     ----------
-    painter, carrier : BrLP, InBrainSyn
-        Fitted; people on the healthy course are asked for whom InBrainSyn has an answer.
+    models : mapping of str to TrajectoryModel
+        Fitted, "inbrainsyn" and its rivals among them; people on its healthy course are asked for whom it has an answer.
     test : Cohort
-    most : int or None
-        At most so many people.
+    design : Design
+        At most so many people as its ``healthy``, every later visit from the first scan.
+    main : DataFrame
+        As :func:`deciding` gives it: InBrainSyn from the last scan seen beside least squares through several.
+    segmenter : Segmenter
     """
+    carrier = models["inbrainsyn"]
     able = [s.id for s in test if s.diagnosis in carrier.config.healthy and len(s.scans) > 1 and carrier.covers(s)]
-    people = test.subset(able[:most])
-    row = scored_trajectories({"brlp": painter}, people, key=painter.space.constants(), segmenter=segmenter)
+    people, asked = test.subset(able[: design.healthy]), {n: models[n] for n in ("inbrainsyn", *_RIVALS) if n in models}
+    key = {name: getattr(getattr(m, "space", None), "constants", dict)() for name, m in asked.items()}
+    visits = scored_trajectories(asked, people, key=key, segmenter=segmenter).visits
+    rivals = visits[visits["model"].isin(_RIVALS)]
     id = "inbrainsyn.table1.{metric}.{system}"
-    return stacked(*(by_person(row.visits, c, id=id, unit=_UNITS[c]) for c in ("psnr", "ssim", "mae", "dice")))
+    rows = [by_person(rivals, c, id=id, unit=_UNITS[c]) for c in ("psnr", "ssim", "mae", "dice")]
+    sharp = by_person(visits, "sharpness", id="inbrainsyn.{metric}.{system}", unit=_UNITS["sharpness"])
+    long = main[main["metric"].isin(("ssim", "ventricle")) & main["system"].isin(("inbrainsyn", "mrextrap_ols"))]
+    long = named(where(long, setting="several"), "inbrainsyn.longitudinal.{metric}.{system}")
+    return stacked(*rows, sharp, long)
 
 
 def never_run(ids: Iterable[str], *, labelled: bool = True) -> dict[str, str]:

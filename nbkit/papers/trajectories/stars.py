@@ -65,7 +65,7 @@ def _starred(name: str, measured: pd.Series) -> pd.DataFrame:
     quality = quality[[s for s in quality.index if s not in (*CONTROLS, *NO_FORECAST)]]
     frames = [
         tidy(
-            _stars(name, value), id=f"inbrainsyn.stars.{system}.{name}", unit="stars", system=system, metric=name,
+            _stars(name, value), id=f"inbrainsyn.stars.{name}.{system}", unit="stars", system=system, metric=name,
             quality=value, measured=measured[system],
         ) for system, value in quality.items()
     ]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from nbkit.papers.trajectories import head_to_head as tables
+from nbkit.papers.trajectories.design import Design
 from nbkit.papers.trajectories.experiments import Scores
+from tests.papers.trajectories.ageing_balls import cohort, people
 
 SYSTEMS = ("inbrainsyn", "brlp", "brlp_one_sample", "mrextrap_bayes", "no_change", "hindsight", "daninet3d")
 
@@ -139,6 +143,30 @@ def test_what_no_run_answers_says_why():
     assert ids[0] not in found and ids[1] not in found and "not one of our systems" in found[ids[2]]
     assert found["head_to_head.external"] and "no labels" in found["head_to_head"]
     assert "head_to_head" not in tables.never_run(ids)
+
+
+def test_what_inbrainsyns_ledger_asks_of_its_rivals(scored, monkeypatch):
+    """Their rows of its table, everybody's sharpness, and InBrainSyn beside what uses several scans."""
+    asked = []
+
+    def kept(models, people, **options):
+        asked.append((list(models), people.ids, options["key"]))
+        return Scores(scores().visits.assign(dice=0.5), pd.DataFrame())
+
+    monkeypatch.setattr(tables, "scored_trajectories", kept)
+    carrier = SimpleNamespace(config=SimpleNamespace(healthy=("CN",)), covers=lambda person: person.id != "HC0")
+    models = dict.fromkeys(("brlp", "no_change", "daninet3d"), SimpleNamespace()) | {"inbrainsyn": carrier}
+    models["brlp"] = SimpleNamespace(space=SimpleNamespace(constants=lambda: {"latents": 3}))
+    test = cohort(people(4, "HC", seed=1) + people(2, "AD", seed=2))
+    main = tables.deciding(scored)
+    found = tables.table1_rows(models, test, design=Design(healthy=2), main=main, segmenter=None)
+    assert asked == [(["inbrainsyn", "brlp", "daninet3d"], ("HC1", "HC2"),
+                      {"inbrainsyn": {}, "brlp": {"latents": 3}, "daninet3d": {}})]
+    assert value(found, "inbrainsyn.table1.ssim.daninet3d") == pytest.approx(6.25)
+    assert value(found, "inbrainsyn.sharpness.inbrainsyn") == pytest.approx(0.025)
+    assert not found["id"].str.startswith("inbrainsyn.table1.psnr.inbrainsyn").any(), "notebook 06 records it"
+    long = value(found, "inbrainsyn.longitudinal.ventricle.inbrainsyn")
+    assert long == value(main, "head_to_head.several.ventricle.inbrainsyn")
 
 
 def test_reasons_carry_the_numbers():

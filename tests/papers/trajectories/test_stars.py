@@ -60,12 +60,12 @@ def test_speed_loses_a_star_for_every_factor_of_ten_to_the_fastest_forecast(foun
 
 
 def test_ids_are_those_of_the_article_and_controls_have_none(found):
-    assert "inbrainsyn.stars.brlp.accuracy" in set(found["id"]) and (found["subject"] == "").all()
+    assert "inbrainsyn.stars.accuracy.brlp" in set(found["id"]) and (found["subject"] == "").all()
     assert set(found["system"]) == {"brlp", "countersynth", "inbrainsyn"} and found["value"].between(1, 5).all()
 
 
 def test_the_articles_stars_stand_beside_ours(found):
-    published = {"inbrainsyn.stars.brlp.speed": SimpleNamespace(value=4.0)}
+    published = {"inbrainsyn.stars.speed.brlp": SimpleNamespace(value=4.0)}
     table = star_table(found, published)
     assert table.loc[("speed", "BrLP"), ["published", "ours", "rank"]].tolist() == ["★★★★", "★★★", "3 of 3"]
     assert table.loc[("sharpness", "CounterSynth"), "published"] == "–"
