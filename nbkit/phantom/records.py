@@ -176,7 +176,9 @@ def noise_free(cohort: Cohort, contrast: str) -> Mapping[tuple[str, str], Volume
     return LazyVolumes(f"{cohort.name} without noise", tuple(ages), load, shelf=Shelf())
 
 
-def _noise_free(truth: Mapping[str, AgeingTruth], ages: Mapping[tuple[str, str], float], key: tuple[str, str]) -> Volume:
+def _noise_free(
+    truth: Mapping[str, AgeingTruth], ages: Mapping[tuple[str, str], float], key: tuple[str, str]
+) -> Volume:
     return truth[key[0]].noise_free(ages[key])
 
 

@@ -197,7 +197,8 @@ def few_others(cache: Cache, seed: int = SEED, times: int = 2, n_jobs: int = 1):
     """Strangers of some people of each roster."""
     full = cohorts.roster
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cohorts, "roster", lambda *a, **k: [p for p in full(*a, **k) if p.person.id in ("cn001", "ad001")])
+        two = ("cn001", "ad001")
+        patch.setattr(cohorts, "roster", lambda *a, **k: [p for p in full(*a, **k) if p.person.id in two])
         return cohorts.strangers("smoke", seed=seed, times=times, cache=cache, n_jobs=n_jobs, progress=False)
 
 
