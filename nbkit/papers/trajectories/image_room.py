@@ -1,7 +1,8 @@
 """What could be won at all in predicted images: the two ends, as systems that any scorer of trajectories takes.
 
-``{"mean": MeanImage().fit(train), "reach": VoxelReach().fit(train), "floor": WithoutNoise(test, run.noise_free("T1w"))}``
-beside the systems judged; :func:`nbkit.papers.trajectories.room.with_role` gives their rows a role.
+``MeanImage().fit(train)`` (mean), ``VoxelReach().fit(train)`` (reach) and ``WithoutNoise(test,
+run.noise_free("T1w"))`` (floor) stand beside the systems judged; :func:`nbkit.papers.trajectories.room.with_role` gives
+their rows a role.
 """
 
 from __future__ import annotations
