@@ -1,4 +1,4 @@
-"""The person's part of a predicted contrast: the level and contrast of an image, which no input tells."""
+"""A person's own level: the scale and offset of an image that was never acquired, which no input carries."""
 
 from __future__ import annotations
 
