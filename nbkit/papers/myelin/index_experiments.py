@@ -45,6 +45,7 @@ ROOMS = {
     "psnr": (("wei2020.table4_1.psnr.",), "PSNR, dB", "higher"),
     "discrepancy_lesions": (("wei2020.lesions.", "wei2020.table4_2b.", "wei2020.text.lesions."),
                             "discrepancy of mean DVR in lesions", "lower"),
+    "dice_demyelinated": (("wei2020.fig4_4.dice_t0.",), "Dice of demyelinated voxels at t0", "higher"),
 }
 """For :func:`~nbkit.papers.myelin.experiments.rooms`: beginnings of ids, the measure, which is better."""
 

@@ -129,12 +129,12 @@ def test_facts_of_the_cohort_and_who_has_most_lesion(cohort):
 def test_rooms_are_of_ids_that_the_ledger_has_with_a_role_each():
     values = {"mean": 3.0, "linear": 2.0, "person": 1.5, "reach": 1.0, "reach_tenfold": 0.9, "floor": 0.5}
     metrics = ("mse", "psnr", "discrepancy_wm_hc", "discrepancy_nawm", "discrepancy_lesions", "dice_demyelinated")
-    ends = pd.concat([tidy({"a": v, "b": v}, system=s, metric=m, role=ROLES[s])
+    ends = pd.concat([tidy({f"{m} a": v, f"{m} b": v}, system=s, metric=m, role=ROLES[s])
                       for m in metrics for s, v in values.items()])
     for ledger, chapter in (("wei2019_myelin", None), ("wei2020_cfsagan", index_experiments.ROOMS)):
         paper = load_paper(ledger)
         found = experiments.rooms(ends, chapter) if chapter else experiments.rooms(ends)
-        assert len(found) == len(chapter or metrics)
+        assert len(found) == len(chapter or metrics) + (not chapter), "and controls and patients together"
         for rows, measure in found:
             room = Room.of_frame(rows, **measure)
             assert (room.mean, room.reach) == (3.0, 0.9 if measure["better"] == "lower" else 1.0)
