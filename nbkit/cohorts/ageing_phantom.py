@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import truncnorm
 
+from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort
 from nbkit.core.seeds import derive, numpy_generator
@@ -30,6 +31,8 @@ TEMPLATE_MM = {"smoke": 5, "laptop": 3, "paper": 1}
 """Voxel size of the template's maps, which are interpolated on the grid of the profile."""
 COARSE = "smoke"
 """The profile on whose grid strangers age."""
+_HEADS = 4
+"""Heads tried for a stranger whose course no flow on that grid brings about."""
 
 
 def build(
@@ -150,8 +153,17 @@ def _make(plan: Plan, folder: Path, *, profile: str, seed: int) -> None:
 
 
 def _make_volumes(plan: Plan, folder: Path, *, seed: int) -> None:
-    regions, _ = _first_visit(plan, COARSE, seed)
-    write_volumes(folder, follow(plan, regions, parameters=ageing_parameters(), seed=seed))
+    """A stranger's volumes; where no flow on the coarse grid brings the course about, of another head."""
+    for head in range(_HEADS):
+        drawn = derive(seed, "head", head) if head else seed
+        try:
+            regions, _ = _first_visit(plan, COARSE, drawn)
+            found = follow(plan, regions, parameters=ageing_parameters(), seed=drawn)
+            break
+        except NbkitError:
+            if head == _HEADS - 1:
+                raise
+    write_volumes(folder, found)
 
 
 def _first_visit(plan: Plan, profile: str, seed: int) -> tuple[Regions, Volume]:

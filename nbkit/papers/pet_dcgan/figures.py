@@ -217,7 +217,7 @@ def likeness(compared: pd.DataFrame, ends: pd.DataFrame, *, width_mm: float = FU
         axes.plot([by[name] for name in titles], range(len(titles)), "o", color="black", markersize=4.5)
         for name, (title, style) in LIKENESS.items():
             if name in lines[metric]:
-                axes.axvline(lines[metric][name], color="#8C8C8C", linewidth=1.1, linestyle=style, label=title, zorder=1)
+                axes.axvline(lines[metric][name], color="#8C8C8C", linewidth=1, linestyle=style, label=title, zorder=1)
         axes.set_xlabel({"psnr": "PSNR, dB", "ssim": "SSIM"}[metric])
         axes.margins(x=0.06, y=0.12)
     places[0].set_yticks(range(len(titles)), [fill(title, 34) for title in titles.values()])
