@@ -13,7 +13,7 @@ from nbkit.core.checks import NbkitError, closest, known, require
 from nbkit.core.protocols import Cohort
 from nbkit.core.volume import Volume
 from nbkit.data.manifest import list_manifests, load_manifest
-from nbkit.phantom import study
+from nbkit.phantom import records, study
 
 # What COHORT=embedded and COHORT=open mean for each task
 LEVELS = {
@@ -31,10 +31,10 @@ NULLS = tuple(LEVELS["myelin_null"].values())
 """Null experiments: the people and the first scans of a simulated cohort, without change at the second."""
 _NOISE_FREE = {
     name: study.noise_free
-    for name in (ms_phantom.NAME, myelin_phantom.NAME, myelin_open_ms.NAME, *NULLS)
-}
+    for name in (ms_phantom.NAME, myelin_phantom.NAME, myelin_open_ms.NAME, *NULLS, pet_phantom.NAME, pet_ixi.NAME)
+} | {ageing_phantom.NAME: records.noise_free}
 """By name of cohort: ``(cohort, contrast) -> {(subject, session): Volume}``, images without noise."""
-_STRANGERS = {m.NAME: m.strangers for m in (ms_phantom, myelin_phantom)}
+_STRANGERS = {m.NAME: m.strangers for m in (ms_phantom, myelin_phantom, ageing_phantom, pet_phantom)}
 """By name of cohort: ``(profile, *, seed, times, n_jobs) -> Cohort``, other people of the same design."""
 
 
@@ -139,8 +139,8 @@ def strangers(
 ) -> Cohort | None:
     """`times` as many other simulated people as COHORT has for a task, drawn and made alike.
 
-    Made once and kept in the cache; at laptop some two seconds and 10 MB a person. None where people are real, wholly
-    or in part: there are no ten times as many heads.
+    Made once and kept in the cache; at laptop some two seconds and 10 to 17 MB a person. For "ageing" they are volumes
+    without images, some .7 s each. None where people are real, wholly or in part: there are not ten times as many.
     """
     name = cohort_name(level, task=task)
     if name not in _STRANGERS:

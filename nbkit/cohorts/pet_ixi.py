@@ -19,7 +19,7 @@ from nbkit.data.manifest import Manifest, load_manifest
 from nbkit.data.participants import all_files
 from nbkit.phantom.fdg import (
     INTENSITY, Patient, fdg_grid, fdg_parameters, read_subject, relative, roster, simulate, template_regions,
-    write_scan,
+    with_noise_free, write_scan,
 )
 from nbkit.phantom.fdg_donor import label_donor
 from nbkit.phantom.muse import codes_of, people_of
@@ -93,14 +93,15 @@ def build(
         donors, make, depends=lambda donor: [hashes[donor.id], codes], first=partial(template_regions, _TEMPLATE_MM),
         n_jobs=n_jobs, progress=progress,
     )
-    shelf = Shelf()
-    read = {
-        person.id: read_subject(folder, person, shelf, person=donor.id, person_age=donor.age)
-        for donor, folder in zip(donors, folders, strict=True) for person in donor.virtual
-    }
-    content = [list(hashes.values()), {person.id: read[person.id][1] for person in people}]
+    shelf, read, content = Shelf(), {}, {}
+    for donor, folder in zip(donors, folders, strict=True):
+        for person in donor.virtual:
+            subject, facts = read_subject(folder, person, shelf, person=donor.id, person_age=donor.age)
+            content[person.id] = facts
+            read[person.id] = subject, with_noise_free(facts, folder, person, shelf)
     return study.cohort(
-        [read[person.id] for person in people], content, [manifest], **INTENSITY, people=len(donors),
+        [read[person.id] for person in people], [list(hashes.values()), {p.id: content[p.id] for p in people}],
+        [manifest], **INTENSITY, people=len(donors),
         kind="real anatomy, simulated PET",
         simulated="uptake, noise, ageing and disease; the people are healthy, the stages are not theirs",
     )

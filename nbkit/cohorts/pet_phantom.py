@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort
@@ -11,9 +13,10 @@ from nbkit.core.seeds import numpy_generator
 from nbkit.core.source import module_digest
 from nbkit.data.lazy import Shelf
 from nbkit.phantom.fdg import (
-    INTENSITY, Patient, fdg_grid, fdg_parameters, read_subject, roster, simulate, stranger, template_donor, write_scan,
+    INTENSITY, Patient, fdg_grid, fdg_parameters, read_subject, roster, simulate, stranger, template_donor,
+    with_noise_free, write_scan,
 )
-from nbkit.phantom.study import Study
+from nbkit.phantom.study import STRANGERS, Study, other_people
 
 NAME = "pet_phantom"
 TEMPLATE_MM = {"smoke": 4, "laptop": 3, "paper": 2}
@@ -43,22 +46,42 @@ def build(
     Cohort
         One scan per person: image "FDG", uptake over that of the cerebellum, 0 outside the brain, in the world of
         MNI152 without scaling of heads; masks "brain", "gm" and "reference". Diagnoses are CN, MCI and AD. ``truth``
-        holds what was drawn, and mm³. Loaded when looked at.
+        holds what was drawn, mm³, and under "noise_free" by session the image without noise. Loaded when looked at.
 
     Raises
     ------
     NbkitError
         For an unknown profile.
     """
-    study = Study(NAME, profile, seed, module_digest(__name__), fdg_parameters(), fdg_grid(profile), cache)
-    people, template = roster(profile, seed=seed), partial(template_donor, TEMPLATE_MM[profile])
-    make = partial(_make, profile=profile, seed=seed)
-    folders, shelf = study.made(people, make, first=template, n_jobs=n_jobs, progress=progress), Shelf()
-    read = [read_subject(folder, person, shelf) for person, folder in zip(people, folders, strict=True)]
-    return study.cohort(read, {s.id: facts for s, facts in read}, **INTENSITY)
+    people = roster(profile, seed=seed)
+    return _built(NAME, people, profile, seed, cache, noise_free=True, n_jobs=n_jobs, progress=progress)
 
 
-def _make(person: Patient, folder: Path, *, profile: str, seed: int) -> None:
+def strangers(
+    profile: str, *, seed: int, times: int = 10, cache: Cache | None = None, n_jobs: int = 1, progress: bool = True
+) -> Cohort:
+    """`times` as many other people, drawn and made alike, without noise-free images: at laptop .2 s and .5 MB each."""
+    people = other_people(lambda own: roster(profile, seed=own), seed=seed, times=times)
+    return _built(
+        NAME + STRANGERS, people, profile, seed, cache, noise_free=False, n_jobs=n_jobs, progress=progress)
+
+
+def _built(
+    name: str, people: tuple[Patient, ...], profile: str, seed: int, cache: Cache | None, /, *, noise_free: bool,
+    **settings: Any,
+) -> Cohort:
+    study = Study(name, profile, seed, module_digest(__name__), fdg_parameters(), fdg_grid(profile), cache)
+    make = partial(_make, profile=profile, seed=seed, noise_free=noise_free)
+    folders, shelf = study.made(people, make, first=partial(template_donor, TEMPLATE_MM[profile]), **settings), Shelf()
+    placed = list(zip(people, folders, strict=True))
+    read = [read_subject(folder, person, shelf) for person, folder in placed]
+    content = {s.id: facts for s, facts in read}
+    if noise_free:
+        read = [(s, with_noise_free(facts, at, who, shelf)) for (s, facts), (who, at) in zip(read, placed, strict=True)]
+    return study.cohort(read, content, **INTENSITY)
+
+
+def _make(person: Patient, folder: Path, *, profile: str, seed: int, noise_free: bool) -> None:
     head = stranger(person, numpy_generator(seed, person.id, "head"))
-    donor = template_donor(TEMPLATE_MM[profile])
-    write_scan(folder, person, simulate(person, donor, head, profile=profile, seed=seed))
+    scan = simulate(person, template_donor(TEMPLATE_MM[profile]), head, profile=profile, seed=seed)
+    write_scan(folder, person, scan if noise_free else replace(scan, noise_free=None))

@@ -48,6 +48,7 @@ TRAJECTORIES: dict[str, Mark] = {
     "mrextrap": Mark("MRExtrap", "#E69F00", "P"),
     "brlp": Mark("BrLP", "#009E73", "v"),
     "daninet": Mark("DaniNet", "#CC79A7", "D"),
+    "countersynth": Mark("CounterSynth", "#B2182B", r"$\spadesuit$"),
     "daninet3d": Mark("DaniNet, 3D", "#A0307A", "o"),
     "population": Mark("population mean change", "#56B4E9", "p"),
     "no_change": Mark("no change", "#8C8C8C", "X"),
@@ -66,6 +67,9 @@ ESTIMATES: dict[str, Mark] = {
     "pixel_population": Mark("voxels, population slope", "#B3A800", "h"),
     "mrextrap_anchored": Mark("MRExtrap, least squares, anchored", "#C49A6C", "4"),
     "mrextrap_lsgan": Mark("MRExtrap, least-squares critic", "#8F6BB3", "+"),
+    "floor": Mark("floor: truth without noise", "#222222", "|"),
+    "reach": Mark("reach: boosting, same people", "#9E9E9E", "2"),
+    "reach_tenfold": Mark("reach: boosting, ten times the people", "#BDBDBD", "."),
     "hindsight": Mark("true follow-up, as read", "#444444", "*"),
     "autoencoder": Mark("true follow-up, reconstructed", "#777777", "x"),
 }

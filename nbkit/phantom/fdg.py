@@ -90,11 +90,14 @@ class FdgScan:
         "brain" (inside of the skull), "gm" (grey matter fills most of the voxel), "reference" (cerebellum).
     facts : mapping
         JSON-able: what was drawn, and mm³ of :data:`MEASURED` structures.
+    noise_free : Volume, optional
+        The image without noise: blur and partial volume are in it.
     """
 
     image: Volume
     masks: Mapping[str, Volume]
     facts: Mapping[str, Any]
+    noise_free: Volume | None = None
 
 
 @lru_cache(maxsize=1)
@@ -260,7 +263,7 @@ def simulate(patient: Patient, donor: Donor, head: Anatomy, *, profile: str, see
     return FdgScan(image, masks, {
         "stage": patient.stage, "donor": donor.name, **facts, "fwhm_mm": fdg_parameters()["scanner.fwhm"],
         "volumes_mm3": measured, "size_change": {row: float(np.exp(c)) for row, c in grown.items()},
-    })
+    }, _scanned(maps, None)[0])
 
 
 def _channels(regions: Regions, levels: Mapping[str, float]) -> Volume:
@@ -305,18 +308,28 @@ def _scanned(maps: Volume, rng: np.random.Generator | None) -> tuple[Volume, dic
 
 
 def write_scan(folder: Path, patient: Patient, scan: FdgScan) -> None:
-    """Write image (16-bit floats: what they lose is a fiftieth of the noise), masks and facts of one person."""
-    store(folder, {"image": {CONTRAST: half(scan.image)}, "mask": scan.masks}, scan.facts, file=patient.id)
+    """Write images (16-bit floats: what they lose is a fiftieth of the noise), masks and facts of one person."""
+    volumes = {"image": {CONTRAST: half(scan.image)}, "mask": scan.masks}
+    quiet = {} if scan.noise_free is None else {"noise_free": {CONTRAST: half(scan.noise_free)}}
+    store(folder, volumes | quiet, scan.facts, file=patient.id)
 
 
 def read_subject(folder: Path, patient: Patient, shelf: Shelf, **covariates: Any) -> tuple[Subject, dict[str, Any]]:
-    """The subject with one scan, and the facts about it, that :func:`write_scan` wrote."""
+    """The subject with one scan, and the facts about it, that :func:`write_scan` wrote.
+
+    :func:`with_noise_free` adds the image without noise.
+    """
     images, masks = (
         stored(folder, kind, names, shelf, file=patient.id)
         for kind, names in (("image", (CONTRAST,)), ("mask", ("brain", "gm", "reference")))
     )
     scan = Scan(patient.id, "01", patient.age, images, masks, diagnosis=patient.stage)
     return Subject(patient.id, patient.sex, patient.stage, (scan,), covariates), facts_of(folder, file=patient.id)
+
+
+def with_noise_free(facts: Mapping[str, Any], folder: Path, patient: Patient, shelf: Shelf) -> dict[str, Any]:
+    """The truth about a person: the facts, and by session the image without noise, loaded when looked at."""
+    return {**facts, "noise_free": {"01": stored(folder, "noise_free", (CONTRAST,), shelf, file=patient.id)}}
 
 
 def stage_levels(structures: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -245,7 +245,8 @@ def brain_of(regions: Regions) -> Volume:
 
 
 def images_of(
-    visits: Sequence[Visit], tissues: Volume, brain: Volume, *, parameters: Parameters, seed: int, person: str
+    visits: Sequence[Visit], tissues: Volume, brain: Volume, *, parameters: Parameters, seed: int, person: str,
+    noise: bool = True,
 ) -> list[Volume]:
     """T1w image (1, X, Y, Z) of every visit; 1 is the person's white matter, 0 outside the brain.
 
@@ -257,6 +258,8 @@ def images_of(
     brain : Volume
     parameters, seed, person
         Tissue constants and texture are drawn once per person; gain, inhomogeneity and noise at every visit.
+    noise : bool
+        False leaves out the noise, and nothing else.
     """
     rng = numpy_generator(seed, person, "tissue")
     constants = drawn_tissues(rng, parameters)
@@ -270,7 +273,7 @@ def images_of(
         gm, wm, csf = moved.data[:, None]
         made = levels[0] * gm + levels[1] * wm + levels[2] * csf + (slopes[0] * gm + slopes[1] * wm) * pattern
         draw_rng = numpy_generator(seed, person, "scan", k)
-        images.append(_scanned(moved.with_data(made, CONTRAST), brain, draw_rng, parameters))
+        images.append(_scanned(moved.with_data(made, CONTRAST), brain, draw_rng, parameters, noise))
     return images
 
 
@@ -282,11 +285,14 @@ def _texture(rng: np.random.Generator, tissues: Volume, parameters: Parameters) 
     return tissues.with_data(filter_separable(white, kernels)[0] * (parameters["variation.texture_t1"] / loss))
 
 
-def _scanned(made: Volume, brain: Volume, rng: np.random.Generator, parameters: Parameters) -> Volume:
+def _scanned(
+    made: Volume, brain: Volume, rng: np.random.Generator, parameters: Parameters, noise: bool
+) -> Volume:
     """The signal as a scanner gives it after bias correction and normalisation, skull-stripped."""
     p = parameters.section("scan")
     draw = draw_acquisition(rng, moved=False, turn_sd=0.0, shift_sd=0.0, gain_sd=p["gain"])
     averaged = min(1.0, float((p["voxel"] ** 3 / made.voxel_volume) ** 0.5))
-    protocol = Protocol(made.shape, made.affine, made.spacing, p["noise"] * averaged, p["inu"] * p["inu_left"])
+    spread = p["noise"] * averaged if noise else 0.0
+    protocol = Protocol(made.shape, made.affine, made.spacing, spread, p["inu"] * p["inu_left"])
     image = acquire(made, draw, protocol=protocol)
     return image.with_data(image.data * brain.data, "skull-stripped")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nbkit.core.protocols import Scan, Subject
+from nbkit.core.checks import known
+from nbkit.core.files import write_json
+from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.volume import Volume
-from nbkit.data.lazy import Shelf, load_volume
+from nbkit.data.lazy import LazyVolumes, Shelf, load_volume
 from nbkit.phantom.ageing import Participant
 from nbkit.phantom.longitudinal import CONTRAST, FollowUp, Plan, labels_of
 from nbkit.phantom.study import facts_of, half, store, stored
@@ -71,8 +74,14 @@ class AgeingTruth:
         """On the baseline anatomy: ln of mm³ at a visit per mm³ at baseline."""
         return self.fields[f"log_jacobian.{range(len(self.ages))[visit]}"]
 
+    def noise_free(self, age: float) -> Volume:
+        """T1w image of the visit at an age without its noise; KeyError where the first scan is a real one."""
+        return self.fields[f"noise_free.{self.ages.index(age)}"]
 
-def write_person(folder: Path, course: FollowUp, *, images: Sequence[Volume], brain: Volume) -> None:
+
+def write_person(
+    folder: Path, course: FollowUp, *, images: Sequence[Volume], brain: Volume, noise_free: Sequence[Volume] = ()
+) -> None:
     """Write the visits of a person and the truth about them into `folder`.
 
     Images, velocities and log Jacobians are kept as 16-bit floats: what they lose is a tenth of the noise.
@@ -85,25 +94,40 @@ def write_person(folder: Path, course: FollowUp, *, images: Sequence[Volume], br
         T1w image of every visit.
     brain : Volume
         Boolean, of all visits.
+    noise_free : sequence of Volume
+        The images without noise, where they are known.
     """
-    path, later = course.trajectory, course.rates_after_onset
+    path = course.trajectory
     truth = {f"log_jacobian.{k}": visit.log_jacobian for k, visit in enumerate(path.visits)}
+    truth |= {f"noise_free.{k}": image for k, image in enumerate(noise_free)}
     truth["velocity"] = Volume(path.velocity[0], brain.affine, ("velocity of ageing",))
-    onset = None
     if path.turn is not None:
-        pace = {"rates": later.yearly, "acceleration": later.acceleration}
-        onset = {"age": path.turn.age, "time": path.turn.time, **pace}
         truth["velocity_after_onset"] = Volume(path.turn.velocity[0], brain.affine, ("velocity of dementia",))
     volumes = {f"image.{k}": {CONTRAST: half(image)} for k, image in enumerate(images)}
     volumes["labels"] = {str(k): labels_of(visit.regions) for k, visit in enumerate(path.visits)}
     volumes["mask"] = {"brain": brain}
-    store(folder, volumes | {"truth": {name: half(volume) for name, volume in truth.items()}}, {
+    quiet = {"noise_free": len(noise_free) > 0}
+    store(
+        folder, volumes | {"truth": {name: half(volume) for name, volume in truth.items()}}, _facts(course) | quiet
+    )
+
+
+def write_volumes(folder: Path, course: FollowUp) -> None:
+    """Write what is known of a person without images: all of the truth but the fields."""
+    write_json(folder / "person.json", _facts(course) | {"noise_free": False})
+
+
+def _facts(course: FollowUp) -> dict[str, Any]:
+    path, later, onset = course.trajectory, course.rates_after_onset, None
+    if path.turn is not None:
+        pace = {"rates": later.yearly, "acceleration": later.acceleration}
+        onset = {"age": path.turn.age, "time": path.turn.time, **pace}
+    return {
         "ages": [v.age for v in path.visits], "times": [v.time for v in path.visits],
         "volumes": [v.regions.volumes for v in path.visits], "rates": course.rates.yearly,
-        "acceleration": course.rates.acceleration, "onset": onset, "draws": course.draws,
-        "load": course.load,
+        "acceleration": course.rates.acceleration, "onset": onset, "draws": course.draws, "load": course.load,
         "diagnoses": [course.plan.diagnosis_at(v.age) for v in path.visits],
-    })
+    }
 
 
 def read_people(
@@ -122,18 +146,63 @@ def read_people(
     ]
 
 
+def read_volumes(
+    plans: Sequence[Plan], folders: Sequence[Path], covariates: Callable[[Plan], Mapping[str, Any]]
+) -> list[tuple[Subject, AgeingTruth]]:
+    """The subjects, whose scans hold no image, and the truth that :func:`write_volumes` wrote."""
+    found = []
+    for plan, folder in zip(plans, folders, strict=True):
+        person, facts = plan.person, facts_of(folder)
+        scans = tuple(
+            Scan(person.id, _session(age, facts), age, {}, diagnosis=diagnosis)
+            for age, diagnosis in zip(facts["ages"], facts["diagnoses"], strict=True)
+        )
+        subject = Subject(person.id, person.sex, facts["diagnoses"][0], scans, covariates(plan))
+        found.append((subject, _truth(facts, {})))
+    return found
+
+
+def noise_free(cohort: Cohort, contrast: str) -> Mapping[tuple[str, str], Volume]:
+    """Images without noise by (subject, session), loaded when looked at.
+
+    Raises
+    ------
+    NbkitError
+        For another contrast than T1w.
+    """
+    known(contrast, (CONTRAST,), f"noise_free: contrast of {cohort.name}")
+    ages = {(s.id, scan.session): scan.age for s in cohort for scan in s.scans}
+    load = partial(_noise_free, {s.id: cohort.truth[s.id] for s in cohort}, ages)
+    return LazyVolumes(f"{cohort.name} without noise", tuple(ages), load, shelf=Shelf())
+
+
+def _noise_free(
+    truth: Mapping[str, AgeingTruth], ages: Mapping[tuple[str, str], float], key: tuple[str, str]
+) -> Volume:
+    return truth[key[0]].noise_free(ages[key])
+
+
+def _session(age: float, facts: Mapping[str, Any]) -> str:
+    return f"M{round(12 * (age - facts['ages'][0])):03d}"
+
+
+def _truth(facts: Mapping[str, Any], fields: Mapping[str, Volume]) -> AgeingTruth:
+    told = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
+    return AgeingTruth(**{name: value for name, value in told.items() if name != "noise_free"}, fields=fields)
+
+
 def _person(
     folder: Path, person: Participant, label_names: Mapping[int, str], shelf: Shelf, covariates: Mapping[str, Any]
 ) -> tuple[Subject, AgeingTruth]:
     facts, scans = facts_of(folder), []
     for k, (age, diagnosis) in enumerate(zip(facts["ages"], facts["diagnoses"], strict=True)):
-        session = f"M{round(12 * (age - facts['ages'][0])):03d}"
+        session = _session(age, facts)
         images, masks = stored(folder, f"image.{k}", (CONTRAST,), shelf), stored(folder, "mask", ("brain",), shelf)
         # the file stays mapped: labels take memory only while they are looked at
         labels = load_volume(folder / "person.safetensors", f"labels.{k}")
         scans.append(Scan(person.id, session, age, images, masks, labels, label_names, diagnosis))
     names = ["velocity", *["velocity_after_onset"] * (facts["onset"] is not None)]
-    names += [f"log_jacobian.{k}" for k in range(len(scans))]
-    known = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
-    truth = AgeingTruth(**known, fields=stored(folder, "truth", names, shelf))
+    kinds = ("log_jacobian", *["noise_free"] * facts["noise_free"])
+    names += [f"{kind}.{k}" for kind in kinds for k in range(len(scans))]
+    truth = _truth(facts, stored(folder, "truth", names, shelf))
     return Subject(person.id, person.sex, facts["diagnoses"][0], tuple(scans), covariates), truth

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import tomllib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
 from nbkit.geometry.flow import Velocity, compose, expv, jacobian_determinant
 from nbkit.phantom.anatomy import ATTRIBUTION
-from nbkit.phantom.longitudinal import ageing_parameters
+from nbkit.phantom.longitudinal import ageing_parameters, follow
+from nbkit.phantom.records import noise_free
 
 P = ageing_parameters()
 MANIFEST = Path(__file__).parents[2] / "data_manifests" / "ageing_phantom" / "cohort.toml"
@@ -169,6 +171,81 @@ def test_the_manifest_tells_the_same():
     manifest = tomllib.loads(MANIFEST.read_text(encoding="utf-8"))
     assert (manifest["name"], manifest["access"], manifest["attribution"]) == (cohorts.NAME, "embedded", ATTRIBUTION)
     assert manifest["expected"]["subjects"] == P["cohort.laptop"] == len(plans("laptop"))
+
+
+def test_without_noise_an_image_differs_by_noise_alone(cohort):
+    """By as much as the scanner of the parameters adds on voxels of this size, and nowhere with a sign."""
+    quiet = noise_free(cohort, "T1w")
+    assert set(quiet) == {(s.id, scan.session) for s in cohort for scan in s.scans}
+    expected = P["scan.noise"] * (P["scan.voxel"] / 5) ** 1.5
+    for subject in cohort.subjects[:2]:
+        for scan in subject.scans:
+            image, still = scan.image("T1w").data, quiet[subject.id, scan.session].data
+            off = (image - still)[still > 0.6]
+            assert float(off.std()) == pytest.approx(expected, rel=0.1)
+            assert abs(float(off.mean())) < 4 * expected / len(off) ** 0.5
+    with pytest.raises(NbkitError, match="contrast of ageing_phantom: expected one of T1w"):
+        noise_free(cohort, "FLAIR")
+    copy = pickle.loads(pickle.dumps(quiet))
+    assert torch.equal(copy["ad002", "M000"].data, quiet["ad002", "M000"].data)
+
+
+# strangers
+
+
+def few_others(cache: Cache, seed: int = SEED, times: int = 2, n_jobs: int = 1):
+    """Strangers of some people of each roster."""
+    full = cohorts.roster
+    with pytest.MonkeyPatch.context() as patch:
+        two = ("cn001", "ad001")
+        patch.setattr(cohorts, "roster", lambda *a, **k: [p for p in full(*a, **k) if p.person.id in two])
+        return cohorts.strangers("smoke", seed=seed, times=times, cache=cache, n_jobs=n_jobs, progress=False)
+
+
+def test_strangers_are_other_people_and_the_same_ones_again(cohort, tmp_path):
+    found, again, other = few_others(Cache(tmp_path / "a")), few_others(Cache(tmp_path / "b"), n_jobs=2), few_others(
+        Cache(tmp_path / "a"), seed=8, times=1)
+    assert found.ids == ("x1cn001", "x1ad001", "x2cn001", "x2ad001") and set(found.ids).isdisjoint(cohort.ids)
+    truths = [[c.truth[i].as_dict() for i in c.ids] for c in (found, again, other)]
+    assert truths[0] == truths[1] and truths[0][:2] != truths[2]
+    ages = [c.truth[i].ages for c in (found, other, cohort) for i in c.ids]
+    assert len(set(ages)) == len(ages)
+    assert [s.diagnosis for s in found] == ["CN", "AD"] * 2 and not any(s.scans[0].images for s in found)
+    with pytest.raises(NbkitError, match="contrast"):
+        found.subjects[0].baseline.image("T1w")
+
+
+def test_strangers_have_the_volumes_that_scanned_people_have(cohort, tmp_path):
+    """The same plan without images has the same truth to the last digit, where the grids are the same."""
+    two = FEW[:2]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cohorts, "roster", lambda *_, **__: two)
+        bare = cohorts.strangers("smoke", seed=SEED, times=1, cache=Cache(tmp_path), progress=False)
+        renamed = [replace(p, person=replace(p.person, id=f"x1{p.person.id}")) for p in two]
+        patch.setattr(cohorts, "roster", lambda *_, **__: renamed)
+        scanned = cohorts.build("smoke", seed=SEED, cache=Cache(tmp_path), progress=False)
+    for name in bare.ids:
+        assert bare.truth[name].as_dict() == scanned.truth[name].as_dict()
+        sessions = [[(s.session, s.age, s.diagnosis) for s in c.subject(name).scans] for c in (bare, scanned)]
+        assert sessions[0] == sessions[1] and bare.subject(name).covariates == scanned.subject(name).covariates
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [14, 70])
+def test_a_coarser_grid_gives_nearly_the_same_person(place):
+    """Voxels of 5 mm against 3 mm: sizes within 4 %, changes of ln volume within a tenth (and half a per cent)."""
+    plan, found = plans("laptop")[place], []
+    for profile in (cohorts.COARSE, "laptop"):
+        regions, _ = cohorts._first_visit(plan, profile, SEED)
+        visits = follow(plan, regions, parameters=P, seed=SEED).trajectory.visits
+        found.append([np.log(sums(visit.regions.volumes)) for visit in (visits[0], visits[-1])])
+    np.testing.assert_allclose(found[0][0], found[1][0], atol=0.04)
+    np.testing.assert_allclose(found[0][1] - found[0][0], found[1][1] - found[1][0], rtol=0.1, atol=0.005)
+
+
+def sums(volumes: dict[str, float]) -> list[float]:
+    wanted = ("lateral_ventricle", "hippocampus", "white_matter", "temporal")
+    return [sum(v for region, v in volumes.items() if region.startswith(name)) for name in wanted]
 
 
 # the same however it is made

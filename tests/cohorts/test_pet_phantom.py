@@ -36,6 +36,10 @@ def cohort(cache):
         yield pet_phantom.build("smoke", seed=7, cache=cache, n_jobs=2, progress=False)
 
 
+def facts_of(cohort, name) -> dict:
+    return {key: value for key, value in cohort.truth[name].items() if key != "noise_free"}
+
+
 def test_everybody_has_one_scan_with_masks_and_truth(cohort):
     assert cohort.ids == ("nc001", "nc002", "mci001", "mci002", "ad001", "ad002")
     assert [s.diagnosis for s in cohort] == ["CN", "CN", "MCI", "MCI", "AD", "AD"]
@@ -48,7 +52,7 @@ def test_everybody_has_one_scan_with_masks_and_truth(cohort):
         assert not image.data[~brain.data].any() and bool((scan.mask("gm").data <= brain.data).all())
         assert float(image.data[scan.mask("reference").data].mean()) == pytest.approx(1.0, abs=1e-3)
         assert cohort.truth[subject.id]["stage"] == subject.diagnosis
-    json.dumps(dict(cohort.truth))
+    json.dumps([facts_of(cohort, name) for name in cohort.ids])
 
 
 def test_provenance_says_where_the_images_come_from(cohort):
@@ -68,7 +72,35 @@ def test_a_second_build_only_reads_and_one_job_makes_the_same(cohort, cache, tmp
         for subject in other:
             here = cohort.subject(subject.id)
             assert torch.equal(subject.baseline.image("FDG").data, here.baseline.image("FDG").data)
-            assert other.truth[subject.id] == cohort.truth[subject.id]
+            assert facts_of(other, subject.id) == facts_of(cohort, subject.id)
+
+
+def test_without_noise_the_image_is_what_neighbours_agree_on(cohort):
+    """The two differ by noise, and the common factor that noise in the reference makes; strangers by far more."""
+    quiet = cohorts.noise_free(cohort, "FDG")
+    assert set(quiet) == {(name, "01") for name in cohort.ids}
+    left = []
+    for subject in cohort:
+        image, brain = subject.baseline.image("FDG").data, subject.baseline.mask("brain").data
+        off = (image - quiet[subject.id, "01"].data)[brain]
+        assert abs(float(off.mean())) < 0.2 * float(off.std())
+        left.append(float(off.std()))
+    two = [cohort.subject(name).baseline for name in ("nc001", "nc002")]
+    both = two[0].mask("brain").data & two[1].mask("brain").data
+    apart = float((two[0].image("FDG").data - two[1].image("FDG").data)[both].std())
+    assert 0 < max(left) < 0.5 * apart
+
+
+def test_strangers_are_other_people_of_the_same_counts(tmp_path, monkeypatch):
+    few = lambda profile, *, seed: tuple(p for p in roster(profile, seed=seed) if p.id.endswith("001"))  # noqa: E731
+    monkeypatch.setattr(pet_phantom, "roster", few)
+    made = [pet_phantom.strangers("smoke", seed=s, times=2, cache=Cache(tmp_path), progress=False) for s in (7, 7, 8)]
+    assert made[0].ids == tuple(f"x{k}{p.id}" for k in (1, 2) for p in few("smoke", seed=7))
+    assert [s.diagnosis for s in made[0]] == ["CN", "MCI", "AD"] * 2
+    first, again, other = ([s.baseline.image("FDG").data for s in cohort] for cohort in made)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    everybody = [*first, *other]
+    assert not any(torch.equal(a, b) for k, a in enumerate(everybody) for b in everybody[:k])
 
 
 def test_scans_travel_and_give_slices(cohort):

@@ -4,32 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
 from nbkit.core.device import side_by_side
-from nbkit.core.protocols import Cohort, Scan
+from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.tidy import paired, stacked, tidy, where
+from nbkit.geometry.flow import Velocity, expv
 from nbkit.geometry.futures import Futures
 from nbkit.papers.inbrainsyn.aged import AgedTemplate
+from nbkit.papers.inbrainsyn.atlas_gan import AtlasGAN
 from nbkit.papers.inbrainsyn.inbrainsyn import GROUPS, Config, InBrainSyn, Transition
+from nbkit.papers.inbrainsyn.kernel_template import KernelTemplate
 from nbkit.papers.inbrainsyn.known_truth import transport_experiment
 from nbkit.papers.trajectories.experiments import (
     bend_age, folded_share, futures_of, per_subject, rate_between, volume_curve, yearly_change,
 )
+from nbkit.papers.trajectories.limits import rows_of
+from nbkit.papers.trajectories.room import after, forecast_room
 from nbkit.training.fitted import fitted
 
 UNITS = {"psnr": "dB", "ssim": "SSIM", "mae": "share of peak", "dice": "Dice"}
 STRUCTURES = {"ventricle": "lateral_ventricle", "hippocampus": "hippocampus"}
 NOT_HERE = {
-    **{f"inbrainsyn.table1.{metric}.brlp": "fitted and scored on the same people by notebook 08" for metric in UNITS},
-    "inbrainsyn.faq": "a template has no true image to be compared with", "inbrainsyn.stars": "stars without data",
+    **{f"inbrainsyn.table1.{metric}.{rival}": "fitted and scored on the same people by notebook 08"
+       for rival in ("brlp", "countersynth", "daninet3d") for metric in UNITS},
+    "inbrainsyn.longitudinal": "compared with systems that use a history by notebook 08",
+    "inbrainsyn.sharpness": "measured on the rivals by notebook 08",
+    "inbrainsyn.faq": "a template has no true image to be compared with",
+    "inbrainsyn.stars": "stars of others, given without a measurement; ours stand beside them in notebook 08",
 }
 """Printed numbers that no run of ours has, and why."""
 CHOICES = {
     "full": ("How far the ladder carries", "half, as published", "all the way"),
     "no_transport": ("Whether it carries at all", "yes", "no: the change stays where it is in the template"),
     "wrong_sign": ("Sign of the way, for fields that pull back", "negated", "as the formula is printed"),
+    "half_rungs": ("Steps of the ladder", "below a voxel (the article's code)", "below half a voxel (Lorenzi & Pennec)"),
+    "needed_squarings": ("Squarings of the flow", "7 (the article's code)", "as many as the field needs"),
+    "unsmoothed": ("The scan first", "smoothed, σ 0.75 mm (the article's code)", "as it is"),
     "whole": ("Where SSIM is taken", "union of the brain masks", "whole volume"),
 }
 """By system: what is left open, our choice, the other way."""
@@ -37,10 +50,25 @@ TOPOLOGY = {
     "folds": ("max", "topology.folds", "share of brain voxels"), "seconds": ("mean", "speed.seconds", "s"),
     "smallest_jacobian": ("min", "topology.smallest_jacobian", "1"),
 }
+SETTINGS = {"squarings": "1", "rung_voxels": "voxels", "smooth_mm": "mm"}
+VARIANTS = {
+    "no_pt": {"transport": "direct"}, "no_transport": {"transport": "none"}, "full": {"transport": "full"},
+    "wrong_sign": {"transport": "wrong"}, "half_rungs": {"rung_voxels": 0.5}, "needed_squarings": {"squarings": None},
+    "unsmoothed": {"smooth_mm": 0.0},
+}
+"""By system: the settings it changes."""
 TRANSITION = {
     "transition.asked_age": "years", "transition.bend_age": "years", "transition.ventricle.rate.before": "%/year",
     "transition.ventricle.rate.after": "%/year", "topology.folds_transition": "share of brain voxels",
 }
+
+
+def template_kinds(profile: str, *, seed: int, device: str = "auto") -> dict[str, AgedTemplate]:
+    """Templates as published ("gan"), and by kernel regression, as the control ("kernel"); not fitted."""
+    return {
+        "gan": AtlasGAN(AtlasGAN.settings.for_profile(profile, seed=seed, device=device)),
+        "kernel": KernelTemplate(KernelTemplate.settings.for_profile(profile, device=device)),
+    }
 
 
 def learned(template: AgedTemplate, settings: Config, cohort: Cohort) -> InBrainSyn:
@@ -49,6 +77,20 @@ def learned(template: AgedTemplate, settings: Config, cohort: Cohort) -> InBrain
     system = InBrainSyn(settings, templates={group: kind(config) for group in GROUPS})
     load = partial(InBrainSyn.load, template_types=[kind])
     return fitted(system, cohort, load=load, key=config.as_dict(), sources=[kind.__module__])
+
+
+def variants(ours: InBrainSyn) -> dict[str, InBrainSyn]:
+    """The fitted system under other settings (:data:`VARIANTS`), No-PT among them."""
+    return {name: ours.variant(**changes) for name, changes in VARIANTS.items()}
+
+
+def settings(ours: InBrainSyn) -> pd.DataFrame:
+    """What the article's code sets, as the fitted system has it; a system that chooses by itself has no number."""
+    had = {name: getattr(ours.config, name) for name in SETTINGS}
+    return stacked(*(
+        tidy(float(value), id=f"inbrainsyn.settings.{name}", unit=SETTINGS[name], system="inbrainsyn", metric=name)
+        for name, value in had.items() if value is not None
+    ))
 
 
 def people_followed(cohort: Cohort) -> pd.DataFrame:
@@ -62,6 +104,15 @@ def ages_said(model: InBrainSyn) -> str:
     """The ages that the templates cover, in a sentence."""
     spans = ", ".join(f"{group} {low:.1f} to {high:.1f}" for group, (low, high) in model.age_ranges.items())
     return f"Ages of training visits: {spans} years. Templates are not extrapolated."
+
+
+def who_is_asked(
+    systems: Sequence[InBrainSyn], cohort: Cohort, most: tuple[int | None, int | None] = (None, None)
+) -> tuple[list[str], list[str]]:
+    """People with a later visit whom all systems can answer for: the first ids of those on the HC and AD course."""
+    able = [s for s in cohort if len(s.scans) > 1 and all(system.covers(s) for system in systems)]
+    courses = systems[0].config.healthy, systems[0].config.diseased
+    return tuple([s.id for s in able if s.diagnosis in course][:n] for course, n in zip(courses, most, strict=True))
 
 
 def table1(visits: pd.DataFrame, *, diagnoses: Sequence[str]) -> pd.DataFrame:
@@ -93,6 +144,28 @@ def regional_volumes(regions: pd.DataFrame) -> pd.DataFrame:
              unit="% of the true volume", system=model, metric="miss", structure=name)
         for short, name in STRUCTURES.items() for model in regions["model"].unique()
     ))
+
+
+def room(train: Cohort, people: Cohort, *, strangers: Cohort | None = None, seed: int = 0) -> pd.DataFrame:
+    """What could be won at all on volumes at every later visit from one scan; the true volumes are the floor."""
+    return forecast_room(
+        train, people, asked=after(1), id="inbrainsyn.volumes.{place}.{system}", strangers=strangers,
+        structures=tuple(STRUCTURES.values()), seed=seed,
+    )
+
+
+def rooms(ends: pd.DataFrame) -> list[dict[str, Any]]:
+    """Arguments of ``Session.room`` for every structure of :func:`room`."""
+    return [
+        {"frame": where(ends, structure=name), "of": (f"inbrainsyn.volumes.{short}.",),
+         "measure": f"error of the {name.replace('_', ' ')}, % of the true volume"} for short, name in STRUCTURES.items()
+    ]
+
+
+def volume_errors(regions: pd.DataFrame, ends: pd.DataFrame) -> pd.DataFrame:
+    """Mean absolute error by structure and model (%), beside the ends of :func:`room` where they are known."""
+    errors = regions.pivot_table("miss", "structure", "model", sort=False)
+    return errors.join(rows_of(ends).unstack(sort=False)).round(2)
 
 
 def topology(visits: pd.DataFrame) -> pd.DataFrame:
@@ -140,6 +213,81 @@ def what_if(futures: Mapping[str, Mapping[str, Futures]]) -> pd.DataFrame:
     ))
 
 
+def early_signs(futures: Mapping[str, Mapping[str, Futures]]) -> pd.DataFrame:
+    """Volume with disease less healthy at the first age predicted, % of that at the scan: hippocampus, other tissue.
+
+    `futures` as for :func:`what_if`; elsewhere is everything labelled but hippocampus, ventricles and other fluid.
+    """
+    found: dict[str, dict[str, float]] = {"hippocampus": {}, "elsewhere": {}}
+    for subject, courses in futures.items():
+        grown = {course: _grown(courses[course]) for course in GROUPS}
+        for place in found:
+            found[place][subject] = 100 * (grown["AD"][place] - grown["HC"][place])
+    return stacked(*(
+        tidy(values, id=f"inbrainsyn.early.{place}", unit="% of the volume", system="inbrainsyn", metric="early",
+             structure=place) for place, values in found.items()
+    ))
+
+
+def _grown(futures: Futures) -> dict[str, float]:
+    """Volume at the first age over that at the scan, of the hippocampus and of tissue elsewhere."""
+    curve = volume_curve(futures)
+    first = curve[curve["age"].isin([futures.scan.age, min(futures.ages)])]
+    place = first["structure"].map(lambda name: "hippocampus" if name == "hippocampus" else "elsewhere")
+    solid = first[~first["structure"].str.contains("ventricle|csf|fluid|background")]
+    mm3 = solid.groupby([place[solid.index], "age"])["mm3"].sum().unstack()
+    return (mm3[min(futures.ages)] / mm3[futures.scan.age]).to_dict()
+
+
+def precision(model: InBrainSyn, cohort: Cohort) -> pd.DataFrame:
+    """How far from where it will be the prediction puts tissue at each person's last visit, mean over the brain (mm).
+
+    The true displacement is what moves the simulated scan (``cohort.truth``). "beyond" is the error less a millimetre,
+    "no_change" what repeating the scan misses. People who convert are passed over: two flows follow one another.
+    """
+
+    def of_person(subject: Subject) -> tuple[str, float, float]:
+        truth, scan, last = cohort.truth[subject.id], subject.baseline, subject.scans[-1]
+        velocity = Velocity(truth.times[-1] * truth.velocity.data[None].float())
+        true = expv(velocity, affine=truth.velocity.affine)[0]
+        made = model.futures(scan, [last.age], subject.diagnosis).displacements[0].to(true)
+        inside = last.mask("brain").data[0].bool()
+        return subject.id, *(float(gap.norm(dim=0)[inside].mean()) for gap in (made - true, true))
+
+    steady = [subject for subject in cohort if cohort.truth[subject.id].onset is None]
+    rows = side_by_side(of_person, steady)
+    values = {
+        "error": {name: error for name, error, _ in rows}, "beyond": {name: error - 1 for name, error, _ in rows},
+        "no_change": {name: moved for name, _, moved in rows},
+    }
+    return stacked(*(
+        tidy(found, id=f"inbrainsyn.precision.{name}", unit="mm", system=name, metric="displacement")
+        for name, found in values.items()
+    ))
+
+
+def longitudinal(visits: pd.DataFrame, regions: pd.DataFrame | None, *, rival: str = "mrextrap_ols") -> pd.DataFrame:
+    """From the last scan alone against a system that uses all scans seen: SSIM, and error of the ventricles' volume.
+
+    Parameters
+    ----------
+    visits, regions : DataFrame
+        Both tables of scores from several scans; of regions the reading "alike" counts where there are two.
+    """
+    frames = [
+        tidy(per_subject(visits, "ssim", model=name), id=f"inbrainsyn.longitudinal.ssim.{name}", unit="SSIM",
+             system=name, metric="ssim") for name in ("inbrainsyn", rival)
+    ]
+    if regions is not None and len(regions):
+        alike = where(regions, reading="alike") if "reading" in regions else regions
+        alike = where(alike, structure="lateral_ventricle").eval("miss = abs(error_pct)")
+        frames += [
+            tidy(per_subject(alike, "miss", model=name), id=f"inbrainsyn.longitudinal.ventricle.{name}",
+                 unit="% of the true volume", system=name, metric="miss") for name in ("inbrainsyn", rival)
+        ]
+    return stacked(*frames)
+
+
 def volume_curves(futures: Mapping[str, Futures]) -> pd.DataFrame:
     """Volumes over age of one person's futures: columns age, structure, mm3, change_pct, and model, the course."""
     curves = (volume_curve(future).assign(model=course) for course, future in futures.items())
@@ -185,8 +333,14 @@ def known_truth(model: InBrainSyn, cohort: Cohort, *, years: float = 5.0) -> pd.
     return long.assign(id=ids.where(long["structure"] == "brain", ""))
 
 
+def field_errors(errors: pd.DataFrame) -> pd.DataFrame:
+    """Of :func:`known_truth`, the mean error of the displacement over the true one, by structure and variant."""
+    return where(errors, metric="field").pivot_table("value", "structure", "system", sort=False).round(3)
+
+
 def open_points(
-    visits: pd.DataFrame, regions: pd.DataFrame | None, *, healthy: Sequence[str], templates: str, rival: str
+    visits: pd.DataFrame, regions: pd.DataFrame | None, *, templates: str, rival: str,
+    healthy: Sequence[str] = Config.healthy,
 ) -> pd.DataFrame:
     """What the paper leaves open: the other way minus ours, paired by person of the `healthy` diagnoses.
 
@@ -208,6 +362,7 @@ def open_points(
         moved.append(paired(volumes, "inbrainsyn").assign(metric="other − ours, ventricle error in %"))
     frame, choices = stacked(*moved), {**CHOICES, f"{rival}_templates": ("Templates", templates, rival)}
     said = pd.DataFrame.from_dict(choices, "index", columns=["left open", "our choice", "the other way"])
+    said = said[said.index.isin(frame["system"])]
     return frame.assign(id="", unit="").join(said, on="system", how="right")
 
 

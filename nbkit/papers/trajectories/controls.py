@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -68,14 +68,23 @@ class Hindsight:
     """Not a forecast: the true scan nearest in age, of people it was given.
 
     Scored through a segmenter it shows what reading a volume from an image costs when the image is right.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    images : mapping of (str, str) to Volume, optional
+        By subject and session, what to give in place of the T1w scans: the same without noise, where that is known.
     """
 
     config = None
 
-    def __init__(self, cohort: Cohort) -> None:
-        self.cohort, self.trained_on = cohort, subject_hash(cohort.ids)
+    def __init__(self, cohort: Cohort, images: Mapping[tuple[str, str], Volume] | None = None) -> None:
+        self.cohort, self.trained_on, self.images = cohort, subject_hash(cohort.ids), images
 
     def predict(self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str) -> list[Volume]:
-        """The person's own T1w scan nearest to each age; a person who was not given is refused by name."""
+        """The person's own image nearest to each age; a person who was not given is refused by name."""
         visits = self.cohort.subject(history[0].subject).scans
-        return [min(visits, key=lambda scan: abs(scan.age - age)).image("T1w") for age in ages]
+        nearest = [min(visits, key=lambda scan: abs(scan.age - age)) for age in ages]
+        if self.images is None:
+            return [scan.image("T1w") for scan in nearest]
+        return [self.images[scan.subject, scan.session] for scan in nearest]

@@ -22,6 +22,13 @@ from nbkit.training.fitted import fitted
 
 UNCERTAIN = ("mrextrap_bayes", "brlp")
 """Systems that use a history, and draw futures."""
+_FROM_ONE = ("inbrainsyn", "no_pt", "countersynth", "daninet3d", "brlp", "mrextrap_bayes", "pixel_population")
+ASKED: Mapping[str, Sequence[str]] = {
+    "one": (*_FROM_ONE, "brlp_one_sample", "no_change", "floor"), "slice": (*_FROM_ONE, "no_change", "floor"),
+    "several": ("inbrainsyn", "countersynth", "brlp", "mrextrap_bayes", "mrextrap_ols", "mrextrap_population",
+                "pixel_ols", "pixel_population", "no_change", "floor"),
+}
+"""Systems, controls and the floor by setting; tuning the DaniNet of stacks to a person once more would take longest of all."""
 
 
 @dataclass(frozen=True)
@@ -121,17 +128,22 @@ def compare(
     )
 
 
+def floor(people: Cohort, noise_free: Mapping[tuple[str, str], Volume]) -> dict[str, Hindsight]:
+    """The true follow-up without its noise as the system "floor", where it is known (``run.noise_free("T1w")``)."""
+    return {"floor": Hindsight(people, noise_free)} if noise_free else {}
+
+
 def _sessions(people: Cohort) -> list[list[str]]:
     return [[scan.session for scan in person.scans] for person in people]
 
 
 def last_visit(
-    models: Mapping[str, TrajectoryModel], person: Subject, names: Sequence[str], *, seen: int,
-    without: Sequence[str] = ("brlp_one_sample", "no_change", "mrextrap_population"),
+    models: Mapping[str, TrajectoryModel], person: Subject, *, design: Design, setting: str,
+    without: Sequence[str] = ("brlp_one_sample", "no_change", "mrextrap_population", "floor"),
 ) -> tuple[Scan, Scan, dict[str, Volume]]:
-    """The last scan seen, the last visit, and what every system makes of it."""
-    history, target = person.scans[:seen], person.scans[-1]
-    asked = [name for name in names if name in models and name not in without]
+    """The last scan seen, the last visit, and what every system that is asked in a setting makes of it."""
+    history, target = person.scans[: design.shown[setting]], person.scans[-1]
+    asked = [name for name in ASKED[setting] if name in models and name not in without]
     made = {name: models[name].predict(history, [target.age], person.diagnosis)[0] for name in asked}
     return history[-1], target, made
 
@@ -154,4 +166,5 @@ def stranger_memory(
 ) -> dict[str, float]:
     """MiB of tensors held during one prediction, of the first person who was not predicted before."""
     stranger = next(s for s in train if len(s.scans) > seen and able(s))
-    return peak_memory(models, stranger.scans[:seen], stranger.scans[seen].age, stranger.diagnosis)
+    systems = {name: model for name, model in models.items() if name != "floor"}
+    return peak_memory(systems, stranger.scans[:seen], stranger.scans[seen].age, stranger.diagnosis)

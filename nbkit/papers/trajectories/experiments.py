@@ -23,12 +23,10 @@ from nbkit.core.protocols import Cohort, Scan, Segmenter, Subject, TrajectoryMod
 from nbkit.core.volume import Volume
 from nbkit.geometry.futures import Futures
 from nbkit.metrics.deformation import folding_fraction, smallest_jacobian
-from nbkit.metrics.image import mae, psnr, ssim
 from nbkit.metrics.regions import by_structure, dice_by_structure, regional_volumes
+from nbkit.papers.trajectories.image_scores import image_scores
 from nbkit.training.kept import kept_tables
 
-PEAK_QUANTILE = 0.999
-"""Images are divided by this quantile of the last scan seen inside its brain; the peak of PSNR and SSIM is then 1."""
 READINGS = ("own", "alike")
 
 
@@ -39,9 +37,9 @@ class Scores(NamedTuple):
     ----------
     visits : pandas.DataFrame
         One row per subject, visit and model: subject, session, diagnosis (at baseline), age, years (since the last scan
-        seen), model, psnr (dB), ssim, mae inside the brain and ``*_whole`` over the whole volume, dice (mean over
-        structures), folds (share of brain voxels) and smallest_jacobian (both NaN for a model without a deformation),
-        seconds per prediction on one thread, registration included.
+        seen), model, psnr (dB), ssim, mae, sharpness inside the brain and ``*_whole`` of the first three over the whole
+        volume, dice (mean over structures), folds (share of brain voxels) and smallest_jacobian (both NaN for a model
+        without a deformation), seconds per prediction on one thread, registration included.
     regions : pandas.DataFrame
         One row per structure and reading besides: structure, reading, dice, mm3 and true_mm3, error_mm3, error_pct (of
         the true volume), error_brain_pct (of the true volume of all structures but CSF), change_pct and
@@ -140,7 +138,7 @@ def _scored(
             }
             table = _region_rows(forecast, k, scan, truth[seen - 1], truth[seen + k]) if truth else []
             regions += [where | row for row in table]
-            scores = _image_scores(last, scan, forecast.images[k])
+            scores = image_scores(last, scan, forecast.images[k])
             overlaps = [row["dice"] for row in table if row["dice"] == row["dice"]]
             dice = float(np.mean(overlaps)) if overlaps else np.nan
             visits.append(where | scores | {"dice": dice} | forecast.topology[k] | {"seconds": forecast.seconds})
@@ -359,18 +357,6 @@ def _growth(start: Mapping[str, float], later: Sequence[Mapping[str, float]]) ->
     """Volume over volume at the start, by structure; NaN for what the start lacks."""
     first = by_structure(start)
     return [{n: v / first[n] if first[n] else np.nan for n, v in by_structure(visit).items()} for visit in later]
-
-
-def _image_scores(last: Scan, scan: Scan, image: Volume) -> dict[str, float]:
-    inside = last.mask("brain").data.bool()
-    peak = float(torch.quantile(last.image("T1w").data.float()[inside].double(), PEAK_QUANTILE))
-    a, b = ((volume.data.float() / peak)[None].cpu() for volume in (image, scan.image("T1w")))
-    mask = (inside | scan.mask("brain").data.bool())[None].cpu()
-    return {
-        "psnr": float(psnr(a, b, data_range=1.0, mask=mask)), "ssim": float(ssim(a, b, data_range=1.0, mask=mask)),
-        "mae": float(mae(a, b, mask=mask)), "psnr_whole": float(psnr(a, b, data_range=1.0)),
-        "ssim_whole": float(ssim(a, b, data_range=1.0)), "mae_whole": float(mae(a, b)),
-    }
 
 
 def _region_rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from nbkit.core.tidy import where
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM
 from nbkit.figures.charts import (
-    INK, LINES, SOFT, coverage_plot, error_along, forest_plot, interval, interval_text, number,
+    INK, LINES, SOFT, bounds, coverage_plot, error_along, forest_plot, interval, interval_text, number,
 )
 from nbkit.figures.marks import marks, needs, title_of
 from nbkit.figures.mosaics import Row, Tile, panel
@@ -28,12 +28,13 @@ from nbkit.figures.slices import difference_scale, grey_scale, view_at
 from nbkit.figures.trajectories import volume_trajectories, with_truth
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 from nbkit.papers.trajectories.head_to_head import (
-    CONTROLS, PRINTED, SAID, SHOWN, TITLES, ahead, differences, first_people,
+    CONTROLS, PLACES, PRINTED, SAID, SHOWN, TITLES, ahead, differences, first_people,
 )
 from nbkit.papers.trajectories.experiments import Scores
-from nbkit.papers.trajectories.ranking import BETTER, complete
+from nbkit.papers.trajectories.ranking import BETTER, NO_FORECAST, complete, standings
 
 TIED = "#EFEFEF"
+_MEASURED = {"sharpness": "of the truth's gradient energy", "accuracy": "% mean error of volumes", "speed": "s a scan"}
 ROW_MM, HEAD_MM = 6.0, 27.0
 """Height of one system, and of what stands above and below them."""
 
@@ -96,6 +97,13 @@ def horizon_plot(
     return error_by_horizon(rows, f"{metric}, absolute error (%)")
 
 
+def horizon_plots(scores: Mapping[str, Scores], *, seed: int = 0) -> Iterator[tuple[str, str, Picture]]:
+    """(name, what it was predicted from, :func:`horizon_plot`) by setting and metric; nothing where no volumes are."""
+    for setting, found in scores.items():
+        for metric in PLACES if len(found.regions) else ():
+            yield f"{setting}_{metric}", SAID[setting], horizon_plot(found, metric, seed=seed)
+
+
 @look()
 def ranking_plot(
     scores: pd.DataFrame, ranks: pd.DataFrame, setting: str, *, metrics: Sequence[str] | None = None,
@@ -135,7 +143,8 @@ def ranking_plot(
             _printed(axes, [published[ids[s]].value if s in ids else None for s in table["system"]])
         side = "better →" if BETTER.get(metric) == "greater" else "← better"
         axes.set_xlabel(f"{TITLES[metric]}\n{side}   {table['people'].iloc[0]} people")
-    figure.legend(handles=_key("hindsight" in set(scores["system"])), loc="outside upper center", ncols=4)
+    read = {"hindsight"} <= set(scores["system"]) and "floor" not in set(scores["system"])
+    figure.legend(handles=_key(read), loc="outside upper center", ncols=4)
     return figure
 
 
@@ -152,9 +161,11 @@ def _ranked(axes: Axes, scores: pd.DataFrame, ranks: pd.DataFrame, seed: int) ->
             markers=drawn[system].marker, markerfacecolor="white" if hollow else colour, markersize=6,
             markeredgecolor=colour if hollow else INK, markeredgewidth=1.3 if hollow else 0.6, linestyle="none",
         )
-    floor = scores.loc[scores["system"] == "hindsight", "value"]
-    if len(floor):
-        axes.axvline(floor.mean(), color=INK, linewidth=0.9, linestyle=LINES[1], zorder=1.5)
+    ends = scores[scores["system"].isin(NO_FORECAST)].groupby("system")["value"].mean().to_dict()
+    read = ends.pop("hindsight", None)
+    if read is not None and "floor" not in ends:
+        axes.axvline(read, color=INK, linewidth=0.9, linestyle=LINES[1], zorder=1.5)
+    bounds(axes, ends, along="x")
     titles = [title_of(s).replace(", ", ",\n") + (" (control)" if s in CONTROLS else "") for s in systems]
     axes.margins(x=0.08)
     axes.set(ylim=(len(systems) - 0.5, -0.5), ylabel="")
@@ -182,8 +193,13 @@ def _key(floor: bool) -> list[Line2D | Patch]:
     ]
 
 
-def standings_table(ranks: pd.DataFrame, setting: str) -> pd.DataFrame:
-    """Standings of one setting in words: by metric and system, best first, the mean and the gain over the control."""
+def standings_table(
+    ranks: pd.DataFrame, setting: str, *, scores: pd.DataFrame | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """Standings of one setting in words: by metric and system, best first, the mean and the gain over the control.
+
+    Beneath the systems stand the floor and the reach, where `scores` (the tidy frame of the ranks) has them.
+    """
     rows = where(ranks, setting=setting)
     columns = {"mean [95 %]": ["mean", "low", "high"], "gain over the control": ["gain", "gain_low", "gain_high"]}
     table = pd.DataFrame({
@@ -194,7 +210,56 @@ def standings_table(ranks: pd.DataFrame, setting: str) -> pd.DataFrame:
     word = rows["against control"].to_numpy()
     table["gain over the control"] = (table["gain over the control"] + " " + word).where(word != "–", "–")
     names = [rows["metric"].map(TITLES), rows["system"].map(title_of)]
-    return table.set_axis(pd.MultiIndex.from_arrays(names, names=["measure", "system"]))
+    table = table.set_axis(pd.MultiIndex.from_arrays(names, names=["measure", "system"]))
+    ends = _ends(where(scores, setting=setting), seed) if scores is not None else table[:0]
+    return pd.concat([part for measure in dict.fromkeys(names[0]) for part in
+                      (table.xs(measure, drop_level=False), ends[ends.index.get_level_values(0) == measure])])
+
+
+def _ends(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Floor and reach in the words of a standings table; hindsight where there is no floor."""
+    rows = scores[scores["system"].isin(NO_FORECAST) & scores["metric"].isin(TITLES)]
+    both = set(rows.loc[rows["system"] == "floor", "metric"])
+    rows = rows[(rows["system"] != "hindsight") | ~rows["metric"].isin(both)]
+    words = [
+        (TITLES[metric], title_of(system), interval_text(bootstrap_mean(part["value"], seed=seed)).replace("+", ""),
+         "–") for (metric, system), part in rows.groupby(["metric", "system"])
+    ]
+    columns = ["measure", "system", "mean [95 %]", "gain over the control"]
+    return pd.DataFrame(words, columns=columns).set_index(columns[:2])
+
+
+def ranked(
+    scores: pd.DataFrame, setting: str, *, control: str = "no_change", published: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> tuple[Picture, pd.DataFrame]:
+    """Ranking of one setting and its :func:`standings_table`; `scores` tidy, `published` as for ranking_plot."""
+    rows = where(scores, setting=setting)
+    ranks = standings(rows, control=control, seed=seed)
+    picture = ranking_plot(rows, ranks, setting, published=published, seed=seed)
+    return picture, standings_table(ranks, setting, scores=rows, seed=seed)
+
+
+def star_table(ours: pd.DataFrame, published: Mapping[str, Any]) -> pd.DataFrame:
+    """By quality and system: the article's stars, ours, our rank, and what was measured.
+
+    Parameters
+    ----------
+    ours : DataFrame
+        As :func:`nbkit.papers.trajectories.stars.stars` gives it.
+    published : mapping
+        Numbers of the ledger by id, each with its ``value``.
+    """
+    rows = []
+    for row in ours.to_dict("records"):
+        printed = getattr(published.get(row["id"]), "value", None)
+        rows.append({
+            "quality": row["metric"], "system": title_of(row["system"]),
+            "published": "★" * int(printed) if printed else "–", "ours": "★" * int(row["value"]),
+            "rank": f"{row['rank']} of {(ours['metric'] == row['metric']).sum()}",
+            "measured": f"{row['measured']:.3g} {_MEASURED[row['metric']]}",
+        })
+    return pd.DataFrame(rows).set_index(["quality", "system"])
 
 
 def gains_table(rows: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
@@ -204,7 +269,9 @@ def gains_table(rows: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     return table.rename(index=SAID, level=0).rename_axis(index=["from", "system"])
 
 
-def volumes_plot(found: Scores, systems: Sequence[str]) -> Picture:
+def volumes_plot(
+    found: Scores, systems: Sequence[str] = ("mrextrap_bayes", "brlp", "inbrainsyn", "countersynth")
+) -> Picture:
     """Volumes of the first person of each diagnosis over age, read alike, in % of the volume at the last scan seen."""
     return volume_trajectories(with_truth(first_people(found, systems)), structures=SHOWN, relative=True)
 

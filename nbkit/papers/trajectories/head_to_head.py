@@ -14,8 +14,9 @@ import pandas as pd
 from nbkit.core.protocols import Cohort, Segmenter
 from nbkit.core.tidy import stacked, tidy, where
 from nbkit.metrics.calibration import LEVELS, calibration, coverage
-from nbkit.papers.trajectories.design import UNCERTAIN
+from nbkit.papers.trajectories.design import UNCERTAIN, Design
 from nbkit.papers.trajectories.experiments import Scores, by_person, scored_trajectories
+from nbkit.papers.trajectories.ranking import NO_FORECAST, standings
 
 SAID: Mapping[str, str] = {"one": "one scan", "several": "several scans"}
 CONTROLS = ("no_change", "pixel_ols", "pixel_population", "mrextrap_population")
@@ -39,20 +40,26 @@ PRINTED: Mapping[str, Mapping[str, str]] = {
     "one": {
         "brlp": "head_to_head.internal_one.ssim.brlp", "no_change": "head_to_head.copy.ssim.no_change",
         "inbrainsyn": "inbrainsyn.table1.ssim.inbrainsyn", "no_pt": "inbrainsyn.table1.ssim.no_pt",
+        "countersynth": "head_to_head.internal_one.ssim.countersynth",
+        "daninet3d": "head_to_head.internal_one.ssim.daninet",
     },
     "several": {"brlp": "head_to_head.internal_several.ssim.brlp"},
 }
 """Where the SSIM of a system is printed, by setting."""
-_NOT_OURS = {
-    "daninet": "DaniNet predicts one slice: see 'On one slice'", "countersynth": "not one of our systems",
-    "sadm": "not one of our systems",
-}
+_NOT_OURS = {"sadm": "not one of our systems"}
+_RIVALS = ("brlp", "countersynth", "daninet3d")
+_NO_ID = ("hindsight", "reach", "reach_tenfold")
+_PRINTED_AS = {"daninet3d": "daninet"}
+"""BrLP's tables have a DaniNet that was measured in three dimensions."""
 _UNANSWERED = {
     "external": "a run has one set of people", "ablation": "BrLP is not trained again without its parts here",
     "others": "not our experiment", "samples": "this run averages another number of samples",
     "by_diagnosis": "nobody of this stage is predicted, or the volume is in the tables of structures",
 }
-_UNITS = {"ssim": "SSIM", "psnr": "dB", "mae": "share of peak", "dice": "Dice", "mse": "1"}
+_UNITS = {
+    "ssim": "SSIM", "psnr": "dB", "mae": "share of peak", "dice": "Dice", "mse": "1",
+    "sharpness": "gradient energy over that of the true scan",
+}
 _STAGES = {"CN": "cn", "SMC": "cn", "EMCI": "mci", "LMCI": "mci", "AD": "ad"}
 
 
@@ -70,7 +77,7 @@ def tidy_scores(scores: Mapping[str, Scores]) -> pd.DataFrame:
             part = by_person(table, column, by=("diagnosis", "structure", "reading"), unit=unit, setting=setting)
             rows.append(part.assign(metric=part["structure"].replace("lateral_ventricle", "ventricle")))
         visits = found.visits.assign(mse_whole=10 ** (-found.visits["psnr_whole"] / 10))
-        for column in ("ssim", "psnr", "mae", "ssim_whole", "psnr_whole", "mae_whole", "mse_whole"):
+        for column in ("ssim", "psnr", "mae", "sharpness", "ssim_whole", "psnr_whole", "mae_whole", "mse_whole"):
             metric, _, whole = column.partition("_")
             told = {"metric": metric, "reading": whole or "brain", "unit": _UNITS[metric], "setting": setting}
             rows.append(by_person(visits, column, by=("diagnosis",), **told))
@@ -85,9 +92,14 @@ def deciding(scored: pd.DataFrame) -> pd.DataFrame:
     return named(part, "head_to_head.{setting}.{metric}.{system}")
 
 
+def sharpness_scores(scored: pd.DataFrame) -> pd.DataFrame:
+    """How sharp every system's images are beside the true visit: gradient energy over its, 1 for as sharp."""
+    return named(where(scored, metric="sharpness"), "head_to_head.{setting}.{metric}.{system}")
+
+
 def named(rows: pd.DataFrame, id: str) -> pd.DataFrame:
-    """`rows` under the ids that `id` makes of their columns; hindsight has none."""
-    ids = [id.format(**row) if row["system"] != "hindsight" else "" for row in rows.to_dict("records")]
+    """`rows` under the ids that `id` makes of their columns; hindsight has none, and rooms record the reach."""
+    ids = ["" if row["system"] in _NO_ID else id.format(**row) for row in rows.to_dict("records")]
     return rows.assign(id=ids)
 
 
@@ -101,6 +113,12 @@ def structure_table(scored: pd.DataFrame, setting: str) -> pd.DataFrame:
         for title, (unit, reading) in parts.items()
     }
     return pd.concat(tables)
+
+
+def tables(scored: pd.DataFrame, main: pd.DataFrame, setting: str) -> dict[str, pd.DataFrame]:
+    """Errors by structure, where there are volumes, and by diagnosis."""
+    volumes = {"structures": structure_table(scored, setting)} if (scored["unit"] == PERCENT).any() else {}
+    return volumes | {"diagnosis": by_diagnosis(main, setting)}
 
 
 def by_diagnosis(main: pd.DataFrame, setting: str) -> pd.DataFrame:
@@ -140,7 +158,9 @@ def brlp_tables(scored: pd.DataFrame, *, samples: int) -> pd.DataFrame:
     """BrLP's measures: MSE and SSIM of the whole image, errors of volumes in % of the brain; `samples` averaged."""
     images = scored[(scored["reading"] == "whole") & scored["metric"].isin(("mse", "ssim"))]
     volumes = scored[(scored["unit"] == OF_BRAIN) & (scored["reading"] == "alike")]
-    internal = named(stacked(images, volumes), "head_to_head.internal_{setting}.{metric}.{system}")
+    rows = stacked(images, volumes)
+    rows = rows.assign(system=rows["system"].replace(_PRINTED_AS))
+    internal = named(rows, "head_to_head.internal_{setting}.{metric}.{system}")
     return stacked(internal, _brlp_again(scored, samples))
 
 
@@ -154,31 +174,42 @@ def _brlp_again(scored: pd.DataFrame, samples: int) -> pd.DataFrame:
         named(where(both, system=system), f"head_to_head.samples.{{metric}}.{place}").assign(note=f"m = {count}")
         for system, (place, count) in m.items()
     ]
-    brlp = where(whole, metric="ssim", system="brlp")
-    stages = named(brlp.assign(stage=brlp["diagnosis"].map(_STAGES)), "head_to_head.by_diagnosis.ssim.{stage}.brlp")
+    told = whole[(whole["metric"] == "ssim") & whole["system"].isin(("brlp", "daninet3d"))]
+    told = told.assign(stage=told["diagnosis"].map(_STAGES), system=told["system"].replace(_PRINTED_AS))
+    stages = named(told, "head_to_head.by_diagnosis.ssim.{stage}.{system}")
     copied = where(whole, system="no_change")
     copied = named(copied[copied["metric"] != "mse"], "head_to_head.copy.{metric}.no_change")
     return stacked(*averaged, stages, copied)
 
 
-def table1_row(
-    painter: Any, carrier: Any, test: Cohort, most: int | None, *, segmenter: Segmenter
+def table1_rows(
+    models: Mapping[str, Any], test: Cohort, *, design: Design, main: pd.DataFrame, segmenter: Segmenter
 ) -> pd.DataFrame:
-    """BrLP's row of InBrainSyn's Table 1: every later visit from the first scan, in that table's measures.
+    """What InBrainSyn's ledger asks of its rivals: their rows of its Table 1, everybody's sharpness, longitudinal models.
 
     Parameters
     ----------
-    painter, carrier : BrLP, InBrainSyn
-        Fitted; people on the healthy course are asked for whom InBrainSyn has an answer.
+    models : mapping of str to TrajectoryModel
+        Fitted, "inbrainsyn" and its rivals among them; people on its healthy course are asked for whom it has an answer.
     test : Cohort
-    most : int or None
-        At most so many people.
+    design : Design
+        At most so many people as its ``healthy``, every later visit from the first scan.
+    main : DataFrame
+        As :func:`deciding` gives it: InBrainSyn from the last scan seen beside least squares through several.
+    segmenter : Segmenter
     """
+    carrier = models["inbrainsyn"]
     able = [s.id for s in test if s.diagnosis in carrier.config.healthy and len(s.scans) > 1 and carrier.covers(s)]
-    people = test.subset(able[:most])
-    row = scored_trajectories({"brlp": painter}, people, key=painter.space.constants(), segmenter=segmenter)
+    people, asked = test.subset(able[: design.healthy]), {n: models[n] for n in ("inbrainsyn", *_RIVALS) if n in models}
+    key = {name: getattr(getattr(m, "space", None), "constants", dict)() for name, m in asked.items()}
+    visits = scored_trajectories(asked, people, key=key, segmenter=segmenter).visits
+    rivals = visits[visits["model"].isin(_RIVALS)]
     id = "inbrainsyn.table1.{metric}.{system}"
-    return stacked(*(by_person(row.visits, c, id=id, unit=_UNITS[c]) for c in ("psnr", "ssim", "mae", "dice")))
+    rows = [by_person(rivals, c, id=id, unit=_UNITS[c]) for c in ("psnr", "ssim", "mae", "dice")]
+    sharp = by_person(visits, "sharpness", id="inbrainsyn.{metric}.{system}", unit=_UNITS["sharpness"])
+    long = main[main["metric"].isin(("ssim", "ventricle")) & main["system"].isin(("inbrainsyn", "mrextrap_ols"))]
+    long = named(where(long, setting="several"), "inbrainsyn.longitudinal.{metric}.{system}")
+    return stacked(*rows, sharp, long)
 
 
 def never_run(ids: Iterable[str], *, labelled: bool = True) -> dict[str, str]:
@@ -205,7 +236,7 @@ def differences(rows: pd.DataFrame, column: str, more: str, less: str) -> pd.Dat
 def reading_gaps(scored: pd.DataFrame) -> pd.DataFrame:
     """Error (% of the true volume) of the own reading minus that of reading alike."""
     rows = where(scored, unit=PERCENT)
-    return differences(rows[rows["metric"].isin(PLACES)], "reading", "own", "alike")
+    return differences(rows[rows["metric"].isin(PLACES)], "reading", "own", "alike").dropna(subset="value")
 
 
 def coverage_scores(forecasts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -247,7 +278,7 @@ def cost_scores(scores: Mapping[str, Scores]) -> pd.DataFrame:
         seconds = by_person(found.visits, "seconds", metric="seconds", unit="s", setting=setting)
         rows.append(named(seconds, "head_to_head.time.{metric}.{setting}.{system}"))
     visits = scores["one"].visits
-    visits = visits[visits["model"].isin(("inbrainsyn", "no_pt"))]
+    visits = visits[visits["model"].isin(("inbrainsyn", "no_pt", "countersynth"))]
     worst = visits.groupby(["model", "subject"], as_index=False)["folds"].max()
     return stacked(*rows, by_person(worst, "folds", id="head_to_head.folds.{system}", unit="share of brain voxels"))
 
@@ -257,13 +288,13 @@ def cost_table(scores: Mapping[str, Scores], memory: Mapping[str, float]) -> pd.
     columns = {"folded voxels, largest share": ("folds", "max"), "smallest Jacobian": ("smallest_jacobian", "min"),
                "seconds per scan": ("seconds", "mean")}
     tables = {SAID[s]: found.visits.groupby("model", sort=False).agg(**columns) for s, found in scores.items()}
-    table = pd.concat(tables, names=["from", "system"]).drop(index="hindsight", level=1, errors="ignore")
+    table = pd.concat(tables, names=["from", "system"]).drop(index=list(NO_FORECAST), level=1, errors="ignore")
     return table.assign(**{"peak tensors (MiB)": table.index.get_level_values(1).map(memory)})
 
 
-def reasons(ranks: pd.DataFrame, scores: Mapping[str, Scores]) -> list[str]:
-    """Why verdicts fall as they do, in sentences with the numbers of this run; `ranks` as of :func:`standings`."""
-    lines = []
+def reasons(main: pd.DataFrame, scores: Mapping[str, Scores], *, seed: int = 0) -> list[str]:
+    """Why verdicts fall as they do, in sentences with the numbers of this run; `main` as of :func:`deciding`."""
+    lines, ranks = [], standings(main, control="no_change", seed=seed)
     for (setting, metric), table in ranks.groupby(["setting", "metric"], sort=False):
         if metric not in ("psnr", "mae"):
             words = table.groupby("against control")["system"].agg(", ".join)
@@ -276,7 +307,8 @@ def _growth(setting: str, found: Scores) -> str:
     rows = where(found.regions, reading="alike", structure="lateral_ventricle")
     rows = rows.assign(miss=rows["error_pct"].abs()).groupby("model")[["miss", "change_pct", "true_change_pct"]].mean()
     seen = rows.loc["hindsight"]
-    said = [f"{n} says {rows.loc[n, 'change_pct']:.1f} %" for n in ("mrextrap_bayes", "brlp", "inbrainsyn")]
+    systems = [n for n in ("mrextrap_bayes", "brlp", "inbrainsyn", "countersynth", "daninet3d") if n in rows.index]
+    said = [f"{n} says {rows.loc[n, 'change_pct']:.1f} %" for n in systems]
     return (
         f"From {SAID[setting]} the ventricles truly grow by {seen['true_change_pct']:.1f} % on average; the segmenter "
         f"sees {seen['change_pct']:.1f} % of it on the true scans and then misses single volumes by "

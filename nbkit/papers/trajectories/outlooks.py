@@ -105,7 +105,12 @@ def counted(scan: Scan) -> dict[str, float]:
 
 
 class _Foresight:
-    """How a system is asked: a dataclass of the system and of what reads it."""
+    """How a system is asked: a dataclass of the system and of what reads it.
+
+    ``turns`` says whether it can be told of a course that turns from health to disease; others know diagnoses.
+    """
+
+    turns: bool = False
 
     def key(self) -> dict[str, Any]:
         """What it depends on, JSON-able."""
@@ -120,9 +125,17 @@ class _Foresight:
 
 @dataclass(frozen=True, eq=False)
 class Carried(_Foresight):
-    """A system that deforms the last scan seen: ``model.futures(scan, ages, course)``."""
+    """A system that deforms the last scan seen: ``model.futures(scan, ages, course)``.
+
+    Parameters
+    ----------
+    model : a system with ``futures``
+    turns : bool
+        Whether it knows courses that turn (InBrainSyn) or diagnoses alone (CounterSynth).
+    """
 
     model: Any
+    turns: bool = True
 
     def __call__(self, seen: Seen, ages: Sequence[float], told: Any) -> list[Outlook]:
         """One outlook per age; volumes grow as the labels of the scan do."""

@@ -12,6 +12,8 @@ from nbkit.core.stats import ALPHA, MIN_SUBJECTS, bootstrap_mean, bootstrap_p, h
 
 BETTER: Mapping[str, str] = {"ssim": "greater", "psnr": "greater"}
 """Of metrics of which more is better; of all others, less is."""
+NO_FORECAST = ("hindsight", "floor", "reach", "reach_tenfold")
+"""The true follow-up, the same without noise, and what volumes tell a strong learner of their growth."""
 
 
 def complete(scores: pd.DataFrame) -> pd.DataFrame:
@@ -40,7 +42,7 @@ def standings(scores: pd.DataFrame, *, control: str, seed: int = 0) -> pd.DataFr
     Parameters
     ----------
     scores : DataFrame
-        Columns "setting", "metric", "subject", "system" and "value"; hindsight is left out. A person counts once, by
+        Columns "setting", "metric", "subject", "system" and "value"; NO_FORECAST are left out. A person counts once, by
         the mean over his rows with a value, and only if every system has one. More is better of :data:`BETTER`.
     control : str
         The system that the others owe a difference from.
@@ -60,7 +62,7 @@ def standings(scores: pd.DataFrame, *, control: str, seed: int = 0) -> pd.DataFr
         For an unknown control, or no person whom all systems have.
     """
     known(control, scores["system"].unique(), "standings: control")
-    forecasts = scores[scores["system"] != "hindsight"]
+    forecasts = scores[~scores["system"].isin(NO_FORECAST)]
     tables = [
         _standing(complete(part), metric, control, seed).assign(setting=setting, metric=metric)
         for (setting, metric), part in forecasts.groupby(["setting", "metric"], sort=False)

@@ -1,4 +1,4 @@
-"""What could be won at all in forecasts of volumes: trivial controls, what volumes tell a strong learner, and the floor.
+"""What could be won at all in forecasts of volumes: trivial controls, what volumes tell a strong learner, the floor.
 
 Everything is worked out on true volumes, without images, on the visits on which systems are judged. A forecast is the
 logarithm of growth from the last visit seen; its error is that of the volume, in % of the true one.
@@ -43,7 +43,7 @@ def after(seen: int, *, ahead: int | None = None) -> Callable[[int], Asked]:
 
 
 def last_from(seen: int | None = None, *, least: int = 4) -> Callable[[int], Asked]:
-    """The last visit from the `seen` before it, or from all of them; nothing of people with fewer visits than `least`."""
+    """The last visit from the `seen` before it, or from all; nothing of people with fewer visits than `least`."""
     def asked(visits: int) -> Asked:
         start = 0 if seen is None else visits - 1 - seen
         return [(range(start, visits - 1), visits - 1)] if visits >= least and 0 <= start < visits - 1 else []
@@ -286,7 +286,7 @@ def _errors(
 
 
 def _own_scale(growth: np.ndarray, true: np.ndarray, people: Sequence[str]) -> np.ndarray | None:
-    """`growth` after each person's least-squares scale, and offset from three visits on; None where one has one visit."""
+    """`growth` after each person's least-squares scale, and offset from three visits on; None where one has one."""
     names, fitted = np.array(people), np.empty_like(growth)
     for name in dict.fromkeys(people):
         own = names == name

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from nbkit.core.checks import NbkitError
+from nbkit.core.files import Cache
 from nbkit.core.protocols import Scan, Subject, TrajectoryModel
 from nbkit.core.volume import Volume
 from nbkit.metrics.deformation import folding_fraction
 from nbkit.papers.countersynth import Config, CounterSynth
+from nbkit.papers.trajectories.outlooks import Carried, Outlooks, Seen, counted
 from tests.papers.trajectories.ageing_balls import AFFINE, RADIUS, cohort, visit
 
 SMALL = {"encoder": (8, 16, 16), "decoder": (16, 16), "fine": (), "judge_widths": (8, 16, 16), "norm": "group",
@@ -91,6 +94,18 @@ def test_brightness_and_offset_of_a_scan_do_not_matter(short):
     brighter = replace(now, images={"T1w": Volume(3 * now.image("T1w").data + 2, AFFINE)})
     fields = [short.futures(one, [80.0], "CN").displacements for one in (now, brighter)]
     torch.testing.assert_close(*fields, atol=1e-4, rtol=0)
+
+
+def test_the_explorer_can_ask_it(short, tmp_path):
+    now = scan()
+    seen = Seen([now], counted(now))
+    says = Outlooks(
+        Carried(short, turns=False), {"new": seen}, courses={"CN": "CN"}, years=(0, 4, 8), cache=Cache(tmp_path),
+    )
+    outlook = says(SimpleNamespace(id="new", age=70.0), 74.0, "CN")
+    (image,) = short.predict([now], [74.0], "CN")
+    torch.testing.assert_close(outlook.image.data, image.data)
+    assert set(outlook.volumes) == {"hippocampus", "white_matter"}
 
 
 def test_saved_and_read_back_it_says_the_same_to_the_last_bit(short, tmp_path):

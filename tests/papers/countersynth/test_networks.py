@@ -11,7 +11,9 @@ from nbkit.core.seeds import torch_generator
 from nbkit.geometry.flow import expv
 from nbkit.metrics.deformation import folding_fraction
 from nbkit.papers.countersynth.countersynth import Config
-from nbkit.papers.countersynth.networks import DiffeoGenerator, Judge, VelocityUNet, drawn_generator, drawn_judge, refined
+from nbkit.papers.countersynth.networks import (
+    DiffeoGenerator, Judge, VelocityUNet, drawn_generator, drawn_judge, refined,
+)
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 SIZES = {"encoder": (4, 8), "decoder": (8,), "fine": (), "squarings": 5}

@@ -11,8 +11,12 @@ import pytest
 import torch
 
 from nbkit.claims.ledger import load_paper
+from nbkit.claims.observe import Observation
+from nbkit.claims.room import Room
+from nbkit.claims.verdicts import judge
 from nbkit.core.tidy import by_subject, where
 from nbkit.core.volume import Volume
+from nbkit.geometry.flow import Velocity, expv
 from nbkit.geometry.futures import Futures
 from nbkit.geometry.warp import Displacement, grid_positions
 from nbkit.papers.inbrainsyn import InBrainSyn, KernelTemplate, Transition, experiments
@@ -66,6 +70,39 @@ def test_both_courses_side_by_side(visits):
     table = experiments.courses(visits, healthy=HEALTHY)
     assert table.loc[("AD", "full"), "ssim"] == pytest.approx(0.5 + 0.07 + 0.01 - 0.1)
     assert table.loc[("HC", "full"), "seconds"] == 4.0 and list(table.loc["HC"].index) == list(MODELS)
+
+
+def test_volumes_stand_beside_what_could_be_won_at_all(regions):
+    ends = pd.DataFrame({"structure": "hippocampus", "subject": ["a", "b"], "system": "floor", "value": [0.0, 1.0]})
+    table = experiments.volume_errors(regions, ends)
+    assert table.loc["hippocampus", "inbrainsyn"] == 4.0 and table.loc["hippocampus", "floor"] == 0.5
+    assert np.isnan(table.loc["thalamus", "floor"]) and list(table.index) == list(regions["structure"].unique())
+
+
+def test_the_room_of_volumes_is_told_by_the_ledgers_ids():
+    """Balls whose labels are counted: the population's slope is known, and the truth is the floor."""
+    train, test = cohort(people(4, "HC", seed=0) + people(3, "AD", seed=1)), cohort(people(2, "HC", seed=5))
+    test = replace(test, subjects=tuple(replace(s, id=f"t{s.id}") for s in test.subjects))
+    relabelled = {1: "hippocampus_left", 2: "lateral_ventricle_left"}
+    train, test = (replace(c, subjects=tuple(
+        replace(s, scans=tuple(replace(x, label_names=relabelled) for x in s.scans)) for s in c.subjects
+    )) for c in (train, test))
+    found = experiments.room(train, test)
+    assert set(found["id"]) <= set(IDS) and set(where(found, system="floor")["value"]) == {0.0}
+    made, other = (Room.of_frame(**room) for room in reversed(experiments.rooms(found)))
+    assert made.covers(["inbrainsyn.volumes.hippocampus.no_pt"]) and not other.covers(made.controls)
+    assert made.controls["inbrainsyn.volumes.hippocampus.diagnosis_slope"] < made.mean
+
+
+def test_who_is_asked_has_a_later_visit_and_is_covered_by_all():
+    balls = cohort(people(2, "HC", seed=0) + people(1, "AD", seed=1))
+    single = replace(balls.subjects[0], id="single", scans=balls.subjects[0].scans[:1])
+    balls = replace(balls, subjects=(*balls.subjects, single))
+    every = SimpleNamespace(config=Config(), covers=lambda s: True)
+    some = SimpleNamespace(config=Config(), covers=lambda s: s.id != "HC1")
+    assert experiments.who_is_asked([every, every], balls) == (["HC0", "HC1"], ["AD0"])
+    assert experiments.who_is_asked([every, some], balls) == (["HC0"], ["AD0"])
+    assert experiments.who_is_asked([every], balls, (1, 0)) == (["HC0"], [])
 
 
 def test_volumes_of_two_structures(regions):
@@ -179,6 +216,8 @@ def test_known_truth_is_the_experiment_of_each_person(scan):
     for variant in ("half", "wrong"):
         got = by_subject(frame, system=variant, structure="hippocampus", metric="growth")["p"]
         assert got == alone.loc[(variant, "hippocampus"), "growth_error"]
+    assert experiments.field_errors(frame).loc["hippocampus", "wrong"] == pytest.approx(
+        alone.loc[("wrong", "hippocampus"), "field_error"], abs=1e-3)
     recorded = frame[frame["id"] != ""]
     assert set(recorded["structure"]) == {"brain"} and set(recorded["id"]) <= set(IDS)
     assert len(recorded) == 10
@@ -193,3 +232,70 @@ def test_learned_has_templates_for_both_groups_and_is_read_back():
     assert torch.equal(first.templates["AD"].template(65).data, again.templates["AD"].template(65).data)
     table = experiments.people_followed(balls)
     assert table.loc["CN", "longest"] == max(round(s.scans[-1].age - s.scans[0].age, 1) for s in balls.subjects[:3])
+
+
+def test_settings_are_those_of_the_system_that_ran():
+    """Whatever is changed in what ran leaves the tolerance, and nothing else does."""
+
+    def verdicts(config: Config) -> dict[str, str]:
+        frame = experiments.settings(InBrainSyn(config, templates={"HC": None}))
+        found = {row.id: Observation(row.id, row.value) for row in frame.itertuples()}
+        return {n.id.rpartition(".")[2]: n.verdict for n in judge("inbrainsyn", found).numbers if n.id in found}
+
+    everything = dict.fromkeys(experiments.SETTINGS, "within tolerance")
+    for profile in ("smoke", "laptop", "paper"):
+        assert verdicts(Config.for_profile(profile)) == everything
+    for name, value in (("squarings", 5), ("rung_voxels", 0.5), ("smooth_mm", 0.0)):
+        assert verdicts(Config().changed(**{name: value})) == everything | {name: "outside tolerance"}
+    assert "squarings" not in verdicts(Config(squarings=None))
+
+
+def test_every_variant_changes_one_setting_and_keeps_the_rest():
+    ours = InBrainSyn(Config(), templates={"HC": None})
+    for name, variant in experiments.variants(ours).items():
+        changed = {k for k, v in variant.config.as_dict().items() if v != ours.config.as_dict()[k]}
+        assert changed == set(experiments.VARIANTS[name]) and len(changed) == 1
+        assert name == "no_pt" or name in experiments.CHOICES
+
+
+def test_early_signs_are_what_disease_takes_by_the_first_age(scan):
+    scan = replace(scan, label_names={1: "hippocampus_left", 2: "white_matter_left"})
+    futures = futures_of(Turning(), [scan], experiments.what_if_courses(turn=2.0), years=(2, 4))
+    found = by_subject(experiments.early_signs(futures), structure="hippocampus")
+    left = [1 - 6 * RATES["AD"], 1 - 4 * RATES["HC"] - 2 * RATES["HC"]]
+    ill, well = ((r / b) ** 3 for r, b in zip(left, (1 - 4 * RATES["AD"], 1 - 4 * RATES["HC"]), strict=True))
+    assert found["p"] == pytest.approx(100 * (ill - well), rel=0.15) and found["p"] < 0
+    ids = set(experiments.early_signs(futures)["id"])
+    assert ids <= {"inbrainsyn.early.hippocampus", "inbrainsyn.early.elsewhere"} <= set(IDS)
+
+
+def test_precision_is_the_distance_from_where_tissue_will_be(scan):
+    """The person stretches by 3 %: a system that knows it misses nothing, one that does nothing the mean distance."""
+    late = replace(scan, session="late", age=66.0)
+    one = replace(person("p", "HC", ages=(64.0,), size=1.0, centre=(0, 0, 0)), scans=(scan, late))
+    velocity = Volume(0.015 * grid_positions(SHAPE, AFFINE)[0].float(), AFFINE)
+    truth = SimpleNamespace(velocity=velocity, times=(0.0, 2.0), onset=None)
+    group = replace(cohort([one]), truth={"p": truth})
+    exact = expv(Velocity(2 * velocity.data[None]), affine=AFFINE)
+
+    def model(share: float) -> SimpleNamespace:
+        return SimpleNamespace(futures=lambda s, ages, course: SimpleNamespace(displacements=share * exact))
+
+    perfect = experiments.precision(model(1.0), group).set_index("system")["value"]
+    assert perfect["error"] == pytest.approx(0, abs=1e-6) and perfect["beyond"] == pytest.approx(-1)
+    away = exact[0].norm(dim=0)[late.mask("brain").data[0]].mean()
+    assert perfect["no_change"] == pytest.approx(float(away))
+    wrong = experiments.precision(model(-1.0), group).set_index("system")["value"]
+    assert wrong["error"] == pytest.approx(2 * float(away), rel=1e-5)
+    turned = replace(group, truth={"p": SimpleNamespace(**{**vars(truth), "onset": {"age": 65.0}})})
+    assert experiments.precision(model(1.0), turned).empty
+
+
+def test_histories_are_compared_on_the_reading_that_is_alike(visits, regions):
+    both = pd.concat([visits, visits[visits["model"] == "full"].assign(model="mrextrap_ols")])
+    parts = [regions.assign(reading=r, error_pct=-k * regions["miss"]) for r, k in (("own", 9.0), ("alike", 1.0))]
+    volumes = pd.concat([p.assign(model=p["model"].replace("full", "mrextrap_ols")) for p in parts])
+    frame = experiments.longitudinal(both, volumes)
+    assert set(frame["id"]) <= set(IDS) and len(frame) == 4 * 8
+    assert set(by_subject(frame, metric="miss", system="inbrainsyn").values()) == {4.0}
+    assert set(experiments.longitudinal(both, None)["metric"]) == {"ssim"}

@@ -23,6 +23,13 @@ def test_the_table_as_printed(metric):
         assert PAPER.ids[f"inbrainsyn.table1.{metric}.{control}"].value is None
 
 
+def test_stars_are_those_of_the_article_and_the_faq_speaks_of_modern_models():
+    stars = {row: [PAPER.ids[f"inbrainsyn.stars.{row}.{s}"].value for s in ("brlp", "countersynth", "inbrainsyn")]
+             for row in ("sharpness", "accuracy", "speed")}
+    assert stars == {"sharpness": [5, 3, None], "accuracy": [5, 3, None], "speed": [4, 2, None]}
+    assert {PAPER.ids[f"inbrainsyn.faq.{m}"].column for m in ("psnr", "ssim")} == {"Modern models"}
+
+
 def test_the_text_promises_more_than_the_table_holds():
     for metric in ("psnr", "ssim"):
         promised, printed = PAPER.ids[f"inbrainsyn.faq.{metric}"], PAPER.ids[f"inbrainsyn.table1.{metric}.inbrainsyn"]
@@ -40,6 +47,20 @@ def test_claims_hold_for_the_numbers_as_printed(claim):
 def test_every_metric_is_compared_with_every_rival():
     ids = {c.id.removeprefix("inbrainsyn.claim.") for c in PAPER.claim}
     assert {f"{m}_vs_{rival}" for m in PRINTED for rival in ("no_pt", "brlp", "no_change")} <= ids
+
+
+@pytest.mark.parametrize(("error", "hippocampus", "verdict"), [(0.4, -3.0, "reproduced"), (1.8, 3.0, "contradicted")])
+def test_what_is_said_in_words_can_fail(error, hippocampus, verdict):
+    def observed(name: str, value: float) -> Observation:
+        values = {f"s{k}": value * (1 + 0.01 * k) for k in range(8)}
+        return Observation(f"inbrainsyn.{name}", value, n=8, per_subject=values)
+
+    rows = {"precision.error": error, "precision.beyond": error - 1, "precision.no_change": 2 * error,
+            "early.hippocampus": hippocampus, "early.elsewhere": 0.1}
+    found = {f"inbrainsyn.{name}": observed(name, value) for name, value in rows.items()}
+    verdicts = {c.id.removeprefix("inbrainsyn.claim."): c.verdict for c in judge(PAPER, found).claims}
+    assert verdicts["submillimetre"] == verdicts["early_localised"] == verdict
+    assert verdicts["precision_vs_no_change"] == "reproduced"
 
 
 def test_a_run_without_brlp_says_so_and_decides_the_rest():

@@ -70,6 +70,11 @@ def test_systems_are_read_both_ways_beside_hindsight(balls, tmp_path, monkeypatc
     found = design.compare(models, one, ["no_change", "nobody"], segmenter=Reader(), key=1)
     assert set(found.visits["model"]) == {"no_change", "hindsight"}
     assert set(found.regions["reading"]) == {"own", "alike"}
+    clean = {(s.subject, s.session): s.image("T1w") for s in one.subjects[0].scans}
+    both = models | design.floor(one, clean)
+    floored = design.compare(both, one, ["no_change", "floor"], segmenter=Reader(), key=1).visits
+    assert set(floored["model"]) == {"no_change", "hindsight", "floor"}
+    assert (floored.loc[floored["model"] == "floor", "mae"] == 0).all() and not design.floor(one, {})
     late = design.visits_of(one, lambda scans: scans[2:])
     again = design.compare(models, late, ["no_change"], segmenter=None, key=1)
     assert again.visits["age"].tolist() == [72.0], "other visits are another question"
@@ -77,11 +82,11 @@ def test_systems_are_read_both_ways_beside_hindsight(balls, tmp_path, monkeypatc
 
 
 def test_the_last_visit_by_everybody_and_the_memory_of_a_stranger(balls):
-    models = {"no_change": NoChange(), "kept": NoChange()}
-    last, target, made = design.last_visit(models, balls.subjects[0], ["kept", "no_change", "gone"], seen=2)
-    assert (last.age, target.age, list(made)) == (66.0, 72.0, ["kept"])
+    models = {"no_change": NoChange(), "no_pt": NoChange(), "pixel_ols": NoChange(), "floor": None}
+    last, target, made = design.last_visit(models, balls.subjects[0], design=design.Design(seen=2), setting="several")
+    assert (last.age, target.age, list(made)) == (66.0, 72.0, ["pixel_ols"])
     memory = design.stranger_memory(models, balls, lambda subject: True, seen=2)
-    assert set(memory) == set(models)
+    assert set(memory) == set(models) - {"floor"}
 
 
 def test_controls_are_fitted_lines_and_the_scan_repeated(balls, tmp_path, monkeypatch):

@@ -19,9 +19,10 @@ from nbkit.papers.inbrainsyn.inbrainsyn import Config, InBrainSyn
 from nbkit.metrics.regions import regional_volumes
 from nbkit.papers.trajectories.controls import Hindsight, NoChange
 from nbkit.papers.trajectories.experiments import (
-    PEAK_QUANTILE, bend_age, by_person, folded_share, futures_of, per_subject, rate_between, score_trajectories,
+    bend_age, by_person, folded_share, futures_of, per_subject, rate_between, score_trajectories,
     scored_trajectories, volume_curve, volumes_at_visits, yearly_change,
 )
+from nbkit.papers.trajectories.image_scores import PEAK_QUANTILE, image_scores
 from tests.papers.trajectories.ageing_balls import (
     AFFINE, NAMES, RATES, SHAPE, START, BallTemplate, cohort, people, person,
 )
@@ -98,6 +99,16 @@ def test_image_scores_equal_scikit_image(scores):
     assert row["mae_whole"] == pytest.approx(np.abs(a - b).mean())
     assert row["ssim"] == pytest.approx(ssim_map[brain].mean(), abs=1e-5)
     assert row["ssim_whole"] == pytest.approx(ssim_map[5:-5, 5:-5, 5:-5].mean(), abs=1e-5)
+
+
+def test_sharpness_is_that_of_the_truth_inside_both_brains():
+    """One for the truth itself, a quarter at half its contrast; the step at the edge of the brain does not count."""
+    last, scan = BALL.scans[0], BALL.scans[1]
+    image = scan.image("T1w")
+    assert image_scores(last, scan, image)["sharpness"] == pytest.approx(1)
+    assert image_scores(last, scan, image.with_data(image.data / 2 + 3))["sharpness"] == pytest.approx(0.25)
+    edged = image.with_data(torch.where(scan.mask("brain").data & last.mask("brain").data, image.data, 99.0))
+    assert image_scores(last, scan, edged)["sharpness"] == pytest.approx(1)
 
 
 def test_volumes_follow_from_growth(scores):
@@ -206,6 +217,9 @@ def test_hindsight_is_the_true_scan():
     control = Hindsight(cohort([BALL]))
     images = control.predict(BALL.scans[:1], [72.0, 65.0], "AD")
     assert [i.data is s.image("T1w").data for i, s in zip(images, (BALL.scans[2], BALL.scans[1]))] == [True, True]
+    clean = {(s.subject, s.session): s.image("T1w").with_data(s.image("T1w").data + 1) for s in BALL.scans}
+    (image,) = Hindsight(cohort([BALL]), clean).predict(BALL.scans[:1], [72.0], "AD")
+    assert image is clean[BALL.id, BALL.scans[2].session]
     stranger = person("q", "AD", ages=AGES, size=1.0, centre=(0, 0, 0))
     with pytest.raises(NbkitError, match="subject"):
         control.predict(stranger.scans[:1], [72.0], "AD")

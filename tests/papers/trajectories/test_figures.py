@@ -14,7 +14,7 @@ from nbkit.core.volume import Volume
 from nbkit.figures.charts import interval
 from nbkit.papers.trajectories.figures import (
     TIED, coverage, error_by_horizon, gains_table, history_plot, horizon_intervals, lineup, method_drawing,
-    ranking_plot, standings_table,
+    ranked, ranking_plot, standings_table,
 )
 from nbkit.papers.trajectories.ranking import standings
 from tests.papers.trajectories.test_ranking import HARD, PEOPLE, scores
@@ -55,6 +55,25 @@ def test_bad_pictures_are_refused(scan):
 def points(axes) -> list:
     """The markers that pointplot drew, in order."""
     return [line for line in axes.lines if line.get_marker() not in ("None", "", None) and len(line.get_xdata())]
+
+
+def test_floor_and_reach_are_lines_and_rows_beneath_the_systems():
+    ends = scores({"hindsight": np.full(12, 9.0), "floor": np.full(12, 0.5), "reach": np.full(12, 2.0)})
+    frame = pd.concat([scores(), ends[ends["system"].isin(("hindsight", "floor", "reach"))]])
+    table = standings(frame, control="no_change")
+    assert not {"hindsight", "floor", "reach"} & set(table["system"])
+    axes = ranking_plot(frame, table, "one").axes[0]
+    lines = {line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2
+             and line.get_xdata()[0] == line.get_xdata()[1]}
+    assert {0.5, 2.0} <= lines and 9.0 not in lines, "hindsight only where there is no floor"
+    assert {"floor", "reach"} <= {text.get_text() for text in axes.texts}
+    words = standings_table(table, "one", scores=frame)
+    assert len(words) == len(standings_table(table, "one")) + 2
+    picture, same = ranked(frame, "one")
+    assert same.equals(words) and len(picture.axes) >= 1
+    last = words.index.get_level_values(1)[-2:]
+    assert [name.split(":")[0] for name in last] == ["floor", "reach"]
+    assert words["mean [95 %]"].iloc[-1].startswith("2") and words["gain over the control"].iloc[-1] == "–"
 
 
 def test_the_ranking_shows_order_intervals_controls_ties_and_print():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from nbkit.papers.trajectories import head_to_head as tables
+from nbkit.papers.trajectories.design import Design
 from nbkit.papers.trajectories.experiments import Scores
+from tests.papers.trajectories.ageing_balls import cohort, people
 
-SYSTEMS = ("inbrainsyn", "brlp", "brlp_one_sample", "mrextrap_bayes", "no_change", "hindsight")
+SYSTEMS = ("inbrainsyn", "brlp", "brlp_one_sample", "mrextrap_bayes", "no_change", "hindsight", "daninet3d")
 
 
 def scores(shift: float = 0.0) -> Scores:
@@ -21,6 +25,7 @@ def scores(shift: float = 0.0) -> Scores:
                 where = {"subject": subject, "session": str(visit), "diagnosis": diagnosis, "age": 70 + visit,
                          "years": 1.0 + visit, "model": model}
                 images = {f"{m}{w}": place + visit / 2 for m in ("ssim", "psnr", "mae") for w in ("", "_whole")}
+                images["sharpness"] = 0.1 * (place + visit / 2)
                 visits.append(where | images | {"seconds": 1.0, "folds": visit * 0.1, "smallest_jacobian": 0.5})
                 for structure, sign in (("lateral_ventricle", -1), ("hippocampus", 1), ("caudate", 1)):
                     for reading, more in (("alike", 0), ("own", 10)):
@@ -54,6 +59,12 @@ def test_errors_lose_their_sign_before_the_mean_over_visits(scored):
     assert units["ventricle"] == "% of the true volume, absolute" and units["psnr"] == "dB"
 
 
+def test_sharpness_is_recorded_and_ranks_nothing(scored):
+    found = tables.sharpness_scores(scored)
+    assert value(found, "head_to_head.several.sharpness.brlp") == pytest.approx(0.125)
+    assert "sharpness" not in set(tables.deciding(scored)["metric"])
+
+
 def test_hindsight_reads_volumes_and_is_recorded_nowhere(scored):
     main = tables.deciding(scored)
     rows = main[main["system"] == "hindsight"]
@@ -80,6 +91,9 @@ def test_brlps_measures_are_of_the_whole_image_and_of_the_brain(scored):
     assert value(found, "head_to_head.internal_several.ventricle.brlp") == pytest.approx(0.025)
     assert value(found, "head_to_head.samples.ssim.m1") == pytest.approx(2.25)
     assert value(found, "head_to_head.by_diagnosis.ssim.mci.brlp") == pytest.approx(1.25)
+    assert value(found, "head_to_head.by_diagnosis.ssim.cn.daninet") == pytest.approx(6.25)
+    assert value(found, "head_to_head.internal_one.ssim.daninet") == pytest.approx(6.25), "theirs is in 3D too"
+    assert not found["id"].str.contains("daninet3d").any()
     assert value(found, "head_to_head.copy.mae.no_change") == pytest.approx(4.25)
     notes = found.dropna(subset="note").groupby("id")["note"].first()
     assert notes["head_to_head.samples.ventricle.ours"] == "m = 4" and notes["head_to_head.samples.ssim.m1"] == "m = 1"
@@ -126,17 +140,49 @@ def test_coverage_is_a_share_of_each_persons_volumes():
 def test_what_no_run_answers_says_why():
     ids = ["head_to_head.internal_one.mse.daninet", "head_to_head.one.ventricle.brlp", "head_to_head.others.ssim.sadm"]
     found = tables.never_run(ids, labelled=False)
-    assert "one slice" in found[ids[0]] and ids[1] not in found and "not one of ours" not in found[ids[2]]
+    assert ids[0] not in found and ids[1] not in found and "not one of our systems" in found[ids[2]]
     assert found["head_to_head.external"] and "no labels" in found["head_to_head"]
     assert "head_to_head" not in tables.never_run(ids)
 
 
+def test_what_inbrainsyns_ledger_asks_of_its_rivals(scored, monkeypatch):
+    """Their rows of its table, everybody's sharpness, and InBrainSyn beside what uses several scans."""
+    asked = []
+
+    def kept(models, people, **options):
+        asked.append((list(models), people.ids, options["key"]))
+        return Scores(scores().visits.assign(dice=0.5), pd.DataFrame())
+
+    monkeypatch.setattr(tables, "scored_trajectories", kept)
+    carrier = SimpleNamespace(config=SimpleNamespace(healthy=("CN",)), covers=lambda person: person.id != "HC0")
+    models = dict.fromkeys(("brlp", "no_change", "daninet3d"), SimpleNamespace()) | {"inbrainsyn": carrier}
+    models["brlp"] = SimpleNamespace(space=SimpleNamespace(constants=lambda: {"latents": 3}))
+    test = cohort(people(4, "HC", seed=1) + people(2, "AD", seed=2))
+    main = tables.deciding(scored)
+    found = tables.table1_rows(models, test, design=Design(healthy=2), main=main, segmenter=None)
+    assert asked == [(["inbrainsyn", "brlp", "daninet3d"], ("HC1", "HC2"),
+                      {"inbrainsyn": {}, "brlp": {"latents": 3}, "daninet3d": {}})]
+    assert value(found, "inbrainsyn.table1.ssim.daninet3d") == pytest.approx(6.25)
+    assert value(found, "inbrainsyn.sharpness.inbrainsyn") == pytest.approx(0.025)
+    assert not found["id"].str.startswith("inbrainsyn.table1.psnr.inbrainsyn").any(), "notebook 06 records it"
+    long = value(found, "inbrainsyn.longitudinal.ventricle.inbrainsyn")
+    assert long == value(main, "head_to_head.several.ventricle.inbrainsyn")
+
+
 def test_reasons_carry_the_numbers():
-    ranks = pd.DataFrame([
-        {"setting": "one", "metric": "ventricle", "system": "brlp", "against control": "better"},
-        {"setting": "one", "metric": "ventricle", "system": "no_change", "against control": "–"},
-        {"setting": "one", "metric": "mae", "system": "brlp", "against control": "worse"},
+    means = {("ventricle", "brlp"): 2.0, ("ventricle", "no_change"): 5.0, ("mae", "brlp"): 9.0, ("mae", "no_change"): 1.0}
+    main = pd.DataFrame([
+        {"setting": "one", "metric": metric, "system": system, "subject": f"s{k}", "value": mean + 0.01 * k}
+        for (metric, system), mean in means.items() for k in range(8)
     ])
-    first, second = tables.reasons(ranks, {"one": scores()})
+    first, second = tables.reasons(main, {"one": scores()})
     assert first == "From one scan, lateral ventricle, error (%): better than no change: brlp; worse: none."
     assert "truly grow by 6.0 %" in second and "single volumes by 5.5 %" in second and "brlp says 5.0 %" in second
+    assert "daninet3d says 5.0 %" in second and "countersynth" not in second
+
+
+def test_tables_of_a_setting_leave_out_volumes_that_nobody_has(scored):
+    main = tables.deciding(scored)
+    assert list(tables.tables(scored, main, "one")) == ["structures", "diagnosis"]
+    images = scored[~scored["unit"].str.contains("volume|mm|brain")]
+    assert list(tables.tables(images, main, "one")) == ["diagnosis"]

@@ -150,6 +150,12 @@ def test_what_deforms_the_scan_carries_its_labels(cache):
     assert later.volumes["hippocampus"] == pytest.approx(60.0 * grown, rel=1e-6) != pytest.approx(60.0)
 
 
+def test_only_what_knows_courses_is_told_of_a_turn():
+    assert Carried(Painter()).turns and not Carried(Painter(), turns=False).turns
+    assert not Painted(Painter(), None).turns and not Sliced(Painter(), {}).turns
+    assert Carried(Painter()).key() != Carried(Painter(), turns=False).key()
+
+
 def test_a_course_is_predicted_once_and_read_from_disk_by_the_next_process(cache):
     mover = Mover()
     says = outlooks(Carried(mover), cache)

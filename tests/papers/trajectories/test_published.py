@@ -39,7 +39,10 @@ def test_the_tables_as_printed(place, printed):
 
 def test_every_printed_number_has_its_source_and_none_is_judged():
     assert not PAPER.paper.comparable and PAPER.paper.reason
-    assert all(number.note for number in PAPER.number if number.value is not None)
+    printed = [number for number in PAPER.number if number.value is not None]
+    assert len(printed) == 102
+    assert all("review" in n.note or "repository" in n.note for n in printed)
+    assert all("no text at hand confirms it" in n.note for n in printed), "they come from table images"
 
 
 def test_the_printed_numbers_agree_with_what_brlp_claims_of_them():
@@ -54,13 +57,32 @@ def test_the_printed_numbers_agree_with_what_brlp_claims_of_them():
 @pytest.mark.parametrize("measure", ["ventricle", "hippocampus"])
 def test_every_published_system_owes_a_gain_over_no_change(measure):
     claims = {c.id.removeprefix("head_to_head.claim."): c for c in PAPER.claim}
-    for setting, systems in {"one": ("inbrainsyn", "mrextrap_bayes", "brlp"),
+    for setting, systems in {"one": ("inbrainsyn", "mrextrap_bayes", "brlp", "countersynth", "daninet3d"),
                              "several": ("mrextrap_ols", "mrextrap_bayes", "brlp")}.items():
         for system in systems:
             claim = claims[f"{setting}.{measure}.{system}_vs_no_change"]
             place = f"head_to_head.{setting}.{measure}"
             assert claim.ids == (f"{place}.{system}", f"{place}.no_change") and claim.direction == "less"
             assert "stated before any result" in claim.note
+
+
+def test_brlp_is_claimed_better_than_older_methods_as_its_table_prints_it():
+    claims = {c.id.removeprefix("head_to_head.claim.brlp."): c for c in PAPER.claim}
+    better = {"mse": "less", "ssim": "greater", "hippocampus": "less", "ventricle": "less"}
+    for rival in ("countersynth", "daninet"):
+        for measure, direction in better.items():
+            claim, k = claims[f"{measure}_vs_{rival}"], MEASURES.index(measure)
+            assert claim.ids == tuple(f"head_to_head.internal_one.{measure}.{s}" for s in ("brlp", rival))
+            ours, theirs = INTERNAL["brlp"][k], INTERNAL[rival][k]
+            assert claim.direction == direction and (ours < theirs) == (direction == "less")
+
+
+@pytest.mark.parametrize("setting", ["one", "several"])
+def test_every_measure_has_its_floor_and_volumes_their_reach(setting):
+    for measure in ("ventricle", "hippocampus", "ssim", "psnr", "mae", "sharpness"):
+        assert f"head_to_head.{setting}.{measure}.floor" in PAPER.ids
+    for measure in ("ventricle", "hippocampus"):
+        assert {f"head_to_head.{setting}.{measure}.{s}" for s in ("reach", "reach_tenfold", "person")} <= set(PAPER.ids)
 
 
 def test_a_run_of_ten_people_is_decided_and_daninet_is_not_run():
@@ -74,11 +96,12 @@ def test_a_run_of_ten_people_is_decided_and_daninet_is_not_run():
     for level, cover in (("coverage.several.mrextrap_bayes", 0.8), ("coverage.nominal", 0.8)):
         id = f"head_to_head.{level}.level80"
         observed[id] = Observation(id, cover, n=10, per_subject={f"s{k}": cover for k in range(10)})
-    reason = {"prefix": "head_to_head.one.ventricle.daninet", "reason": "not there yet"}
+    reason = {"prefix": "head_to_head.one.ventricle.daninet3d", "reason": "not there yet"}
     card = judge(PAPER, observed, not_run=[reason])
     verdicts = {c.id.removeprefix("head_to_head.claim."): c.verdict for c in card.claims}
     assert verdicts["one.ventricle.mrextrap_bayes_vs_no_change"] == "reproduced"
     assert verdicts["one.ventricle.brlp_vs_no_change"] == "contradicted"
     assert verdicts["one.ventricle.inbrainsyn_vs_no_change"] == "inconclusive"
+    assert verdicts["one.ventricle.daninet3d_vs_no_change"] == "not run: not there yet"
     assert verdicts["coverage.mrextrap_bayes"] == "reproduced"
     assert verdicts["one.ssim.brlp_vs_no_change"].startswith("not run")
