@@ -165,9 +165,10 @@ def room(train: Cohort, people: Cohort, *, strangers: Cohort | None = None, seed
 
 def rooms(ends: pd.DataFrame) -> list[dict[str, Any]]:
     """Arguments of ``Session.room`` for every structure of :func:`room`."""
+    said = "error of the {}, % of the true volume"
     return [
         {"frame": where(ends, structure=name), "of": (f"inbrainsyn.volumes.{short}.",),
-         "measure": f"error of the {name.replace('_', ' ')}, % of the true volume"} for short, name in STRUCTURES.items()
+         "measure": said.format(name.replace("_", " "))} for short, name in STRUCTURES.items()
     ]
 
 

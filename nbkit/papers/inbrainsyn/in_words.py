@@ -1,4 +1,4 @@
-"""What the article claims in words alone: early, localised signs, precision, and a match for those who use a history."""
+"""What the article claims in words alone: early, localised signs, and submillimetre precision."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import pandas as pd
 
 from nbkit.core.device import side_by_side
 from nbkit.core.protocols import Cohort, Subject
-from nbkit.core.tidy import stacked, tidy, where
+from nbkit.core.tidy import stacked, tidy
 from nbkit.geometry.flow import Velocity, expv
 from nbkit.geometry.futures import Futures
 from nbkit.papers.inbrainsyn.inbrainsyn import GROUPS, InBrainSyn
-from nbkit.papers.trajectories.experiments import per_subject, volume_curve
+from nbkit.papers.trajectories.experiments import volume_curve
 
 
 def early_signs(futures: Mapping[str, Mapping[str, Futures]]) -> pd.DataFrame:
     """Volume with disease less healthy at the first age predicted, % of that at the scan: hippocampus, other tissue.
 
-    `futures` as for :func:`~nbkit.papers.inbrainsyn.experiments.what_if`; elsewhere is everything labelled but hippocampus, ventricles and other fluid.
+    `futures` as for :func:`~nbkit.papers.inbrainsyn.experiments.what_if`; elsewhere is everything labelled but
+    hippocampus, ventricles and other fluid.
     """
     found: dict[str, dict[str, float]] = {"hippocampus": {}, "elsewhere": {}}
     for subject, courses in futures.items():
@@ -66,25 +67,3 @@ def precision(model: InBrainSyn, cohort: Cohort) -> pd.DataFrame:
         tidy(found, id=f"inbrainsyn.precision.{name}", unit="mm", system=name, metric="displacement")
         for name, found in values.items()
     ))
-
-
-def longitudinal(visits: pd.DataFrame, regions: pd.DataFrame | None, *, rival: str = "mrextrap_ols") -> pd.DataFrame:
-    """From the last scan alone against a system that uses all scans seen: SSIM, and error of the ventricles' volume.
-
-    Parameters
-    ----------
-    visits, regions : DataFrame
-        Both tables of scores from several scans; of regions the reading "alike" counts where there are two.
-    """
-    frames = [
-        tidy(per_subject(visits, "ssim", model=name), id=f"inbrainsyn.longitudinal.ssim.{name}", unit="SSIM",
-             system=name, metric="ssim") for name in ("inbrainsyn", rival)
-    ]
-    if regions is not None and len(regions):
-        alike = where(regions, reading="alike") if "reading" in regions else regions
-        alike = where(alike, structure="lateral_ventricle").eval("miss = abs(error_pct)")
-        frames += [
-            tidy(per_subject(alike, "miss", model=name), id=f"inbrainsyn.longitudinal.ventricle.{name}",
-                 unit="% of the true volume", system=name, metric="miss") for name in ("inbrainsyn", rival)
-        ]
-    return stacked(*frames)

@@ -1,11 +1,10 @@
-"""What the article says in words, on balls whose future is known and on scores made by hand."""
+"""What the article says in words, on balls whose future is known."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 
 from nbkit.claims.ledger import load_paper
@@ -52,13 +51,3 @@ def test_precision_is_the_distance_from_where_tissue_will_be(ball):
     assert wrong["error"] == pytest.approx(2 * float(away), rel=1e-5)
     turned = replace(group, truth={"p": SimpleNamespace(**{**vars(truth), "onset": {"age": 65.0}})})
     assert in_words.precision(model(1.0), turned).empty
-
-
-def test_histories_are_compared_on_the_reading_that_is_alike(visits, regions):
-    both = pd.concat([visits, visits[visits["model"] == "full"].assign(model="mrextrap_ols")])
-    parts = [regions.assign(reading=r, error_pct=-k * regions["miss"]) for r, k in (("own", 9.0), ("alike", 1.0))]
-    volumes = pd.concat([p.assign(model=p["model"].replace("full", "mrextrap_ols")) for p in parts])
-    frame = in_words.longitudinal(both, volumes)
-    assert set(frame["id"]) <= set(IDS) and len(frame) == 4 * 8
-    assert set(by_subject(frame, metric="miss", system="inbrainsyn").values()) == {4.0}
-    assert set(in_words.longitudinal(both, None)["metric"]) == {"ssim"}
