@@ -39,8 +39,9 @@ def stars(scored: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Tidy, "metric" the quality ("sharpness", "accuracy", "speed"; one that was not measured is left out) and "value" the stars, with the columns "quality", "measured" (the ratio of gradient
-        energies, the mean error in %, the seconds) and "rank" (1 the best).
+        Tidy, "metric" the quality ("sharpness", "accuracy", "speed"; one that was not measured is left out) and "value"
+        the stars, with the columns "quality", "measured" (the ratio of gradient energies, the mean error in %, the
+        seconds) and "rank" (1 the best).
     """
     one = where(scored, setting="one")
     measured = {

@@ -13,10 +13,11 @@ from nbkit.core.stats import bootstrap_mean
 from nbkit.core.volume import Volume
 from nbkit.figures.charts import interval
 from nbkit.papers.trajectories.figures import (
-    TIED, coverage, error_by_horizon, gains_table, history_plot, horizon_intervals, lineup, method_drawing,
+    TIED, coverage, error_by_horizon, gains_table, history_plot, horizon_intervals, horizon_plots, lineup, method_drawing,
     ranked, ranking_plot, standings_table,
 )
 from nbkit.papers.trajectories.ranking import standings
+from tests.papers.trajectories.test_head_to_head import scores as head_scores
 from tests.papers.trajectories.test_ranking import HARD, PEOPLE, scores
 
 LEVELS = {"axial": 3.0, "coronal": 0.0}
@@ -50,6 +51,14 @@ def test_bad_pictures_are_refused(scan):
     image = scan.image("T1w")
     with pytest.raises(NbkitError, match="lineup: brlp and target"):
         lineup(scan, scan, {"brlp": Volume(image.data[:, 1:], image.affine)})
+
+
+def test_errors_ahead_are_drawn_by_setting_and_metric_where_there_are_volumes():
+    found = head_scores()
+    bare = found._replace(regions=found.regions[:0])
+    drawn = list(horizon_plots({"one": found, "several": bare}))
+    assert [(name, said) for name, said, _ in drawn] == [("one_ventricle", "one scan"), ("one_hippocampus", "one scan")]
+    assert all(picture.axes for _, _, picture in drawn)
 
 
 def points(axes) -> list:
