@@ -13,8 +13,8 @@ from nbkit.core.stats import bootstrap_mean
 from nbkit.core.volume import Volume
 from nbkit.figures.charts import interval
 from nbkit.papers.trajectories.figures import (
-    TIED, coverage, error_by_horizon, gains_table, history_plot, horizon_intervals, horizon_plots, lineup, method_drawing,
-    ranked, ranking_plot, standings_table,
+    TIED, coverage, error_by_horizon, gains_table, history_plot, horizon_intervals, horizon_plots, lineup,
+    method_drawing, ranked, ranking_plot, standings_table,
 )
 from nbkit.papers.trajectories.ranking import standings
 from tests.papers.trajectories.test_head_to_head import scores as head_scores
