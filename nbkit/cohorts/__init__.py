@@ -139,8 +139,8 @@ def strangers(
 ) -> Cohort | None:
     """`times` as many other simulated people as COHORT has for a task, drawn and made alike.
 
-    Made once and kept in the cache; at laptop some two seconds and 10 MB a person. For "ageing" they are volumes
-    without images, some .7 s each. None where people are real, wholly or in part: there are no ten times as many heads.
+    Made once and kept in the cache; at laptop some two seconds and 10 to 17 MB a person. For "ageing" they are volumes
+    without images, some .7 s each. None where people are real, wholly or in part: there are not ten times as many.
     """
     name = cohort_name(level, task=task)
     if name not in _STRANGERS:

@@ -128,7 +128,7 @@ def _enough(count: int, wanted: int, manifest: Manifest, what: str) -> None:
 
 
 def tissue_codes(table: Path, parameters: Parameters) -> dict[str, list[int]]:
-    """MUSE codes of "gm", "wm", "csf" (ventricles included) and "ventricles".
+    """MUSE codes of "gm", "wm", "csf" (ventricles included), "ventricles" and of the kinds of bundles within "wm".
 
     Raises
     ------
@@ -137,6 +137,7 @@ def tissue_codes(table: Path, parameters: Parameters) -> dict[str, list[int]]:
     """
     plain = {code: region_and_side(name)[0] for name, code in read_atlas(table).items()}
     named = {kind: parameters[f"muse.{kind}"] for kind in ("wm", "ventricles", "csf")}
+    named |= parameters.section("muse_tracts")
     for names in named.values():
         check_keys(names, set(plain.values()), f"{table.name}: region")
     found = {kind: [code for code, name in plain.items() if name in names] for kind, names in named.items()}

@@ -71,6 +71,15 @@ def method_comparison(
     truth_name : str
         Title of the true image.
     """
+    given = {"brain": brain, "lesions": lesions, "unit": unit, "signed": signed, "index": index}
+    return panel(comparison_rows(truth, predictions, truth_name=truth_name, **given), width_mm=width_mm)
+
+
+def comparison_rows(
+    truth: Volume, predictions: Mapping[str, Volume], *, brain: Volume, lesions: Volume | None = None,
+    unit: str = "scanner units", signed: bool = False, index: int | None = None, truth_name: str = "truth",
+) -> list[Row]:
+    """The rows of :func:`method_comparison`: images, a detail where there are lesions, differences."""
     view, grey = view_of(brain, lesions, index=index), grey_scale(truth, brain)
     largest = lesion_boxes(lesions, view, most=1) if lesions is not None else ()
     details = [view.zoomed(box) for box in largest]
@@ -78,7 +87,7 @@ def method_comparison(
     images = {**predictions, truth_name: truth}
     rows = [Row(tuple(Tile(v, view, grey, title_of(n), boxes=boxes) for n, v in images.items()))]
     rows += [Row(tuple(Tile(v, detail, grey) for v in images.values()), "lesion detail") for detail in details]
-    return panel([*rows, _difference_row(truth, predictions, view, brain, unit, signed)], width_mm=width_mm)
+    return [*rows, _difference_row(truth, predictions, view, brain, unit, signed)]
 
 
 def _difference_row(

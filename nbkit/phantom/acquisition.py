@@ -154,20 +154,26 @@ def acquire(signal: Volume, draw: AcquisitionDraw, *, protocol: Protocol) -> Vol
     Noise is added on the grid of the result, uncorrelated between voxels: the smoothing that
     interpolation after registration gives to real noise is left out.
     """
-    return acquire_twice(signal, draw, protocol=protocol)[0]
+    return _noisy(_exposed(signal, draw, protocol), draw, protocol)
 
 
 def acquire_twice(signal: Volume, draw: AcquisitionDraw, *, protocol: Protocol) -> tuple[Volume, Volume]:
     """The image of :func:`acquire`, and its mean over the noise: partial volume, pose, bias and gain are the same."""
+    still = _exposed(signal, draw, protocol)
+    mean = still.with_data(rician_mean(still.data, protocol.noise), "mean over the noise")
+    return _noisy(still, draw, protocol), mean
+
+
+def _exposed(signal: Volume, draw: AcquisitionDraw, protocol: Protocol) -> Volume:
+    """The signed signal on the grid of the result, with inhomogeneity and gain."""
     widths = [v / s for v, s in zip(protocol.voxel, signal.spacing, strict=True)]
     thick = signal.with_data(integrate(signal.data[None], widths)[0], f"integrate over {protocol.voxel} mm")
     image = resample(thick, protocol.shape, draw.pose @ protocol.affine)
     bias = inhomogeneity(protocol.shape, draw.bias, level=protocol.inu).to(image.data)
+    return Volume(image.data * bias * draw.gain, protocol.affine, image.history + (f"inhomogeneity {protocol.inu:g}",))
+
+
+def _noisy(still: Volume, draw: AcquisitionDraw, protocol: Protocol) -> Volume:
     generator = torch.Generator("cpu").manual_seed(draw.noise_seed)
-    noise = protocol.noise * torch.randn((2, 1, *protocol.shape), generator=generator, dtype=image.data.dtype)
-    still = image.data * bias * draw.gain
-    history = image.history + (f"inhomogeneity {protocol.inu:g}",)
-    return (
-        Volume(rician(still, noise), protocol.affine, (*history, "Rician noise")),
-        Volume(rician_mean(still, protocol.noise), protocol.affine, (*history, "mean over Rician noise")),
-    )
+    noise = protocol.noise * torch.randn((2, 1, *protocol.shape), generator=generator, dtype=still.data.dtype)
+    return still.with_data(rician(still.data, noise), "Rician noise")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,12 +46,13 @@ class LesionCourse:
     Parameters
     ----------
     maps : Volume
-        (7, X, Y, Z) float32 in the box round all lesions: share of lesion (0 or 1), then lost, water, axons at t0
-        and the same at t1, 0 outside lesions.
+        (9, X, Y, Z) float32 in a box round all lesions: share of lesion (0 or 1), then lost, water, axons at t0
+        and the same at t1, 0 outside lesions; oedema at t0 and at t1, the share of free water that an acute lesion
+        and the white matter round it hold more.
     facts : dict
         JSON-able: ``paths``, share of lesion voxels on each of :data:`PATHS`; ``demyelinated`` at t0 and t1;
         ``remyelination`` (of voxels demyelinated at t0) and ``demyelination`` (of the others); ``global_change``;
-        ``lesions``, one row of the four shares per lesion.
+        ``lesions``, one row of the four shares per lesion; ``acute``, how many lesions hold oedema at t0 and t1.
     """
 
     maps: Volume
@@ -58,7 +60,7 @@ class LesionCourse:
 
 
 def draw_course(
-    rng: np.random.Generator, labels: Volume, rates: Rates, *, parameters: Parameters
+    rng: np.random.Generator, labels: Volume, rates: Rates, *, parameters: Parameters, months: float | None = None
 ) -> LesionCourse | None:
     """Draw the myelin, water and axons of every lesion voxel at t0 and t1.
 
@@ -72,7 +74,9 @@ def draw_course(
         Integer; 0 outside, i + 1 in lesion i.
     rates : Rates
     parameters : Parameters
-        ``state``, ``latent``, ``course``.
+        ``state``, ``latent``, ``course``, ``oedema``.
+    months : float, optional
+        From t0 to t1; None leaves out oedema at t1.
 
     Returns
     -------
@@ -81,22 +85,53 @@ def draw_course(
     """
     if not (labels.data > 0).any():
         return None
-    box = bounding_box(labels.data[0] > 0, margin=2)
-    inside = labels.crop(box)
+    reach = 2 + int(np.ceil(3 * parameters["oedema.edge"] / min(labels.spacing)))
+    inside = labels.crop(bounding_box(labels.data[0] > 0, margin=reach))
     where = np.nonzero(inside.data[0].numpy())
     lesion = np.unique(inside.data[0].numpy()[where], return_inverse=True)[1]
     patches = _patches(rng, where, inside, 6, parameters)
     before, after = _demyelinated(rng, lesion, _centre(inside, where, parameters), patches[:3], rates, parameters)
     latents = _latents(rng, lesion, (before, after), patches[3:], parameters)
-    maps = np.zeros((1 + len(latents), *inside.shape), dtype=np.float32)
-    for channel, values in zip(maps, (1.0, *latents), strict=True):
+    wet = _oedema(rng.spawn(1)[0], int(lesion.max()) + 1, months, parameters)
+    maps = np.zeros((1 + len(latents) + len(wet), *inside.shape), dtype=np.float32)
+    for channel, values in zip(maps, (1.0, *latents, *(w[lesion] for w in wet)), strict=True):
         channel[where] = values
-    return LesionCourse(Volume(torch.from_numpy(maps), inside.affine), _facts(lesion, before, after))
+    for channel in maps[-len(wet):]:
+        channel[:] = _spread_out(channel, inside.spacing, parameters["oedema.edge"])
+    facts = {**_facts(lesion, before, after), "acute": {s: int((w > 0).sum()) for s, w in zip(("t0", "t1"), wet)}}
+    return LesionCourse(Volume(torch.from_numpy(maps), inside.affine), facts)
 
 
 def unchanged(maps: Volume) -> Volume:
-    """The maps of a :class:`LesionCourse` (7 channels) with t1 as at t0: a follow-up in which nothing happened."""
-    return maps.with_data(torch.cat([maps.data[:4], maps.data[1:4]]), "nothing changed")
+    """The maps of a :class:`LesionCourse` (9 channels) with t1 as at t0: a follow-up in which nothing happened."""
+    first = maps.data
+    return maps.with_data(torch.cat([first[:4], first[1:4], first[7:8], first[7:8]]), "nothing changed")
+
+
+def _oedema(
+    rng: np.random.Generator, count: int, months: float | None, parameters: Parameters
+) -> tuple[np.ndarray, np.ndarray]:
+    """Share of free water that `count` lesions hold more at t0 and at t1: most when they form, then less and less.
+
+    Lesions form at a steady rate, so that on average as many are acute at one visit as at the other.
+    """
+    p = parameters.section("oedema")
+    share, height = p["incidence"] * p["weeks"] / 52, rng.uniform(*p["water"], count)
+    acute, age, again, born = rng.random(count) < share, rng.random(count), rng.random(count), rng.random(count)
+    first = acute * height * (1 - age)
+    if months is None:
+        return first, np.zeros(count)
+    passed = months * 52 / 12 / p["weeks"]
+    new = ~acute & (again < share * min(passed, 1))
+    return first, height * np.where(new, 1 - born * min(passed, 1), acute * np.maximum(1 - age - passed, 0))
+
+
+def _spread_out(values: np.ndarray, spacing: Sequence[float], edge: float) -> np.ndarray:
+    """`values` (X, Y, Z) where they are above 0, and round that a Gaussian edge of `edge` mm (sd), to 3 sd."""
+    if not values.any():
+        return values
+    distance, nearest = ndimage.distance_transform_edt(values <= 0, sampling=spacing, return_indices=True)
+    return values[tuple(nearest)] * np.where(distance <= 3 * edge, np.exp(-((distance / edge) ** 2) / 2), 0)
 
 
 def _patches(

@@ -21,6 +21,7 @@ from nbkit.phantom.lesions import draw_lesions, place_lesions
 from nbkit.phantom.ms import Grid, smooth_noise
 from nbkit.phantom.myelin_people import Person
 from nbkit.phantom.parameters import Parameters, load_parameters
+from nbkit.phantom.tracts import template_coherence
 
 CONTRASTS = ("T1w", "MTR", "FA", "RD", "AD", "DVR")
 MASKS = ("brain", "lesions", "nawm", "wm", "gm", "csf", "ventricles")
@@ -43,11 +44,14 @@ class Head:
         Integer: 0 outside, i + 1 in lesion i; in the world of `tissues`, on any grid.
     place : callable
         ``place(*maps, shape=, affine=)``: maps of that world on the subject's grid, channels one after another.
+    coherence : Volume, optional
+        Anisotropy of white matter over its mean (:mod:`nbkit.phantom.tracts`); None for the mean everywhere.
     """
 
     tissues: Volume
     lesions: Volume
     place: Callable[..., Volume]
+    coherence: Volume | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +81,8 @@ def phantom_head(person: Person, *, grid: Grid, seed: int, parameters: Parameter
     def place(*maps: Volume, shape: tuple[int, int, int], affine: np.ndarray) -> Volume:
         return place_on_grid(*maps, anatomy=anatomy, shape=shape, affine=affine)
 
-    return Head(averaged(template, grid.working_spacing(parameters)), lesions, place)
+    tissues = averaged(template, grid.working_spacing(parameters))
+    return Head(tissues, lesions, place, template_coherence(template, parameters))
 
 
 def simulate(
@@ -106,8 +111,8 @@ def simulate(
         lesions), ``changed``, ``load_ml``, ``lesions``, ``age``, ``months``.
     """
     rng = numpy_generator(seed, "myelin", person.id, "latents")
-    course = draw_course(rng, head.lesions, person.rates, parameters=parameters)
-    lesions = Volume(torch.zeros(1 + 2 * len(LATENTS), 2, 2, 2), head.lesions.affine)
+    course = draw_course(rng, head.lesions, person.rates, parameters=parameters, months=person.months)
+    lesions = Volume(torch.zeros(3 + 2 * len(LATENTS), 2, 2, 2), head.lesions.affine)
     if course is not None:
         lesions = course.maps if changed else unchanged(course.maps)
     maps = _placed(head, lesions, grid, parameters)
@@ -130,12 +135,15 @@ def simulate(
 
 
 def _placed(head: Head, lesions: Volume, grid: Grid, parameters: Parameters) -> Volume:
-    """Channels GM, WM, CSF, ventricles, lesion, then sums over lesion of lost, water, axons at t0 and at t1."""
+    """Channels GM, WM, CSF, ventricles, lesion, sums over lesion of lost, water, axons at t0 and at t1; oedema at t0
+    and t1; coherence.
+    """
     shape, affine = grid.working(parameters)
     widths = [size / own for size, own in zip(np.diag(affine)[:3], lesions.spacing, strict=True)]
     margin = Volume(torch.nn.functional.pad(lesions.data, (4,) * 6), lesions.affine @ rigid((0, 0, 0), (-4,) * 3))
     mean = margin.with_data(integrate(margin.data[None], widths)[0], "averaged")
-    return head.place(head.tissues, mean, shape=shape, affine=affine)
+    coherence = head.coherence or head.tissues.with_data(torch.ones_like(head.tissues.data[:1]))
+    return head.place(head.tissues, mean, coherence, shape=shape, affine=affine)
 
 
 def _baseline(rng: np.random.Generator, person: Person, parameters: Parameters) -> dict[str, float]:
@@ -157,14 +165,15 @@ def _texture(rng: np.random.Generator, maps: Volume, parameters: Parameters) -> 
 
 
 def _latents(maps: Volume, base: Mapping[str, float], session: int) -> dict[str, torch.Tensor]:
-    """Mean latents of the white matter in every voxel (X, Y, Z), outside lesions those of `base`."""
+    """Mean latents of the white matter in every voxel (X, Y, Z), outside lesions those of `base`; and its oedema."""
     wm, lesion = maps.data[1], maps.data[4]
     share = (torch.minimum(lesion, wm) / wm.clamp(min=1e-3)).clamp(max=1)
     sums = maps.data[5 + session * len(LATENTS):][: len(LATENTS)]
-    return {
+    means = {
         name: (1 - share) * base[name] + share * total / lesion.clamp(min=1e-3)
         for name, total in zip(LATENTS, sums, strict=True)
     }
+    return {**means, "oedema": maps.data[5 + 2 * len(LATENTS) + session]}
 
 
 def _effects(
@@ -174,19 +183,38 @@ def _effects(
     """Noise-free DVR, MTR, RD and AD (X, Y, Z) of the tissue, each times the share of the voxel it fills."""
     texture = parameters.section("texture")
     gm, wm, csf = maps.data[:3]
-    lost = 1 - (1 - latents["lost"]) * (1 + texture["myelin"] * fields["myelin"])
-    water = latents["water"] + texture["water"] * fields["water"]
-    axons = latents["axons"] + texture["axons"] * fields["axons"]
+    white = _white(latents, fields, maps.data[-1], parameters)
     effects = {}
     for name in ACQUIRED:
         p = parameters.section(f"effect.{name}")
-        white = p["wm"] + p["myelin"] * lost + p["water"] * water + p["axons"] * axons
-        grey = p["gm"] * (1 + texture["gm"] * fields["myelin"])
-        total = gm * grey + wm * white
+        total = gm * (p["gm"] * (1 + texture["gm"] * fields["myelin"])) + wm * white[name]
         if name == "DVR":
             total = total * (1 + texture["tracer"] * fields["tracer"])
         effects[name] = (total + csf * p["csf"]) * gains[name]
     return effects
+
+
+def _white(
+    latents: Mapping[str, torch.Tensor], fields: Mapping[str, torch.Tensor], coherence: torch.Tensor,
+    parameters: Parameters,
+) -> dict[str, torch.Tensor]:
+    """Values of white matter itself (X, Y, Z).
+
+    Coherence multiplies AD − RD and leaves the mean diffusivity, which hardly differs between bundles (Pierpaoli 1996).
+    Oedema mixes tissue with free water, which MR sees and PET does not.
+    """
+    texture = parameters.section("texture")
+    lost = 1 - (1 - latents["lost"]) * (1 + texture["myelin"] * fields["myelin"])
+    water = latents["water"] + texture["water"] * fields["water"]
+    axons = latents["axons"] + texture["axons"] * fields["axons"]
+    white = {}
+    for name in ACQUIRED:
+        p = parameters.section(f"effect.{name}")
+        white[name] = p["wm"] + p["myelin"] * lost + p["water"] * water + p["axons"] * axons
+    more = (white["AD"] - white["RD"]) * (coherence - 1)
+    white |= {"RD": white["RD"] - more / 3, "AD": white["AD"] + 2 * more / 3}
+    fluid = {name: torch.full_like(lost, parameters[f"effect.{name}.csf"]) for name in ACQUIRED if name != "DVR"}
+    return white | {name: torch.lerp(white[name], still, latents["oedema"]) for name, still in fluid.items()}
 
 
 @dataclass(frozen=True, eq=False)

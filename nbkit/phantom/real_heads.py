@@ -17,6 +17,7 @@ from nbkit.geometry.warp import resample
 from nbkit.phantom.acquisition import integrate
 from nbkit.phantom.myelin import Head
 from nbkit.phantom.parameters import Parameters
+from nbkit.phantom.tracts import coherence
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def real_head(
     lesions : path or None
         Lesion mask of somebody else; None for a control.
     codes : mapping of str to collection of int
-        Labels of "gm", "wm", "csf" (ventricles included) and "ventricles".
+        Labels of "gm", "wm", "csf" (ventricles included) and "ventricles"; perhaps of kinds of bundles within "wm".
     spacing : float
         Voxel size in mm that shares are averaged over.
     parameters : Parameters
@@ -49,25 +50,44 @@ def real_head(
     NbkitError
         For a label that belongs to no tissue.
     """
-    sharp = _tissues(nifti.read_labels(labels), codes, str(labels))
+    centred = _centred(nifti.read_labels(labels))
+    sharp = _tissues(centred, codes, str(labels))
     none = Volume(torch.zeros(2, 2, 2, dtype=torch.int32), sharp.affine)
     found = fit_lesions(nifti.read_labels(lesions), sharp, parameters=parameters) if lesions else none
     widths = [spacing / s for s in sharp.spacing]
-    return Head(sharp.with_data(integrate(sharp.data[None], widths)[0]), found, _place)
+    coherent = _coherence(centred, sharp, codes, parameters)
+    return Head(sharp.with_data(integrate(sharp.data[None], widths)[0]), found, _place, coherent)
 
 
-def _tissues(labels: Volume, codes: Mapping[str, Collection[int]], where: str) -> Volume:
-    """GM, WM, CSF and ventricles (4, X, Y, Z), 0 or 1, the box round them centred on the world's origin."""
+def _coherence(
+    labels: Volume, tissues: Volume, codes: Mapping[str, Collection[int]], parameters: Parameters
+) -> Volume:
+    """Anisotropy of white matter over its mean: labelled bundles, and depth."""
+    blur = parameters["tracts.radius"] / 2 / np.array(labels.spacing)
+    near = {
+        kind: ndimage.gaussian_filter(np.isin(labels.data[0].numpy(), sorted(codes[kind])).astype(np.float32), blur)
+        for kind in parameters.section("muse_tracts") if kind in codes
+    }
+    return coherence(tissues.with_data(tissues.data[1:2]), near, parameters=parameters)
+
+
+def _centred(labels: Volume) -> Volume:
+    """The box round all labels, its middle at the world's origin."""
     labels = labels.crop(bounding_box(labels.data[0] > 0, margin=2))
     affine = labels.affine.copy()
     affine[:3, 3] -= (labels.affine @ [*((np.array(labels.shape) - 1) / 2), 1])[:3]
+    return Volume(labels.data, affine, labels.history)
+
+
+def _tissues(labels: Volume, codes: Mapping[str, Collection[int]], where: str) -> Volume:
+    """GM, WM, CSF and ventricles (4, X, Y, Z), 0 or 1."""
     unknown = set(torch.unique(labels.data).tolist()) - {0, *(c for k in ("gm", "wm", "csf") for c in codes[k])}
     require(
         not unknown, where, expected="codes of the atlas", found=f"{sorted(unknown)} as well",
         remedy="Add them to [muse] of nbkit/phantom/myelin_parameters.toml, under their tissue.",
     )
     hard = [torch.isin(labels.data[0], torch.tensor(sorted(codes[k]))) for k in ("gm", "wm", "csf", "ventricles")]
-    return Volume(torch.stack(hard).float(), affine, labels.history)
+    return Volume(torch.stack(hard).float(), labels.affine, labels.history)
 
 
 def _place(*maps: Volume, shape: tuple[int, int, int], affine: np.ndarray) -> Volume:

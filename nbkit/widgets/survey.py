@@ -41,7 +41,7 @@ class Survey:
     questions : sequence of Case
         Follow-ups with their simulations by system; the rater never sees these names.
     seed : int
-    answers : Path
+    answers : Path or str
         CSV file with the columns of :data:`COLUMNS`; the only file that is written, whole at every answer. Several
         raters may use one file, one after another.
     rater : str
@@ -53,7 +53,7 @@ class Survey:
         no CSV file in an existing folder; a file with other columns.
     """
 
-    def __init__(self, questions: Sequence[Case], *, seed: int, answers: Path, rater: str) -> None:
+    def __init__(self, questions: Sequence[Case], *, seed: int, answers: Path | str, rater: str) -> None:
         _check_questions(questions)
         require(
             bool(rater.strip()) and rater.isprintable(), "Survey: rater", expected="a name or code", found=repr(rater),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nbkit.cohorts import myelin_open_ms
+from nbkit.cohorts import myelin_open_ms, noise_free
 from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
 from nbkit.core.volume import Volume
@@ -105,6 +105,11 @@ def test_real_heads_and_lesions_carry_a_simulated_cohort(mirror, five, manifests
         assert scan.mask("ventricles").data.any() and scan.mask("gm").data.any()
         if subject.diagnosis == "MS":
             assert 1 < subject.covariates["t2_load_ml"] < 10 and 0 <= subject.covariates["edss"] <= 6.5
+    still = noise_free(cohort, "DVR")
+    assert len(still) == sum(len(s.scans) for s in cohort)
+    scan = cohort.subjects[1].scans[1]
+    residual = (scan.image("DVR").data - still[scan.subject, "t1"].data)[scan.mask("brain").data]
+    assert abs(float(residual.mean())) < 4 * float(residual.std()) / residual.numel() ** 0.5
     provenance = cohort.provenance
     assert provenance["kind"] == "real anatomy and lesion shapes, simulated contrasts"
     assert "myelin_open_ms credit" in provenance["attribution"] and "ixi_ageing credit" in provenance["attribution"]

@@ -76,6 +76,8 @@ def test_stack_orders_channels_and_blanks_the_background(images, masks):
     assert not stacked[:, ~inside].any()
     expected = (scan["FLAIR"].data[0] - fitted.mean["FLAIR"]) / fitted.sd["FLAIR"]
     assert torch.allclose(stacked[0][inside], expected[inside])
+    whole = fitted.stack(scan, ("FLAIR", "T1w"), mask=masks[0], outside=True)
+    assert torch.equal(whole[:, inside], stacked[:, inside]) and torch.allclose(whole[0], expected)
 
 
 def test_fit_cohort_reads_every_scan(images, masks):

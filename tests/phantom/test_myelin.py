@@ -140,6 +140,44 @@ def test_images_without_noise_have_the_values_of_the_tissue(clean):
     assert torch.allclose(visit.images["DVR"].data, visit.truth["DVR"].data, atol=1e-5)
 
 
+def test_anisotropy_is_lower_in_lesions(clean):
+    visit = clean[0]["t0"]
+    lesion, normal = (float(visit.images["FA"].data[visit.masks[m].data].mean()) for m in ("lesions", "nawm"))
+    assert lesion < normal - 0.05
+
+
+def test_bundles_turn_radial_into_axial_diffusivity_and_leave_the_rest():
+    """Twice the anisotropy in one half of the head: AD − RD doubles there, the mean diffusivity stays."""
+    plain = head(False)
+    level = torch.ones(1, *plain.tissues.shape)
+    level[:, : level.shape[1] // 2] = 2.0
+    halves = dataclasses.replace(plain, coherence=Volume(level, plain.tissues.affine))
+    one, two = (simulate(CONTROL, h, grid=SMOKE, seed=7, parameters=CLEAN)[0]["t0"] for h in (plain, halves))
+    wm = one.masks["wm"].data & (torch.arange(level.shape[1]) < level.shape[1] // 2 - 1)[None, :, None, None]
+    deep = wm & (one.images["DVR"].data > P["effect.DVR.wm"] - 1e-4)
+    assert deep.sum() > 100
+    rd, ad = ([v.images[n].data[deep] for v in (one, two)] for n in ("RD", "AD"))
+    assert torch.allclose(ad[1] - rd[1], 2 * (ad[0] - rd[0]), atol=1e-4)
+    assert torch.allclose(ad[1] + 2 * rd[1], ad[0] + 2 * rd[0], atol=1e-4)
+    for name in ("DVR", "MTR"):
+        assert torch.equal(one.images[name].data, two.images[name].data)
+
+
+def test_oedema_is_seen_by_mr_and_not_by_pet():
+    """Every lesion acute against none: free water in proportion, DVR to the last bit the same."""
+    rates = (replaced(**STILL, oedema__incidence=rate) for rate in (0.0, 5.2))
+    dry, wet = (simulate(PATIENT, head(True), grid=SMOKE, seed=7, parameters=p)[0]["t0"] for p in rates)
+    assert torch.equal(dry.images["DVR"].data, wet.images["DVR"].data)
+    lesion = dry.masks["lesions"].data
+    shares = {}
+    for name in ("MTR", "RD", "AD"):
+        a, b = dry.images[name].data[lesion], wet.images[name].data[lesion]
+        shares[name] = (b - a) / (P[f"effect.{name}.csf"] - a)
+    assert 0 < float(shares["MTR"].max()) <= P["oedema.water"][1] + 1e-4 and float(shares["MTR"].min()) > -1e-4
+    for name in ("RD", "AD"):
+        assert torch.allclose(shares[name], shares["MTR"], atol=0.02)
+
+
 def test_a_threshold_on_a_noise_free_map_recovers_what_was_planted(clean):
     for visit in clean[0].values():
         lesions, dvr = visit.masks["lesions"].data, visit.truth["DVR"].data

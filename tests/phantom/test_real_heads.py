@@ -106,3 +106,16 @@ def test_a_label_of_no_tissue_is_refused_by_file(tmp_path):
     path = save_labels(tmp_path / "labels.nii.gz", extra=999)
     with pytest.raises(NbkitError, match=r"labels\.nii\.gz: expected codes of the atlas, found \[999\] as well"):
         real_head(path, None, codes=CODES, spacing=2.0, parameters=P)
+
+
+def test_labelled_bundles_are_more_anisotropic_than_the_rest(tmp_path):
+    path = save_labels(tmp_path / "labels.nii.gz")
+    plain = real_head(path, None, codes=CODES, spacing=2.0, parameters=P)
+    head = real_head(path, None, codes=CODES | {"commissural": [82]}, spacing=2.0, parameters=P)
+    white = head.tissues.data[1] > 0.5
+    for found in (plain, head):
+        assert float(found.coherence.data[0][white].mean()) == pytest.approx(1, abs=1e-4)
+        found.coherence.check_grid(found.tissues, "test")
+    x = white.nonzero()[:, 0]
+    right, left = (head.coherence.data[0][white][side].mean() for side in (x >= x.max() - 3, x <= x.min() + 3))
+    assert float(right - left) > 0.5

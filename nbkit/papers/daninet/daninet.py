@@ -40,8 +40,7 @@ from nbkit.training.checkpoint import Constants, Saved, check_tensors, load_weig
 VARIANTS = ("[9]", "C", "T", "C-T", "P", "P-C", "P-T", "P-C-T")
 """Columns of Table 1."""
 CODES = max(DIAGNOSES.values()) + 1
-_OURS = {"intensities": "peak", "diagnosis_form": "one_hot", "constrained": 0.1}
-"""What small profiles do otherwise than the paper, beside sizes and weights."""
+_OURS = {"intensities": "peak", "diagnosis_form": "one_hot", "constrained": 0.1}  # of small profiles
 _CAAE = {"latent": 50, "deformation": "own"}
 """Of [9] itself, where it is not DaniNet without its parts."""
 _REMEMBERED = 256
@@ -140,10 +139,10 @@ class Config(Settings):
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
-            **_OURS, "size": 32, "widths": (8, 8, 16), "latent": 16, "ages": 5, "critic_widths": (4, 8), "critic_features": 16,
-            "weight_sd": None, "regions": 8, "grow": 1, "voxel_weight": 0.03, "region_weight": 0.03, "batch": 8,
-            "epochs": 12, "batches_per_epoch": 1, "learning_rate": 2e-3, "schedule": "linear", "transfer_steps": 6,
-            "transfer_learning_rate": 1e-3,
+            **_OURS, "size": 32, "widths": (8, 8, 16), "latent": 16, "ages": 5, "critic_widths": (4, 8),
+            "critic_features": 16, "weight_sd": None, "regions": 8, "grow": 1, "voxel_weight": 0.03,
+            "region_weight": 0.03, "batch": 8, "epochs": 12, "batches_per_epoch": 1, "learning_rate": 2e-3,
+            "schedule": "linear", "transfer_steps": 6, "transfer_learning_rate": 1e-3,
         },
         "laptop": {
             **_OURS, "size": 64, "widths": (16, 24, 32, 64), "latent": 64, "critic_widths": (8, 16, 32, 64),
@@ -175,8 +174,8 @@ class Config(Settings):
     @property
     def name(self) -> str:
         """Its column in Table 1."""
-        parts = {"P": self.progression, "C": self.clinical, "T": self.transfer}
-        return "-".join(part for part, on in parts.items() if on) or "[9]"
+        parts = zip("PCT", (self.progression, self.clinical, self.transfer), strict=True)
+        return "-".join(part for part, on in parts if on) or "[9]"
 
 
 class DaniNet(Saved):
@@ -247,7 +246,7 @@ class DaniNet(Saved):
         critics = nn.ModuleDict({"latent": LatentCritic(c.latent), "image": judge})
         draw_weights(critics, torch_generator(c.seed, "weights", "critics"), sd=c.weight_sd).to(self.device)
         history = train_adversarial(
-            self.net, critics, self._objective(), batches=lambda epoch: self._batches(slices, epoch), epochs=c.epochs,
+            self.net, critics, self.objective_of(), batches=lambda epoch: self._batches(slices, epoch), epochs=c.epochs,
             learning_rate=c.learning_rate, betas=(c.beta1, 0.999), schedule=c.schedule, device=self.device,
             half=half, label=f"{type(self).__name__} {c.name}",
         )
@@ -262,7 +261,8 @@ class DaniNet(Saved):
         """What the networks are told of each diagnosis."""
         return diagnosis_codes(CODES, self.config.diagnosis_form) if self.config.clinical else None
 
-    def _objective(self) -> AgeingObjective:
+    def objective_of(self) -> AgeingObjective:
+        """Eq. 6 with the model's own weights, regions and rates."""
         tables = {} if self.rates is None else {
             "masks": self.rates.masks.to(self.device), "ratios": self.rates.ratios.to(self.device),
         }
@@ -329,7 +329,7 @@ class DaniNet(Saved):
         """Images (N, A, S, S) at all ages, from −1 to 1."""
         c, made = self.config, []
         tuning = Tuning(
-            loss=self._objective().personal, steps=c.transfer_steps, learning_rate=c.transfer_learning_rate,
+            loss=self.objective_of().personal, steps=c.transfer_steps, learning_rate=c.transfer_learning_rate,
             betas=(c.beta1, 0.999),
         )
         for rows in torch.arange(len(slices)).split(c.subjects_at_once):

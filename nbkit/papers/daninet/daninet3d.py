@@ -4,8 +4,8 @@ Ravi et al., "Degenerative adversarial neuroimage nets for brain scan simulation
 Medical Image Analysis 75:102257 (2022), is what MRExtrap compares itself with. Of it this project has the abstract: a
 DaniNet of slices, kept consistent in 3D during training by "profile weight functions", a 3D super-resolution, and the
 tuning to the person. Read here as simply as possible. Every axial slice of the brain is a DaniNet's slice, with its
-level's own regions and regressors. One network serves all levels, and is told the level by overlapping profiles, so that
-neighbours share what they learn. Slices are trained in pairs of neighbours, whose difference must be the true one.
+level's own regions and regressors. One network serves all levels, and is told the level by overlapping profiles, so
+that neighbours share what they learn. Slices are trained in pairs of neighbours, whose difference must be the true one.
 T tunes one copy of the network to all slices of the person. Left out is the super-resolution: slices have the scan's
 own voxels.
 """
@@ -62,8 +62,8 @@ class Config3D(Config):
             "batch": 8, "epochs": 8, "transfer_steps": 2, "transfer_batch": 8,
         },
         "laptop": {
-            **Config.profiles["laptop"], "profiles_over_levels": 8, "regions": 8, "epochs": 400,
-            "transfer_steps": 40, "transfer_batch": 16,
+            **Config.profiles["laptop"], "profiles_over_levels": 8, "regions": 8, "epochs": 600, "learning_rate": 2e-3,
+            "transfer_steps": 60, "transfer_batch": 16,
         },
     }
 
@@ -228,7 +228,7 @@ class DaniNet3D(DaniNet):
         return torch.cat(made).cpu()
 
     def _stacks(self, people: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        c, objective = self.config, self._objective()
+        c, objective = self.config, self.objective_of()
         size = min(c.transfer_batch // 2, self._depth - 1)
 
         def shown(examples: Mapping[str, torch.Tensor], step: int) -> dict[str, torch.Tensor]:
@@ -261,8 +261,8 @@ class DaniNet3D(DaniNet):
 def level_profiles(levels: int, count: int) -> torch.Tensor:
     """How much each of `levels` belongs to each of `count` profiles, (levels, count) from −1 to 1.
 
-    Profiles are bell curves (normal densities, 1 at their middle) evenly spaced from the first level to the last, with a
-    standard deviation of the distance between two of them: levels near each other are told nearly the same.
+    Profiles are bell curves (normal densities, 1 at their middle) evenly spaced from the first level to the last, with
+    a standard deviation of the distance between two of them: levels near each other are told nearly the same.
     """
     centres = torch.linspace(0, levels - 1, count)
     apart = (torch.arange(levels)[:, None] - centres) / (centres[1] - centres[0])

@@ -1,4 +1,4 @@
-"""Who is simulated, Table 1, what each part of DaniNet adds, and the follow-ups that are shown and judged.
+"""Who is simulated, by which settings, Table 1, what each part adds, and the follow-ups that are shown and judged.
 
 Systems are called as in Table 1 ("P-C-T", "[9]"). Figures 2 and 4 are in :mod:`nbkit.papers.daninet.progression`.
 """
@@ -126,6 +126,7 @@ def people_counts(cohort: Cohort, *, training: Cohort, test: Cohort) -> pd.DataF
         "slices_train": _scans(training), "people_train": len(training), "slices_test": _scans(test),
         "people_test": len(test), "scans": _scans(cohort) / len(cohort),
     }
+    scans = {"images_train": _scans(training), "images_test": _scans(test)}
     spans = {"age.low": min(ages), "age.high": max(ages), "years": sum(years) / len(years)}
     shares = {
         f"share.{name}": 100 * sum(person.diagnosis in stages for person in cohort) / len(cohort)
@@ -135,7 +136,19 @@ def people_counts(cohort: Cohort, *, training: Cohort, test: Cohort) -> pd.DataF
     return stacked(*(
         tidy(value, id=f"daninet.data.{name}", unit=unit, metric=name)
         for unit, values in units.items() for name, value in values.items()
-    ))
+    ), *(tidy(value, id=f"daninet.abstract.{name}", unit="1", metric=name) for name, value in scans.items()))
+
+
+def settings(model: Any) -> pd.DataFrame:
+    """What a fitted DaniNet with P and C ran with, as the paper prints its own."""
+    c, objective = model.config, model.objective_of()
+    found = {
+        "ages": model.bins.count, "diagnoses": float(model.net.generator.codes.told.max()),
+        "latent": model.net.encoder.out.out_features, "size": model.frame.shape[0],
+        "rate": c.learning_rate, "beta1": c.beta1, "batch": c.batch, "epochs": c.epochs,
+        "transfer_steps": c.transfer_steps * c.transfer,
+    } | {f"weight.{name}": weight for name, weight in objective.weights.items()}
+    return stacked(*(tidy(value, id=f"daninet.settings.{name}", metric=name) for name, value in found.items()))
 
 
 def tune(models: Mapping[str, Any], people: Cohort) -> pd.DataFrame:
@@ -239,6 +252,44 @@ def differences(table: pd.DataFrame, against: str) -> pd.DataFrame:
         rows.append((name, mean.value, *ends, mean.n, paired_p(*pair)))
     columns = ["system", f"minus {against}", "95 % from", "to", "people", "paired t-test, p"]
     return pd.DataFrame(rows, columns=columns).round(5).set_index("system")
+
+
+def moved(models: Mapping[str, Any], people: Cohort, *, peak: float, against: str) -> pd.DataFrame:
+    """:func:`differences` in SSIM of models whose follow-ups are scored here."""
+    return differences(where(table1(score_slices(models, people, peak=peak)), metric="ssim"), against)
+
+
+def printed(ids: Mapping[str, Any]) -> dict[str, float]:
+    """The published SSIM of each configuration, from a ledger's numbers by id."""
+    return {name: ids[f"{MEASURES['ssim'][0]}.{key_of(name)}"].value for name in VARIANTS}
+
+
+def largest_p(gaps: pd.DataFrame) -> pd.DataFrame:
+    """The largest p of the systems of Table 1 among :func:`differences`."""
+    p = gaps.loc[[name for name in gaps.index if name in VARIANTS], "paired t-test, p"]
+    return tidy(float(p.max()), id="daninet.table1.p", unit="1", metric="p")
+
+
+def morphology(models: Mapping[str, Any], people: Cohort, *, peak: float) -> pd.DataFrame:
+    """SSIM of each person's simulated last visit with the true one, mean with those of all others, and the difference.
+
+    SSIM is that inside both brains (:data:`MEASURES`, "ssim_brain"). One person alone has no others.
+    """
+    last, frames = {person.id: person.scans[-1] for person in people}, []
+    for name, model in models.items():
+        made = {person.id: _simulated(model, person, last[person.id]) for person in people}
+        near = {
+            (mine, theirs): _scores(image, last[theirs], people.subject(mine).baseline, peak)["ssim_brain"]
+            for mine, image in made.items() for theirs in made
+        }
+        own = {mine: near[mine, mine] for mine in made}
+        others = {m: float(np.mean([near[m, t] for t in made if t != m])) for m in made} if len(made) > 1 else {}
+        gap = {mine: own[mine] - value for mine, value in others.items()}
+        frames += [
+            tidy(values, id=f"daninet.morphology.{kind}.{key_of(name)}", unit="SSIM", system=name, metric=kind)
+            for kind, values in (("own", own), ("others", others), ("gap", gap)) if values
+        ]
+    return stacked(*frames)
 
 
 def followups(systems: Mapping[str, Any], people: Cohort, *, years: float = 2.0, last: bool = False) -> list[Case]:

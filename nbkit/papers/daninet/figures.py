@@ -43,6 +43,23 @@ def method_drawing() -> Picture:
     return pipeline_drawing(boxes, arrows)
 
 
+def biomarker_drawing() -> Picture:
+    """From training slices to the rates of regional intensity that P asks for (Fig. 2)."""
+    boxes = [
+        Box("slices", "training slices", 0, 0, "input"),
+        Box("regions", "clusters of local intensity, grown: regions", 1, 0, "learned"),
+        Box("pairs", "pairs of scans of a person", 0, 1, "input"),
+        Box("ratio", "sum of a region, older / younger", 1, 1), Box("falling", "pairs that fall", 2, 1),
+        Box("svr", "SVR of each region: both ages, diagnosis", 3, 1, "learned"),
+        Box("table", "rate between any two bins", 3, 0, "output"),
+    ]
+    arrows = [
+        ("slices", "regions", ""), ("regions", "ratio", ""), ("pairs", "ratio", ""), ("ratio", "falling", ""),
+        ("falling", "svr", ""), ("svr", "table", ""),
+    ]
+    return pipeline_drawing(boxes, arrows)
+
+
 @look()
 def regional_progression(courses: pd.DataFrame, pairs: pd.DataFrame, *, regions: Sequence[int]) -> Picture:
     """Predicted intensity of some regions over age, relative to the first age, one panel each (Fig. 2).

@@ -51,6 +51,12 @@ def regional_pairs(people: Cohort, model: Any) -> pd.DataFrame:
     return wide.melt(["subject", "diagnosis", "younger", "older"], var_name="structure").astype({"structure": int})
 
 
+def telling_regions(pairs: pd.DataFrame) -> list[int]:
+    """Of :func:`regional_pairs`: the region that darkens most, and those at the first quarter and the middle of all."""
+    order = pairs.groupby("structure")["value"].mean().sort_values().index
+    return order[[0, len(order) // 4, len(order) // 2]].tolist()
+
+
 def regional_courses(rates: RegionalRates, *, diagnoses: Sequence[str]) -> pd.DataFrame:
     """Predicted intensity of regions over age, relative to the first: diagnosis, age, structure, value."""
     curves = {
@@ -108,6 +114,31 @@ def courses(models: Mapping[str, Any], people: Cohort, *, regions: torch.Tensor)
             values = {person: measures[metric] for person, measures in found.items()}
             frames.append(tidy(values, id=f"{id}.{key_of(name)}", unit=unit, system=name, metric=metric))
     return stacked(*frames)
+
+
+def smoothness(models: Mapping[str, Any], people: Cohort) -> pd.DataFrame:
+    """How much simulated courses change from bin to bin, between any two bins, and the one over the other.
+
+    Mean absolute difference inside the brain, % of the peak. A straight course of ten bins has a ratio of 3 / 11; bins
+    that know nothing of each other have one of 1.
+    """
+    frames = []
+    for name, model in models.items():
+        images = model.personalised([p.baseline for p in people], [p.diagnosis for p in people])
+        apart = {p.id: _apart(x[:, _brain(p)], model.frame.peak) for p, x in zip(people, images, strict=True)}
+        for kind, unit in (("neighbours", "% of the peak"), ("any", "% of the peak"), ("ratio", "ratio")):
+            values = {person: found[kind] for person, found in apart.items()}
+            id = f"daninet.smooth.{kind}.{key_of(name)}"
+            frames.append(tidy(values, id=id, unit=unit, system=name, metric=kind))
+    return stacked(*frames)
+
+
+def _apart(course: torch.Tensor, peak: float) -> dict[str, float]:
+    """Of the brain's pixels (A, n) over all bins."""
+    gaps = 100 * torch.cdist(course.double(), course.double(), p=1) / course.shape[1] / peak
+    younger, older = torch.triu_indices(len(course), len(course), offset=1)
+    near, whole = float(gaps.diagonal(1).mean()), float(gaps[younger, older].mean())
+    return {"neighbours": near, "any": whole, "ratio": near / max(whole, 1e-9)}
 
 
 def course_measures(

@@ -9,15 +9,15 @@ import pandas as pd
 
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Subject
-from nbkit.core.tidy import by_subject, stacked, tidy, where
+from nbkit.core.tidy import COLUMNS, by_subject, stacked, tidy, where
 from nbkit.core.volume import Volume
 from nbkit.metrics.overlap import dice
 from nbkit.nets.fcn import count_parameters
 from nbkit.papers.flair import forest_synthesis, lesion_segmenter, modality_propagation
 from nbkit.papers.flair.conv_synthesis import Config, ConvSynthesizer, build_network
-from nbkit.papers.flair.metrics import contrast_ratios
+from nbkit.papers.flair.metrics import FlairScore, contrast_ratios
 from nbkit.papers.flair.saliency import p3s_maps, saliency_shares
-from nbkit.papers.synthesis import linear
+from nbkit.papers.synthesis import linear, room
 from nbkit.training.crossval import FoldLike, Result
 from nbkit.training.fitted import fitted
 
@@ -25,6 +25,13 @@ METHODS = ("rf", "mp", "mlp", "unet", "fcn")
 """The five systems that the paper compares."""
 CONTROLS = ("linear", "t2_linear", "mean")
 """Ours: regression on all inputs, on T2-w alone, and no input at all."""
+ENDS = ("person", "reach", "reach_tenfold", "floor")
+"""Ours: what could be reached at all (:mod:`nbkit.papers.synthesis.room`)."""
+ROLES = room.ROLES | {"t2_linear": "control"}
+TITLES = {
+    "own_scale": "3D FCN, each image scaled by itself", "reach": "Reach: boosting, same people",
+    "reach_tenfold": "Reach: boosting, ten times as many people", "floor": "Floor: the truth without noise",
+}
 WIDTHS = {"width32": "width32", "fcn": "width64", "width96": "width96"}
 DEPTHS = {"depth2": "depth2", "fcn": "depth3", "depth4": "depth4", "depth6": "depth6"}
 SHORT = {"T1w": "t1", "T1SE": "t1se", "T2w": "t2", "PDw": "pd", "DIR": "dir", "T1wCE": "t1ce"}
@@ -33,16 +40,21 @@ COMBINATIONS = (
 )
 UNET, MLP = {"network": "unet", "width": 16, "depth": 2}, {"network": "mlp", "width": 100, "depth": 2}
 TIMED = "CPU, other jobs beside; includes scaling"
+EXCELLENT = 0.7
+"""Dice above which Zijdenbos et al. 1994 (IEEE TMI 13:716) call agreement excellent."""
 
 
-def most_lesions(cohort: Cohort) -> Subject:
-    """The subject with the largest lesions."""
-    return max(cohort, key=lambda subject: int(subject.baseline.mask("lesions").data.sum()))
+def middle_patients(cohort: Cohort) -> list[Subject]:
+    """The patients of median lesion volume: one, or of an even number the two in the middle; else the first subject."""
+    volume = {subject.id: int(subject.baseline.mask("lesions").data.sum()) for subject in cohort}
+    patients = sorted((s for s in cohort if volume[s.id]), key=lambda subject: volume[subject.id])
+    return patients[(len(patients) - 1) // 2:len(patients) // 2 + 1] or [cohort.subjects[0]]
 
 
 def rivals(fcn: Config, *, profile: str) -> dict[str, Any]:
     """The paper's systems by name, unfitted, from the inputs of `fcn`, and the controls that it lacks."""
-    given, plain = {"inputs": fcn.inputs, "seed": fcn.seed}, linear.Config(inputs=fcn.inputs)
+    shared = {"inputs": fcn.inputs, "over": fcn.over}
+    given, plain = {**shared, "seed": fcn.seed}, linear.Config(**shared)
     return {
         "rf": forest_synthesis.ForestSynthesizer(forest_synthesis.Config.for_profile(profile, **given)),
         "mp": modality_propagation.ModalityPropagation(modality_propagation.Config.for_profile(profile, **given)),
@@ -70,9 +82,47 @@ def missing_inputs(ids: Iterable[str], inputs: Sequence[str]) -> dict[str, str]:
     """Published ids that need a sequence which is not among `inputs`, with that sequence; Table 2.4b needs DIR."""
     found: dict[str, str] = {}
     for name in (name for name in Config().inputs if name not in inputs):
-        named = [i for i in ids if SHORT[name] in i.split(".")[3].split("_")]
+        named = [i for i in ids if SHORT[name] in "_".join(i.split(".")[3:4]).split("_")]
         found |= dict.fromkeys([*named, *["wei2019.table2_4b"] * (name == "DIR")], name)
     return found
+
+
+def ends(
+    cohort: Cohort, folds: Sequence[FoldLike], fcn: Config, *, profile: str, score: FlairScore,
+    fewer: Mapping[str, Sequence[str]], strangers: Cohort | None = None,
+    noise_free: Mapping[tuple[str, str], Volume] | None = None, n_jobs: int = 1,
+) -> pd.DataFrame:
+    """What could be reached at all, as rows of scores: systems :data:`ENDS`, and the reach from fewer inputs.
+
+    `fewer` names sets of inputs: ``"no_t1"`` becomes the system ``"reach_no_t1"``; without DIR there is the line too.
+    """
+    given = {"over": fcn.over, "normalise": fcn.normalise, "seed": fcn.seed}
+    config = room.Config.for_profile(profile, inputs=fcn.inputs, **given)
+    shared = {"score": score, "n_jobs": n_jobs}
+    frames = [room.room(cohort, folds, config=config, strangers=strangers, noise_free=noise_free, only=ENDS, **shared)]
+    for name, inputs in fewer.items():
+        only = ("reach", "linear") if name == "no_dir" else ("reach",)
+        found = room.room(cohort, folds, config=config.changed(inputs=tuple(inputs)), only=only, **shared)
+        frames.append(found.assign(system=found["system"] + f"_{name}"))
+    return stacked(*frames).drop(columns="role")
+
+
+def rooms(scores: pd.DataFrame) -> list[dict[str, Any]]:
+    """The ends of both measures of Table 2.2, each end with its role: what ``run.room`` is given."""
+    found = []
+    for place, metric, unit in (("table2_2a", "mse", "z²"), ("table2_2b", "ssim", "SSIM")):
+        frame = numbered(scores, place, tuple(ROLES), metric=metric, unit=unit)
+        found.append({"frame": frame.assign(role=frame["system"].map(ROLES)), "of": (f"wei2019.{place}.{metric}.",)})
+    found[0] |= {"measure": "squared error of FLAIR (z²)", "of": (*found[0]["of"], "wei2019.table2_1.mse.")}
+    found[1] |= {"measure": "SSIM of FLAIR", "better": "higher"}
+    return found
+
+
+def lines(scores: pd.DataFrame, *, less: str = "") -> dict[str, float]:
+    """Mean error of floor and reaches, for lines across a chart; `less` that of a system where it shows differences."""
+    means = where(scores, metric="mse").groupby("system")["value"].mean()
+    zero = means[less] if less else 0.0
+    return {name: float(means[name] - zero) for name in ENDS[1:] if name in means}
 
 
 def numbered(
@@ -91,7 +141,7 @@ def numbered(
         Which systems, in which order, and what the table calls them.
     """
     named = systems if isinstance(systems, Mapping) else {name: name for name in systems}
-    frames = [
+    frames = [scores.iloc[:0]] + [
         where(scores, system=name, metric=metric).assign(id=f"wei2019.{place}.{metric}.{called}", unit=unit)
         for name, called in named.items()
     ]
@@ -104,10 +154,35 @@ def by_fold(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def table_2_2(scores: pd.DataFrame) -> pd.DataFrame:
-    """Error (a) and structural similarity (b) of the paper's systems, and of the controls it lacks."""
-    systems = (*METHODS, *CONTROLS)
+    """Error (a) and structural similarity (b) of the paper's systems, of the controls it lacks, and the ends."""
+    systems = (*METHODS, *CONTROLS, *ENDS)
     errors = numbered(scores, "table2_2a", systems)
     return stacked(errors, numbered(scores, "table2_2b", systems, metric="ssim", unit="SSIM"))
+
+
+def folds_won(scores: pd.DataFrame, system: str = "unet") -> pd.DataFrame:
+    """In how many folds `system` is the best of the paper's five (Section 2.3.2)."""
+    found = []
+    for metric, best in (("mse", "idxmin"), ("ssim", "idxmax")):
+        means = where(scores, metric=metric).query("system in @METHODS").groupby(["fold", "system"])["value"].mean()
+        won = int((getattr(means.unstack(), best)(axis=1) == system).sum())
+        found.append(tidy(won, id=f"wei2019.text.folds.{system}_best_{metric}", system=system, metric=metric,
+                          unit="folds"))
+    return stacked(*found)
+
+
+def about_blur(blur: pd.DataFrame) -> str:
+    """Means of :func:`blur` in a sentence."""
+    made, true = (where(blur, system=name)["value"].mean() for name in ("fcn", "truth"))
+    return f"Gradient energy over that of the true scan: synthetic images {made:.2f}, true ones {true:.2f}."
+
+
+def blur(scores: pd.DataFrame) -> pd.DataFrame:
+    """Sharpness of the FCN's images and of the true ones; on simulated people the latter without their noise."""
+    made = where(scores, system="fcn", metric="sharpness")
+    clean = where(scores, system="floor", metric="sharpness")
+    both = stacked(made, (clean if len(clean) else made.assign(value=1.0)).assign(system="truth"))
+    return numbered(both, "text", ("fcn", "truth"), metric="sharpness", unit="ratio")
 
 
 def table_2_1(scores: pd.DataFrame, results: Mapping[str, Result]) -> pd.DataFrame:
@@ -117,7 +192,9 @@ def table_2_1(scores: pd.DataFrame, results: Mapping[str, Result]) -> pd.DataFra
         tidy(results[name].seconds, id=f"wei2019.table2_1.seconds.{called}", system=name, metric="seconds", unit="s",
              note=TIMED) for name, called in widths.items()
     ]
-    return stacked(numbered(scores, "table2_1", widths), *seconds)
+    beside = {name: name for name in ("linear", "mean", *ENDS[1:])}
+    own = numbered(scores, "table2_1", widths | {"linear": "linear"}, metric="mse_own")
+    return stacked(numbered(scores, "table2_1", widths | beside), own, *seconds)
 
 
 def parameter_counts() -> pd.DataFrame:
@@ -145,17 +222,46 @@ def figure_2_3(results: Mapping[str, Result], systems: Mapping[str, str] | None 
     return pd.DataFrame(rows, columns=["epoch", "setting", "fold", "value"])
 
 
-def gain_free(scores: pd.DataFrame) -> pd.DataFrame:
-    """The error once one factor per subject, fitted to the true image, has absorbed the scanner's gain."""
-    return numbered(scores, "table2_2a", (*METHODS, *CONTROLS, "own_scale"), metric="mse_rescaled")
+def convergence(results: Mapping[str, Result]) -> pd.DataFrame:
+    """Figure 2.3 in numbers, for each person that was watched: validation error at the end, epochs until it had fallen.
+
+    Fallen: 95 % of the way from its start to its lowest, read between strips on a straight line. A person whom several
+    folds watched counts once, by the mean. Empty where nobody was left to validate on.
+    """
+    rows = [
+        (f"wei2019.fig2_3.{metric}.{called}", person, name, metric, value, unit)
+        for name, called in DEPTHS.items() for history in results[name].histories.values()
+        for person, errors in history.get("watched", {}).items()
+        for metric, value, unit in (
+            ("mse", errors[-1], "z²"), ("epochs", _fallen(history["epochs"], errors), "epochs"),
+        )
+    ]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame.groupby([c for c in COLUMNS if c != "value"], sort=False, as_index=False)["value"].mean()
+
+
+def _fallen(epochs: Sequence[int], errors: Sequence[float], share: float = 0.95) -> float:
+    level = errors[0] - share * (errors[0] - min(errors))
+    k = next(i for i, error in enumerate(errors) if error <= level)
+    if k == 0:
+        return float(epochs[0])
+    part = (errors[k - 1] - level) / (errors[k - 1] - errors[k])
+    return epochs[k - 1] + part * (epochs[k] - epochs[k - 1])
+
+
+def own_levels(scores: pd.DataFrame) -> pd.DataFrame:
+    """The error once each person's own scale and offset, fitted to the true image, are taken out."""
+    systems = (*METHODS, *CONTROLS, "own_scale", *ENDS[1:])
+    return numbered(scores, "table2_2a", systems, metric="mse_own")
 
 
 def gain_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean error of each system, as it is and after one factor per subject."""
-    columns = {"mse": "MSE (z²)", "mse_rescaled": "MSE after one factor per subject (z²)"}
+    """Mean error of each system, as it is and with each person's own scale and offset taken out."""
+    columns = {"mse": "MSE (z²)", "mse_own": "MSE, own scale and offset (z²)"}
     kept = scores[scores["metric"].isin(columns)].groupby(["system", "metric"])["value"].mean().unstack()
-    kept = kept.loc[[*METHODS, *CONTROLS, "own_scale"], list(columns)].rename(columns=columns)
-    return kept.rename(index={"own_scale": "3D FCN, each image scaled by itself"}).rename_axis(columns=None)
+    order = [name for name in (*METHODS, *CONTROLS, "own_scale", *ENDS[1:]) if name in kept.index]
+    kept = kept.loc[order, list(columns)].rename(columns=columns)
+    return kept.rename(index=TITLES).rename_axis(columns=None)
 
 
 def table_2_3(scores: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
@@ -164,7 +270,7 @@ def table_2_3(scores: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
     true = {s.id: contrast_ratios(s, s.baseline.image("FLAIR")) for s in patients}
     rows = [("", s, "truth", metric, v, "", "") for s, ratios in true.items() for metric, v in ratios.items()]
     both = stacked(scores, pd.DataFrame(rows, columns=scores.columns))
-    systems = (*METHODS, "truth")
+    systems = (*METHODS, "truth", "linear", *ENDS[1:])
     return stacked(*[numbered(both, "table2_3", systems, metric=m, unit="ratio") for m in ("ratio1", "ratio2")])
 
 
@@ -210,7 +316,8 @@ def figure_2_5(cohort: Cohort, found: Mapping[str, Mapping[str, Volume]]) -> pd.
     for metric, (a, b) in pairs.items():
         values = {s: _overlap(m[a], m[b]) for s, m in masks.items()}
         frames.append(tidy(values, id=f"wei2019.fig2_5.{metric}.lesions", system="fcn", metric=metric, unit="Dice"))
-    return stacked(*frames)
+    above = frames[0].assign(value=frames[0]["value"] - EXCELLENT, metric="agreement", unit="Dice")
+    return stacked(*frames, above.assign(id="wei2019.fig2_5.agreement.lesions"))
 
 
 def _overlap(a: Volume, b: Volume) -> float:
@@ -220,8 +327,8 @@ def _overlap(a: Volume, b: Volume) -> float:
 def dice_table(agreement: pd.DataFrame) -> pd.DataFrame:
     """Number of patients, mean, SD and range of each Dice of :func:`figure_2_5`."""
     said = {"dice": "true vs synthetic", "dice_truth": "true vs reference", "dice_synthetic": "synthetic vs reference"}
-    table = agreement.groupby("metric", sort=False)["value"].agg(["count", "mean", "std", "min", "max"])
-    return table.rename(said)
+    by_pair = agreement[agreement["metric"].isin(said)].groupby("metric", sort=False)["value"]
+    return by_pair.agg(["count", "mean", "std", "min", "max"]).rename(said)
 
 
 def saliency(result: Result, cohort: Cohort) -> dict[str, dict[str, Volume]]:
@@ -241,57 +348,30 @@ def figure_2_6(cohort: Cohort, maps: Mapping[str, Mapping[str, Volume]]) -> pd.D
 
 
 def predicted(
-    results: Mapping[str, Result], systems: Iterable[str], cohort: Cohort, subject: str
+    results: Mapping[str, Result], cohort: Cohort, subject: str, systems: Iterable[str] = METHODS
 ) -> dict[str, Volume]:
     """One subject's image as each of `systems` predicts it, by a model that never saw it."""
     return {name: results[name].predictions(cohort, [subject])[subject] for name in systems}
 
 
 def table_2_4(scores: pd.DataFrame, inputs: Sequence[str]) -> pd.DataFrame:
-    """Errors with one sequence removed (a), without DIR (b) and from combinations of sequences (c)."""
+    """Errors with one sequence removed (a), without DIR (b) and from combinations of sequences (c).
+
+    Each as it is, and with each person's own scale and offset taken out; and the reach from the same sequences.
+    """
     fewer = fewer_inputs(inputs)
+    all_inputs = {"fcn": "fcn", "reach": "reach", "floor": "floor"}
     parts = {"a": {name: name for name in fewer["a"]}, "c": {name: name for name in fewer["c"]}}
+    frames = []
+    for part, systems in parts.items():
+        reaches = {f"reach_{name}": name for name in systems}
+        alike = numbered(scores, f"table2_4{part}", reaches)
+        frames += [numbered(scores, f"table2_4{part}", systems | all_inputs if systems else {}),
+                   numbered(scores, f"table2_4{part}", systems, metric="mse_own"),
+                   alike.assign(id=alike["id"].str.replace(".mse.", ".mse_reach."))]
     if "DIR" in inputs:
-        parts["b"] = {f"{name}_no_dir": name for name in ("rf", "mlp", "unet")} | {"no_dir": "fcn"}
-    return stacked(*[numbered(scores, f"table2_4{part}", systems) for part, systems in parts.items() if systems])
-
-
-def choices() -> pd.DataFrame:
-    """What the paper leaves open, by name of the variant that takes the other way."""
-    rows = {
-        "watch_test": ("whom early stopping watches", "training subjects held out", "the test fold, as the paper did"),
-        "own_scale": ("z-scores over what", "all training images of a sequence", "each image by itself"),
-        "relu": (
-            "ReLU after the output layer (Sec. 2.2.1)", "no: half of the z-scores are negative",
-            "yes, as the text reads",
-        ),
-        "last": ("weights kept", "of the lowest validation error", "of the last epoch"),
-    }
-    return pd.DataFrame(rows, index=["left open", "our choice", "the other way"]).T
-
-
-def sizes(fcn: Config) -> pd.DataFrame:
-    """How large the network is and how long it trains: as published, and in this run."""
-    return pd.DataFrame({"published": _size(Config()), "this run": _size(fcn)}).T
-
-
-def _size(c: Config) -> dict[str, Any]:
-    crops = f"{c.crops_per_epoch} crops of {'×'.join(map(str, c.crop))}" if c.crop else "every image"
-    return {
-        "feature maps of a hidden layer": c.width // c.slim, "most epochs": c.epochs, "an epoch": crops,
-        "learning rate": c.learning_rate,
-    }
-
-
-def about_gain(scores: pd.DataFrame) -> list[str]:
-    """What the errors say about gain and training, as sentences."""
-    rows = gain_table(scores).map("{:.3f}".format)
-    (fcn, free), (forest, forest_free), (linear_, linear_free) = rows.loc[["fcn", "rf", "linear"]].to_numpy()
-    own, own_free = rows.iloc[-1]
-    return [
-        f"Scaled over the cohort, the FCN's error is {fcn} z², the forest's {forest}.",
-        f"With one factor per subject taken out they are {free} and {forest_free}: the rest of the first is gain.",
-        f"The FCN on images scaled by themselves has {own}, and {own_free} with the factor taken out.",
-        f"Linear regression on all inputs has {linear_} and {linear_free}.",
-        "A network that loses to linear regression is short of training, or has learned the gains of its few subjects.",
-    ]
+        systems = {f"{name}_no_dir": name for name in ("rf", "mlp", "unet", "linear", "reach")} | {"no_dir": "fcn"}
+        frames.append(numbered(scores, "table2_4b", systems | {"floor": "floor"}))
+        networks = {name: called for name, called in systems.items() if called in METHODS}
+        frames.append(numbered(scores, "table2_4b", networks, metric="mse_own"))
+    return stacked(*frames)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
 
 from nbkit.core.checks import require
-from nbkit.core.protocols import Cohort, Scan
-from nbkit.core.tidy import where
+from nbkit.core.protocols import Cohort, Scan, Subject
+from nbkit.core.stats import bootstrap_mean
+from nbkit.core.tidy import paired, where
 from nbkit.core.volume import Volume
+from nbkit.figures.charts import bounds, forest_plot, interval_text, learning_curves
 from nbkit.figures.drawing import Layer, architecture_drawing
 from nbkit.figures.marks import title_of
 from nbkit.figures.mosaics import Row, Tile, panel
+from nbkit.figures.sheets import comparison_rows
 from nbkit.figures.slices import difference_scale, grey_scale, view_of
 from nbkit.figures.style import FULL_MM, Picture
 from nbkit.papers.flair.conv_synthesis import Config
@@ -25,6 +28,52 @@ def method_drawing(config: Config) -> Picture:
     hidden = [Layer(name, config.width, "conv 3×3×3\nReLU") for name in names]
     first = Layer("input", len(config.inputs), sheets=config.inputs)
     return architecture_drawing([first, *hidden, Layer("output", 1, "conv 3×3×3", sheets=(config.target,))])
+
+
+def method_examples(
+    patients: Sequence[Subject], predictions: Mapping[str, Mapping[str, Volume]], *, width_mm: float = FULL_MM
+) -> Picture:
+    """Synthetic and true FLAIR of several patients, with the differences (Fig. 2.4).
+
+    Parameters
+    ----------
+    patients : sequence of Subject
+    predictions : mapping of subject to image by system
+    """
+    rows = []
+    for patient in patients:
+        scan = patient.baseline
+        masks = {name: scan.mask(name) for name in ("brain", "lesions")}
+        rows += comparison_rows(scan.image("FLAIR"), predictions[patient.id], truth_name="True FLAIR", **masks)
+    return panel(rows, width_mm=width_mm)
+
+
+def differences(
+    frame: pd.DataFrame, xlabel: str, ends: Mapping[str, float], *, better: tuple[str, str], seed: int = 0
+) -> Picture:
+    """:func:`nbkit.figures.charts.forest_plot` of paired errors, with what could be reached at all as lines.
+
+    `ends` is of :func:`nbkit.papers.flair.experiments.lines`, as differences too; such systems and the mean, whose
+    error dwarfs the others, are no rows.
+    """
+    rows = frame[~frame["system"].isin(["mean", "floor", "reach", "reach_tenfold"])]
+    figure = forest_plot(rows, xlabel, better=better, seed=seed)
+    bounds(figure.axes[0], ends, along="x")
+    return figure
+
+
+def moved_table(scores: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:
+    """`choices` (by name of a system) with what the other way of each moves: mean difference of the error, interval."""
+    moved = paired(where(scores, metric="mse"), against="fcn").groupby("system")["value"]
+    said = moved.agg(lambda values: interval_text(bootstrap_mean(values)))
+    return choices.assign(**{"other − this run, MSE in z² [95 % interval]": said})
+
+
+def depth_curves(frame: pd.DataFrame, ends: Mapping[str, float]) -> Picture:
+    """Validation error along training by number of layers (Fig. 2.3); lines: floor and reach over all test people."""
+    figure = learning_curves(frame, "validation MSE (z²)")
+    bounds(figure.axes[0], ends)
+    return figure
 
 
 def lesion_examples(

@@ -9,7 +9,9 @@ import torch
 from nbkit.core.protocols import Cohort, Subject
 from nbkit.core.volume import Volume
 from nbkit.metrics.image import mse, ssim
+from nbkit.metrics.sharpness import sharpness
 from nbkit.metrics.volumes import lesion_contrast
+from nbkit.papers.synthesis.level import own_level
 
 
 class FlairScore:
@@ -32,9 +34,10 @@ class FlairScore:
     def __call__(self, subject: Subject, prediction: Volume) -> Mapping[str, float]:
         """Metric -> value.
 
-        ``mse`` (z²) and ``mse_raw`` (scanner unit²) inside the brain mask; ``mse_rescaled`` (z²) after the one scale
-        factor that fits the prediction to the truth best, which takes the scanner's gain out; ``ssim`` 3D, averaged
-        over the brain, data range = that of the true image inside it; ``ratio1`` lesions/NAWM and ``ratio2``
+        ``mse`` (z²) and ``mse_raw`` (scanner unit²) inside the brain mask; ``mse_own`` (z²) after the scale and offset
+        that bring the prediction nearest to the truth, which take out what no input can tell of the person and the
+        scanner's gain; ``ssim`` 3D, averaged over the brain, data range = that of the true image inside it;
+        ``sharpness`` gradient energy there over that of the true image; ``ratio1`` lesions/NAWM and ``ratio2``
         lesions/surrounding NAWM (Eq. 2.4), NaN for subjects without lesions.
         """
         scan = subject.baseline
@@ -45,10 +48,10 @@ class FlairScore:
         a, b = ((image.data.float() * mask.data.bool())[None] for image in (prediction, truth))
         raw = float(mse(a, b, mask=inside))
         quality = float(ssim(a, b, data_range=float(values.max() - values.min()), mask=inside))
-        factor = float((a * b).double().sum() / (a * a).double().sum().clamp(min=1e-12))
-        free = float(mse(a * factor, b, mask=inside))
-        errors = {"mse": raw / self.variance, "mse_raw": raw, "mse_rescaled": free / self.variance}
-        return {**errors, "ssim": quality, **contrast_ratios(subject, prediction)}
+        free = float(mse(own_level(prediction, truth, mask).data[None], b, mask=inside))
+        errors = {"mse": raw / self.variance, "mse_raw": raw, "mse_own": free / self.variance}
+        energy = float(sharpness(a, b, mask=inside))
+        return {**errors, "ssim": quality, "sharpness": energy, **contrast_ratios(subject, prediction)}
 
 
 def contrast_ratios(subject: Subject, image: Volume) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -20,6 +21,8 @@ from nbkit.papers.inbrainsyn.known_truth import transport_experiment
 from nbkit.papers.trajectories.experiments import (
     bend_age, folded_share, futures_of, per_subject, rate_between, volume_curve, yearly_change,
 )
+from nbkit.papers.trajectories.limits import rows_of
+from nbkit.papers.trajectories.room import after, forecast_room
 from nbkit.training.fitted import fitted
 
 UNITS = {"psnr": "dB", "ssim": "SSIM", "mae": "share of peak", "dice": "Dice"}
@@ -103,6 +106,15 @@ def ages_said(model: InBrainSyn) -> str:
     return f"Ages of training visits: {spans} years. Templates are not extrapolated."
 
 
+def who_is_asked(
+    systems: Sequence[InBrainSyn], cohort: Cohort, most: tuple[int | None, int | None] = (None, None)
+) -> tuple[list[str], list[str]]:
+    """People with a later visit whom all systems can answer for: the first ids of those on the HC and AD course."""
+    able = [s for s in cohort if len(s.scans) > 1 and all(system.covers(s) for system in systems)]
+    courses = systems[0].config.healthy, systems[0].config.diseased
+    return tuple([s.id for s in able if s.diagnosis in course][:n] for course, n in zip(courses, most, strict=True))
+
+
 def table1(visits: pd.DataFrame, *, diagnoses: Sequence[str]) -> pd.DataFrame:
     """Table 1: PSNR, SSIM, MAE and Dice of every model, per person of these diagnoses (mean over visits)."""
     rows = visits[visits["diagnosis"].isin(diagnoses)]
@@ -132,6 +144,28 @@ def regional_volumes(regions: pd.DataFrame) -> pd.DataFrame:
              unit="% of the true volume", system=model, metric="miss", structure=name)
         for short, name in STRUCTURES.items() for model in regions["model"].unique()
     ))
+
+
+def room(train: Cohort, people: Cohort, *, strangers: Cohort | None = None, seed: int = 0) -> pd.DataFrame:
+    """What could be won at all on volumes at every later visit from one scan; the true volumes are the floor."""
+    return forecast_room(
+        train, people, asked=after(1), id="inbrainsyn.volumes.{place}.{system}", strangers=strangers,
+        structures=tuple(STRUCTURES.values()), seed=seed,
+    )
+
+
+def rooms(ends: pd.DataFrame) -> list[dict[str, Any]]:
+    """Arguments of ``Session.room`` for every structure of :func:`room`."""
+    return [
+        {"frame": where(ends, structure=name), "of": (f"inbrainsyn.volumes.{short}.",),
+         "measure": f"error of the {name.replace('_', ' ')}, % of the true volume"} for short, name in STRUCTURES.items()
+    ]
+
+
+def volume_errors(regions: pd.DataFrame, ends: pd.DataFrame) -> pd.DataFrame:
+    """Mean absolute error by structure and model (%), beside the ends of :func:`room` where they are known."""
+    errors = regions.pivot_table("miss", "structure", "model", sort=False)
+    return errors.join(rows_of(ends).unstack(sort=False)).round(2)
 
 
 def topology(visits: pd.DataFrame) -> pd.DataFrame:
@@ -299,8 +333,14 @@ def known_truth(model: InBrainSyn, cohort: Cohort, *, years: float = 5.0) -> pd.
     return long.assign(id=ids.where(long["structure"] == "brain", ""))
 
 
+def field_errors(errors: pd.DataFrame) -> pd.DataFrame:
+    """Of :func:`known_truth`, the mean error of the displacement over the true one, by structure and variant."""
+    return where(errors, metric="field").pivot_table("value", "structure", "system", sort=False).round(3)
+
+
 def open_points(
-    visits: pd.DataFrame, regions: pd.DataFrame | None, *, healthy: Sequence[str], templates: str, rival: str
+    visits: pd.DataFrame, regions: pd.DataFrame | None, *, templates: str, rival: str,
+    healthy: Sequence[str] = Config.healthy,
 ) -> pd.DataFrame:
     """What the paper leaves open: the other way minus ours, paired by person of the `healthy` diagnoses.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,18 +12,20 @@ from matplotlib.axes import Axes
 
 from nbkit.core.protocols import Cohort, Subject, TrajectoryModel
 from nbkit.core.stats import bootstrap_mean
-from nbkit.core.tidy import paired
+from nbkit.core.tidy import paired, where
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM, future_sheet, template_sheet, trajectory_sheet
-from nbkit.figures.charts import forest_plot, interval_text
+from nbkit.figures.charts import bounds, forest_plot, interval_text
 from nbkit.figures.marks import marks
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
 from nbkit.figures.slices import View, canonical, difference_scale, grey_scale, view_at
 from nbkit.figures.style import Picture
+from nbkit.figures.trajectories import volume_trajectories, with_truth
 from nbkit.geometry.futures import Futures
 from nbkit.papers.inbrainsyn.inbrainsyn import InBrainSyn
 from nbkit.papers.inbrainsyn.known_truth import transported_maps
+from nbkit.papers.trajectories.limits import limits
 from nbkit.papers.trajectories.figures import error_by_horizon, horizon_intervals
 
 UNIT = "1 = white matter"
@@ -57,8 +59,12 @@ def templates_over_age(model: InBrainSyn, *, brain: Volume, count: int = 4) -> P
     return template_sheet(images, brain=brain, unit=UNIT)
 
 
-def differences(rows: pd.DataFrame, *, seed: int = 0) -> Picture:
-    """One metric of Table 1: every model minus InBrainSyn, person by person."""
+def differences(table1: pd.DataFrame, metrics: Sequence[str], *, seed: int = 0) -> dict[str, Picture]:
+    """Metrics of Table 1, as far as they are there: every model minus InBrainSyn, person by person."""
+    return {m: _difference(where(table1, metric=m), seed) for m in metrics if m in set(table1["metric"])}
+
+
+def _difference(rows: pd.DataFrame, seed: int) -> Picture:
     name = {"ssim": "SSIM", "psnr": "PSNR (dB)", "mae": "MAE", "dice": "Dice"}[rows["metric"].iloc[0]]
     sides = ("the model", "InBrainSyn") if name == "MAE" else ("InBrainSyn", "the model")
     label = f"{name} of the model − {name} of InBrainSyn"
@@ -80,9 +86,21 @@ def what_if_sheet(futures: Mapping[str, Futures]) -> Picture:
     return future_sheet(one.scan, {name: future.images() for name, future in futures.items()}, one.ages, unit=UNIT)
 
 
-def errors_ahead(regions: pd.DataFrame) -> Picture:
-    """Absolute error of one structure's predicted volume ("miss", %) against the years ahead."""
-    return error_by_horizon(horizon_intervals(regions, "miss", edges=(0, 1.5, 3, 5, 8, 12)), "absolute error (%)")
+def errors_ahead(regions: pd.DataFrame, structure: str, ends: pd.DataFrame | None = None) -> Picture:
+    """Absolute error of one structure's predicted volume ("miss", %) against the years ahead.
+
+    `ends` is :func:`~nbkit.papers.inbrainsyn.experiments.room`: thin lines, means over all visits.
+    """
+    spans = horizon_intervals(where(regions, structure=structure), "miss", edges=(0, 1.5, 3, 5, 8, 12))
+    picture = error_by_horizon(spans, "absolute error (%)")
+    bounds(picture.axes[0], limits(ends).get(structure, {}))
+    return picture
+
+
+def volumes_of(regions: pd.DataFrame, subjects: Sequence[str], *, structures: Sequence[str]) -> Picture:
+    """Volumes of some people over age, true and predicted, in % of the first."""
+    part = with_truth(regions[regions["subject"].isin(subjects)])
+    return volume_trajectories(part, structures=structures, relative=True)
 
 
 def transport_sheet(model: InBrainSyn, cohort: Cohort, *, years: float = 5.0) -> Picture:

@@ -83,6 +83,12 @@ def about_training(ours: Any) -> str:
     )
 
 
+def about_latents(shares: pd.DataFrame) -> str:
+    """The mean shares of :func:`figure_1b`, as a sentence."""
+    here, away = (100 * shares["value"][shares["setting"] == place].mean() for place in ("in_place", "shifted"))
+    return f"Latents explain {here:.0f} % of the image's variance in place, two cells away {away:.0f} %."
+
+
 def interpolations(ours: Any) -> dict[str, Callable[[Scan, Scan, float], Volume]]:
     """From one scan to another: through latents, and by plain averages of the images as the control."""
     return {
@@ -253,6 +259,11 @@ def by_scans(last: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([scans, full.assign(design="latest"), full.assign(design="first")])
 
 
+def means_by_scans(counted: pd.DataFrame) -> pd.DataFrame:
+    """Mean absolute error (%) of the rows of :func:`by_scans`, a column a number of scans."""
+    return counted.pivot_table("miss", ["structure", "design", "model"], "scans", sort=False).round(2)
+
+
 def figure_2c(counted: pd.DataFrame) -> pd.DataFrame:
     """Absolute error by number of scans seen, of the rows of :func:`by_scans`; rivals know one scan."""
     groups = counted[counted["model"] != NO_CHANGE].groupby(["design", "model", "scans"], sort=False)
@@ -266,7 +277,8 @@ def figure_2c(counted: pd.DataFrame) -> pd.DataFrame:
 
 def without_forecast(ids: Iterable[str], found: pd.DataFrame) -> dict[str, str]:
     """Ids of Figure 2c that `found` lacks, and why."""
-    lacking = [i for i in ids if ".fig2c." in i and i not in set(found["id"])]
+    asked = [i for i in ids if ".fig2c." in i and (i.endswith("daninet") or ".latest." in i or ".first." in i)]
+    lacking = [i for i in asked if i not in set(found["id"])]
     return {
         i: "no DaniNet in three dimensions was trained here" if i.endswith("daninet")
         else f"nobody was forecast for from {i.rpartition('.k')[2]} scans" for i in lacking

@@ -14,11 +14,12 @@ from matplotlib.axes import Axes
 
 from nbkit.core.checks import require
 from nbkit.core.protocols import Scan
+from nbkit.core.stats import bootstrap_mean
 from nbkit.core.tidy import where
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM
 from nbkit.figures.charts import (
-    INK, LINES, SOFT, bounds, coverage_plot, interval, looks, means_along, panels, titled,
+    INK, LINES, SOFT, bounds, coverage_plot, forest_plot, interval, interval_text, looks, means_along, panels, titled,
 )
 from nbkit.figures.marks import marks, needs, region_title
 from nbkit.figures.mosaics import Row, Tile, panel
@@ -289,6 +290,22 @@ def error_by_scans(
 
     titles = {name: region_title(name) for name in structures}
     return panels(structures, draw, columns=2, titles=titles, height_mm=1.2 * PANEL_MM)
+
+
+def difference_plots(gaps: pd.DataFrame, *, seed: int = 0) -> dict[str, Picture]:
+    """Each person's error minus that of least squares, one picture a structure."""
+    label, sides = "error − error of least squares (% of the volume)", ("the model", "least squares")
+    return {
+        name: forest_plot(rows, label, seed=seed, better=sides)
+        for name, rows in gaps.groupby("structure", sort=False)
+    }
+
+
+def open_points(gaps: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:
+    """Choices with the mean and 95 % interval of each paired difference `gaps` of the other way, in words."""
+    moved = gaps.groupby(["system", "structure"], sort=False)["value"]
+    table = moved.agg(lambda x: interval_text(bootstrap_mean(x))).unstack(sort=False)
+    return choices.join(table.add_prefix("other − ours, "))
 
 
 def coverage(covered: pd.DataFrame, *, margin: float = 0.05, seed: int = 0) -> Picture:

@@ -1,8 +1,8 @@
-"""Charts of the myelin chapters, drawn from tidy frames; their methods and open points (Wei thesis, ch. 3 and 4)."""
+"""Charts of the myelin chapters, drawn from tidy frames, and their open points (Wei thesis, ch. 3 and 4)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import seaborn as sns
@@ -10,66 +10,55 @@ from matplotlib.axes import Axes
 
 from nbkit.core.checks import require
 from nbkit.core.stats import bootstrap_mean
-from nbkit.figures.charts import INK, LINES, SOFT, interval, interval_text, looks, number, titled
+from nbkit.core.tidy import paired
+from nbkit.figures.charts import (
+    INK, LINES, SOFT, bounds, forest_plot, interval, interval_text, looks, number, titled,
+)
 from nbkit.figures.marks import Mark, marks, needs, title_of
-from nbkit.figures.pipeline import Box, pipeline_drawing
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 from nbkit.metrics.stats import bland_altman
+from nbkit.papers.myelin.experiments import ENDS
 
 TRUTH = Mark("True PET", "#4D4D4D", "*")
 KEY_MM = 6.0
+ERRORS = {"mse": "MSE (DVR²)", "discrepancy_lesions": "lesion discrepancy (DVR)"}
+NETWORKS = {"unet": "3D U-Net", "cgan": "cGAN", "cfsagan": "CF-SAGAN"}
+INDICES = {"global_change": "global change", "dynamic_demyelination": "demyelinating share",
+           "dynamic_remyelination": "remyelinating share"}
+"""Panels of Figure 4.5."""
+VISITS = {"percent_t0": "at t0 (%)", "percent_t1": "at t1 (%)"}
+"""Panels of Figure 4.4 A."""
 GROUPS = {"wm_nawm": "WM of controls, NAWM of patients"}
 CHOICES = {
     "no_noise": ("Noise z of the Sketcher, its shape not given", "one channel of white noise", "none"),
     "unmasked": ("Loss of the Refiner, when no masks of lesions are at hand", "weighted by region", "plain L1"),
     "incomplete": ("Subjects with a contrast missing, whom the paper leaves out", "complete ones only",
                    "contrasts left out at random in training"),
-    "pooled": ("Pooling p of the attention, not given", "1; 2 in the smallest profile", "4"),
+    "unpooled": ("Pooling p of the attention, not given", "2, the least that pools", "1: every place by itself"),
+    "zscores": ("z-scores by all voxels of the images (published), or by the brain's",
+                "published at paper size, the brain's in small profiles", "the other"),
+    "head": ("Last layer of the U-Net: leaky ReLU (published), or none",
+             "published at paper size, none in small profiles", "the other"),
+    "patch_loss": ("Discriminator's loss: the sum over patches (published), or their mean",
+                   "published at paper size, the mean in small profiles", "the other"),
     "no_poses": ("Rotations and scalings", "about the axis from foot to head", "none"),
 }
 """Open points that are tried: what is left open, our choice, the other way."""
 
 
-def sketcher_refiner_drawing() -> Picture:
-    """Sketcher-Refiner GANs: what is fed to what, and what each is trained against (Figs. 3.2 and 3.3)."""
-    boxes = [
-        Box("mri", "MTR, FA, RD, AD", 0, 0, "input"), Box("noise", "noise z", 0, 1, "input"),
-        Box("sketcher", "Sketcher: 3D U-Net", 1, 0, "learned"), Box("sketch", "sketch", 2, 0),
-        Box("refiner", "Refiner: 3D U-Net", 3, 0, "learned"), Box("map", "DVR map", 4, 0, "output"),
-        Box("judge1", "patch discriminator, L1", 2, 1, "learned"),
-        Box("judge2", "patch discriminator, weighted L1", 4, 1, "learned"),
-    ]
-    return pipeline_drawing(boxes, [
-        ("mri", "sketcher", ""), ("noise", "sketcher", ""), ("sketcher", "sketch", ""),
-        ("sketch", "refiner", "+ MRI"), ("refiner", "map", ""), ("judge1", "sketch", ""), ("judge2", "map", ""),
-    ])
-
-
-def cf_sagan_drawing() -> Picture:
-    """CF-SAGAN: trained at t0, applied at t0 and t1 by the model that saw neither scan of a patient."""
-    boxes = [
-        Box("mri", "MTR, FA, RD, AD at t0", 0, 0, "input"), Box("late", "MTR, FA, RD, AD at t1", 0, 1, "input"),
-        Box("sketcher", "CF-SAGAN, L1", 1, 0, "learned"), Box("refiner", "CF-SAGAN, NWL1", 2, 0, "learned"),
-        Box("map0", "DVR at t0", 3, 0), Box("map1", "DVR at t1", 3, 1),
-        Box("norm", "threshold from controls' PET", 2, 1, "input"),
-        Box("change", "demyelinating, remyelinating voxels", 4, 0, "output"),
-        Box("edss", "regression on EDSS", 4, 1, "output"),
-    ]
-    return pipeline_drawing(boxes, [
-        ("mri", "sketcher", "train, t0"), ("late", "sketcher", "apply"), ("sketcher", "refiner", ""),
-        ("refiner", "map0", ""), ("refiner", "map1", ""), ("norm", "map1", ""), ("map0", "change", ""),
-        ("map1", "change", ""), ("change", "edss", ""),
-    ])
-
-
 @look()
-def iteration_curves(frame: pd.DataFrame, *, seed: int = 0, width_mm: float = FULL_MM) -> Picture:
+def iteration_curves(
+    frame: pd.DataFrame, ends: pd.DataFrame | None = None, *, seed: int = 0, width_mm: float = FULL_MM
+) -> Picture:
     """MSE and discrepancies against the number of refinements: mean and bootstrap 95 % interval (Fig. 3.5).
 
     Parameters
     ----------
     frame : DataFrame
         Of :func:`~nbkit.papers.myelin.experiments.refinements`.
+    ends : DataFrame, optional
+        Scores of floor and reach (:mod:`nbkit.papers.synthesis.room`), drawn as lines: of the MSE and, among the
+        regions, of lesions.
     seed : int
         Of the bootstrap.
     """
@@ -90,6 +79,58 @@ def iteration_curves(frame: pd.DataFrame, *, seed: int = 0, width_mm: float = FU
         axes.set_title(f"({'AB'[place]})", loc="left")
         axes.grid(axis="y")
         axes.legend(loc="best", title=None)
+        if ends is not None:
+            bounds(axes, levels(ends, ("mse", "discrepancy_lesions")[place]))
+    return figure
+
+
+def levels(ends: pd.DataFrame, metric: str, systems: Sequence[str] = ENDS) -> dict[str, float]:
+    """Mean over people of a metric of floor and reach, as far as there are any, for lines in a chart."""
+    rows = ends[(ends["metric"] == metric) & ends["system"].isin(systems)]
+    return rows.groupby("system")["value"].mean().to_dict()
+
+
+def gain_plot(scores: pd.DataFrame, metric: str, against: str, *, seed: int = 0) -> Picture:
+    """Errors minus those of one system, paired by person, with floor and reach as lines.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Tidy; the mean, whose error would squeeze the others, is left out.
+    metric, against : str
+        What is compared, "mse" or "discrepancy_lesions", and with which system.
+    """
+    title = title_of(against)
+    label, better = f"{ERRORS[metric]}, of the method − of {title}", ("the method", title)
+    gaps = paired(scores[(scores["metric"] == metric) & ~scores["system"].isin(("mean", "person"))], against)
+    figure = forest_plot(gaps[~gaps["system"].isin(ENDS)], label, better=better, seed=seed)
+    bounds(figure.axes[0], levels(gaps, metric), along="x")
+    return figure
+
+
+@look()
+def convergence_grid(
+    seen: pd.DataFrame, titles: Mapping[str, str] = NETWORKS, *, width_mm: float = FULL_MM
+) -> Picture:
+    """Validation error against epoch under each loss, a panel a network, a line a fold (Section 4.3.3).
+
+    Parameters
+    ----------
+    seen : DataFrame
+        Of :func:`~nbkit.papers.myelin.learning.curves`.
+    titles : mapping of network to str
+    """
+    needs(seen, ("network", "setting", "fold", "epoch", "value"), "convergence_grid")
+    figure = new_figure(width_mm, 52)
+    grid, names = figure.subplots(1, len(titles), squeeze=False)[0], list(seen["setting"].unique())
+    styles = looks(pd.Series([name.upper() for name in names]))
+    for axes, (network, title) in zip(grid, titles.items(), strict=True):
+        rows = seen[seen["network"] == network].assign(setting=seen["setting"].str.upper())
+        sns.lineplot(rows, x="epoch", y="value", hue="setting", units="fold", estimator=None, lw=0.9,
+                     palette=styles["palette"], ax=axes)
+        axes.set(xlabel="epoch", ylabel="mean |error| of validation (z)" if axes is grid[0] else "", title=title)
+        axes.grid(axis="y")
+    _legend_above(figure)
     return figure
 
 
@@ -180,11 +221,14 @@ def _bland_altman(axes: Axes, rows: pd.DataFrame, mark: Mark) -> None:
 
 
 @look()
-def patient_bars(frame: pd.DataFrame, labels: Mapping[str, str], *, width_mm: float = FULL_MM) -> Picture:
+def patient_bars(
+    frame: pd.DataFrame, labels: Mapping[str, str], *, systems: Sequence[str] = (), order: Sequence[str] = (),
+    width_mm: float = FULL_MM,
+) -> Picture:
     """Bars for each patient, a panel a metric (Figs. 3.8 A, 4.4 A, 4.5).
 
-    Patients are numbered, the same in all panels, by their rank in the system and the panel that come first; no subject
-    is named.
+    Patients are numbered, the same in all panels, by `order` or else by their rank in the system and the panel that
+    come first; no subject is named.
 
     Parameters
     ----------
@@ -192,9 +236,14 @@ def patient_bars(frame: pd.DataFrame, labels: Mapping[str, str], *, width_mm: fl
         Tidy, of several systems ("truth" first); a row that belongs to nobody is drawn as a line.
     labels : mapping of str to str
         Metric to label of the vertical axis, with its unit.
+    systems : sequence of str
+        Whom to draw, lines included; all of them if not given.
+    order : sequence of str
+        Subjects in the order of another figure; who is not among them comes after.
     """
     needs(frame, ("subject", "system", "metric", "value"), "patient_bars")
-    figure, order = new_figure(width_mm, 40 * len(labels) + KEY_MM), []
+    frame = frame[frame["system"].isin(systems)] if systems else frame
+    figure, order = new_figure(width_mm, 40 * len(labels) + KEY_MM), list(order)
     for row, (metric, label) in enumerate(labels.items()):
         axes, rows = figure.add_subplot(len(labels), 1, row + 1), frame[frame["metric"] == metric]
         data, palette = _dressed(rows[rows["subject"] != ""])
@@ -216,6 +265,13 @@ def patient_bars(frame: pd.DataFrame, labels: Mapping[str, str], *, width_mm: fl
         axes.grid(axis="y")
     _legend_above(figure)
     return figure
+
+
+def ranking(scores: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Means over people of some metrics, a row a system as readers see it, the least of the first metric on top."""
+    rows = titled(scores[scores["metric"].isin(metrics)])
+    table = rows.pivot_table("value", "system", "metric", observed=True)
+    return table.reindex(columns=list(metrics)).sort_values(metrics[0])
 
 
 def choices_table(moved: pd.DataFrame) -> pd.DataFrame:

@@ -107,11 +107,6 @@ def loss_table(scores: pd.DataFrame, networks: Sequence[str] = ("unet", "cgan", 
     return stacked(*parts)
 
 
-def two_visits(results: Mapping[str, Any], people: Cohort) -> dict[str, tuple[Predictions, Predictions]]:
-    """What each system predicts for the first and the second scans, by the models that saw neither of a person."""
-    return {name: tuple(result.predictions(people, visit=k) for k in (0, 1)) for name, result in results.items()}
-
-
 def courses(
     people: Cohort, visits: Mapping[str, tuple[Predictions, Predictions]], norm: ControlNorm
 ) -> dict[str, dict[str, Course]]:
@@ -234,7 +229,7 @@ def null_experiment(
     still : Cohort or None
         The same people with a second scan without change; None (own scans cannot be scanned again) gives no rows.
     visits : mapping
-        Of :func:`two_visits`: first scans are what they were.
+        Of :func:`nbkit.papers.myelin.visits.two_visits`: first scans are what they were.
     """
     if still is None:
         return _frame([])
@@ -368,6 +363,11 @@ def planted(people: Cohort, index: pd.DataFrame, system: str = OURS) -> pd.DataF
     columns = {"planted index": known, "from true PET": true, "from predicted PET": ours,
                "EDSS": {s: people.subject(s).covariates.get("edss") for s in known}}
     return pd.DataFrame(columns, dtype=float).dropna()
+
+
+def rank_correlations(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Of the columns of :func:`planted`; the pairs themselves where there are fewer than three."""
+    return pairs.corr(method="spearman").round(2) if len(pairs) > 2 else pairs
 
 
 def reasons(still: Cohort | None, index: pd.DataFrame, null: pd.DataFrame, pairs: pd.DataFrame) -> list[str]:

@@ -28,6 +28,11 @@ AGREEMENT = {
     "predicted PET only": "#E69F00",
 }
 """Colours of Fig. 3.8 B; their lightness tells them apart too."""
+AGREEMENT_CHAPTER_4 = {
+    "neither: normal": "#FFFFFF", "both: demyelinated": "#F0E442", "true PET only": "#2A7FFF",
+    "predicted PET only": "#D7263D",
+}
+"""Colours of Fig. 4.4 B, as its caption gives them."""
 CHANGE = {"lesion, no change": "#FFFFFF", "demyelinating": "#D7263D", "remyelinating": "#2A7FFF"}
 """Colours of Fig. 4.6."""
 LOSSES = {"l1": "L1 loss", "weighted": "weighted L1 loss"}
@@ -35,24 +40,28 @@ KEY_MM = 7.0
 Examples = Mapping[str, tuple[Scan, Course, Course]]
 
 
-def agreement_maps(examples: Examples, *, width_mm: float = FULL_MM) -> Picture:
+def agreement_maps(
+    examples: Examples, *, colours: Mapping[str, str] = AGREEMENT, width_mm: float = FULL_MM
+) -> Picture:
     """T1-w image, and where true and predicted PET call lesion voxels demyelinated, two patients a line (Fig. 3.8 B).
+
+    Chapter 4 has other `colours` (:data:`AGREEMENT_CHAPTER_4`, Fig. 4.4 B).
 
     The slice is the one with most lesion; below it stands a detail round its largest lesion. The T1-w image is drawn
     dark under the colours, so that white lesions stand out from white matter.
     """
     _some(examples, "agreement_maps")
-    tiles, rows = [_agreement_tiles(label, *example) for label, example in examples.items()], []
+    tiles, rows = [_agreement_tiles(label, *example, colours) for label, example in examples.items()], []
     for k in range(0, len(tiles), 2):
         pairs = tiles[k:k + 2]
         empty = [None] * 2 * (len(pairs) < min(2, len(tiles)))
         rows += [Row((*(tile for pair in part for tile in pair), *empty), label)
                  for part, label in zip(zip(*pairs, strict=True), ("", "detail"), strict=True)]
-    return _with_key(panel(rows, width_mm=width_mm), AGREEMENT)
+    return _with_key(panel(rows, width_mm=width_mm), colours)
 
 
 def _agreement_tiles(
-    label: str, scan: Scan, true: Course, ours: Course
+    label: str, scan: Scan, true: Course, ours: Course, colours: Mapping[str, str]
 ) -> tuple[tuple[Tile, Tile], tuple[Tile, Tile]]:
     """T1-w image and painted classes of one patient: the slice, and a detail of it."""
     lesions, dice = true.lesions, overlap(true.d0, ours.d0)
@@ -61,9 +70,9 @@ def _agreement_tiles(
     view, (anatomy, grey) = view_of(scan.mask("brain"), lesions), _anatomy(scan)
     detail = view.zoomed(lesion_boxes(lesions, view, most=1)[0])
     plain = Tile(anatomy, view, grey, f"{label}, {view.level}", boxes=(view.outline_of(detail),))
-    paint = Tile(anatomy, view, _dark(grey), f"PET, Dice {dice:.2f}", over=_painted(view, masks, AGREEMENT))
+    paint = Tile(anatomy, view, _dark(grey), f"PET, Dice {dice:.2f}", over=_painted(view, masks, colours))
     below = replace(plain, view=detail, title="", boxes=())
-    return (plain, paint), (below, replace(paint, view=detail, title="", over=_painted(detail, masks, AGREEMENT)))
+    return (plain, paint), (below, replace(paint, view=detail, title="", over=_painted(detail, masks, colours)))
 
 
 def change_maps(examples: Examples, *, width_mm: float = FULL_MM) -> Picture:

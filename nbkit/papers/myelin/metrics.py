@@ -25,7 +25,7 @@ from nbkit.metrics.image import mse, psnr
 from nbkit.metrics.overlap import dice
 from nbkit.metrics.sharpness import sharpness
 from nbkit.metrics.volumes import region_mean
-from nbkit.papers.synthesis.room import own_level
+from nbkit.papers.synthesis.level import own_level
 
 CONTROLS = ("HC", "CN")
 TARGET = "DVR"

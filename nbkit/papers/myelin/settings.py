@@ -19,6 +19,15 @@ from nbkit.papers.myelin.networks import FlexibleSelfAttention, SeededDropout
 from nbkit.papers.myelin.tiles import corners
 
 
+_TWO_WAYS = {"zscores": ("image", "brain"), "head": ("leaky", "linear"), "patch_loss": ("sum", "mean")}
+"""Choices in which small profiles leave the thesis: the published way, and the other one."""
+
+
+def other_ways(config: Any) -> dict[str, dict[str, str]]:
+    """By name of a choice, the change that takes a :class:`~nbkit.papers.myelin.Config` from its way to the other."""
+    return {name: {name: ways[getattr(config, name) == ways[0]]} for name, ways in _TWO_WAYS.items()}
+
+
 def chapter_3(results: Mapping[str, Any], people: Cohort, splits: Sequence[Any]) -> pd.DataFrame:
     """Sections 3.2.4 to 3.3.2, of the systems "refiner" and "dnn" of the first fold.
 
@@ -43,7 +52,7 @@ def chapter_3(results: Mapping[str, Any], people: Cohort, splits: Sequence[Any])
 
 
 def chapter_4(results: Mapping[str, Any], people: Cohort, splits: Sequence[Any]) -> pd.DataFrame:
-    """Sections 4.2.6 and 4.3.1, of the system "refiner_cfsagan" of the first fold; an overlap only where patches have one."""
+    """Sections 4.2.6 and 4.3.1, of "refiner_cfsagan" of the first fold; an overlap only where patches have one."""
     result = results["refiner_cfsagan"]
     model, net = _model(result, splits), _net(result, splits)
     c, poses = model.config, _poses(model)

@@ -156,12 +156,12 @@ class Config(StageSettings):
         "smoke": {
             "slim": 8, "levels": 2, "norm": "batch", "dropout": 0.0, "patch": (8, 8, 8), "learning_rate": 6e-3,
             "refiner_learning_rate": 3e-3, "schedule": "linear", "clip": 1.0, "epochs": 3, "crop": (16, 16, 16),
-            "batch": 2, "crops_per_epoch": 6, **_SMALL,
+            "batch": 2, "crops_per_epoch": 6, "validate_every": 1, **_SMALL,
         },
         "laptop": {
             "slim": 4, "norm": "batch", "dropout": 0.0, "patch": (8, 8, 8), "learning_rate": 6e-3,
             "refiner_learning_rate": 3e-3, "schedule": "linear", "clip": 1.0, "epochs": 12, "crop": (24, 24, 24),
-            "batch": 2, "crops_per_epoch": 20, **_SMALL,
+            "batch": 2, "crops_per_epoch": 20, "validate_every": 2, **_SMALL,
         },
     }
 

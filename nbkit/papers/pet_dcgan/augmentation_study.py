@@ -117,6 +117,16 @@ class Config(Settings):
         "laptop": {"repeats": 2, "extra": 128, "widths": (8, 16, 32), "steps": 120, "batch": 32},
     }
 
+    @property
+    def control(self) -> Config:
+        """A study from which nothing can be learned: of real images alone, their stages dealt anew."""
+        return self.changed(shuffled=True, arms=(REAL,), shares=(1.0,), repeats=1)
+
+    @property
+    def gain(self) -> Config:
+        """A study of nothing but the gain, of all real people."""
+        return self.changed(arms=(REAL, SYNTHETIC), shares=(1.0,))
+
     def __post_init__(self) -> None:
         check_keys(self.pair, STAGES, "Config: pair")
         check_keys(self.arms, ARMS, "Config: arms")

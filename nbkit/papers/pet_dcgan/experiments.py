@@ -8,7 +8,6 @@ real images of other people, and people count alike.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +20,6 @@ from nbkit.core.checks import check_disjoint, known, require
 from nbkit.core.device import side_by_side
 from nbkit.core.protocols import Cohort
 from nbkit.core.seeds import derive, numpy_generator
-from nbkit.core.stats import paired_difference
 from nbkit.core.tidy import stacked, tidy, where
 from nbkit.data.pet_slices import STAGES, Slices
 from nbkit.papers.pet_dcgan import metrics
@@ -32,16 +30,13 @@ from nbkit.papers.pet_dcgan.metrics import (
     density_coverage, frechet_distance, joint_histogram, memorisation, pairwise_quality, strangers,
 )
 from nbkit.papers.pet_dcgan.pet_dcgan import PetDCGAN
+from nbkit.papers.pet_dcgan.room import likeness_room, stage_room
 from nbkit.papers.pet_dcgan.settings import Config
 from nbkit.papers.pet_dcgan.pet_volumes import VOLUME
 from nbkit.training.fitted import fitted
 
 UNITS = {"psnr": "dB", "ssim": "SSIM", "frechet": "squared feature units"}
 """Of measures; of all others 1."""
-OPEN = ["left open", "our choice", "the other way", "other − ours", "low", "high"]
-TITLES = {"separate": "one DCGAN per stage, told nothing (published)",
-          "told": "one DCGAN per stage, told the view", "conditional": "one conditional DCGAN",
-          "volume": "3D, conditional, slices of volumes"}
 
 
 def _numbers(values: Mapping[str, float], unit: str, note: str = "") -> pd.DataFrame:
@@ -60,16 +55,17 @@ def scanned(people: Cohort) -> pd.DataFrame:
 
 def settings(model: PetDCGAN) -> pd.DataFrame:
     """Sections 3.4 and 4: networks and training, measured on the networks that were trained; constants of SSIM."""
-    c, (generator, critic), noise = model.config, model.untrained(), model.noise(0)
+    c, (generator, critic) = model.config, model.untrained()
     made, judged = traced(generator), traced(critic)
     strided = {
         side: [part for part, _ in parts if hasattr(part, "stride") and part.stride[0] > 1]
         for side, parts in (("generator", made), ("discriminator", judged))
     }
+    noise = torch.cat([model.noise(step) for step in range(8)])
     weights = torch.cat([w.detach().flatten() for w in generator.parameters() if w.ndim > 2])
     values = {
         "latent": made[0].module.in_channels, "size": made[-1].shape[-1], "channels": made[-1].shape[0],
-        "kernel": strided["discriminator"][0].kernel_size[0], "batch": len(noise),
+        "kernel": strided["discriminator"][0].kernel_size[0], "batch": len(model.noise(0)),
         "epochs": len(model.losses) // model.steps_to_see_all, "rate": c.learning_rate, "beta1": c.beta1,
         "beta2": c.beta2, "init_sd": float(weights.std()), "noise_low": float(noise.min()),
         "noise_high": float(noise.max()), "ssim_k1": metrics.SSIM_K1, "ssim_k2": metrics.SSIM_K2,
@@ -77,6 +73,13 @@ def settings(model: PetDCGAN) -> pd.DataFrame:
         **{f"layers.{side}": len(parts) for side, parts in strided.items()},
     }
     return _numbers({f"settings.{name}": value for name, value in values.items()}, "1")
+
+
+def not_as_published(config: Config) -> pd.DataFrame:
+    """Settings that differ from those of the paper profile, which are the published ones where there are any."""
+    sizes = pd.DataFrame({"paper profile": config.from_dict({}).as_dict(), "this run": config.as_dict()})
+    sizes = sizes.astype(str).fillna("–")
+    return sizes[sizes["paper profile"] != sizes["this run"]]
 
 
 def trained(kinds: Mapping[str, tuple[Config, Slices]], people: Cohort) -> dict[str, PetDCGAN]:
@@ -191,6 +194,27 @@ def histograms(drawn: Slices, real: Slices) -> pd.DataFrame:
     return frame.assign(metric="histogram", unit="1")
 
 
+def likeness_ends(train: Slices, held_out: Slices, *, seed: int = 0) -> pd.DataFrame:
+    """PSNR and SSIM of images that nobody had to generate, stage by stage: controls, reach and floor.
+
+    No room follows from them: that generated images are as near as real ones is no contest of methods.
+    """
+    stages = dict.fromkeys(held_out.stage)
+    return stacked(*(likeness_room(train, held_out, stage=stage, seed=seed) for stage in stages))
+
+
+def stage_ends(train: Slices, held_out: Slices, *, seed: int = 0) -> pd.DataFrame:
+    """Distances to the nearest image, where nobody had to generate it: how much nearer the own stage is at all."""
+    return stacked(*(stage_room(train, held_out, stage=stage, seed=seed) for stage in dict.fromkeys(held_out.stage)))
+
+
+def as_printed(everyone: pd.DataFrame, published: Mapping[str, float]) -> pd.DataFrame:
+    """PSNR and SSIM by what is compared, of :func:`over_stages`, beside what the text prints."""
+    table = everyone.pivot_table("value", "metric", ["setting", "system"])
+    table["published", ""] = [published[f"islam2020.text.{metric}"] for metric in table.index]
+    return table
+
+
 def feature_scores(drawn: Slices, *, train: Slices, held_out: Slices, seed: int = 0) -> pd.DataFrame:
     """The generated images of every stage in feature space, held against people never seen.
 
@@ -278,89 +302,6 @@ def neighbours(
         nearest = torch.cdist(net(made), net(images)).min(dim=1)
         found[name] = images[nearest.indices], nearest.values.tolist()
     return found
-
-
-def generators(
-    drawn: Mapping[str, Slices], real: Mapping[str, tuple[Slices, Slices]], *, seed: int = 0
-) -> pd.DataFrame:
-    """Generators beside each other: means over stages of quality (random real images) and of feature scores.
-
-    Parameters
-    ----------
-    drawn : mapping of generator to Slices
-    real : mapping of generator to (training, held-out) Slices
-        By person, of the same resolution.
-    """
-    rows = []
-    for name, (train, held_out) in real.items():
-        pairs = quality(drawn[name], held_out, seed=seed).query("setting == 'random'")
-        sets = feature_scores(drawn[name], train=train, held_out=held_out, seed=seed)
-        means = stacked(pairs, sets).groupby(["metric", "system", "subject"])["value"].mean()
-        means = means.groupby(["metric", "system"]).mean()
-        for metric in ("frechet", "coverage", "density", "ssim", "psnr"):
-            id, unit = f"islam2020.generators.{metric}.{name}", UNITS.get(metric, "1")
-            rows.append(tidy(means[metric, "generated"], id=id, unit=unit, metric=metric, system=name))
-        strange = means["frechet", "real"]
-        rows.append(tidy(strange, unit=UNITS["frechet"], metric="frechet of real people", system=name))
-    return stacked(*rows)
-
-
-def cost(kinds: Mapping[str, tuple[Config, Slices]], *, repeats: int = 6) -> pd.DataFrame:
-    """Seconds for a two-hundredth of the steps of every kind, and of the slowest stage of "separate" by itself.
-
-    Kinds take turns, `repeats` times, after a first turn that does not count; all take as many steps.
-    """
-    alone = {f"stage {stage}": (kinds["separate"][0], kinds["separate"][1].select(stages=stage))
-             for stage in dict.fromkeys(kinds["separate"][1].stage)}
-    rows = []
-    for turn in range(repeats + 1):
-        spent = {name: _seconds(*job) for name, job in {**kinds, **alone}.items()}
-        slowest = max(spent.pop(name) for name in alone)
-        rows += [(f"islam2020.seconds.{name}", f"repeat {turn}", value)
-                 for name, value in {**spent, "slowest": slowest}.items() if turn]
-    return pd.DataFrame(rows, columns=["id", "subject", "value"]).assign(metric="seconds", unit="s")
-
-
-def _seconds(config: Config, table: Slices) -> float:
-    quick = config.changed(epochs=max(2, config.epochs // 200), batches_per_epoch=1, snapshots=2)
-    begun = time.perf_counter()
-    PetDCGAN(quick).fit(table)
-    return time.perf_counter() - begun
-
-
-def open_points(found: pd.DataFrame, others: Mapping[str, pd.DataFrame], compared: pd.DataFrame) -> pd.DataFrame:
-    """What the paper leaves open and how far the other choice moves the number, 95 % interval over people.
-
-    Parameters
-    ----------
-    found : DataFrame
-        Of :func:`over_stages`, of this run's generators.
-    others : mapping of str to DataFrame
-        The same of generators of another kind, by what is other about them.
-    compared : DataFrame
-        Of :func:`generators`.
-    """
-    rows = []
-    for metric in ("psnr", "ssim"):
-        table = where(found, metric=metric).pivot(index="subject", columns=["setting", "system"], values="value")
-        by = table.loc[list(dict.fromkeys(found["subject"]))]
-        ours = by["random", "generated"]
-        ways = [
-            ("Which real image", "a random one of the stage", "the nearest", by["nearest", "generated"]),
-            ("What it is compared with", "generated images", "real images of other people", by["random", "real"]),
-        ]
-        for name, frame in others.items():
-            values = where(frame, metric=metric, setting="random", system="generated").set_index("subject")["value"]
-            ways.append(("Generators", "as in this profile", name, values.loc[ours.index]))
-        for left, choice, way, other in ways:
-            moved = paired_difference(other, ours)
-            rows.append((f"{left}, {metric.upper()}", choice, way, moved.value, moved.low, moved.high))
-    frechet = where(compared, metric="frechet").set_index("system")["value"]
-    rows += [
-        ("Generators, Fréchet distance", TITLES["separate"], title, frechet[name] - frechet["separate"], None, None)
-        for name, title in TITLES.items() if name in set(frechet.index) & {"told", "conditional"}
-    ]
-    return pd.DataFrame(rows, columns=OPEN)
 
 
 def reasons(

@@ -7,6 +7,7 @@ ratios; all of a figure share one colour scale.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -19,10 +20,11 @@ from matplotlib.patheffects import withStroke
 
 from nbkit.core.checks import check_keys, require
 from nbkit.data.pet_slices import Slices
-from nbkit.figures.charts import interval, looks, panels
+from nbkit.figures.charts import bounds, interval, looks, panels
 from nbkit.figures.marks import Mark, needs
 from nbkit.figures.mosaics import bare_axes
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
+from nbkit.papers.pet_dcgan.generator_experiments import TITLES
 
 CMAP, SUVR_LABEL = "inferno", "uptake ratio (SUVR)"
 SIDES = {"axial": "LR", "coronal": "LR", "sagittal": "PA"}
@@ -52,19 +54,21 @@ def example_slices(table: Slices, *, columns: int = 6, width_mm: float = FULL_MM
 
 @look()
 def generator_progress(
-    snapshots: Mapping[int, torch.Tensor], *, real: Slices, width_mm: float = FULL_MM * 0.75
+    snapshots: Mapping[int, torch.Tensor], *, real: Slices, network: int = 0, width_mm: float = FULL_MM * 0.75
 ) -> Picture:
     """What a generator makes of the same noise after more and more steps (Fig. 4), real slices below.
 
     Parameters
     ----------
     snapshots : mapping of int to torch.Tensor
-        By number of steps: (n, 1, S, S), column by column of the same noise.
+        By number of steps (K, n, 1, S, S), of every network, column by column of the same noise.
     real : Slices
+    network : int
+        Which network is shown.
     width_mm : float
     """
-    count, high = len(next(iter(snapshots.values()))), real.suvr_max
-    rows = [(f"{step:,}".replace(",", " "), [_uptake(x, high)]) for step, x in sorted(snapshots.items())]
+    count, high = len(next(iter(snapshots.values()))[network]), real.suvr_max
+    rows = [(f"{step:,}".replace(",", " "), [_uptake(x[network], high)]) for step, x in sorted(snapshots.items())]
     rows.append(("real", [_uptake(real.images[:count], high)]))
     return _sheet(rows, heads=["steps of training, from above"], high=high, width_mm=width_mm)[0]
 
@@ -139,30 +143,35 @@ def neighbour_sheet(
 
 @look()
 def joint_histograms(
-    rows: Mapping[str, Mapping[str, Slices]], *, bins: int = 64, width_mm: float = FULL_MM * 0.8
+    tables: Mapping[str, Slices], *, stage: str, view: str = "axial", bins: int = 64, width_mm: float = FULL_MM * 0.8
 ) -> Picture:
-    """Share of pixels by their intensity and that of the neighbour on their right, logarithmic scale a row (Fig. 9).
+    """Share of pixels by their intensity and that of the neighbour on their right, logarithmic (Fig. 9).
 
     The paper shows the "2D-histogram of a sample real and synthetic image" and does not say of what; this is one with
-    both axes intensities, which sees contrast, and sharpness by its width about the diagonal.
+    both axes intensities, which sees contrast, and sharpness by its width about the diagonal. Above, the first image of
+    a stage and view of each table; below, all slices.
 
     Parameters
     ----------
-    rows : mapping of str to mapping of str to Slices
-        By row, e.g. "one image" and "all slices", and by panel, e.g. "a  real" and "b  synthetic".
+    tables : mapping of str to Slices
+        By name, e.g. "a  real" and "b  synthetic".
+    stage, view : str
+        Of the single images.
     bins : int
     width_mm : float
     """
-    count = max(map(len, rows.values()))
-    figure = new_figure(width_mm, 0.93 * width_mm / count * len(rows))
-    places = figure.subplots(len(rows), count, sharex=True, sharey=True, squeeze=False)
-    for line, (row, tables) in zip(places, rows.items(), strict=True):
-        uptake = {name: table.suvr(table.images).numpy() for name, table in tables.items()}
+    rows = {"one image": {name: table.select(stages=stage, view=view).at([0]) for name, table in tables.items()},
+            "all slices": tables}
+    figure = new_figure(width_mm, 0.93 * width_mm / len(tables) * len(rows))
+    places = figure.subplots(len(rows), len(tables), sharex=True, sharey=True, squeeze=False)
+    edges = (0, next(iter(tables.values())).suvr_max)
+    for line, (row, shown) in zip(places, rows.items(), strict=True):
+        uptake = {name: table.suvr(table.images).numpy() for name, table in shown.items()}
         norm = LogNorm(1 / max(x[:, :, 1:].size for x in uptake.values()), 1)
         for axes, (name, x) in zip(line, uptake.items(), strict=True):
-            pairs, edges = (x[:, :, :-1].ravel(), x[:, :, 1:].ravel()), (0, next(iter(tables.values())).suvr_max)
-            sns.histplot(x=pairs[0], y=pairs[1], bins=bins, binrange=(edges, edges), stat="probability", norm=norm,
-                         cmap="viridis", vmin=None, vmax=None, ax=axes)
+            sns.histplot(x=x[:, :, :-1].ravel(), y=x[:, :, 1:].ravel(), bins=bins, binrange=(edges, edges),
+                         stat="probability", norm=norm, cmap="viridis", vmin=None, vmax=None, ax=axes)
+            axes.locator_params(nbins=5)
             axes.set(title=f"{name}, {row}", xlim=edges, ylim=edges, aspect="equal", ylabel="")
         line[0].set_ylabel("of the pixel on its right")
         figure.colorbar(ScalarMappable(norm, "viridis"), ax=list(line), label="share of pixels", shrink=0.8)
@@ -171,9 +180,49 @@ def joint_histograms(
     return figure
 
 
+def stage_sheets(real: Slices, synthetic: Slices, *, view: str = "axial") -> dict[int, tuple[str, Picture]]:
+    """Stage and sheet of Figures 6, 7 and 8, of one view."""
+    sides = [table.select(view=view) for table in (real, synthetic)]
+    return {
+        number: (stage, real_and_synthetic(*(side.select(stages=stage) for side in sides)))
+        for number, stage in ((6, "CN"), (7, "MCI"), (8, "AD")) if stage in sides[0].stage
+    }
+
+
+@look()
+def likeness(compared: pd.DataFrame, ends: pd.DataFrame, *, width_mm: float = FULL_MM) -> Picture:
+    """PSNR and SSIM of generated slices with those of other people, and where images that are not generated lie.
+
+    Parameters
+    ----------
+    compared : DataFrame
+        Of :func:`nbkit.papers.pet_dcgan.generator_experiments.generators`; volumes, of another resolution, are left
+        out.
+    ends : DataFrame
+        Of :func:`nbkit.papers.pet_dcgan.experiments.likeness_ends`; means over stages are drawn as lines.
+    width_mm : float
+    """
+    needs(compared, ("metric", "system", "value"), "likeness")
+    titles = {name: title for name, title in TITLES.items() if name in set(compared["system"]) - {"volume"}}
+    figure = new_figure(width_mm, 20 + 8 * len(titles))
+    places = figure.subplots(1, 2, sharey=True)
+    lines = ends.groupby(["metric", "system", "stage"])["value"].mean().groupby(["metric", "system"]).mean()
+    for axes, metric in zip(places, ("psnr", "ssim"), strict=True):
+        by = compared[compared["metric"] == metric].set_index("system")["value"]
+        axes.plot([by[name] for name in titles], range(len(titles)), "o", color="black", markersize=4.5)
+        told = lines[metric].rename({"mean_image": "mean image", "other_stage": "other stages"})
+        bounds(axes, dict(told), along="x")
+        axes.set_xlabel({"psnr": "PSNR, dB", "ssim": "SSIM"}[metric])
+        axes.margins(x=0.06, y=0.12)
+    places[0].set_yticks(range(len(titles)), [fill(title, 34) for title in titles.values()])
+    places[0].invert_yaxis()
+    return figure
+
+
 @look()
 def augmentation_curves(
-    frame: pd.DataFrame, *, published: Mapping[str, float] | None = None, seed: int = 0, width_mm: float = FULL_MM
+    frame: pd.DataFrame, *, published: Mapping[str, float] | None = None, ends: Sequence[pd.DataFrame] = (),
+    seed: int = 0, width_mm: float = FULL_MM,
 ) -> Picture:
     """Accuracy against the number of real training subjects, a panel for each view, a line for each arm.
 
@@ -183,9 +232,12 @@ def augmentation_curves(
     ----------
     frame : DataFrame
         Columns "view", "system" (the arm), "metric", "real_subjects" and "value", a row per subject
-        (:func:`nbkit.papers.pet_dcgan.experiments.classified`).
+        (:func:`nbkit.papers.pet_dcgan.augmentation_experiments.classified`).
     published : mapping of str to float, optional
         By arm: hollow triangles at the right edge of the last panel, because the paper gives one number for all views.
+    ends : sequence of DataFrame
+        By view, with the column "role" (:func:`nbkit.papers.pet_dcgan.augmentation_experiments.rooms`): lines at the
+        floor and at the best reach.
     seed : int
         Of the bootstrap.
     """
@@ -215,6 +267,7 @@ def augmentation_curves(
         axes.minorticks_off()
         axes.grid(axis="y")
         axes.get_legend().remove()
+        bounds(axes, next((_best(x) for x in ends if view in set(x["view"])), {}))
     for arm, value in (published or {}).items():
         places[-1].plot(
             1.03, value, "<", color="white", markeredgecolor=ARMS[arm].colour, markersize=5.5, clip_on=False,
@@ -223,6 +276,14 @@ def augmentation_curves(
     handles, labels = places[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4)
     return figure
+
+
+def _best(room: pd.DataFrame) -> dict[str, float]:
+    """Floor, and the best of the learners' accuracies, of the same people and of strangers."""
+    means = room[room["role"].isin(["floor", "reach"])].groupby("system")["value"].mean()
+    ends = {name: [x for system, x in means.items() if system.replace("_ridge", "") == name]
+            for name in ("floor", "reach", "reach_tenfold")}
+    return {name: max(values) for name, values in ends.items() if values}
 
 
 def _uptake(images: torch.Tensor, suvr_max: float) -> list[np.ndarray]:

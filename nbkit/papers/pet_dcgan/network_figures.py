@@ -14,6 +14,15 @@ _ACTS = {nn.BatchNorm2d: "BN", nn.BatchNorm3d: "BN", nn.ReLU: "ReLU", nn.LeakyRe
 _DIMS = {2: "²", 3: "³"}
 
 
+def drawings(generator: Generator, critic: Critic) -> dict[int, tuple[str, Picture]]:
+    """Title and picture of Figures 2, 3 and 5."""
+    return {
+        2: ("How images are made and judged", method_drawing(generator, critic)),
+        3: ("The generator", network_drawing(generator)),
+        5: ("The discriminator (LReLU: leaky ReLU); its sigmoid is part of the loss", network_drawing(critic)),
+    }
+
+
 @look()
 def method_drawing(generator: Generator, critic: Critic, *, width_mm: float = FULL_MM) -> Picture:
     """Random numbers to a synthetic image, and real and synthetic images to a probability (Fig. 2)."""

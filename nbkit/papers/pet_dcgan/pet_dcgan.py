@@ -8,6 +8,7 @@ conditional network for all stages, and volumes instead of slices.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from itertools import count
 from typing import Any, Self
 
@@ -31,7 +32,7 @@ ALL = "all stages"
 """Name of the one network of kind "conditional"."""
 TRIES = 16
 """Draws among which an image of the asked view is looked for, where views are not told."""
-_AT_ONCE, _SNAPSHOT, _TYPICAL = 64, "snapshot.", "typical"
+_AT_ONCE, _SNAPSHOT, _TYPICAL, _LATEST = 64, "snapshot.", "typical", "latest."
 
 
 class PetDCGAN(Saved):
@@ -57,7 +58,7 @@ class PetDCGAN(Saved):
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
         self.device = pick_device(self.config.device)
-        self.generators = nn.ModuleDict()
+        self.generators, self.latest = nn.ModuleDict(), nn.ModuleDict()
         self.stages: tuple[str, ...] = ()
         self.views: tuple[str, ...] = ()
         self.suvr_max = SUVR_MAX
@@ -93,10 +94,17 @@ class PetDCGAN(Saved):
         groups = [self.networks] if self._grouped else [(name,) for name in self.networks]
         # a thread for each: the digits then depend on no number of threads, and small steps wait for nobody
         runs = spread(lambda names: self._train(names, table), groups, self.device)
-        self.generators = nn.ModuleDict({name: net for nets, _, _ in runs for name, net in nets.items()})
-        self.losses = torch.cat([losses for _, losses, _ in runs], dim=2)
-        self.snapshots = {step: torch.cat([seen[step] for _, _, seen in runs]) for step in runs[0][2]}
+        self.generators = nn.ModuleDict({name: net for nets, *_ in runs for name, net in nets.items()})
+        self.latest = nn.ModuleDict({name: net for _, nets, *_ in runs for name, net in nets.items()})
+        self.losses = torch.cat([losses for *_, losses, _ in runs], dim=2)
+        self.snapshots = {step: torch.cat([seen[step] for *_, seen in runs]) for step in runs[0][-1]}
         return self
+
+    def of_last_weights(self) -> Self:
+        """The same model, drawing by its last weights where averaged ones draw."""
+        other = copy(self)
+        other.generators = self.latest or self.generators
+        return other
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -143,8 +151,9 @@ class PetDCGAN(Saved):
 
     def _train(
         self, names: tuple[str, ...], table: Slices
-    ) -> tuple[dict[str, Generator], torch.Tensor, dict[int, torch.Tensor]]:
-        """Networks that are computed together: generators by name, losses (steps, 2, K), and snapshots by step."""
+    ) -> tuple[dict[str, Generator], dict[str, Generator], torch.Tensor, dict[int, torch.Tensor]]:
+        """Networks that are computed together: generators by name, those of the last weights where averaged ones draw,
+        losses (steps, 2, K), and snapshots by step."""
         c = self.config
         net, critic = (self._started(kind, names) for kind in (Generator, Critic))
         decks = {name: self._decks(name, table) for name in names}
@@ -166,10 +175,15 @@ class PetDCGAN(Saved):
             schedule=c.schedule, device=self.device, half=False, label=f"DCGAN {', '.join(names)}", noted=noted,
             batches=lambda e: (self._batch(decks, table.images, (e - 1) * steps + n) for n in range(steps)),
         )
-        apart = [self._build(Generator).to(self.device).eval() for _ in names]
-        for own, state in zip(apart, unstacked(drawing.state_dict(), net.groups), strict=True):
+        latest = {} if drawing is net else self._apart(net, names)
+        return self._apart(drawing, names), latest, torch.tensor(losses), seen
+
+    def _apart(self, net: Generator, names: tuple[str, ...]) -> dict[str, Generator]:
+        """Generators that were computed together, each by itself."""
+        apart = {name: self._build(Generator).to(self.device).eval() for name in names}
+        for own, state in zip(apart.values(), unstacked(net.state_dict(), net.groups), strict=True):
             own.load_state_dict(state)
-        return dict(zip(names, apart, strict=True)), torch.tensor(losses), seen
+        return apart
 
     def _started(self, kind: type[nn.Module], names: tuple[str, ...]) -> nn.Module:
         """Networks side by side, the weights of each drawn as if it were alone."""
@@ -277,7 +291,8 @@ class PetDCGAN(Saved):
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         seen = {f"{_SNAPSHOT}{step}": images for step, images in self.snapshots.items()}
-        return {**self.generators.state_dict(), **seen, "losses": self.losses, _TYPICAL: self.typical}
+        latest = {f"{_LATEST}{name}": value for name, value in self.latest.state_dict().items()}
+        return {**self.generators.state_dict(), **latest, **seen, "losses": self.losses, _TYPICAL: self.typical}
 
     def _constants(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("stages", "views", "suvr_max", "seen", "images")}
@@ -288,9 +303,14 @@ class PetDCGAN(Saved):
         self.losses, self.typical = (tensors.pop(name) for name in ("losses", _TYPICAL))
         steps = sorted(int(name.removeprefix(_SNAPSHOT)) for name in tensors if name.startswith(_SNAPSHOT))
         self.snapshots = {step: tensors.pop(f"{_SNAPSHOT}{step}") for step in steps}
-        nets = {name: self._build(Generator) for name in self.networks}
-        self.generators = nn.ModuleDict(nets).to(self.device).eval()
-        load_weights(self.generators, tensors, where)
+        last = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_LATEST)}
+        self.generators = self._read(tensors, where)
+        self.latest = self._read(last, where, prefix=_LATEST) if last else nn.ModuleDict()
+
+    def _read(self, tensors: dict[str, torch.Tensor], where: str, *, prefix: str = "") -> nn.ModuleDict:
+        nets = nn.ModuleDict({name: self._build(Generator) for name in self.networks}).to(self.device).eval()
+        load_weights(nets, tensors, where, prefix=prefix)
+        return nets
 
 
 def deck(rows: Sequence[int], seed: int, *names: object) -> Iterator[int]:
@@ -324,7 +344,7 @@ def moments(steps: int, count: int) -> tuple[int, ...]:
 
 
 def _ahead(images: torch.Tensor, typical: torch.Tensor, asked: int) -> torch.Tensor:
-    """(N,): how much nearer images (N, 1, S, ...) lie to one of the means (V, 1, S, ...) than to the next of the others."""
+    """(N,): how much nearer images (N, 1, S, ...) lie to one of the means (V, 1, S, ...) than to the next other."""
     far = torch.stack([(images - mean).square().flatten(1).mean(dim=1) for mean in typical], dim=1)
     others = [k for k in range(len(typical)) if k != asked]
     return far[:, others].amin(dim=1) - far[:, asked]

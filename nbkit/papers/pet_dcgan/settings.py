@@ -11,6 +11,7 @@ from nbkit.core.config import Settings
 from nbkit.training.autoencoding import SCHEDULES
 
 KINDS = ("separate", "conditional")
+AVERAGED = 0.99
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,13 @@ class Config(Settings):
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
             "size": 32, "channels": 1, "widths": (16, 8, 8), "critic_widths": (8, 8, 16), "batch": 8, "epochs": 24,
-            "batches_per_epoch": 1, "learning_rate": 1e-3, "schedule": "linear", "snapshot_images": 4,
+            "batches_per_epoch": 1, "learning_rate": 1e-3, "schedule": "linear", "views_told": True, "averaged": 0.5,
+            "snapshot_images": 4,
         },
         "laptop": {
             "size": 64, "channels": 1, "widths": (128, 64, 32, 16), "critic_widths": (16, 32, 64, 128), "batch": 16,
             "epochs": 2_000, "batches_per_epoch": 1, "learning_rate": 4e-4, "schedule": "linear",
+            "views_told": True, "averaged": 0.99,
         },
     }
     volumes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -119,8 +122,27 @@ class Config(Settings):
         known(profile, cls.volumes, "Config.volumetric: profile")
         return cls.for_profile(profile, **{"dims": 3, "channels": 1, "kernel": 3, **cls.volumes[profile], **changes})
 
+    @property
+    def kinds(self) -> dict[str, Self]:
+        """Generators of slices beside each other: as published but for sizes, told and averaged, and one for all."""
+        told = self.changed(kind="separate", views_told=True, averaged=self.averaged or AVERAGED)
+        return {
+            "separate": told.changed(views_told=False, averaged=0.0), "averaged": told,
+            "conditional": told.changed(kind="conditional"),
+        }
+
+    @property
+    def other(self) -> Self:
+        """One for all stages where this is one for each, and one for each, told nothing, where this is one for all."""
+        return self.kinds["conditional" if self.kind == "separate" else "separate"]
+
+    @property
+    def judged(self) -> str:
+        """Which of :attr:`kinds` this profile's numbers are of."""
+        return "averaged" if self.views_told else "separate"
+
     @classmethod
     def for_study(cls, profile: str, **changes: Any) -> Self:
-        """Settings for the study of augmentation: as published at paper size; small profiles train many, smaller ones."""
+        """Settings for the study of augmentation: as published at paper size; small profiles train many, smaller."""
         known(profile, cls.small, "Config.for_study: profile")
         return cls.for_profile(profile, **{**cls.small[profile], **changes})

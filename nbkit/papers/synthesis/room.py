@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 import torch
+from joblib import Parallel, delayed
 from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from nbkit.core.checks import check_disjoint, require
+from nbkit.core.checks import check_disjoint, known, require
+from nbkit.core.device import one_thread
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.seeds import derive, torch_generator
@@ -29,6 +31,7 @@ from nbkit.core.windows import filter_separable, gaussian_kernel
 from nbkit.data.intensity import Standardiser
 from nbkit.data.synthesis import brain_box, brain_channels, on_grid
 from nbkit.papers.synthesis import linear
+from nbkit.papers.synthesis.level import own_level
 from nbkit.papers.synthesis.patches import Contrasts
 from nbkit.training.crossval import FoldLike
 from nbkit.training.kept import kept_tables
@@ -137,19 +140,10 @@ def places(inside: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
     return torch.stack([*shares, torch.from_numpy(depth).float()])
 
 
-def own_level(prediction: Volume, truth: Volume, mask: Volume) -> Volume:
-    """`prediction` after the scale and offset that bring it nearest to `truth` inside `mask`; 0 outside."""
-    inside = mask.data.bool()
-    x, y = (image.data[inside].double() for image in (prediction, truth))
-    spread = (x - x.mean()).square().sum()
-    scale = ((x - x.mean()) * (y - y.mean())).sum() / spread if spread > 0 else torch.tensor(0.0)
-    fitted = (prediction.data.double() - x.mean()) * scale + y.mean()
-    return prediction.with_data((fitted * inside).float(), "own scale and offset")
-
-
 def room(
     cohort: Cohort, folds: Sequence[FoldLike], *, config: Config, score: Score, strangers: Cohort | None = None,
-    noise_free: Mapping[tuple[str, str], Volume] | None = None, cache: Cache | None = None,
+    noise_free: Mapping[tuple[str, str], Volume] | None = None, only: Sequence[str] = tuple(ROLES), n_jobs: int = 1,
+    cache: Cache | None = None,
 ) -> pd.DataFrame:
     """What each end of the room scores on everybody, by models that never saw them.
 
@@ -165,6 +159,10 @@ def room(
         Other simulated people of the same design, more of them: a second reach, fitted once for all folds.
     noise_free : mapping of (subject, session) to Volume, optional
         The target without noise; without it there is no floor.
+    only : sequence of str
+        Systems of :data:`ROLES`, where not all are asked for.
+    n_jobs : int
+        Folds worked on side by side; changes no digit.
     cache : Cache, optional
 
     Returns
@@ -174,24 +172,26 @@ def room(
     """
     for fold in folds:
         check_disjoint(fold.train_ids, fold.test_ids, where=f"room: {fold.name}")
+    for name in only:
+        known(name, ROLES, "room: only")
     who = [[fold.name, list(fold.train_ids), list(fold.test_ids)] for fold in folds]
     told = None if strangers is None else [strangers.provenance.get("data_hash"), *strangers.ids]
-    key = {"config": config.as_dict(), "folds": who, "score": score.__qualname__, "strangers": told}
-    kept = kept_tables(
-        "room", lambda: {"room": _learned(cohort, folds, config, score, strangers)}, models={}, cohort=cohort, key=key,
+    key = {"config": config.as_dict(), "folds": who, "score": score.__qualname__, "strangers": told, "only": list(only)}
+    work = {"cohort": cohort, "folds": folds, "score": score, "n_jobs": n_jobs}
+    parts = [kept_tables(
+        "room", lambda: {"room": _scores(_makers(config, strangers, only), **work)}, models={}, cohort=cohort, key=key,
         sources=(__name__, score.__module__), cache=cache,
-    )["room"]
-    parts = [kept, *([_scores(cohort, folds, score, {"floor": lambda _: _given(noise_free)})] if noise_free else [])]
+    )["room"]]
+    if noise_free and "floor" in only:
+        parts.append(_scores({"floor": lambda _: _given(noise_free)}, **work))
     found = stacked(*parts).assign(id="", unit="")
     return found.assign(role=found["system"].map(ROLES))[[*COLUMNS, "fold", "role"]]
 
 
-def _learned(
-    cohort: Cohort, folds: Sequence[FoldLike], config: Config, score: Score, strangers: Cohort | None,
-) -> pd.DataFrame:
+def _makers(config: Config, strangers: Cohort | None, only: Sequence[str]) -> dict[str, Maker]:
     c = linear.Config(inputs=config.inputs, target=config.target, normalise=config.normalise, over=config.over)
 
-    def fitted(model: Any) -> Maker:
+    def fitted(model: Callable[[], Any]) -> Maker:
         return lambda people: _predictor(model().fit(people))
 
     line = fitted(lambda: linear.LinearSynthesizer(c))
@@ -199,10 +199,10 @@ def _learned(
         "mean": fitted(lambda: linear.LinearSynthesizer(c.changed(inputs=()))), "linear": line,
         "person": lambda people: _levelled(line(people), config.target), "reach": fitted(lambda: Reach(config)),
     }
-    if strangers is not None:
+    if strangers is not None and "reach_tenfold" in only:
         more = makers["reach"](strangers)
         makers["reach_tenfold"] = lambda people: more
-    return _scores(cohort, folds, score, makers)
+    return {name: make for name, make in makers.items() if name in only}
 
 
 def _predictor(model: Any) -> Predict:
@@ -225,12 +225,15 @@ def _given(images: Mapping[tuple[str, str], Volume]) -> Predict:
     return predict
 
 
-def _scores(cohort: Cohort, folds: Sequence[FoldLike], score: Score, makers: Mapping[str, Maker]) -> pd.DataFrame:
-    rows = []
-    for (name, make), fold in product(makers.items(), folds):
-        predict = make(cohort.subset(fold.train_ids))
-        for subject in cohort.subset(fold.test_ids):
-            values = score(subject, predict(subject.baseline))
-            rows += [(subject.id, name, metric, value, fold.name) for metric, value in values.items()]
-    frame = pd.DataFrame(rows, columns=["subject", "system", "metric", "value", "fold"])
+def _scores(
+    makers: Mapping[str, Maker], cohort: Cohort, folds: Sequence[FoldLike], score: Score, n_jobs: int
+) -> pd.DataFrame:
+    def of_fold(name: str, fold: FoldLike) -> list[tuple[str, str, str, float, str]]:
+        with one_thread():
+            predict = makers[name](cohort.subset(fold.train_ids))
+            found = {s.id: score(s, predict(s.baseline)) for s in cohort.subset(fold.test_ids)}
+        return [(s, name, metric, v, fold.name) for s, values in found.items() for metric, v in values.items()]
+
+    parts = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(of_fold)(n, fold) for n in makers for fold in folds)
+    frame = pd.DataFrame(chain(*parts), columns=["subject", "system", "metric", "value", "fold"])
     return frame.dropna(subset="value").reset_index(drop=True)

@@ -76,7 +76,7 @@ def test_it_is_a_trajectory_model_of_volumes(model, stranger):
 
 
 def test_slices_come_back_in_their_place(cohort, stranger):
-    """Taken out and put back, a scan is itself, left and right, back and front, low and high; grid larger or smaller."""
+    """Taken out and put back, a scan is itself, left and right, back and front, low and high."""
     scans = [scan for p in cohort for scan in p.scans]
     for size in (12, 16, 24):
         frame = StackFrame.of(scans, contrast="T1w", size=size, fewest=12)

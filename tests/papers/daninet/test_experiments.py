@@ -17,8 +17,8 @@ from nbkit.core.tidy import by_subject, stacked, tidy
 from nbkit.core.volume import Volume
 from nbkit.data.slices import cut
 from nbkit.papers.daninet.experiments import (
-    Case, OnSlice, component_gains, differences, first_ages, followed, followups, key_of, people_counts, reasons,
-    score_slices, table1, tune,
+    Case, OnSlice, component_gains, differences, first_ages, followed, followups, key_of, largest_p, morphology,
+    people_counts, reasons, score_slices, settings, table1, tune,
 )
 from nbkit.papers.daninet.regional_rates import AgeBins
 
@@ -126,6 +126,32 @@ def test_differences_are_paired_byperson():
     assert -0.021 <= row["95 % from"] < -0.02 < row["to"] <= -0.019 and row["paired t-test, p"] < 1e-4
 
 
+def test_the_largest_p_is_of_the_systems_of_the_table():
+    table = pd.DataFrame({"paired t-test, p": [0.2, 0.01, 0.9]}, index=["[9]", "C-T", "copy"])
+    found = largest_p(table)
+    assert found["value"].tolist() == [0.2] and found["id"].tolist() == ["daninet.table1.p"]
+
+
+def test_a_simulation_is_its_own_persons_more_than_the_mean_slice_is(people):
+    class Mean(Dimmed):
+        def predict(self, history, ages, diagnosis):
+            images = torch.stack([p.scans[-1].image("T1w").data for p in people])
+            return [history[-1].image("T1w").with_data(images.mean(dim=0)) for _ in ages]
+
+    class Own(Dimmed):
+        def predict(self, history, ages, diagnosis):
+            return [people.subject(history[-1].subject).scans[-1].image("T1w") for _ in ages]
+
+    found = morphology({"P-C-T": Own(1.0), "P-C": Mean(1.0)}, people, peak=1.0)
+    own, gap = (by_subject(found, id=f"daninet.morphology.{kind}.p_c_t") for kind in ("own", "gap"))
+    others = by_subject(found, id="daninet.morphology.others.p_c_t")
+    assert own == pytest.approx({"a": 1.0, "b": 1.0})
+    assert gap == pytest.approx({k: own[k] - others[k] for k in own}) and min(gap.values()) > 0.3
+    assert all(abs(v) < 0.1 for v in by_subject(found, id="daninet.morphology.gap.p_c").values())
+    alone = morphology({"P-C": Mean(1.0)}, people.subset(["a"]), peak=1.0)
+    assert alone["id"].tolist() == ["daninet.morphology.own.p_c"]
+
+
 def test_people_followed_long_enough_and_of_a_diagnosis_that_was_taught(people):
     healthy = people.subset(["a"])
     assert followed(people, people, years=2.0).ids == ("a", "b") and followed(people, people, years=2.6).ids == ("a",)
@@ -138,6 +164,7 @@ def test_people_are_counted_as_the_paper_counts_them(people):
     assert found == {
         "slices_train": 3, "people_train": 1, "slices_test": 2, "people_test": 1, "scans": 2.5, "age.low": 66,
         "age.high": 73, "years": 2.75, "share.cn": 50, "share.smc": 0, "share.mci": 0, "share.ad": 50,
+        "daninet.abstract.images_train": 3, "daninet.abstract.images_test": 2,
     }
     assert first_ages(all=people).loc[["count", "mean"], "all"].tolist() == [2, 68]
 

@@ -11,7 +11,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.papers.daninet.experiments import Case
 from nbkit.papers.daninet.figures import (
-    ages_sheet, configurations_sheet, method_drawing, region_map, regional_progression, survey_sheet,
+    ages_sheet, biomarker_drawing, configurations_sheet, method_drawing, region_map, regional_progression, survey_sheet,
 )
 from tests.figures.conftest import pixels
 
@@ -170,5 +170,9 @@ def test_a_survey_sheet_shows_letters_and_whole_brains_with_right_on_the_right()
 
 
 def test_the_method_is_drawn():
-    words = {text.get_text().replace("\n", " ") for text in method_drawing().axes[0].texts}
+    words, fig2 = (
+        {text.get_text().replace("\n", " ") for text in make().axes[0].texts}
+        for make in (method_drawing, biomarker_drawing)
+    )
     assert {"tuned to the person (T)", "slice at the age asked for", "darken"} <= words
+    assert {"pairs that fall", "SVR of each region: both ages, diagnosis", "rate between any two bins"} <= fig2

@@ -14,7 +14,7 @@ from nbkit.core.tidy import by_subject
 from nbkit.papers.daninet.aged_slices import SliceFrame
 from nbkit.papers.daninet.progression import (
     brightness_changes, course_measures, courses, rates_in_words, ratio_errors, region_sizes, regional_courses,
-    regional_pairs, true_changes,
+    regional_pairs, smoothness, true_changes,
 )
 from nbkit.papers.daninet.regional_rates import AgeBins, RegionalRates
 from tests.papers.daninet.test_experiments import AFFINE, BRAIN, SIZE, person
@@ -141,3 +141,26 @@ def test_true_changes_are_of_everybody(people):
     brighter = by_subject(found, id="daninet.violations.true")
     assert brighter["b"] == pytest.approx(100 * (later - first > 0.05).mean()) and set(brighter) == {"a", "b"}
     assert by_subject(found, metric="darker")["b"] == pytest.approx(100 * (first - later > 0.05).mean())
+
+
+def test_a_straight_course_is_smooth_and_a_shuffled_one_is_not(people):
+    """Ten bins in even steps: neighbours differ by one step, any two by 11 / 3 on average."""
+    steps = torch.arange(10.0).view(10, 1, 1).expand(10, SIZE, SIZE)
+    someone = people.subset(["a"])
+
+    class Told:
+        frame = FRAME
+
+        def __init__(self, course: torch.Tensor) -> None:
+            self.course = course
+
+        def personalised(self, scans, diagnoses):
+            return self.course[None]
+
+    shuffled = steps[[5, 0, 7, 2, 9, 4, 1, 8, 3, 6]]
+    found = smoothness({"P-C-T": Told(steps), "no_critics": Told(shuffled)}, someone)
+    values = found.set_index("id")["value"]
+    assert values["daninet.smooth.neighbours.p_c_t"] == pytest.approx(100)
+    assert values["daninet.smooth.ratio.p_c_t"] == pytest.approx(3 / 11)
+    assert values["daninet.smooth.any.no_critics"] == pytest.approx(1100 / 3)
+    assert values["daninet.smooth.ratio.no_critics"] > 1

@@ -35,7 +35,9 @@ def test_table_1_as_printed():
 def test_the_same_images_are_observed_by_other_measures_and_beside_controls():
     for measure in ("ssim_brain", "psnr", "mae"):
         assert all(value(f"controls.{measure}.{key}") is None for key in (*TABLE, *CONTROLS))
-    assert [value(f"table1.ssim.{key}") for key in CONTROLS] == [None, None]
+    bounds = ("mean", "person", "floor", "reach")
+    assert not any(value(f"table1.ssim.{key}") for key in (*CONTROLS, *bounds))
+    assert not any(value(f"controls.{m}.{key}") for m in ("ssim_brain", "psnr", "mae") for key in bounds)
 
 
 @pytest.mark.parametrize("component", ["t", "p", "c"])
@@ -55,7 +57,9 @@ def test_the_survey_adds_up_as_printed():
 
 def test_what_the_text_says_of_its_people():
     assert sum(value(f"data.share.{d}") for d in ("cn", "smc", "mci", "ad")) == 100
-    assert "9652" in PAPER.ids["daninet.data.slices_train"].note and value("data.slices_train") == 9852
+    assert (value("abstract.images_train"), value("data.slices_train")) == (9652, 9852), "printed twice, otherwise"
+    assert value("abstract.images_test") == value("data.slices_test") == 1283
+    assert (value("fig4.age"), value("survey.sets"), value("table1.p")) == (69, 36, 1e-4)
     assert value("regions.count") * value("regions.pixels") > 128 * 128, "regions overlap"
 
 
@@ -99,3 +103,17 @@ def test_a_run_in_which_transfer_does_it_all_but_beats_no_copy():
     assert {verdicts[name] for name in reproduced} == {"reproduced"}
     assert verdicts["ssim_vs_copy"] == "contradicted"
     assert verdicts["expansion"] == "not run: no simulation here"
+
+
+SETTINGS = {n.id.removeprefix("daninet.settings."): n for n in PAPER.number if n.id.startswith("daninet.settings.")}
+
+
+def test_settings_as_printed():
+    found = {name: n.value for name, n in SETTINGS.items()}
+    assert found == {
+        "ages": 10, "diagnoses": 3, "latent": 200, "size": 128, "rate": 2e-4, "beta1": 0.5, "batch": 100,
+        "epochs": 3000, "transfer_steps": 200, "weight.latent": 3e-4, "weight.image": 3e-4, "weight.voxel": 3e-4,
+        "weight.region": 3e-4, "weight.deformation": 0.2,
+    }
+    assert all(n.comparable and n.tolerance == 0 for n in SETTINGS.values())
+    assert PAPER.ids["daninet.regions.count"].comparable

@@ -115,7 +115,8 @@ def test_unknown_settings_in_a_checkpoint_are_refused(fitted, tmp_path):
 
 @pytest.mark.parametrize("change", [
     {"network": "unet", "width": 16, "depth": 2}, {"network": "mlp", "width": 10, "depth": 2},
-    {"normalise": "subject"}, {"over": "image"}, {"loss_over": "image"}, {"crop": None, "batch": 1}, {"keep": "last"}, {"schedule": "linear"},
+    {"normalise": "subject"}, {"over": "image"}, {"loss_over": "image"}, {"crop": None, "batch": 1},
+    {"keep": "last"}, {"schedule": "linear"},
 ])
 def test_every_variant_trains_and_predicts(cohort, change):
     model = ConvSynthesizer(Config(**SMALL | change | {"epochs": 6})).fit(cohort.subset(cohort.ids[:4]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 import torch
 
@@ -20,6 +21,28 @@ def test_the_network_is_drawn_with_its_layers_and_sequences():
     words = {t.get_text() for a in figures.method_drawing(Config(depth=2)).axes for t in a.texts}
     assert {"input", "features 1", "features 2", "output", "64 channels", "5 channels", "T1-w", "DIR"} <= words
     assert "features 3" not in words
+
+
+def test_methods_stand_side_by_side_for_every_patient(scan):
+    truth = scan.image("FLAIR")
+    made = {"rf": truth.with_data(truth.data * 0.9), "fcn": truth.with_data(truth.data * 0.99)}
+    patients = [Subject(name, None, "MS", (scan,)) for name in "ab"]
+    figure = figures.method_examples(patients, dict.fromkeys("ab", made))
+    assert titles(figure) == ["Random forest", "3D FCN", "True FLAIR"] * 2
+    bars = [a.get_ylabel() for a in figure.axes if a.get_ylabel()]
+    assert len(bars) == 2 and all("prediction" in label for label in bars)
+
+
+def test_errors_are_drawn_beside_what_could_be_reached():
+    gaps = tidy({"a": 0.1, "b": 0.3}, system="rf")
+    figure = figures.differences(gaps, "MSE − MSE of the FCN", {"floor": -0.5, "reach": -0.2}, better=("it", "the FCN"))
+    assert {"floor", "reach"} <= {t.get_text() for t in figure.axes[0].texts}
+    assert {-0.5, -0.2} <= {float(line.get_xdata()[0]) for line in figure.axes[0].lines if len(line.get_xdata())}
+    assert len(figures.differences(stacked(gaps, tidy({"a": 9.0}, system="mean")), "", {}, better=("", "")).axes) == len(
+        figure.axes)
+    curve = pd.DataFrame({"epoch": [0, 5], "setting": "3 layers", "fold": "fold1", "value": [1.0, 0.5]})
+    figure = figures.depth_curves(curve, {"floor": 0.2})
+    assert 0.2 in {float(line.get_ydata()[0]) for line in figure.axes[0].lines if len(line.get_ydata())}
 
 
 def test_lesions_of_the_highest_and_lowest_dice_stand_beside_each_image(scan):

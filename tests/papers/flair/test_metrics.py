@@ -62,14 +62,23 @@ def test_z_squared_does_not_depend_on_the_scanner_unit(cohort):
     assert a["ratio1"] == pytest.approx(b["ratio1"], rel=1e-4)
 
 
-def test_a_wrong_gain_costs_nothing_once_rescaled(cohort):
+def test_a_wrong_gain_and_level_cost_nothing_once_they_are_taken_out(cohort):
     s = cohort.subjects[0]
     truth = s.baseline.image("FLAIR")
-    scores = FlairScore(cohort)(s, truth.with_data(truth.data * 1.3))
+    scores = FlairScore(cohort)(s, truth.with_data(truth.data * 1.3 - 20))
     assert scores["mse"] > 0.5
-    assert scores["mse_rescaled"] == pytest.approx(0, abs=1e-6)
-    shifted = FlairScore(cohort)(s, shift(s, 20.0))
-    assert 0 < shifted["mse_rescaled"] < shifted["mse"]
+    assert scores["mse_own"] == pytest.approx(0, abs=1e-6)
+    bent = FlairScore(cohort)(s, truth.with_data((truth.data - 100).square()))
+    assert 0.1 < bent["mse_own"] < bent["mse"]
+
+
+def test_a_blurred_image_is_less_sharp_than_the_truth(cohort):
+    s = cohort.subjects[0]
+    truth = s.baseline.image("FLAIR")
+    score = FlairScore(cohort)
+    assert score(s, truth)["sharpness"] == pytest.approx(1)
+    assert score(s, truth.with_data(truth.data * 2))["sharpness"] == pytest.approx(4)
+    assert score(s, truth.with_data((truth.data + truth.data.roll(1, 1)) / 2))["sharpness"] < 0.9
 
 
 def shift(s, value):

@@ -12,6 +12,7 @@ import torch
 
 from nbkit.claims.ledger import load_paper
 from nbkit.claims.observe import Observation
+from nbkit.claims.room import Room
 from nbkit.claims.verdicts import judge
 from nbkit.core.tidy import by_subject, where
 from nbkit.core.volume import Volume
@@ -69,6 +70,39 @@ def test_both_courses_side_by_side(visits):
     table = experiments.courses(visits, healthy=HEALTHY)
     assert table.loc[("AD", "full"), "ssim"] == pytest.approx(0.5 + 0.07 + 0.01 - 0.1)
     assert table.loc[("HC", "full"), "seconds"] == 4.0 and list(table.loc["HC"].index) == list(MODELS)
+
+
+def test_volumes_stand_beside_what_could_be_won_at_all(regions):
+    ends = pd.DataFrame({"structure": "hippocampus", "subject": ["a", "b"], "system": "floor", "value": [0.0, 1.0]})
+    table = experiments.volume_errors(regions, ends)
+    assert table.loc["hippocampus", "inbrainsyn"] == 4.0 and table.loc["hippocampus", "floor"] == 0.5
+    assert np.isnan(table.loc["thalamus", "floor"]) and list(table.index) == list(regions["structure"].unique())
+
+
+def test_the_room_of_volumes_is_told_by_the_ledgers_ids():
+    """Balls whose labels are counted: the population's slope is known, and the truth is the floor."""
+    train, test = cohort(people(4, "HC", seed=0) + people(3, "AD", seed=1)), cohort(people(2, "HC", seed=5))
+    test = replace(test, subjects=tuple(replace(s, id=f"t{s.id}") for s in test.subjects))
+    relabelled = {1: "hippocampus_left", 2: "lateral_ventricle_left"}
+    train, test = (replace(c, subjects=tuple(
+        replace(s, scans=tuple(replace(x, label_names=relabelled) for x in s.scans)) for s in c.subjects
+    )) for c in (train, test))
+    found = experiments.room(train, test)
+    assert set(found["id"]) <= set(IDS) and set(where(found, system="floor")["value"]) == {0.0}
+    made, other = (Room.of_frame(**room) for room in reversed(experiments.rooms(found)))
+    assert made.covers(["inbrainsyn.volumes.hippocampus.no_pt"]) and not other.covers(made.controls)
+    assert made.controls["inbrainsyn.volumes.hippocampus.diagnosis_slope"] < made.mean
+
+
+def test_who_is_asked_has_a_later_visit_and_is_covered_by_all():
+    balls = cohort(people(2, "HC", seed=0) + people(1, "AD", seed=1))
+    single = replace(balls.subjects[0], id="single", scans=balls.subjects[0].scans[:1])
+    balls = replace(balls, subjects=(*balls.subjects, single))
+    every = SimpleNamespace(config=Config(), covers=lambda s: True)
+    some = SimpleNamespace(config=Config(), covers=lambda s: s.id != "HC1")
+    assert experiments.who_is_asked([every, every], balls) == (["HC0", "HC1"], ["AD0"])
+    assert experiments.who_is_asked([every, some], balls) == (["HC0"], ["AD0"])
+    assert experiments.who_is_asked([every], balls, (1, 0)) == (["HC0"], [])
 
 
 def test_volumes_of_two_structures(regions):
@@ -182,6 +216,8 @@ def test_known_truth_is_the_experiment_of_each_person(scan):
     for variant in ("half", "wrong"):
         got = by_subject(frame, system=variant, structure="hippocampus", metric="growth")["p"]
         assert got == alone.loc[(variant, "hippocampus"), "growth_error"]
+    assert experiments.field_errors(frame).loc["hippocampus", "wrong"] == pytest.approx(
+        alone.loc[("wrong", "hippocampus"), "field_error"], abs=1e-3)
     recorded = frame[frame["id"] != ""]
     assert set(recorded["structure"]) == {"brain"} and set(recorded["id"]) <= set(IDS)
     assert len(recorded) == 10

@@ -18,7 +18,7 @@ from nbkit.figures.charts import interval_text
 from nbkit.figures.slices import view_at
 from nbkit.geometry.warp import grid_positions
 from nbkit.papers.inbrainsyn.figures import (
-    deformation_sheet, differences, method_drawing, predicted_sheet, templates_over_age, told, transport_sheet,
+    deformation_sheet, differences, errors_ahead, method_drawing, predicted_sheet, templates_over_age, told, transport_sheet,
     what_if_sheet,
 )
 from nbkit.papers.inbrainsyn.inbrainsyn import Config, InBrainSyn
@@ -98,10 +98,22 @@ def test_differences_are_the_models_minus_inbrainsyn_and_say_who_is_favoured():
         tidy({f"s{k}": value for k in range(6)}, system=name, metric="mae")
         for name, value in {"inbrainsyn": 0.5, "no_change": 0.75, "no_pt": 0.25}.items()
     ))
-    (axes, *_) = differences(rows).axes
+    assert set(found := differences(rows, ("ssim", "mae"))) == {"mae"}, "what nobody has is not drawn"
+    (axes, *_) = found["mae"].axes
     assert axes.get_xlabel() == "MAE of the model − MAE of InBrainSyn\n← favours the model   |   favours InBrainSyn →"
     assert [t.get_text() for t in axes.get_yticklabels()] == ["no change", "No-PT"]
     assert sorted({x for c in axes.collections for x, _ in c.get_offsets().tolist()}) == [-0.25, 0.25]
+
+
+def test_errors_ahead_stand_over_what_could_be_won_at_all():
+    regions = pd.DataFrame({"structure": "hippocampus", "model": "inbrainsyn", "subject": [f"s{k}" for k in range(6)],
+                            "years": 1.0, "miss": 3.0})
+    ends = pd.DataFrame({"structure": "hippocampus", "subject": "s0", "system": ["floor", "reach"], "value": [0.0, 2.0]})
+    axes = errors_ahead(regions, "hippocampus", ends).axes[0]
+    assert {t.get_text() for t in axes.texts} == {"floor", "reach"}
+    level = [line.get_ydata()[0] for line in axes.lines if len(set(line.get_ydata())) == 1 and len(line.get_ydata()) == 2]
+    assert {0.0, 2.0} <= set(level)
+    assert not errors_ahead(regions, "hippocampus").axes[0].texts
 
 
 def test_open_points_are_told_as_mean_and_interval():

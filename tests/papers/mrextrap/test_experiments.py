@@ -243,6 +243,8 @@ def test_numbers_of_scans_are_recorded_and_what_is_lacking_is_named():
     found = experiments.figure_2c(counted)
     assert where(found, id="mrextrap.fig2c.grey.latest.bayes.k1")["subject"].tolist() == ["steady", "bent"]
     assert set(where(found, system="mrextrap_ols")["scans"]) == {2, 3, 4} and not found["id"].str.contains("no_").any()
+    means = experiments.means_by_scans(counted).loc[("grey_matter", "latest", "no_change")]
+    assert means[3] == pytest.approx((100.0 + 100 * 2 / 18) / 2, abs=0.01) and means[4] == pytest.approx(100 * 2 / 18, abs=0.01)
     assert {"no_change"} < set(counted["model"]) and set(found["setting"]) == {"latest", "first"}
     ids = ["m.fig2c.grey.latest.ols.k9", "m.fig2c.grey.daninet", "m.fig2b.grey", found["id"].iloc[0]]
     assert experiments.without_forecast(ids, found) == {
@@ -351,3 +353,9 @@ def test_images_between_and_ahead_are_made_by_every_way():
     made = experiments.predicted({name: Line("ols") for name in names}, STEADY, seen=3)
     assert [round(float(i.data.mean())) for i in made["pixel_ols"]] == [16, 18]
     assert [round(float(i.data.mean())) for i in made["no_change"]] == [14, 14]
+
+
+def test_shares_are_told_in_place_and_away():
+    shares = pd.DataFrame({"setting": ["in_place", "in_place", "shifted"], "value": [0.5, 0.7, 0.1]})
+    assert experiments.about_latents(shares) == (
+        "Latents explain 60 % of the image's variance in place, two cells away 10 %.")

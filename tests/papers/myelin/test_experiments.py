@@ -125,8 +125,10 @@ def test_facts_of_the_cohort_and_who_has_most_lesion(cohort):
 
 def test_sizes_say_what_small_profiles_change():
     table = experiments.sizes_table({"published": Config.named("refiner"), "smoke": Config.named("refiner", "smoke")})
-    assert table["published"].tolist() == ["32", "a whole image", "400 × subjects", "0.0001, 5e-05", "0.5"]
-    assert table["smoke"].tolist() == ["4", "a crop of 16×16×16", "9", "0.006, 0.003", "0"]
+    assert table["published"].tolist() == [
+        "32", "a whole image", "400 × all", "0.0001, 5e-05", "0.5", "leaky", "sum", "image"]
+    assert table["smoke"].tolist() == [
+        "4", "a crop of 16×16×16", "9", "0.006, 0.003", "0", "linear", "mean", "brain"]
 
 
 class Answers:

@@ -12,7 +12,7 @@ from nbkit.core.tidy import stacked, tidy
 from nbkit.figures.charts import interval_text
 from nbkit.figures.marks import MYELIN, SYNTHESIS, marks, title_of
 from nbkit.metrics.stats import bland_altman
-from nbkit.papers.myelin import figures
+from nbkit.papers.myelin import figures, method_figures
 
 RNG = np.random.default_rng(6)
 
@@ -99,10 +99,20 @@ def test_bars_are_sorted_by_the_first_series_and_name_no_patient():
     assert heights == [pytest.approx([0.10, 0.20, 0.30, 0.45]), pytest.approx([0.15, 0.25, 0.35])]
     assert [patch.get_height() for patch in below.containers[0]] == [1, 2, 3], "the same order in all panels"
     assert [t.get_text() for t in below.get_xticklabels()] == ["P1", "P2", "P3", "P4"]
+    again = figures.patient_bars(frame, {"later": "% at t1"}, order=["s03", "s02"], systems=["truth"]).axes[0]
+    assert [patch.get_height() for patch in again.containers[0]] == [2, 1, 3], "a patient keeps the number given"
     texts = [t.get_text() for t in figure.legends[0].get_texts()]
     assert set(texts) == {"nothing changed", "True PET", "Refiner CF-SAGAN"}
     with pytest.raises(NbkitError, match="patient_bars: sooner: expected values of at least one patient"):
         figures.patient_bars(frame, {"sooner": "% at t1"})
+
+
+def test_methods_are_ranked_by_their_mean_error():
+    frame = stacked(*(rows(v, system=s, metric=m) for s, m, v in (
+        ("unet", "mse", [3.0, 5.0]), ("refiner", "mse", [1.0, 2.0]), ("unet", "dice", [0.5, 0.7]))))
+    table = figures.ranking(frame, ["mse", "dice"])
+    assert table.index.tolist() == ["Sketcher-Refiner", "3D U-Net"] and table["mse"].tolist() == [1.5, 4.0]
+    assert table.loc["3D U-Net", "dice"] == pytest.approx(0.6)
 
 
 def test_open_points_say_what_they_move():
@@ -115,5 +125,35 @@ def test_open_points_say_what_they_move():
 
 
 def test_methods_are_drawn():
-    for draw, words in ((figures.sketcher_refiner_drawing, "Refiner: 3D\nU-Net"), (figures.cf_sagan_drawing, "NWL1")):
-        assert any(words.replace("\n", " ") in t.get_text().replace("\n", " ") for t in draw().axes[0].texts)
+    for draw, words in (
+        (method_figures.sketcher_refiner_drawing, "Refiner: 3D U-Net"), (method_figures.cf_sagan_drawing, "NWL1"),
+        (method_figures.unet_drawing, "summed over patches"), (method_figures.attention_drawing, "max pooling by p"),
+        (method_figures.sagan_drawing, "smoothed labels"),
+    ):
+        assert any(words in t.get_text().replace("\n", " ") for t in draw().axes[0].texts), words
+
+
+def test_floor_and_reach_are_lines_at_their_mean_distance_from_the_system_compared_with():
+    made = {name: RNG.normal(level, 0.01, 8) for name, level in
+            (("refiner", 0.5), ("unet", 0.6), ("floor", 0.2), ("reach", 0.4), ("mean", 3.0), ("person", 0.3))}
+    frame = stacked(*(rows(v, system=name, metric="mse") for name, v in made.items()))
+    axes = figures.gain_plot(frame, "mse", "refiner").axes[0]
+    lines = {t.get_text(): t.xy[0] for t in axes.texts if t.get_text() in ("floor", "reach")}
+    assert lines == {k: pytest.approx((made[k] - made["refiner"]).mean()) for k in ("floor", "reach")}
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["3D U-Net"]
+    curves = stacked(*(rows(v, metric="mse", structure=r, iteration=i) for i, v in enumerate(made.values())
+                       for r in ("whole image", "lesions")))
+    ends = stacked(frame, frame.assign(metric="discrepancy_lesions"))
+    for axes in figures.iteration_curves(curves, ends).axes:
+        assert {t.get_text(): t.xy[1] for t in axes.texts}["floor"] == pytest.approx(made["floor"].mean())
+
+
+def test_learning_curves_have_a_line_for_each_loss_and_fold():
+    seen = pd.DataFrame([(n, s, f, e, 1 / (e + k + 1)) for k, n in enumerate(("unet", "cgan"))
+                         for s in ("l1", "nwl1") for f in ("fold1", "fold2") for e in (0, 1, 2)],
+                        columns=["network", "setting", "fold", "epoch", "value"])
+    figure = figures.convergence_grid(seen, {"unet": "3D U-Net", "cgan": "cGAN"})
+    left, right = figure.axes
+    assert [sum(len(line.get_xdata()) == 3 for line in axes.lines) for axes in (left, right)] == [4, 4]
+    assert left.lines[0].get_ydata().tolist() == pytest.approx([1, 1 / 2, 1 / 3])
+    assert {t.get_text() for t in figure.legends[0].get_texts()} == {"L1", "NWL1"}

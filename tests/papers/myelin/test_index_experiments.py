@@ -14,6 +14,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort, Subject
 from nbkit.core.tidy import by_subject, stacked, tidy, where
 from nbkit.papers.myelin import index_experiments as chapter4
+from nbkit.papers.myelin.visits import two_visits
 from nbkit.papers.myelin.index_experiments import courses, indices, map_agreement
 from nbkit.papers.myelin.metrics import chance_dice, control_norm
 from tests.papers.myelin.change_toy import change_cohort, change_scan, truths
@@ -165,7 +166,7 @@ def test_where_nothing_changed_every_index_of_change_is_none(cohort, norm):
     still = replace(cohort, subjects=tuple(
         replace(s, scans=(s.scans[0], replace(s.scans[0], session="t1", age=31.0))) for s in cohort))
     results = {chapter4.OURS: Same(truths(still, 0), truths(still, 1))}
-    visits = chapter4.two_visits(results, still)
+    visits = two_visits(results, still, list(results))
     null = chapter4.null_experiment(still, results, visits, norm)
     moved = null[null["metric"].isin(chapter4.CHANGES)]
     assert len(moved) == 2 * 5 * 7 and not moved["value"].any()
@@ -232,7 +233,10 @@ def test_disability_fills_every_cell_of_both_tables_or_none(many, cohort, rows):
     small = index[index["subject"].isin(people.ids[:9])]
     tables = chapter4.disability(people, small)
     cells = {i for i in LEDGER if i.startswith("wei2020.table4_3")}
-    assert set(tables["id"]) == cells and len(tables) == 4 * (20 + 9)
+    assert set(tables["id"]) == cells and len(tables) == 4 * (20 + 9) + 2 * 9
+    both, dem, rem = (by_subject(tables, id=f"wei2020.table4_3a.{i}") for i in (
+        "demyelination.beside", "demyelination.pseudovalues", "remyelination.pseudovalues"))
+    assert {s: v - rem[s] for s, v in both.items()} == pytest.approx(dem)
     fit = chapter4.edss_regression(people, by_subject(small, system="truth", metric="dynamic_remyelination"))
     found = tables.drop_duplicates("id").set_index("id")
     assert found.loc["wei2020.table4_3a.remyelination.gender.se", "value"] == fit.loc["sex", "standard_error"]
@@ -249,6 +253,9 @@ def test_what_was_planted_stands_beside_what_is_seen(cohort, rows):
     pairs = chapter4.planted(replace(cohort, truth=truth), rows[0])
     assert len(pairs) == 6 and pairs.loc["ms04"].tolist() == pytest.approx([0.125, 0.125, 0, 3.0])
     assert chapter4.planted(cohort, rows[0]).empty
+    assert chapter4.rank_correlations(pairs[:2]).equals(pairs[:2])
+    ranks = pairs.rank().corr().round(2)
+    pd.testing.assert_frame_equal(chapter4.rank_correlations(pairs), ranks)
     still = cohort.subset([s.id for s in cohort if len(s.scans) > 1])
     told = chapter4.reasons(still, rows[0], rows[0], pairs)
     assert len(told) == 4 and "threshold noise is 100 % of it" in told[1]

@@ -53,6 +53,14 @@ def test_every_lesion_voxel_of_the_slice_is_in_one_of_four_classes(example, pair
     assert len(plain.images) == 1 and len(plain.patches) == 1 and painted(detail, maps.AGREEMENT["true PET only"]) > 0
 
 
+def test_chapter_4_paints_what_only_one_of_the_two_finds_in_its_own_colours(example, pair):
+    whole = maps.agreement_maps({"patient A": example}, colours=maps.AGREEMENT_CHAPTER_4).axes[1]
+    true, predicted = pair
+    alone = [in_view(a.with_data(a.data & ~b.data), example[0]) for a, b in (pair, pair[::-1])]
+    red, blue = "#D7263D", "#2A7FFF"
+    assert (painted(whole, blue), painted(whole, red)) == tuple(alone), "blue: true only; red: predicted only (4.4 B)"
+
+
 def test_titles_say_who_and_how_well_and_the_key_stands_above(example):
     scan, true, _ = example
     figure = maps.agreement_maps({"patient A": example, "patient B": (scan, true, true)})

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
+from nbkit.claims.ledger import load_paper
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.seeds import torch_generator
@@ -20,9 +20,10 @@ from nbkit.papers.pet_dcgan.experiments import draw_like, feature_scores, qualit
 from nbkit.papers.pet_dcgan.metrics import pairwise_quality
 from nbkit.papers.pet_dcgan.pet_dcgan import Config, PetDCGAN
 from nbkit.papers.pet_dcgan.pet_volumes import Volumes
-from tests.papers.pet_dcgan.pet_heads import head_slices, head_volumes
+from tests.papers.pet_dcgan.pet_heads import head_volumes
 from tests.papers.pet_dcgan.test_augmentation_experiments import study_table
 
+PAPER = load_paper("islam2020_pet")
 SIZE = 32
 LEVEL = {"CN": 0.5, "AD": -0.3}
 
@@ -160,20 +161,19 @@ def test_every_score_has_an_id_of_its_own(scores):
     assert (ids["size"] == ids["nunique"]).all() and len(ids) == 2 * (3 + 4 + 4 + 2)
 
 
-def test_generators_are_compared_by_means_over_stages(scores):
-    made = {"separate": drawn("new"), "conditional": drawn("swapped")}
-    compared = experiments.generators(made, {name: (TRAIN, HELD) for name in made})
-    table = compared.set_index(["metric", "system"])["value"]
-    frechet = where(scores["new"], metric="frechet", system="generated")["value"].mean()
-    assert table["frechet", "separate"] == pytest.approx(frechet)
-    assert table["psnr", "separate"] > table["psnr", "conditional"]
-    everyone, swapped = (experiments.over_stages(quality(made[k], HELD)) for k in ("separate", "conditional"))
-    assert table["ssim", "separate"] == pytest.approx(where(everyone, id="islam2020.text.ssim")["value"].mean())
-    open_points = experiments.open_points(everyone, {"swapped": swapped}, compared)
-    assert open_points["other − ours"].iloc[-1] == pytest.approx(table["frechet", "conditional"] - frechet)
-    assert (open_points["low"].iloc[:6] <= open_points["high"].iloc[:6]).all() and open_points["low"].isna().sum() == 1
-    moved = open_points.set_index(["left open", "the other way"])["other − ours"]["Generators, PSNR", "swapped"]
-    assert moved == pytest.approx(table["psnr", "conditional"] - table["psnr", "separate"])
+def test_ends_of_likeness_are_images_of_other_people_and_stages():
+    found = experiments.likeness_ends(TRAIN, HELD)
+    by = where(found, metric="psnr").groupby(["stage", "system"])["value"].mean()
+    assert set(found["stage"]) == set(LEVEL) and by["CN", "reach"] > by["CN", "other_stage"] + 3
+    assert by["CN", "floor"] == pytest.approx(by["CN", "reach"], abs=1)
+    assert {i for i in found["id"] if i not in PAPER.ids} == set()
+
+
+def test_real_images_of_the_own_stage_are_nearer_where_stages_differ():
+    found = experiments.stage_ends(TRAIN, HELD)
+    by = found.groupby(["stage", "system"])["value"].mean()
+    assert all(by[stage, "reach"] < 0.7 * by[stage, "other_stage"] for stage in LEVEL)
+    assert set(found["id"]) <= set(PAPER.ids)
 
 
 def test_histograms_of_the_same_law_are_as_near_as_other_people_s_and_of_another_stage_are_not():
@@ -215,15 +215,6 @@ def test_people_are_counted():
     found = experiments.scanned(Cohort("toy", tuple(people), "embedded")).set_index("id")["value"]
     assert found.to_dict() == {f"islam2020.data.{k}": v for k, v in {
         "scans": 3, "nc": 1, "mci": 0, "ad": 2, "age_min": 60, "age_max": 62}.items()}
-
-
-def test_cost_is_that_of_all_stages_of_the_slowest_and_of_the_other_kinds():
-    config = Config.for_profile("smoke", size=16, widths=(8, 8), critic_widths=(8, 8))
-    table = head_slices(4)
-    found = experiments.cost({"separate": (config, table), "conditional": (config.changed(kind="conditional"), table)},
-                             repeats=2)
-    assert set(found["id"]) == {f"islam2020.seconds.{k}" for k in ("separate", "slowest", "conditional")}
-    assert len(found) == 6 and (found["value"] > 0).all()
 
 
 def test_reasons_tell_the_numbers_of_the_run(scores):

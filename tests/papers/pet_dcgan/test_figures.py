@@ -12,8 +12,8 @@ from nbkit.core.stats import bootstrap_mean
 from nbkit.data.pet_slices import Slices
 from nbkit.papers.pet_dcgan.augmentation_experiments import classified
 from nbkit.papers.pet_dcgan.figures import (
-    ARMS, augmentation_curves, example_slices, generator_progress, joint_histograms, loss_curves, neighbour_sheet,
-    real_and_synthetic,
+    ARMS, augmentation_curves, example_slices, generator_progress, joint_histograms, likeness, loss_curves,
+    neighbour_sheet, real_and_synthetic, stage_sheets,
 )
 from nbkit.papers.pet_dcgan.pet_volumes import Volumes
 from tests.figures.conftest import pixels
@@ -73,10 +73,12 @@ def test_real_ones_stand_left_and_synthetic_ones_right_stage_by_stage():
 
 
 def test_training_runs_downwards_to_the_real_images():
-    snapshots = {1200: images(4), 0: images(4), 48: images(4)}
+    snapshots = {step: torch.stack([images(3), images(3) * 0]) for step in (1200, 0, 48)}
     figure = generator_progress(snapshots, real=slices({"CN": 9}))
     labels = sorted((t for t in figure.texts if t.get_rotation() == 90), key=lambda t: -t.get_position()[1])
-    assert [t.get_text() for t in labels] == ["0", "48", "1 200", "real"] and len(shown(figure)) == 16
+    assert [t.get_text() for t in labels] == ["0", "48", "1 200", "real"] and len(shown(figure)) == 12
+    second = generator_progress(snapshots, real=slices({"CN": 9}), network=1)
+    assert np.allclose(shown(second)[0].images[0].get_array(), 1.0)
 
 
 def test_losses_stand_by_side_at_the_step_they_belong_to():
@@ -102,7 +104,7 @@ def test_every_pixel_with_a_right_neighbour_is_counted_where_it_belongs():
     ramp = torch.linspace(-0.99, 0.99, 8)[None, None, :, None].expand(3, 1, 8, 8)
     table = Slices(ramp, ("a",) * 3, ("CN",) * 3, ("axial",) * 3, (0.0,) * 3)
     both = {"a  real": table, "b  synthetic": slices({"CN": 6}, level=0.3)}
-    figure = joint_histograms({"one image": {"a  real": table.at([0]), "b  synthetic": table.at([1])}, "all": both}, bins=8)
+    figure = joint_histograms(both, stage="CN", bins=8)
     panels = [axes for axes in figure.axes if axes.get_title()]
     first, second = (axes.collections[0] for axes in panels[2:])
     # rows upwards are the right neighbour's, columns the pixel's own intensity
@@ -110,8 +112,11 @@ def test_every_pixel_with_a_right_neighbour_is_counted_where_it_belongs():
     assert np.allclose(counts, np.eye(8, k=-1) / 7)
     assert first.norm is second.norm and np.ma.filled(second.get_array(), 0).sum() == pytest.approx(1)
     names = ("a  real", "b  synthetic")
-    assert [axes.get_title() for axes in panels] == [f"{name}, {row}" for row in ("one image", "all") for name in names]
-    assert panels[0].collections[0].norm is not first.norm, "each row has its own number of pixels"
+    rows = ("one image", "all slices")
+    assert [axes.get_title() for axes in panels] == [f"{name}, {row}" for row in rows for name in names]
+    one = np.ma.filled(panels[1].collections[0].get_array(), 0)
+    assert panels[1].collections[0].norm is not first.norm
+    assert np.allclose(one * 132, np.round(one * 132)), "of 12 × 11 pairs"
 
 
 def test_volumes_are_refused():
@@ -134,6 +139,34 @@ def test_every_view_has_its_panel_with_a_line_for_each_arm():
         assert axes.get_ylabel() == ("accuracy, %" if axes is figure.axes[0] else "")
     published = [line for line in figure.axes[-1].lines if line.get_label() == "published, real"]
     assert len(published) == 1 and list(published[0].get_ydata()) == [61.45]
+
+
+def test_lines_stand_at_the_floor_and_at_the_best_reach():
+    found = classified(study_table())
+    values = {"floor": 95.0, "reach": 80.0, "reach_ridge": 85.0, "reach_tenfold": 90.0}
+    ends = pd.DataFrame([{"view": "axial", "system": name, "role": name.split("_")[0], "value": value}
+                         for name, value in values.items()])
+    axial, every = augmentation_curves(found, ends=[ends]).axes
+    said = {t.get_text(): t.xy[1] for t in axial.texts}
+    assert said == {"floor": 95.0, "reach": 85.0, "reach (10×)": 90.0} and not every.texts
+
+
+def test_likeness_has_a_dot_for_each_generator_and_lines_of_what_needs_none():
+    compared = pd.DataFrame([(m, s, k) for m in ("psnr", "ssim") for k, s in enumerate(("separate", "told", "volume"))],
+                            columns=["metric", "system", "value"])
+    ends = pd.DataFrame([(m, "reach", s, v) for m in ("psnr", "ssim") for s, v in (("CN", 5.0), ("AD", 7.0))],
+                        columns=["metric", "system", "stage", "value"])
+    figure = likeness(compared, ends)
+    for axes, label in zip(figure.axes, ("PSNR, dB", "SSIM"), strict=True):
+        assert list(axes.lines[0].get_xdata()) == [0, 1] and axes.get_xlabel() == label
+        assert [t.xy[0] for t in axes.texts if t.get_text() == "reach"] == [6.0]
+
+
+def test_the_sheets_of_stages_have_their_numbers():
+    table = slices({"CN": 3, "AD": 2})
+    found = stage_sheets(table, table)
+    assert {number: stage for number, (stage, _) in found.items()} == {6: "CN", 8: "AD"}
+    assert len(shown(found[8][1])) == 4
 
 
 def test_bars_are_the_intervals_of_the_ledger():

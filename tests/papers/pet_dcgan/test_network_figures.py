@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nbkit.papers.pet_dcgan.network_figures import method_drawing, network_drawing
-from nbkit.papers.pet_dcgan.settings import Config
+from nbkit.papers.pet_dcgan.network_figures import drawings, method_drawing, network_drawing
 from nbkit.papers.pet_dcgan.pet_dcgan import PetDCGAN
+from nbkit.papers.pet_dcgan.settings import Config
 
 
 def words(figure) -> list[str]:
@@ -31,3 +31,10 @@ def test_the_method_names_sizes_and_weights():
     count = f"{sum(p.numel() for p in generator.parameters()):,}".replace(",", " ")
     said = words(method_drawing(generator, critic))
     assert f"generator\n{count} weights" in said and "synthetic image\n32² × 1" in said
+
+
+def test_figures_have_their_numbers():
+    nets = PetDCGAN(Config.for_profile("smoke")).untrained()
+    found = drawings(*nets)
+    assert list(found) == [2, 3, 5]
+    assert [words(found[k][1]) for k in (3, 5)] == [words(network_drawing(net)) for net in nets]

@@ -22,7 +22,7 @@ TINY = {"size": 16, "widths": (12, 8), "critic_widths": (8, 12), "epochs": 4, "s
 
 
 def tiny(**changes) -> Config:
-    return Config.for_profile("smoke", **{**TINY, **changes})
+    return Config.for_profile("smoke", **{**TINY, "views_told": False, "averaged": 0.0, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +129,7 @@ def test_averaged_weights_draw_and_leave_training_alone(slices, separate):
     assert same(hardly, separate, atol=1e-5), "an average that forgets at once is the last weights"
     step = max(model.snapshots)
     assert not torch.allclose(model.snapshots[step], separate.snapshots[step])
+    assert same(model.of_last_weights(), separate, atol=0, rtol=0) and same(separate.of_last_weights(), separate)
 
 
 def test_one_conditional_network_knows_all_stages(slices):
@@ -204,13 +205,15 @@ def test_looking_leaves_no_trace_on_training(slices, separate):
 @pytest.mark.parametrize("told", [True, False])
 @pytest.mark.parametrize("kind", ["separate", "conditional"])
 def test_what_is_saved_is_read_back(seen_views, kind, told, tmp_path):
-    model = PetDCGAN(tiny(kind=kind, views_told=told)).fit(seen_views)
+    model = PetDCGAN(tiny(kind=kind, views_told=told, averaged=0.5 * told)).fit(seen_views)
     model.save(tmp_path / "model")
     read = PetDCGAN.load(tmp_path / "model")
     assert read.config == model.config and read.trained_on == model.trained_on and read.seen == model.seen
     assert read.images == model.images
     for view in model.views:
         assert torch.equal(read.sample_images(3, "AD", 2, view=view), model.sample_images(3, "AD", 2, view=view))
+        drawn = [m.of_last_weights().sample_images(3, "AD", 2, view=view) for m in (read, model)]
+        assert torch.equal(*drawn)
     assert torch.equal(read.losses, model.losses)
     assert all(torch.equal(read.snapshots[k], v) for k, v in model.snapshots.items())
     assert "cn000" not in (tmp_path / "model" / "model.json").read_text()

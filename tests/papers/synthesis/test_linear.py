@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from nbkit.core.checks import NbkitError
 from nbkit.papers.synthesis.linear import Config, LinearSynthesizer
 from tests.papers.conftest import explained
 from tests.papers.synthesizers import check_output, check_refusals, check_round_trip, predict
@@ -70,6 +71,16 @@ def test_each_image_scaled_by_itself_ignores_a_scanner_gain(toy_cohort):
     gained = {n: v.with_data(v.data * 3) for n, v in scan.images.items()}
     out = [model.synthesize(images, mask=scan.mask("brain")).data for images in (scan.images, gained)]
     torch.testing.assert_close(*out, rtol=1e-5, atol=1e-3)
+
+
+def test_the_voxels_of_the_z_scores_change_no_straight_line(toy_cohort, fitted):
+    """All of the image, or the brain: other constants, the same prediction; another word is refused."""
+    brain = LinearSynthesizer(Config(inputs=INPUTS, over="brain")).fit(toy_cohort.subset(toy_cohort.ids[:3]))
+    assert brain.reader.standardiser.sd != fitted.reader.standardiser.sd
+    subject = toy_cohort.subjects[3]
+    torch.testing.assert_close(predict(brain, subject), predict(fitted, subject), rtol=1e-4, atol=1e-3)
+    with pytest.raises(NbkitError, match="Did you mean 'brain'"):
+        Config(inputs=INPUTS, over="brains")
 
 
 def test_contract(fitted, toy_cohort, tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
@@ -16,7 +15,7 @@ from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
 from nbkit.metrics.image import mse
 from nbkit.papers.synthesis import room as module
-from nbkit.papers.synthesis.room import Config, Reach, own_level, places, room, smoothed
+from nbkit.papers.synthesis.room import Config, Reach, places, room, smoothed
 from tests.papers.conftest import AFFINE, SHAPE, smooth
 
 TINY = Config(inputs=("a", "b"), target="c", voxels=4_000, trees=50, leaves=8, leaf_voxels=10)
@@ -70,6 +69,8 @@ def test_a_straight_target_leaves_none_and_noise_is_the_floor(tmp_path):
     found = ends(cohort, tmp_path, noise_free=clean)
     assert found["floor"] == pytest.approx(NOISE**2, rel=0.05)
     assert found["linear"] == pytest.approx(found["floor"], rel=0.05)
+    alone = ends(cohort, tmp_path, noise_free=clean, only=("reach", "floor"), n_jobs=2)
+    assert alone == {"reach": found["reach"], "floor": found["floor"]}
     assert abs(found["linear"] - found["reach"]) < 0.1 * (found["mean"] - found["reach"])
 
 
@@ -120,22 +121,13 @@ def test_places_are_shares_of_the_box_and_millimetres_of_depth():
     assert found[3, 2, 2, 2] == 3 and found[3, 0, 0, 0] == 1 and found[3, 2, 2, 0] == 3
 
 
-def test_the_own_level_is_numpys_straight_line():
-    g = torch_generator(0, "level")
-    x, y = (Volume(torch.randn(1, *SHAPE, generator=g)) for _ in "xy")
-    mask = x.with_data(torch.rand(1, *SHAPE, generator=g) > 0.4)
-    out = own_level(x, y, mask).data
-    line = np.polyfit(x.data[mask.data].numpy().astype(float), y.data[mask.data].numpy().astype(float), 1)
-    np.testing.assert_allclose(out[mask.data], np.polyval(line, x.data[mask.data].numpy()), atol=1e-5)
-    flat = own_level(x.with_data(torch.ones_like(x.data)), y, mask).data[mask.data]
-    np.testing.assert_allclose(flat, y.data[mask.data].mean(), atol=1e-5)
-
-
 def test_a_person_on_both_sides_and_one_without_floor_are_refused(tmp_path):
     cohort = cohort_of(lambda a, b, *_: a)
     fold = SimpleNamespace(name="fold1", train_ids=cohort.ids[:4], test_ids=cohort.ids[3:])
     with pytest.raises(NbkitError, match="fold1"):
         room(cohort, [fold], config=TINY, score=error, cache=Cache(tmp_path))
+    with pytest.raises(NbkitError, match="Did you mean 'reach'"):
+        ends(cohort, tmp_path, only=("rech",))
     clean = {("p0", "1"): cohort.subjects[0].covariates["clean"]}
     with pytest.raises(NbkitError, match="noise-free image of p1/1"):
         ends(cohort, tmp_path, noise_free=clean)
