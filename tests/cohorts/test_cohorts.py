@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nbkit import cohorts
+from nbkit.cohorts import NULLS
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort
 from nbkit.core.volume import Volume
@@ -57,10 +58,16 @@ def test_a_simulated_cohort_is_handed_profile_seed_and_jobs(name, monkeypatch):
     assert cohorts.open_cohort(name, profile="smoke", seed=3, n_jobs=2) == ("smoke", 3, 2)
 
 
-def test_strangers_come_where_people_are_simulated(monkeypatch):
+@pytest.mark.parametrize("task", ["flair", "myelin", "ageing", "pet"])
+def test_strangers_come_where_people_are_simulated(task, monkeypatch):
     monkeypatch.setitem(
-        cohorts._STRANGERS, "ms_phantom", lambda profile, *, seed, times, n_jobs: (profile, seed, times, n_jobs))
-    assert cohorts.strangers("embedded", task="flair", profile="smoke", seed=3, times=2) == ("smoke", 3, 2, 1)
+        cohorts._STRANGERS, cohorts.cohort_name("embedded", task=task),
+        lambda profile, *, seed, times, n_jobs: (profile, seed, times, n_jobs))
+    assert cohorts.strangers("embedded", task=task, profile="smoke", seed=3, times=2) == ("smoke", 3, 2, 1)
+    assert set(cohorts._STRANGERS) == {cohorts.cohort_name("embedded", task=t) for t in cohorts.LEVELS} - set(NULLS)
+
+
+def test_real_people_have_no_strangers():
     for given, task in (("open", "flair"), ("open", "myelin"), ("my/scans.csv", "flair")):
         assert cohorts.strangers(given, task=task, profile="smoke", seed=3) is None
 
