@@ -215,13 +215,14 @@ def bounds(axes: Axes, values: Mapping[str, float], *, along: str = "y") -> None
     """
     known(along, ("x", "y"), "bounds: along")
     lines = [(name, value) for name, value in values.items() if np.isfinite(value)]
-    for name, value in sorted(lines, key=lambda line: line[1]):
+    for k, (name, value) in enumerate(sorted(lines, key=lambda line: line[1])):
         line = {"color": SOFT, "linewidth": 0.9, "linestyle": BOUNDS.get(name, "-"), "zorder": 1}
         text = {"text": name.replace("_tenfold", " (10×)"), "color": SOFT, "fontsize": 6.5,
                 "textcoords": "offset points", "annotation_clip": False}
         if along == "y":
             axes.axhline(value, **line)
-            axes.annotate(xy=(1, value), xycoords=axes.get_yaxis_transform(), xytext=(2, 0), va="center", **text)
+            side = "top" if k < (len(lines) - 1) / 2 else "bottom" if k > (len(lines) - 1) / 2 else "center"
+            axes.annotate(xy=(1, value), xycoords=axes.get_yaxis_transform(), xytext=(2, 0), va=side, **text)
         else:
             axes.axvline(value, **line)
             axes.annotate(xy=(value, 1), xycoords=axes.get_xaxis_transform(), xytext=(0, 2), va="bottom", ha="left",
