@@ -1,4 +1,4 @@
-"""The full model with other choices: what is called published is the paper profile's, and every fit is another model."""
+"""The full model with other choices: what is called published is the paper profile's; each fit is another model."""
 
 from __future__ import annotations
 

@@ -11,7 +11,9 @@ from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.volume import Volume
 from nbkit.data.slices import sliced
 from nbkit.papers.daninet.experiments import score_slices, table1
-from nbkit.papers.daninet.reach import MeanSlice, NoiseFree, OwnScale, PixelBoosting, bounds, dots, ends, measured, with_roles
+from nbkit.papers.daninet.reach import (
+    MeanSlice, NoiseFree, OwnScale, PixelBoosting, bounds, dots, ends, measured, with_roles,
+)
 from nbkit.papers.trajectories.controls import NoChange
 
 SIZE = 24
