@@ -125,7 +125,9 @@ def draw_like(model: PetDCGAN, real: Slices, *, seed: int) -> Slices:
     return replace(like, images=torch.cat(images), subject=("generated",) * len(like))
 
 
-def quality(drawn: Slices, real: Slices, *, seed: int = 0) -> pd.DataFrame:
+def quality(
+    drawn: Slices, real: Slices, *, seed: int = 0, systems: Sequence[str] = ("generated", "real")
+) -> pd.DataFrame:
     """PSNR and SSIM of every real person's slices with generated ones and with real ones of other people.
 
     Pairs are of one view. *Random* is the mean over all images compared with, *nearest* the best of them; of the
@@ -137,6 +139,8 @@ def quality(drawn: Slices, real: Slices, *, seed: int = 0) -> pd.DataFrame:
         `real` by person, at least two of each stage (:meth:`~nbkit.data.pet_slices.Slices.of_people`).
     seed : int
         Which generated images are left out.
+    systems : sequence of {"generated", "real"}
+        What the person's slices are held against.
 
     Returns
     -------
@@ -151,7 +155,8 @@ def quality(drawn: Slices, real: Slices, *, seed: int = 0) -> pd.DataFrame:
             people = np.array(own.subject)
             others = torch.from_numpy(people[:, None] != people)
             kept = _matching(others, len(made), numpy_generator(seed, "quality", view))
-            for system, images, allowed in (("generated", made, kept), ("real", own.images, others)):
+            sides = {"generated": (made, kept), "real": (own.images, others)}
+            for system, (images, allowed) in ((name, sides[name]) for name in systems):
                 for metric, values in zip(("psnr", "ssim"), pairwise_quality(own.images, images), strict=True):
                     for setting, found in strangers(values, allowed).items():
                         rows += [(metric, setting, system, stage, *one) for one in zip(people, found.tolist())]

@@ -30,6 +30,11 @@ CMAP, SUVR_LABEL = "inferno", "uptake ratio (SUVR)"
 SIDES = {"axial": "LR", "coronal": "LR", "sagittal": "PA"}
 _GAP, _HEAD, _BAR, _EDGE = 0.7, 4.6, 15.0, 0.8
 """Millimetres between images, above a block of them, for the colour bar, and at the figure's edge."""
+LIKENESS = {
+    "floor": ("floor: other people held out", ":"), "reach": ("reach: training people", "--"),
+    "mean_image": ("mean image", "-."), "other_stage": ("real of other stages", "-"),
+}
+"""Titles and lines of what needs no generator."""
 ARMS = {
     "real": Mark("real", "#000000", "o"),
     "real + synthetic": Mark("real + synthetic", "#D55E00", "s"),
@@ -204,18 +209,20 @@ def likeness(compared: pd.DataFrame, ends: pd.DataFrame, *, width_mm: float = FU
     """
     needs(compared, ("metric", "system", "value"), "likeness")
     titles = {name: title for name, title in TITLES.items() if name in set(compared["system"]) - {"volume"}}
-    figure = new_figure(width_mm, 20 + 8 * len(titles))
+    figure = new_figure(width_mm, 26 + 8 * len(titles))
     places = figure.subplots(1, 2, sharey=True)
     lines = ends.groupby(["metric", "system", "stage"])["value"].mean().groupby(["metric", "system"]).mean()
     for axes, metric in zip(places, ("psnr", "ssim"), strict=True):
         by = compared[compared["metric"] == metric].set_index("system")["value"]
         axes.plot([by[name] for name in titles], range(len(titles)), "o", color="black", markersize=4.5)
-        told = lines[metric].rename({"mean_image": "mean image", "other_stage": "other stages"})
-        bounds(axes, dict(told), along="x")
+        for name, (title, style) in LIKENESS.items():
+            if name in lines[metric]:
+                axes.axvline(lines[metric][name], color="#8C8C8C", linewidth=1, linestyle=style, label=title, zorder=1)
         axes.set_xlabel({"psnr": "PSNR, dB", "ssim": "SSIM"}[metric])
         axes.margins(x=0.06, y=0.12)
     places[0].set_yticks(range(len(titles)), [fill(title, 34) for title in titles.values()])
     places[0].invert_yaxis()
+    figure.legend(*places[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from nbkit.core.device import side_by_side
 from nbkit.core.stats import paired_difference
 from nbkit.core.tidy import stacked, tidy, where
 from nbkit.data.pet_slices import Slices
@@ -32,8 +33,18 @@ def drawn_by(models: Mapping[str, PetDCGAN], real: Slices, *, seed: int) -> dict
     return {name: draw_like(model, real, seed=seed) for name, model in flat.items()}
 
 
+def qualities(drawn: Mapping[str, Slices], real: Slices, *, judged: str, seed: int = 0) -> dict[str, pd.DataFrame]:
+    """:func:`quality` of every generator; that of real images, the same for all, is with the one that is judged."""
+    def one(name: str) -> pd.DataFrame:
+        systems = ("generated", "real") if name == judged else ("generated",)
+        return quality(drawn[name], real, seed=seed, systems=systems)
+
+    return dict(zip(drawn, side_by_side(one, drawn), strict=True))
+
+
 def generators(
-    drawn: Mapping[str, Slices], real: Mapping[str, tuple[Slices, Slices]], *, seed: int = 0
+    drawn: Mapping[str, Slices], real: Mapping[str, tuple[Slices, Slices]], *,
+    scored: Mapping[str, pd.DataFrame] | None = None, seed: int = 0,
 ) -> pd.DataFrame:
     """Generators beside each other: means over stages of quality (random real images) and of feature scores.
 
@@ -42,10 +53,14 @@ def generators(
     drawn : mapping of generator to Slices
     real : mapping of generator to (training, held-out) Slices
         By person, of the same resolution.
+    scored : mapping of generator to DataFrame, optional
+        What :func:`qualities` found.
+    seed : int
     """
-    rows = []
+    rows, known = [], scored or {}
     for name, (train, held_out) in real.items():
-        pairs = quality(drawn[name], held_out, seed=seed).query("setting == 'random'")
+        pairs = known[name] if name in known else quality(drawn[name], held_out, seed=seed, systems=("generated",))
+        pairs = where(pairs, setting="random")
         sets = feature_scores(drawn[name], train=train, held_out=held_out, seed=seed)
         means = stacked(pairs, sets).groupby(["metric", "system", "subject"])["value"].mean()
         means = means.groupby(["metric", "system"]).mean()
@@ -96,30 +111,24 @@ def _seconds(config: Config, table: Slices, steps: int) -> float:
 
 
 def open_points(
-    drawn: Mapping[str, Slices], real: Slices, compared: pd.DataFrame, *, judged: str, also: pd.DataFrame | None = None,
-    seed: int = 0,
+    scored: Mapping[str, pd.DataFrame], compared: pd.DataFrame, *, judged: str, also: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """What the paper leaves open and how far the other choice moves the number, 95 % interval over people.
 
     Parameters
     ----------
-    drawn : mapping of generator to Slices
-        Those of :data:`CHAIN` at least.
-    real : Slices
-        By person.
+    scored : mapping of generator to DataFrame
+        Of :func:`qualities`; those of :data:`CHAIN` at least.
     compared : DataFrame
         Of :func:`generators`.
     judged : str
         Which generator this run's numbers are of.
     also : DataFrame, optional
         More such rows (:func:`nbkit.papers.pet_dcgan.augmentation_experiments.choices`).
-    seed : int
-        As of :func:`quality`.
     """
-    kinds, rows = dict.fromkeys([judged, *sum(CHAIN, ())]), []
-    scored = {kind: over_stages(quality(drawn[kind], real, seed=seed)) for kind in kinds}
+    rows, means = [], {kind: over_stages(frame) for kind, frame in scored.items()}
     for metric in ("psnr", "ssim"):
-        by = {(kind, *labels): part.set_index("subject")["value"] for kind, frame in scored.items()
+        by = {(kind, *labels): part.set_index("subject")["value"] for kind, frame in means.items()
               for labels, part in where(frame, metric=metric).groupby(["setting", "system"])}
         ours = by[judged, "random", "generated"]
         ways = [

@@ -38,7 +38,7 @@ _AT_ONCE, _SNAPSHOT, _TYPICAL, _LATEST = 64, "snapshot.", "typical", "latest."
 class PetDCGAN(Saved):
     """An :class:`~nbkit.core.protocols.ImageGenerator` that learns from a table of slices or volumes.
 
-    Published networks are told nothing. Where slices have several views, what they draw is of any: an image of a view is
+    Published networks are told nothing. Where slices have several views, they draw images of any: an image of a view is
     then the first of :data:`TRIES` draws that is nearer to the training slices' mean of that view than to that of
     another (or the nearest, where none is). The paper does not say how it knew its axial, coronal and sagittal images
     apart. With ``views_told`` the view is a class that the networks know.

@@ -159,7 +159,7 @@ def test_likeness_has_a_dot_for_each_generator_and_lines_of_what_needs_none():
     figure = likeness(compared, ends)
     for axes, label in zip(figure.axes, ("PSNR, dB", "SSIM"), strict=True):
         assert list(axes.lines[0].get_xdata()) == [0, 1] and axes.get_xlabel() == label
-        assert [t.xy[0] for t in axes.texts if t.get_text() == "reach"] == [6.0]
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_label().startswith("reach")] == [6.0]
 
 
 def test_the_sheets_of_stages_have_their_numbers():

@@ -10,7 +10,7 @@ import torch
 from nbkit.core.tidy import where
 from nbkit.papers.pet_dcgan.experiments import as_printed, feature_scores, over_stages, quality
 from nbkit.papers.pet_dcgan.generator_experiments import (
-    CHAIN, TITLES, by_generator, cost, drawn_by, generators, open_points,
+    CHAIN, TITLES, by_generator, cost, drawn_by, generators, open_points, qualities,
 )
 from nbkit.papers.pet_dcgan.pet_dcgan import PetDCGAN
 from nbkit.papers.pet_dcgan.settings import Config
@@ -21,7 +21,10 @@ from tests.papers.pet_dcgan.test_experiments import HELD, TRAIN, drawn
 def test_generators_are_compared_by_means_over_stages():
     kinds = {"separate": "new", "told": "copies", "averaged": "new", "conditional": "swapped"}
     made = {name: drawn(kind) for name, kind in kinds.items()}
-    compared = generators(made, {name: (TRAIN, HELD) for name in made})
+    scored = qualities(made, HELD, judged="separate")
+    compared = generators(made, {name: (TRAIN, HELD) for name in made}, scored=scored)
+    alone = generators({"told": made["told"]}, {"told": (TRAIN, HELD)})
+    assert alone.equals(where(compared, system="told").reset_index(drop=True)), "scored before, or now"
     scores = feature_scores(made["separate"], train=TRAIN, held_out=HELD)
     table = compared.set_index(["metric", "system"])["value"]
     frechet = where(scores, metric="frechet", system="generated")["value"].mean()
@@ -35,7 +38,7 @@ def test_generators_are_compared_by_means_over_stages():
     printed = as_printed(everyone, {"islam2020.text.psnr": 32.83, "islam2020.text.ssim": 0.7748})
     assert printed.loc["psnr", ("published", "")] == 32.83
     assert printed.loc["ssim", ("random", "generated")] == pytest.approx(table["ssim", "separate"])
-    found = open_points(made, HELD, compared, judged="separate")
+    found = open_points(scored, compared, judged="separate")
     moved = found.set_index(["left open", "one choice"])["other − one"]
     by = where(everyone, metric="psnr").groupby(["setting", "system"])["value"].mean()
     for metric, left in (("psnr", "Generator, PSNR"), ("frechet", "Generator, Fréchet distance")):
