@@ -26,7 +26,7 @@ LEAST = 0.5
 DEPTH_MM = 20.0
 """Farther from the edge of the brain fluid is that of the ventricles more than of sulci."""
 VENTRICLE = "lateral_ventricle"
-AGES = 5
+AGES, MOST = 5, 100
 CHOICES = ("auto", "gan", "kernel")
 
 
@@ -40,9 +40,9 @@ class VentricleFluid:
         (X, Y, Z) bool: voxels at least :data:`DEPTH_MM` from the edge of the brain; and where fluid is counted: the
         lateral ventricles of all scans and a voxel around them, or without labels all that is deep.
     fluid, tissue, bright : float
-        Intensities: 1st centile, median and 90th centile of what is deep, over the scans. An image is scaled to that 90th centile
-        first; then a voxel counts whole up to a quarter of the way from fluid to tissue, not at all from three quarters
-        on, and by its share between.
+        Intensities: 1st centile, median and 90th centile of what is deep, over the scans. An image is scaled to that
+        90th centile first; then a voxel counts whole up to a quarter of the way from fluid to tissue, not at all from
+        three quarters on, and by its share between.
     voxel_mm3 : float
     """
 
@@ -55,7 +55,11 @@ class VentricleFluid:
 
     @classmethod
     def of(cls, scans: Sequence[Scan]) -> Self:
-        """Learn where and how dark from `scans` on one grid, with brain masks and, if they have them all, labels."""
+        """Learn where and how dark from `scans` on one grid, with brain masks and, if all have them, labels.
+
+        At most :data:`MOST` of them are looked at, evenly spread.
+        """
+        scans = scans[:: -(-len(scans) // MOST)]
         masks = np.mean([scan.mask("brain").numpy() > 0 for scan in scans], axis=0)
         spacing = scans[0].image(CONTRAST).spacing
         depth = distance_transform_edt(masks > 0.5, sampling=spacing)
@@ -79,7 +83,7 @@ def _ventricles(scan: Scan) -> np.ndarray:
 
 
 def ageing(system: InBrainSyn, cohort: Cohort) -> pd.DataFrame:
-    """How fast the ventricles' fluid grows with age in each group's templates, and across the visits that they were learned from.
+    """How fast the ventricles' fluid grows with age in each group's templates, and across the visits they learned from.
 
     Both are slopes of the logarithm of the volume on age, by least squares: across people, as templates over age are
     learned. Each person counts once, however many visits; templates are read at ages that are evenly spread over those
