@@ -200,7 +200,7 @@ def means(axes: Axes, data: pd.DataFrame, *, by: str, across: bool = False, seed
     axes.plot([], [], "D-", color=INK, markersize=5, linewidth=1.6, label=f"mean, 95 % interval (n ≥ {MIN_SUBJECTS})")
 
 
-CLOSE = 0.05
+CLOSE = 0.08
 """Share of an axis within which two names of :func:`bounds` would overlap."""
 BOUNDS = {"floor": (0, (1, 1.5)), "reach": (0, (5, 2)), "reach_tenfold": (0, (5, 2, 1, 2))}
 

@@ -1,7 +1,7 @@
 """Whether templates age as their people do, and so whose templates InBrainSyn is judged with.
 
-The test looks at templates and training scans alone, before any prediction is scored: the fluid deep in the brain, that
-of the ventricles, is read alike in both, and its growth per year compared.
+The test looks at templates and training scans alone, before any prediction is scored: the fluid of the ventricles is
+read alike in both, and its growth per year compared.
 """
 
 from __future__ import annotations
@@ -12,59 +12,78 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from nbkit.core.checks import known
 from nbkit.core.protocols import Cohort, Scan
 from nbkit.core.volume import Volume
+from nbkit.metrics.regions import structure
 from nbkit.papers.inbrainsyn.aged import CONTRAST, persons
 from nbkit.papers.inbrainsyn.inbrainsyn import InBrainSyn
 
 LEAST = 0.5
 """Share of the cohort's growth that templates must show, in its direction and in every group, to be judged."""
 DEPTH_MM = 20.0
-"""Farther from the edge of the brain fluid is that of the ventricles, hardly of sulci."""
-AGES = 5
+"""Farther from the edge of the brain fluid is that of the ventricles more than of sulci."""
+VENTRICLE = "lateral_ventricle"
+AGES, MOST = 5, 100
 CHOICES = ("auto", "gan", "kernel")
 
 
 @dataclass(frozen=True)
-class DeepFluid:
-    """Reads the volume of deep fluid (mm³) from a T1w image, where fluid is dark.
+class VentricleFluid:
+    """Reads the volume of the ventricles' fluid (mm³) from a T1w image, where fluid is dark.
 
     Attributes
     ----------
-    inside : numpy.ndarray
-        (X, Y, Z) bool: voxels at least :data:`DEPTH_MM` from the edge of the brain.
-    fluid, tissue : float
-        Intensities: 1st centile and median there, over the scans. A voxel counts whole up to a quarter of the way from
-        fluid to tissue, not at all from three quarters on, and by its share between.
+    deep, place : numpy.ndarray
+        (X, Y, Z) bool: voxels at least :data:`DEPTH_MM` from the edge of the brain; and where fluid is counted: the
+        lateral ventricles of all scans and a voxel around them, or without labels all that is deep.
+    fluid, tissue, bright : float
+        Intensities: 1st centile, median and 90th centile of what is deep, over the scans. An image is scaled to that
+        90th centile first; then a voxel counts whole up to a quarter of the way from fluid to tissue, not at all from
+        three quarters on, and by its share between.
     voxel_mm3 : float
     """
 
-    inside: np.ndarray
+    deep: np.ndarray
+    place: np.ndarray
     fluid: float
     tissue: float
+    bright: float
     voxel_mm3: float
 
     @classmethod
     def of(cls, scans: Sequence[Scan]) -> Self:
-        """Learn where and how dark from `scans` on one grid, with brain masks."""
+        """Learn where and how dark from `scans` on one grid, with brain masks and, if all have them, labels.
+
+        At most :data:`MOST` of them are looked at, evenly spread.
+        """
+        scans = scans[:: -(-len(scans) // MOST)]
         masks = np.mean([scan.mask("brain").numpy() > 0 for scan in scans], axis=0)
         spacing = scans[0].image(CONTRAST).spacing
         depth = distance_transform_edt(masks > 0.5, sampling=spacing)
-        inside = depth >= min(DEPTH_MM, depth.max() / 2)
-        seen = np.concatenate([scan.image(CONTRAST).numpy()[inside] for scan in scans])
-        return cls(inside, float(np.quantile(seen, 0.01)), float(np.median(seen)), float(np.prod(spacing)))
+        deep = depth >= min(DEPTH_MM, depth.max() / 2)
+        seen = np.concatenate([scan.image(CONTRAST).numpy()[deep] for scan in scans])
+        labelled = all(scan.labels is not None for scan in scans)
+        place = binary_dilation(np.any([_ventricles(scan) for scan in scans], axis=0)) if labelled else deep
+        place = place if place.any() else deep
+        return cls(deep, place, *map(float, np.quantile(seen, (0.01, 0.5, 0.9))), float(np.prod(spacing)))
 
     def __call__(self, image: Volume) -> float:
         """Volume in mm³."""
-        share = (self.tissue - image.numpy()[self.inside]) / (self.tissue - self.fluid)
+        gain = self.bright / np.quantile(image.numpy()[self.deep], 0.9)
+        share = (self.tissue - gain * image.numpy()[self.place]) / (self.tissue - self.fluid)
         return float(np.clip(2 * share - 0.5, 0, 1).sum() * self.voxel_mm3)
 
 
+def _ventricles(scan: Scan) -> np.ndarray:
+    codes = [code for code, name in scan.label_names.items() if structure(name) == VENTRICLE]
+    return np.isin(scan.labels.numpy(), codes)
+
+
 def ageing(system: InBrainSyn, cohort: Cohort) -> pd.DataFrame:
-    """How fast deep fluid grows with age in each group's templates, and across the visits that they were learned from.
+    """How fast the ventricles' fluid grows with age in each group's templates, and across the visits they learned from.
 
     Both are slopes of the logarithm of the volume on age, by least squares: across people, as templates over age are
     learned. Each person counts once, however many visits; templates are read at ages that are evenly spread over those
@@ -85,7 +104,7 @@ def ageing(system: InBrainSyn, cohort: Cohort) -> pd.DataFrame:
     rows = {}
     for group, model in system.templates.items():
         scans = system.visits(cohort, group)
-        fluid, people = DeepFluid.of(scans), persons(scans)
+        fluid, people = VentricleFluid.of(scans), persons(scans)
         seen = _slope(
             [s.age for s in scans], [fluid(s.image(CONTRAST)) for s in scans],
             [1 / len(people[s.subject]) for s in scans],
@@ -152,7 +171,7 @@ def _said(gan: pd.DataFrame, enough: bool, templates: str, name: str) -> str:
     shares = ", ".join(f"{group} {row.templates:+.2f} % per year of {row.cohort:+.2f}" for group, row in gan.iterrows())
     told = "asked for" if templates != "auto" else "as published" if enough else "because Atlas-GAN's do not age enough"
     return (
-        f"Growth of deep fluid in Atlas-GAN's templates, of that in the training scans: {shares}. At least "
+        f"Growth of the ventricles' fluid in Atlas-GAN's templates, of that in the training scans: {shares}. At least "
         f"{100 * LEAST:.0f} % in every group is asked: {'they age' if enough else 'they do not age'}. Judged: {name} "
         f"templates, {told}."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
-from nbkit.papers.inbrainsyn.templates import DeepFluid, age_enough, ageing, judged_templates
+from nbkit.papers.inbrainsyn.templates import VentricleFluid, age_enough, ageing, judged_templates
 
 MM, HEAD_MM = 3.0, 45.0
 AFFINE = np.diag([MM, MM, MM, 1.0])
@@ -50,10 +51,28 @@ def system(**paces: float) -> SimpleNamespace:
 
 
 def test_deep_fluid_is_the_ventricle_and_not_the_sulci():
-    fluid = DeepFluid.of([scan("a", 70.0, 0.0, 1.0)])
+    fluid = VentricleFluid.of([scan("a", 70.0, 0.0, 1.0)])
     assert fluid(head(70, 0)) == pytest.approx(20_000, rel=0.08)
     for size in (0.8, 1.5):
         assert fluid(head(70, 0, size)) / fluid(head(70, 0)) == pytest.approx(size, rel=0.05)
+
+
+def test_with_labels_only_the_ventricles_count():
+    """A dark cyst, as deep as the ventricle but far from its label, is read where nothing is labelled."""
+    plain = scan("a", 70.0, 0.0, 1.0)
+    labels = Volume(torch.from_numpy(FAR < 13)[None].to(torch.int16), AFFINE)
+    labelled = replace(plain, labels=labels, label_names={1: "lateral_ventricle_left"})
+    cyst = np.square(PLACES - np.reshape((0, 0, 22), (3, 1, 1, 1))).sum(axis=0) < 4**2
+    image = head(70, 0, 0.2)
+    holed = image.with_data(torch.where(torch.from_numpy(cyst)[None], 0.2, image.data))
+    read = {name: VentricleFluid.of([one]) for name, one in (("deep", plain), ("labelled", labelled))}
+    grown = {name: fluid(holed) / fluid(image) for name, fluid in read.items()}
+    assert grown["labelled"] < 1.02 < 1.05 < grown["deep"]
+
+
+def test_gain_is_no_growth():
+    fluid, image = VentricleFluid.of([scan("a", 70.0, 0.0, 1.0)]), head(70, 0)
+    assert fluid(image.with_data(1.3 * image.data)) == pytest.approx(fluid(image), rel=1e-5)
 
 
 def test_templates_and_people_are_read_alike():
