@@ -56,6 +56,9 @@ def test_claims_hold_for_the_numbers_as_printed(claim):
     values = [WEI.ids[i].value for i in claim.ids]
     if claim.kind == "equivalence":
         assert abs(values[0] - values[1]) <= claim.margin * values[1]
+    elif claim.margin:  # no worse than that
+        sign = -1 if claim.direction == "less" else 1
+        assert sign * (values[0] - values[1]) + claim.margin * values[1] > 0
     else:
         rising = claim.direction in ("ascending", "less")
         assert all((a < b) == rising and a != b for a, b in zip(values, values[1:], strict=False))

@@ -45,7 +45,7 @@ EXCELLENT = 0.7
 
 
 def middle_patients(cohort: Cohort) -> list[Subject]:
-    """The two patients of median lesion volume (of an odd number the next larger too); without any, the first subject."""
+    """The two patients of median lesion volume (of an odd number the next larger too); the first subject if none."""
     volume = {subject.id: int(subject.baseline.mask("lesions").data.sum()) for subject in cohort}
     patients = sorted((s for s in cohort if volume[s.id]), key=lambda subject: volume[subject.id])
     middle = (len(patients) - 1) // 2
