@@ -82,8 +82,8 @@ def strangers(
     """`times` as many other people of the same design as volumes alone: true mm³ at every visit, no images.
 
     They are drawn as the people of the profile are, and age along the same flows on the grid of 5 mm (some .7 s a
-    person, once). Against the same people at 3 mm, their sizes at baseline lie within 3 %, their changes of ln volume
-    within a twentieth (Decisions).
+    person, once). Against the same people at 3 mm, their sizes at baseline lie within 3 %, changes of ln volume within
+    6 % (Decisions).
     """
     parameters = ageing_parameters()
     box = grid_for(COARSE, parameters)

@@ -200,11 +200,15 @@ def means(axes: Axes, data: pd.DataFrame, *, by: str, across: bool = False, seed
     axes.plot([], [], "D-", color=INK, markersize=5, linewidth=1.6, label=f"mean, 95 % interval (n ≥ {MIN_SUBJECTS})")
 
 
+CLOSE = 0.05
+"""Share of an axis within which two names of :func:`bounds` would overlap."""
 BOUNDS = {"floor": (0, (1, 1.5)), "reach": (0, (5, 2)), "reach_tenfold": (0, (5, 2, 1, 2))}
 
 
 def bounds(axes: Axes, values: Mapping[str, float], *, along: str = "y") -> None:
     """Thin lines across an error axis, with their names at the far end: what could be reached at all.
+
+    Lines so near each other that their names would overlap share a place, named from the lowest on.
 
     Parameters
     ----------
@@ -214,18 +218,25 @@ def bounds(axes: Axes, values: Mapping[str, float], *, along: str = "y") -> None
         The axis that holds the error.
     """
     known(along, ("x", "y"), "bounds: along")
-    lines = [(name, value) for name, value in values.items() if np.isfinite(value)]
-    for name, value in sorted(lines, key=lambda line: line[1]):
-        line = {"color": SOFT, "linewidth": 0.9, "linestyle": BOUNDS.get(name, "-"), "zorder": 1}
-        text = {"text": name.replace("_tenfold", " (10×)"), "color": SOFT, "fontsize": 6.5,
-                "textcoords": "offset points", "annotation_clip": False}
-        if along == "y":
-            axes.axhline(value, **line)
-            axes.annotate(xy=(1, value), xycoords=axes.get_yaxis_transform(), xytext=(2, 0), va="center", **text)
+    lines = sorted(((n, v) for n, v in values.items() if np.isfinite(v)), key=lambda line: line[1])
+    for name, value in lines:
+        draw = axes.axhline if along == "y" else axes.axvline
+        draw(value, color=SOFT, linewidth=0.9, linestyle=BOUNDS.get(name, "-"), zorder=1)
+    near = CLOSE * float(np.ptp(axes.get_ylim() if along == "y" else axes.get_xlim()))
+    named: list[tuple[list[str], float]] = []
+    for name, value in lines:
+        if named and value - named[-1][1] < near:
+            named[-1][0].append(name)
         else:
-            axes.axvline(value, **line)
-            axes.annotate(xy=(value, 1), xycoords=axes.get_xaxis_transform(), xytext=(0, 2), va="bottom", ha="left",
-                          rotation=45, **text)
+            named.append(([name], value))
+    style = {"color": SOFT, "fontsize": 6.5, "textcoords": "offset points", "annotation_clip": False}
+    for names, value in named:
+        text = ", ".join(name.replace("_tenfold", " (10×)") for name in names)
+        if along == "y":
+            axes.annotate(text, (1, value), xycoords=axes.get_yaxis_transform(), xytext=(2, 0), va="center", **style)
+        else:
+            axes.annotate(text, (value, 1), xycoords=axes.get_xaxis_transform(), xytext=(0, 2), va="bottom", ha="left",
+                          rotation=45, **style)
 
 
 @contextmanager

@@ -124,3 +124,10 @@ def test_bounds_are_lines_at_their_values_with_their_names(along):
     get = {"x": "get_xdata", "y": "get_ydata"}[along]
     assert [getattr(line, get)()[0] for line in axes.lines] == [0.1, 0.5]
     assert [text.get_text() for text in axes.texts] == ["floor", "reach"]
+
+
+@pytest.mark.parametrize("along", ["x", "y"])
+def test_names_of_bounds_that_would_overlap_share_a_place(along):
+    axes = new_figure(80, 60).add_subplot()
+    bounds(axes, {"slope": 0.505, "floor": 0.0, "reach": 0.5, "far": 0.7}, along=along)
+    assert len(axes.lines) == 4 and [t.get_text() for t in axes.texts] == ["floor", "reach, slope", "far"]

@@ -20,6 +20,8 @@ from nbkit.papers.inbrainsyn.atlas_gan import AtlasGAN
 from nbkit.papers.inbrainsyn.atlas_gan import Config as AtlasConfig
 from nbkit.papers.brlp.brlp import BrLP
 from nbkit.papers.brlp.brlp import Config as BrlpConfig
+from nbkit.papers.countersynth import Config as CounterConfig
+from nbkit.papers.countersynth import CounterSynth
 from nbkit.papers.flair.conv_synthesis import Config as ConvConfig
 from nbkit.papers.flair.conv_synthesis import ConvSynthesizer
 from nbkit.papers.flair.lesion_segmenter import Config as LesionConfig
@@ -98,6 +100,12 @@ def atlas(cohort: Cohort) -> Iterator[Callable[[], object]]:
     yield lambda: model.template(61.0)
 
 
+def warped(cohort: Cohort) -> Iterator[Callable[[], object]]:
+    model = CounterSynth(CounterConfig.for_profile("smoke", epochs=1, steps_per_epoch=2))
+    yield lambda: model.fit(cohort)
+    yield lambda: model.predict(cohort.subjects[0].scans, [66.0], "HC")
+
+
 def latents(cohort: Cohort) -> Iterator[Callable[[], object]]:
     healthy = Cohort("fields", tuple(replace(s, diagnosis="CN") for s in cohort), "embedded", cohort.provenance)
     settings = {"epochs": 2, "adversarial_from": 1, "scans_per_epoch": 4, "perceptual": "random"}
@@ -123,7 +131,8 @@ SYSTEMS = {
        for name in ("fcn", "unet")},
     **{name: synthesizer(lambda name=name: MyelinSynthesizer(MyelinConfig.named(name, "smoke", epochs=1, device="cpu")))
        for name in ("dnn", "cgan", "sagan_a")},
-    "lesion segmenter": lesions, "regional segmenter": regions, "Atlas-GAN": atlas, "MRExtrap and BrLP": latents,
+    "lesion segmenter": lesions, "regional segmenter": regions, "Atlas-GAN": atlas, "CounterSynth": warped,
+    "MRExtrap and BrLP": latents,
 }
 
 

@@ -131,6 +131,25 @@ def test_a_small_hippocampus_tells_of_faster_loss_in_patients_only(diagnosis, to
         assert np.ptp(own) < 1e-9
 
 
+def test_who_comes_too_fast_for_the_grid_comes_at_half_the_pace(template, monkeypatch):
+    real, asked = longitudinal.velocity_for, []
+
+    def reluctant(regions, change, *, tolerance):
+        asked.append(change["hippocampus"])
+        if len(asked) <= 4:
+            raise NbkitError("flow", expected="less", found="more", remedy="Slower.")
+        return real(regions, change, tolerance=tolerance)
+
+    def steady(plan, parameters, rng, *, lasting):
+        return dict.fromkeys(P.section("structure"), 0.0) | {"hippocampus": -0.05 * float(lasting[1])}
+
+    monkeypatch.setattr(longitudinal, "velocity_for", reluctant)
+    monkeypatch.setattr(longitudinal, "draw_state", steady)
+    maps = template_maps(template, P, spacing=4)
+    person_at_first_visit(PLAN, maps, grid=four_mm(P), template=template, parameters=P, seed=SEED)
+    assert len(asked) == 5 and len(set(asked[:4])) == 1 and asked[4] == pytest.approx(asked[0] / 2)
+
+
 # the course
 
 

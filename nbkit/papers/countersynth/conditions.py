@@ -71,6 +71,10 @@ class Conditions:
         """(2 + D,): so many years more under a diagnosis, the sex kept; an unknown diagnosis is refused by name."""
         return torch.tensor([years / self.sd, 0.0, *self._one(diagnosis)], dtype=torch.float32)
 
+    def kept(self, labels: torch.Tensor) -> torch.Tensor:
+        """What the generator is told when labels (..., 2 + D) stay as they are."""
+        return self.told(labels, labels)
+
     def _one(self, diagnosis: str) -> Sequence[float]:
         known(diagnosis, self.diagnoses, "CounterSynth: diagnosis")
         return [float(diagnosis == name) for name in self.diagnoses]

@@ -96,17 +96,27 @@ class DiffeoGenerator(nn.Module):
         self.affine, self.half_affine, self.squarings = affine, block_affine(affine, HALF), squarings
         self.net = VelocityUNet(condition, encoder=encoder, decoder=decoder, fine=fine)
 
-    def velocity(self, image: torch.Tensor, condition: torch.Tensor) -> Velocity:
-        """Image (B, 1, X, Y, Z) and condition (B, K) -> (B, 3, ⌈X/2⌉, ⌈Y/2⌉, ⌈Z/2⌉), mm per unit time."""
-        voxels = self.net(pad_to_multiple(image, HALF), condition).float()
+    def velocity(
+        self, image: torch.Tensor, condition: torch.Tensor, kept: torch.Tensor | None = None
+    ) -> Velocity:
+        """Image (B, 1, X, Y, Z) and condition (B, K) -> (B, 3, ⌈X/2⌉, ⌈Y/2⌉, ⌈Z/2⌉), mm per unit time.
+
+        Minus the velocity of `kept`, the condition under which nothing changes, where it is given: that then moves
+        nothing at all.
+        """
+        padded = pad_to_multiple(image, HALF)
+        voxels = self.net(padded, condition).float()
+        voxels = voxels if kept is None else voxels - self.net(padded, kept).float()
         return Velocity(torch.einsum("ij,bjxyz->bixyz", torch.as_tensor(self.half_affine[:3, :3]).to(voxels), voxels))
 
-    def forward(self, image: torch.Tensor, condition: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self, image: torch.Tensor, condition: torch.Tensor, kept: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         """``moved``, the image deformed, and ``velocity`` (mm, half resolution).
 
         What lies outside `image` is as its border, so that its background may have any value.
         """
-        velocity = self.velocity(image, condition)
+        velocity = self.velocity(image, condition, kept)
         flow = expv(velocity, affine=self.half_affine, steps=self.squarings)
         moved = warp(image, Displacement(refined(flow, image.shape[2:])), affine=self.affine, padding="border")
         return {"moved": moved, "velocity": velocity}

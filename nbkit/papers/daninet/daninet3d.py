@@ -47,8 +47,8 @@ class Config3D(Config):
     consistency_weight : float
         Of the mean squared error of the difference between neighbouring slices; as much as that of slices.
     transfer_batch : int
-        Slices that a step of T sees, in pairs of neighbours. 200 steps of 100 slices are about 100 for each slice, half
-        of what T has in two dimensions.
+        Slices that a step of T sees, in pairs of neighbours: of a brain of a hundred slices each about once, as in two
+        dimensions.
     """
 
     profiles_over_levels: int = 16

@@ -45,10 +45,11 @@ EXCELLENT = 0.7
 
 
 def middle_patients(cohort: Cohort) -> list[Subject]:
-    """The patients of median lesion volume: one, or of an even number the two in the middle; else the first subject."""
+    """The two patients of median lesion volume (of an odd number the next larger too); without any, the first subject."""
     volume = {subject.id: int(subject.baseline.mask("lesions").data.sum()) for subject in cohort}
     patients = sorted((s for s in cohort if volume[s.id]), key=lambda subject: volume[subject.id])
-    return patients[(len(patients) - 1) // 2:len(patients) // 2 + 1] or [cohort.subjects[0]]
+    middle = (len(patients) - 1) // 2
+    return patients[max(middle, 0):middle + 2] or [cohort.subjects[0]]
 
 
 def rivals(fcn: Config, *, profile: str) -> dict[str, Any]:
@@ -119,10 +120,14 @@ def rooms(scores: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def lines(scores: pd.DataFrame, *, less: str = "") -> dict[str, float]:
-    """Mean error of floor and reaches, for lines across a chart; `less` that of a system where it shows differences."""
+    """Mean error of the floor and of the better reach, for lines across a chart.
+
+    `less` that of a system, where the chart shows differences to it.
+    """
     means = where(scores, metric="mse").groupby("system")["value"].mean()
+    best = means.reindex(["reach", "reach_tenfold"]).idxmin()
     zero = means[less] if less else 0.0
-    return {name: float(means[name] - zero) for name in ENDS[1:] if name in means}
+    return {name: float(means[name] - zero) for name in (best, "floor") if name in means}
 
 
 def numbered(
@@ -241,10 +246,10 @@ def convergence(results: Mapping[str, Result]) -> pd.DataFrame:
 
 
 def _fallen(epochs: Sequence[int], errors: Sequence[float], share: float = 0.95) -> float:
+    if min(errors) == errors[0]:
+        return float(epochs[-1])  # never fell
     level = errors[0] - share * (errors[0] - min(errors))
     k = next(i for i, error in enumerate(errors) if error <= level)
-    if k == 0:
-        return float(epochs[0])
     part = (errors[k - 1] - level) / (errors[k - 1] - errors[k])
     return epochs[k - 1] + part * (epochs[k] - epochs[k - 1])
 

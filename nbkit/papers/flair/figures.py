@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
+from matplotlib.transforms import ScaledTranslation
 
 from nbkit.core.checks import require
 from nbkit.core.protocols import Cohort, Scan, Subject
@@ -20,6 +21,10 @@ from nbkit.figures.sheets import comparison_rows
 from nbkit.figures.slices import difference_scale, grey_scale, view_of
 from nbkit.figures.style import FULL_MM, Picture
 from nbkit.papers.flair.conv_synthesis import Config
+
+
+_NAMES_PT = 30
+"""Height of the names of lines above a chart; the legend stands over them."""
 
 
 def method_drawing(config: Config) -> Picture:
@@ -56,9 +61,12 @@ def differences(
     `ends` is of :func:`nbkit.papers.flair.experiments.lines`, as differences too; such systems and the mean, whose
     error dwarfs the others, are no rows.
     """
-    rows = frame[~frame["system"].isin(["mean", "floor", "reach", "reach_tenfold"])]
+    rows = frame[~frame["system"].isin(["mean", "person", "floor", "reach", "reach_tenfold"])]
     figure = forest_plot(rows, xlabel, better=better, seed=seed)
-    bounds(figure.axes[0], ends, along="x")
+    axes = figure.axes[0]
+    bounds(axes, ends, along="x")
+    above = axes.transAxes + ScaledTranslation(0, _NAMES_PT / 72, figure.dpi_scale_trans)
+    axes.get_legend().set_bbox_to_anchor((0, 1), transform=above)
     return figure
 
 

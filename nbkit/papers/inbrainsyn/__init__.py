@@ -7,7 +7,7 @@ to the older template and than BrLP; and onset of a disease at any age can be as
 
 ``inbrainsyn`` is the system, ``atlas_gan`` the published templates and ``kernel_template`` those that a small cohort
 can teach, ``templates`` the test that says which of the two are judged, ``experiments`` the tables and claims,
-``known_truth`` the transports where the true change is known.
+``in_words`` what is claimed without a table, ``known_truth`` the transports where the true change is known.
 """
 
 from nbkit.papers.inbrainsyn.atlas_gan import AtlasGAN

@@ -5,8 +5,9 @@ half-way between two scans lie the mean volumes; lines through a person's latent
 more scans, and competitive with DaniNet; a prior over slopes would extend this to a single scan.
 
 ``mrextrap`` is the system, ``losses`` what its autoencoder minimises; ``volumes`` reads what models make, ``metrics``
-scores it, ``likeness`` whose scan an image is, ``rooms`` what could be won at all; ``experiments`` gives Figures 1 and 2
-as tidy frames, ``figures`` draws them. The lines and the prior over slopes are shared with lines through voxels (``trajectories.slopes``).
+scores it, ``likeness`` whose scan an image is, ``rooms`` what could be won at all; ``experiments`` gives Figures 1 and
+2 as tidy frames, ``figures`` draws them. The lines and the prior over slopes are shared with lines through voxels
+(``trajectories.slopes``).
 """
 
 from nbkit.papers.mrextrap.mrextrap import Config, MRExtrap

@@ -19,7 +19,7 @@ from nbkit.core.tidy import where
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM
 from nbkit.figures.charts import (
-    INK, LINES, SOFT, bounds, coverage_plot, forest_plot, interval, interval_text, looks, means_along, panels, titled,
+    INK, LINES, SOFT, bounds, coverage_plot, forest_plot, interval_text, looks, means_along, panels, titled,
 )
 from nbkit.figures.marks import marks, needs, region_title
 from nbkit.figures.mosaics import Row, Tile, panel

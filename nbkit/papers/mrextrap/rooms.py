@@ -33,7 +33,7 @@ def rooms(
     Parameters
     ----------
     misses : DataFrame
-        Of :func:`~nbkit.papers.mrextrap.experiments.controls`, whose "hindsight" is the floor: a segmenter reads volumes.
+        Of :func:`~nbkit.papers.mrextrap.experiments.controls`; its "hindsight" is the floor: a segmenter reads volumes.
     strangers : Cohort, optional
         Other simulated people to learn from.
 

@@ -38,6 +38,7 @@ _ROOMS = {
     "psnr": (("wei2019m.table3_1.psnr.",), "PSNR, dB", "higher"),
     **{metric: ((f"wei2019m.table3_2.{region}.", f"wei2019m.fig3_5.{region}.iteration"),
                 f"discrepancy of mean DVR, {region}", "lower") for metric, region in DISCREPANCIES.items()},
+    "discrepancy_wm_nawm": (("wei2019m.fig3_7.abs.wm_nawm.",), "discrepancy of mean DVR, wm_hc and nawm", "lower"),
     "dice_demyelinated": (("wei2019m.fig3_8.dice.",), "Dice of demyelinated voxels", "higher"),
 }
 
@@ -80,7 +81,8 @@ def rooms(ends: pd.DataFrame, chapter: Mapping[str, Any] = _ROOMS) -> list[tuple
     ends : DataFrame
         Of :func:`nbkit.papers.synthesis.room.room`.
     """
-    found = []
+    pooled, found = ends["metric"].isin(("discrepancy_wm_hc", "discrepancy_nawm")), []
+    ends = stacked(ends, ends[pooled].assign(metric="discrepancy_wm_nawm"))
     for metric, (of, measure, better) in chapter.items():
         rows = numbered(ends, {metric: of[0] + "{system}"})
         rows = rows[rows["system"] != "person"] if metric == "dice_demyelinated" else rows

@@ -84,10 +84,11 @@ def iteration_curves(
     return figure
 
 
-def levels(ends: pd.DataFrame, metric: str, systems: Sequence[str] = ENDS) -> dict[str, float]:
-    """Mean over people of a metric of floor and reach, as far as there are any, for lines in a chart."""
-    rows = ends[(ends["metric"] == metric) & ends["system"].isin(systems)]
-    return rows.groupby("system")["value"].mean().to_dict()
+def levels(ends: pd.DataFrame, metric: str) -> dict[str, float]:
+    """Mean over people of an error of floor and of the better reach, as far as there are any, for lines in a chart."""
+    found = ends[(ends["metric"] == metric) & ends["system"].isin(ENDS)].groupby("system")["value"].mean()
+    reach = found.filter(like="reach")
+    return found.filter(items=["floor"]).to_dict() | ({"reach": float(reach.min())} if len(reach) else {})
 
 
 def gain_plot(scores: pd.DataFrame, metric: str, against: str, *, seed: int = 0) -> Picture:
@@ -105,6 +106,8 @@ def gain_plot(scores: pd.DataFrame, metric: str, against: str, *, seed: int = 0)
     gaps = paired(scores[(scores["metric"] == metric) & ~scores["system"].isin(("mean", "person"))], against)
     figure = forest_plot(gaps[~gaps["system"].isin(ENDS)], label, better=better, seed=seed)
     bounds(figure.axes[0], levels(gaps, metric), along="x")
+    axes, rows = figure.axes[0], len(figure.axes[0].get_yticks())
+    axes.get_legend().set_bbox_to_anchor((0, 1 + 0.9 / rows), transform=axes.transAxes)  # above the names of the lines
     return figure
 
 

@@ -37,6 +37,7 @@ CHANGES = (
 UNANSWERED = {
     "wei2020.fig4_4.dice.example": "other patients", "wei2020.text.bodini": "another study's patients",
     "wei2020.data.dose": "a simulated scan has no dose",
+    "wei2020.settings.overlap": "crops at random places overlap as they fall",
 }
 """Beginnings of ids that no run answers, and why."""
 ROOMS = {
@@ -44,6 +45,7 @@ ROOMS = {
     "psnr": (("wei2020.table4_1.psnr.",), "PSNR, dB", "higher"),
     "discrepancy_lesions": (("wei2020.lesions.", "wei2020.table4_2b.", "wei2020.text.lesions."),
                             "discrepancy of mean DVR in lesions", "lower"),
+    "dice_demyelinated": (("wei2020.fig4_4.dice_t0.",), "Dice of demyelinated voxels at t0", "higher"),
 }
 """For :func:`~nbkit.papers.myelin.experiments.rooms`: beginnings of ids, the measure, which is better."""
 

@@ -42,14 +42,14 @@ def unet_drawing() -> Picture:
     """Generator and discriminator of chapter 3 (Fig. 3.3 A and B); skip connections join levels of equal size."""
     boxes = [
         Box("in", "MR images (noise z, or sketch)", 0, 0, "input"),
-        *(Box(f"down{k}", f"2 × 3³ convolution, {n} maps\nthen stride 2", k, 0, "learned")
+        *(Box(f"down{k}", f"2 × 3³, {n} maps\nthen stride 2", k, 0, "learned")
           for k, n in ((1, 32), (2, 64), (3, 128))),
-        Box("bottom", "2 × 3³ convolution, 256 maps", 4, 1, "learned"),
-        *(Box(f"up{k}", f"deconvolution, stride 2\nthen 2 × 3³, {n} maps", k, 2, "learned")
+        Box("bottom", "2 × 3³, 256 maps", 4, 1, "learned"),
+        *(Box(f"up{k}", f"deconvolution\nthen 2 × 3³, {n} maps", k, 2, "learned")
           for k, n in ((3, 128), (2, 64), (1, 32))),
         Box("out", "1³ convolution, leaky ReLU: DVR", 0, 2, "output"),
         Box("pair", "MR images and a DVR map", 0, 3, "input"), Box("cut", "patches, none overlapping", 1, 3),
-        Box("judge", "3³ convolution, batch norm, leaky ReLU, halving: repeated", 2, 3, "learned"),
+        Box("judge", "3³ convolution, norm, leaky ReLU, halving", 2, 3, "learned"),
         Box("dense", "fully connected, two-way softmax", 3, 3, "learned"),
         Box("verdict", "true or made, summed over patches", 4, 3, "output"),
     ]

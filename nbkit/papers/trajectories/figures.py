@@ -19,7 +19,7 @@ from nbkit.core.tidy import where
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM
 from nbkit.figures.charts import (
-    INK, LINES, SOFT, bounds, coverage_plot, error_along, forest_plot, interval, interval_text, number,
+    BOUNDS, INK, LINES, SOFT, coverage_plot, error_along, forest_plot, interval, interval_text, number,
 )
 from nbkit.figures.marks import marks, needs, title_of
 from nbkit.figures.mosaics import Row, Tile, panel
@@ -35,7 +35,7 @@ from nbkit.papers.trajectories.ranking import BETTER, NO_FORECAST, complete, sta
 
 TIED = "#EFEFEF"
 _MEASURED = {"sharpness": "of the truth's gradient energy", "accuracy": "% mean error of volumes", "speed": "s a scan"}
-ROW_MM, HEAD_MM = 6.0, 27.0
+ROW_MM, HEAD_MM = 6.0, 30.0
 """Height of one system, and of what stands above and below them."""
 
 
@@ -112,8 +112,9 @@ def ranking_plot(
     """One panel per metric, systems from best to worst: mean and 95 % interval over people.
 
     Controls are hollow. The grey band holds those that paired differences do not tell apart from the first, however far
-    apart the means look. Published SSIM is written beside its system, off the scale: it is of other people. What
-    reading the true scan costs ("hindsight" among `scores`) is a dashed line.
+    apart the means look. Published SSIM is written beside its system, off the scale: it is of other people.
+    Floor and reach among `scores` are lines; where there is no floor, so is what reading the true scan costs
+    ("hindsight").
 
     Parameters
     ----------
@@ -143,8 +144,7 @@ def ranking_plot(
             _printed(axes, [published[ids[s]].value if s in ids else None for s in table["system"]])
         side = "better →" if BETTER.get(metric) == "greater" else "← better"
         axes.set_xlabel(f"{TITLES[metric]}\n{side}   {table['people'].iloc[0]} people")
-    read = {"hindsight"} <= set(scores["system"]) and "floor" not in set(scores["system"])
-    figure.legend(handles=_key(read), loc="outside upper center", ncols=4)
+    figure.legend(handles=_key(set(scores["system"])), loc="outside upper center", ncols=3)
     return figure
 
 
@@ -162,10 +162,11 @@ def _ranked(axes: Axes, scores: pd.DataFrame, ranks: pd.DataFrame, seed: int) ->
             markeredgecolor=colour if hollow else INK, markeredgewidth=1.3 if hollow else 0.6, linestyle="none",
         )
     ends = scores[scores["system"].isin(NO_FORECAST)].groupby("system")["value"].mean().to_dict()
-    read = ends.pop("hindsight", None)
-    if read is not None and "floor" not in ends:
-        axes.axvline(read, color=INK, linewidth=0.9, linestyle=LINES[1], zorder=1.5)
-    bounds(axes, ends, along="x")
+    if "floor" in ends:
+        ends.pop("hindsight", None)
+    # named in the legend: beside the lines, names of near ones would cover each other
+    for name, value in ends.items():
+        axes.axvline(value, **_bound(name))
     titles = [title_of(s).replace(", ", ",\n") + (" (control)" if s in CONTROLS else "") for s in systems]
     axes.margins(x=0.08)
     axes.set(ylim=(len(systems) - 0.5, -0.5), ylabel="")
@@ -183,13 +184,18 @@ def _printed(axes: Axes, values: Sequence[float | None]) -> None:
     beside.spines["right"].set_visible(False)
 
 
-def _key(floor: bool) -> list[Line2D | Patch]:
+def _bound(name: str) -> dict[str, Any]:
+    return {"color": SOFT, "linewidth": 0.9, "linestyle": BOUNDS.get(name, LINES[1]), "zorder": 1.5}
+
+
+def _key(systems: set[str]) -> list[Line2D | Patch]:
     mark = {"marker": "o", "markersize": 5}
+    ends = [name for name in NO_FORECAST if name in systems and not (name == "hindsight" and "floor" in systems)]
     return [
         Line2D([], [], color=INK, markerfacecolor=SOFT, linewidth=1.2, label="mean, 95 % interval (n ≥ 6)", **mark),
         Line2D([], [], color="none", markerfacecolor="white", markeredgecolor=SOFT, label="control", **mark),
         Patch(facecolor=TIED, edgecolor="#CCCCCC", label="not told apart from the first"),
-        *([Line2D([], [], color=INK, linestyle=LINES[1], label="error of reading the true scan")] if floor else []),
+        *(Line2D([], [], label=title_of(name), **_bound(name)) for name in ends),
     ]
 
 

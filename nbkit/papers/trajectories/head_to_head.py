@@ -185,12 +185,12 @@ def _brlp_again(scored: pd.DataFrame, samples: int) -> pd.DataFrame:
 def table1_rows(
     models: Mapping[str, Any], test: Cohort, *, design: Design, main: pd.DataFrame, segmenter: Segmenter
 ) -> pd.DataFrame:
-    """What InBrainSyn's ledger asks of its rivals: their rows of its Table 1, everybody's sharpness, longitudinal models.
+    """What InBrainSyn's ledger asks of its rivals: rows of its Table 1, everybody's sharpness, longitudinal models.
 
     Parameters
     ----------
     models : mapping of str to TrajectoryModel
-        Fitted, "inbrainsyn" and its rivals among them; people on its healthy course are asked for whom it has an answer.
+        Fitted, "inbrainsyn" and rivals among them; people on its healthy course are asked for whom it has an answer.
     test : Cohort
     design : Design
         At most so many people as its ``healthy``, every later visit from the first scan.

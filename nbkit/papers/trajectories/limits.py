@@ -17,7 +17,8 @@ DRAWN = {
 No change is drawn as a system wherever errors are.
 """
 TOLD = {"person": "best control, own scale"} | {name: name.replace("_", " ") for name in (
-    "floor", "reach", "reach_ridge", "reach_tenfold", "reach_tenfold_ridge", "own_slope", "diagnosis_slope", "mean_slope",
+    "floor", "reach", "reach_ridge", "reach_tenfold", "reach_tenfold_ridge", "own_slope", "diagnosis_slope",
+    "mean_slope",
 )}
 """By system: the name of its row in a table; no change stands there already."""
 

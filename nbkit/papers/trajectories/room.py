@@ -28,7 +28,8 @@ PLACES: Mapping[str, str] = {
 """How ids name structures."""
 NO_CHANGE, MEAN, DIAGNOSIS, OWN = "no_change", "mean_slope", "diagnosis_slope", "own_slope"
 REACH, TENFOLD = "reach", "reach_tenfold"
-ROLES: Mapping[str, str] = {NO_CHANGE: "control", MEAN: "mean", DIAGNOSIS: "control", OWN: "control"}
+ROLES: Mapping[str, str] = {NO_CHANGE: "control", MEAN: "mean", DIAGNOSIS: "control", OWN: "reach"}
+"""The own line through true volumes is no control: to read volumes off images that well is what systems are for."""
 UNIT = "% of the true volume, absolute"
 Volumes = Mapping[str, float]
 Asked = Sequence[tuple[Sequence[int], int]]
@@ -60,11 +61,11 @@ def forecast_room(
     """Errors of what anyone could do, and of what the inputs tell, on true volumes of the test people.
 
     Systems: "no_change"; "mean_slope" and "diagnosis_slope", the yearly change of ln volume of the training people, of
-    all or of the diagnosis; from two scans or more "own_slope", the line through those seen carried on; "reach" and
-    "reach_ridge", gradient boosting and ridge regression on diagnosis, age, sex, years ahead, all volumes at the last
-    scan seen and, from two scans on, the own slopes, both of what the best slope leaves; "reach_tenfold" and
-    "reach_tenfold_ridge", the same learned from strangers. "person" is the best control after each person's own scale
-    (and offset, from three visits predicted on), where everybody has two predicted visits or more.
+    all or of the diagnosis; from two scans or more "own_slope" (a reach), the line through those seen carried on;
+    "reach" and "reach_ridge", gradient boosting and ridge regression on diagnosis, age, sex, years ahead, all volumes
+    at the last scan seen and, from two scans on, the own slopes, both of what the best slope leaves; "reach_tenfold"
+    and "reach_tenfold_ridge", the same learned from strangers. "person" is the best control after each person's own
+    scale (and offset, from three visits predicted on), where everybody has two predicted visits or more.
 
     Parameters
     ----------
@@ -275,7 +276,7 @@ def _errors(
         return tidy(miss.to_dict(), id=name, unit=UNIT, system=system, metric="miss", structure=structure, role=role)
 
     rows = {name: row(name, ROLES.get(name, "reach"), growth) for name, growth in forecasts.items()}
-    controls = {name: forecasts[name] for name in ROLES if name in forecasts}
+    controls = {name: forecasts[name] for name, role in ROLES.items() if name in forecasts and role != "reach"}
     best = min(controls, key=lambda name: rows[name]["value"].mean())
     own = _own_scale(controls[best], true, people)
     frames = [*rows.values(), *([] if own is None else [row("person", "person", own)])]

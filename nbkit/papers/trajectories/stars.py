@@ -10,7 +10,7 @@ how it came about. The rule, fixed before any result, for means over people from
 - **Speed.** Seconds per predicted scan in the same run: five stars for the fastest, one less for every full factor of
   ten, at least one.
 
-Ranks go by the same numbers. Controls have neither.
+Ranks go by the same numbers. Controls have neither, nor has BrLP's single sample.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from nbkit.papers.trajectories.head_to_head import CONTROLS, PLACES
 from nbkit.papers.trajectories.ranking import NO_FORECAST
 
 MOST = 5
+_NO_STARS = (*CONTROLS, *NO_FORECAST, "brlp_one_sample")
 
 
 def stars(scored: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
@@ -39,8 +40,9 @@ def stars(scored: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Tidy, "metric" the quality ("sharpness", "accuracy", "speed"; one that was not measured is left out) and "value" the stars, with the columns "quality", "measured" (the ratio of gradient
-        energies, the mean error in %, the seconds) and "rank" (1 the best).
+        Tidy, "metric" the quality ("sharpness", "accuracy", "speed"; one that was not measured is left out) and "value"
+        the stars, with the columns "quality", "measured" (the ratio of gradient energies, the mean error in %, the
+        seconds) and "rank" (1 the best).
     """
     one = where(scored, setting="one")
     measured = {
@@ -62,7 +64,7 @@ def _error(one: pd.DataFrame) -> pd.Series:
 
 def _starred(name: str, measured: pd.Series) -> pd.DataFrame:
     quality = _quality(name, measured)
-    quality = quality[[s for s in quality.index if s not in (*CONTROLS, *NO_FORECAST)]]
+    quality = quality.drop(index=list(_NO_STARS), errors="ignore")
     frames = [
         tidy(
             _stars(name, value), id=f"inbrainsyn.stars.{name}.{system}", unit="stars", system=system, metric=name,
@@ -76,7 +78,7 @@ def _quality(name: str, measured: pd.Series) -> pd.Series:
     if name == "sharpness":
         return np.minimum(measured, 1 / measured)
     if name == "speed":
-        forecasts = measured.drop(index=[*CONTROLS, *NO_FORECAST], errors="ignore")
+        forecasts = measured.drop(index=list(_NO_STARS), errors="ignore")
         return forecasts.min() / forecasts
     ends = {"no_change", "hindsight"}
     require(

@@ -34,6 +34,12 @@ def test_ageing_is_what_a_person_who_keeps_sex_and_diagnosis_is_told():
     assert CONDITIONS.ageing(0.0, "CN")[:2].tolist() == [0.0, 0.0] and CONDITIONS.size == 4
 
 
+def test_nothing_changes_where_labels_are_kept():
+    kept = CONDITIONS.kept(torch.stack([CONDITIONS.labels(60.0, "M", "AD"), CONDITIONS.labels(90.0, None, "CN")]))
+    assert kept.tolist() == [[0, 0, 1, 0], [0, 0, 0, 1]]
+    torch.testing.assert_close(kept[0], CONDITIONS.ageing(0.0, "AD"))
+
+
 def test_they_are_learned_from_every_scan_and_survive_json():
     found = Conditions.of(cohort(people(3, "HC", seed=1) + people(2, "AD", seed=2)))
     assert found.diagnoses == ("AD", "CN") and found.youngest < 65 and found.oldest > 69

@@ -89,6 +89,18 @@ def test_a_new_generator_changes_nothing(short):
     torch.testing.assert_close(image.data, now.image("T1w").data, atol=0.05, rtol=0)
 
 
+def test_anchored_a_scan_stays_as_it_is_at_its_own_age():
+    """Published, it may drift; anchored it cannot, however the weights are."""
+    published, anchored = (CounterSynth(Config(**SHORT | {"anchored": a})).fit(cohort(balls(4))) for a in (False, True))
+    now = scan()
+    for model in (published, anchored):
+        torch.nn.init.normal_(model.net.net.out.weight, std=0.05)
+    assert published.futures(now, [now.age], "CN").displacements.abs().max() > 0.1
+    future = anchored.futures(now, [now.age, 80.0], "CN")
+    assert future.at(now.age).abs().max() == 0 and future.at(80.0).abs().max() > 0.01
+    assert torch.equal(future.images()[0].data, now.image("T1w").data)
+
+
 def test_brightness_and_offset_of_a_scan_do_not_matter(short):
     now = scan()
     brighter = replace(now, images={"T1w": Volume(3 * now.image("T1w").data + 2, AFFINE)})

@@ -16,45 +16,15 @@ from nbkit.claims.room import Room
 from nbkit.claims.verdicts import judge
 from nbkit.core.tidy import by_subject, where
 from nbkit.core.volume import Volume
-from nbkit.geometry.flow import Velocity, expv
-from nbkit.geometry.futures import Futures
-from nbkit.geometry.warp import Displacement, grid_positions
-from nbkit.papers.inbrainsyn import InBrainSyn, KernelTemplate, Transition, experiments
+from nbkit.geometry.warp import grid_positions
+from nbkit.papers.inbrainsyn import InBrainSyn, KernelTemplate, experiments
 from nbkit.papers.inbrainsyn.inbrainsyn import Config
 from nbkit.papers.inbrainsyn.known_truth import transport_experiment
 from nbkit.papers.trajectories.experiments import futures_of
-from tests.papers.trajectories.ageing_balls import AFFINE, RATES, SHAPE, START, cohort, people, person
+from tests.papers.inbrainsyn.scores import HEALTHY, MODELS, Turning
+from tests.papers.trajectories.ageing_balls import AFFINE, RATES, SHAPE, cohort, people, person
 
 IDS = load_paper("inbrainsyn").ids
-HEALTHY = ("CN", "SMC")
-MODELS = {"inbrainsyn": 0.0, "no_pt": -0.2, "full": 0.01, "no_transport": 0.02, "wrong_sign": 0.03,
-          "gan_templates": 0.04, "no_change": 0.1}
-"""By model, what it is better by."""
-
-
-@pytest.fixture(scope="module")
-def visits() -> pd.DataFrame:
-    """Seven healthy people and one with AD, two visits each; the second is worse by 0.2."""
-    rows = [
-        {"subject": f"s{k}", "diagnosis": "AD" if k == 7 else HEALTHY[k % 2], "model": model, "years": 1.0 + visit,
-         "psnr": 30 + gain, "ssim": 0.5 + 0.01 * k + gain - 0.2 * visit, "ssim_whole": 0.7 + 0.01 * k,
-         "mae": 0.1 - gain, "dice": np.nan if model == "no_change" else 0.8 + gain, "folds": 0.01 * visit * k,
-         "smallest_jacobian": 0.5 - 0.1 * visit, "seconds": 1.0 + k}
-        for k in range(8) for visit in (0, 1) for model, gain in MODELS.items()
-    ]
-    return pd.DataFrame(rows)
-
-
-@pytest.fixture(scope="module")
-def regions() -> pd.DataFrame:
-    """Errors of 3 % and 5 %, less what the model is better by in %, for the same people."""
-    rows = [
-        {"subject": f"s{k}", "diagnosis": "AD" if k == 7 else "CN", "model": model, "years": years, "structure": name,
-         "miss": miss - 100 * gain, "change_pct": 8.0, "true_change_pct": 10.0}
-        for k in range(8) for years, miss in ((1.0, 3.0), (2.0, 5.0)) for model, gain in MODELS.items()
-        for name in ("lateral_ventricle", "hippocampus", "thalamus")
-    ]
-    return pd.DataFrame(rows)
 
 
 def test_table_1_is_the_mean_over_a_persons_visits_under_the_ids_of_the_ledger(visits):
@@ -64,6 +34,13 @@ def test_table_1_is_the_mean_over_a_persons_visits_under_the_ids_of_the_ledger(v
     assert set(where(frame, metric="dice")["system"]) == set(MODELS) - {"no_change"}, "nobody has a value"
     assert set(frame["id"]) - set(IDS) == {f"inbrainsyn.table1.{m}.gan_templates" for m in experiments.UNITS}
     assert dict(zip(frame["metric"], frame["unit"])) == experiments.UNITS
+
+
+def test_what_is_not_here_is_known_to_the_ledger():
+    for simulated, more in ((True, set()), (False, {"inbrainsyn.precision", "inbrainsyn.transport"})):
+        reasons = experiments.not_here(simulated=simulated)
+        assert set(reasons) - set(experiments.NOT_HERE) == more
+        assert all(any(i.startswith(prefix) for i in IDS) for prefix in reasons)
 
 
 def test_both_courses_side_by_side(visits):
@@ -149,32 +126,8 @@ def test_the_reasons_carry_the_numbers_of_the_run(regions):
 # balls
 
 
-class Turning:
-    """Knows the truth of balls in the middle, on every course."""
-
-    config = Config()
-
-    def futures(self, scan, ages, course) -> Futures:
-        turn = course.age if isinstance(course, Transition) else {"HC": np.inf, "AD": START}[course]
-        first, *later = (self._radius(age, turn) for age in (scan.age, *ages))
-        fields = torch.cat([(first / r - 1) * grid_positions(SHAPE, AFFINE) for r in later])
-        return Futures(scan, tuple(ages), Displacement(fields))
-
-    def _radius(self, age: float, turn: float) -> float:
-        return 1 - RATES["HC"] * (min(age, turn) - START) - RATES["AD"] * max(age - turn, 0)
-
-    def way(self, scan) -> Volume:
-        return Volume(torch.full((3, *SHAPE), 0.5), AFFINE)
-
-
-@pytest.fixture(scope="module")
-def scan():
-    ball = person("p", "HC", ages=(64.0,), size=1.0, centre=(0, 0, 0)).baseline
-    return replace(ball, label_names={1: "hippocampus_left", 2: "lateral_ventricle"})
-
-
-def test_what_if_paces_are_those_of_the_groups(scan):
-    futures = futures_of(Turning(), [scan], experiments.what_if_courses(turn=2.0), years=(2, 4))
+def test_what_if_paces_are_those_of_the_groups(ball):
+    futures = futures_of(Turning(), [ball], experiments.what_if_courses(turn=2.0), years=(2, 4))
     frame = experiments.what_if(futures)
     assert set(frame["id"]) == {i for i in IDS if i.startswith("inbrainsyn.fig.")}
     slow, fast = (by_subject(frame, setting=c, structure="hippocampus")["p"] for c in ("HC", "AD"))
@@ -184,8 +137,8 @@ def test_what_if_paces_are_those_of_the_groups(scan):
         course: [64.0, 66.0, 68.0] for course in ("HC", "AD", "HC→AD")}
 
 
-def test_the_bend_lies_at_the_age_asked_for_and_the_pace_changes_there(scan):
-    frame = experiments.transition(Turning(), [scan], turn=4.0, until=8)
+def test_the_bend_lies_at_the_age_asked_for_and_the_pace_changes_there(ball):
+    frame = experiments.transition(Turning(), [ball], turn=4.0, until=8)
     found = frame.set_index("metric")["value"]
     assert found["asked_age"] == 68.0 and found["bend_age"] == pytest.approx(68.0, abs=0.3)
     assert found["ventricle.rate.after"] < 2 * found["ventricle.rate.before"] < 0
@@ -205,13 +158,13 @@ def test_who_is_asked_has_labels_is_not_demented_and_stays_inside_the_ages_of_bo
         "Ages of training visits: HC 60.0 to 80.0, AD 63.0 to 70.0 years. Templates are not extrapolated.")
 
 
-def test_known_truth_is_the_experiment_of_each_person(scan):
-    group = cohort([replace(person("p", "HC", ages=(64.0,), size=1.0, centre=(0, 0, 0)), scans=(scan,))])
+def test_known_truth_is_the_experiment_of_each_person(ball):
+    group = cohort([replace(person("p", "HC", ages=(64.0,), size=1.0, centre=(0, 0, 0)), scans=(ball,))])
     velocity = Volume(0.01 * grid_positions(SHAPE, AFFINE)[0].float(), AFFINE)
     group = replace(group, truth={"p": SimpleNamespace(velocity=velocity)})
     frame = experiments.known_truth(Turning(), group, years=2.0)
     alone = transport_experiment(
-        velocity, Turning().way(scan), labels=scan.labels, names=scan.label_names, years=2.0).set_index(
+        velocity, Turning().way(ball), labels=ball.labels, names=ball.label_names, years=2.0).set_index(
         ["variant", "region"])
     for variant in ("half", "wrong"):
         got = by_subject(frame, system=variant, structure="hippocampus", metric="growth")["p"]
@@ -256,46 +209,3 @@ def test_every_variant_changes_one_setting_and_keeps_the_rest():
         changed = {k for k, v in variant.config.as_dict().items() if v != ours.config.as_dict()[k]}
         assert changed == set(experiments.VARIANTS[name]) and len(changed) == 1
         assert name == "no_pt" or name in experiments.CHOICES
-
-
-def test_early_signs_are_what_disease_takes_by_the_first_age(scan):
-    scan = replace(scan, label_names={1: "hippocampus_left", 2: "white_matter_left"})
-    futures = futures_of(Turning(), [scan], experiments.what_if_courses(turn=2.0), years=(2, 4))
-    found = by_subject(experiments.early_signs(futures), structure="hippocampus")
-    left = [1 - 6 * RATES["AD"], 1 - 4 * RATES["HC"] - 2 * RATES["HC"]]
-    ill, well = ((r / b) ** 3 for r, b in zip(left, (1 - 4 * RATES["AD"], 1 - 4 * RATES["HC"]), strict=True))
-    assert found["p"] == pytest.approx(100 * (ill - well), rel=0.15) and found["p"] < 0
-    ids = set(experiments.early_signs(futures)["id"])
-    assert ids <= {"inbrainsyn.early.hippocampus", "inbrainsyn.early.elsewhere"} <= set(IDS)
-
-
-def test_precision_is_the_distance_from_where_tissue_will_be(scan):
-    """The person stretches by 3 %: a system that knows it misses nothing, one that does nothing the mean distance."""
-    late = replace(scan, session="late", age=66.0)
-    one = replace(person("p", "HC", ages=(64.0,), size=1.0, centre=(0, 0, 0)), scans=(scan, late))
-    velocity = Volume(0.015 * grid_positions(SHAPE, AFFINE)[0].float(), AFFINE)
-    truth = SimpleNamespace(velocity=velocity, times=(0.0, 2.0), onset=None)
-    group = replace(cohort([one]), truth={"p": truth})
-    exact = expv(Velocity(2 * velocity.data[None]), affine=AFFINE)
-
-    def model(share: float) -> SimpleNamespace:
-        return SimpleNamespace(futures=lambda s, ages, course: SimpleNamespace(displacements=share * exact))
-
-    perfect = experiments.precision(model(1.0), group).set_index("system")["value"]
-    assert perfect["error"] == pytest.approx(0, abs=1e-6) and perfect["beyond"] == pytest.approx(-1)
-    away = exact[0].norm(dim=0)[late.mask("brain").data[0]].mean()
-    assert perfect["no_change"] == pytest.approx(float(away))
-    wrong = experiments.precision(model(-1.0), group).set_index("system")["value"]
-    assert wrong["error"] == pytest.approx(2 * float(away), rel=1e-5)
-    turned = replace(group, truth={"p": SimpleNamespace(**{**vars(truth), "onset": {"age": 65.0}})})
-    assert experiments.precision(model(1.0), turned).empty
-
-
-def test_histories_are_compared_on_the_reading_that_is_alike(visits, regions):
-    both = pd.concat([visits, visits[visits["model"] == "full"].assign(model="mrextrap_ols")])
-    parts = [regions.assign(reading=r, error_pct=-k * regions["miss"]) for r, k in (("own", 9.0), ("alike", 1.0))]
-    volumes = pd.concat([p.assign(model=p["model"].replace("full", "mrextrap_ols")) for p in parts])
-    frame = experiments.longitudinal(both, volumes)
-    assert set(frame["id"]) <= set(IDS) and len(frame) == 4 * 8
-    assert set(by_subject(frame, metric="miss", system="inbrainsyn").values()) == {4.0}
-    assert set(experiments.longitudinal(both, None)["metric"]) == {"ssim"}

@@ -1,4 +1,4 @@
-"""Room of the four volumes: every structure from all scans and from three, with the segmenter's own error as the floor."""
+"""Room of the four volumes: every structure from all scans and from three; the segmenter's own error is the floor."""
 
 from __future__ import annotations
 

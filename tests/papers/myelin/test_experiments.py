@@ -6,18 +6,21 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from nbkit.claims.ledger import load_paper
+from nbkit.claims.room import Room
 from nbkit.core.checks import NbkitError
 from nbkit.core.tidy import by_subject, stacked, tidy, where
 from nbkit.core.volume import Volume
 from nbkit.metrics.stats import two_sample_p
-from nbkit.papers.myelin import experiments
+from nbkit.papers.myelin import experiments, index_experiments
 from nbkit.papers.myelin.experiments import attention_saliency, lesion_share
 from nbkit.papers.myelin.metrics import ControlNorm, MyelinScore
 from nbkit.papers.myelin.synthesis import Config, MyelinSynthesizer
+from nbkit.papers.synthesis.room import ROLES
 from tests.papers.myelin.change_toy import change_cohort
 from tests.papers.myelin.myelin_toy import toy_cohort
 
@@ -121,6 +124,23 @@ def test_facts_of_the_cohort_and_who_has_most_lesion(cohort):
     assert by_subject(found, id="wei2019m.data.age.hc") == {"hc0": 30, "hc1": 30, "hc2": 30}
     sizes = [int(s.baseline.mask("lesions").data.sum()) for s in experiments.most_lesion_first(cohort)]
     assert len(sizes) == 2 and sizes == sorted(sizes, reverse=True)
+
+
+def test_rooms_are_of_ids_that_the_ledger_has_with_a_role_each():
+    values = {"mean": 3.0, "linear": 2.0, "person": 1.5, "reach": 1.0, "reach_tenfold": 0.9, "floor": 0.5}
+    metrics = ("mse", "psnr", "discrepancy_wm_hc", "discrepancy_nawm", "discrepancy_lesions", "dice_demyelinated")
+    ends = pd.concat([tidy({f"{m} a": v, f"{m} b": v}, system=s, metric=m, role=ROLES[s])
+                      for m in metrics for s, v in values.items()])
+    for ledger, chapter in (("wei2019_myelin", None), ("wei2020_cfsagan", index_experiments.ROOMS)):
+        paper = load_paper(ledger)
+        found = experiments.rooms(ends, chapter) if chapter else experiments.rooms(ends)
+        assert len(found) == len(chapter or metrics) + (not chapter), "and controls and patients together"
+        for rows, measure in found:
+            room = Room.of_frame(rows, **measure)
+            assert (room.mean, room.reach) == (3.0, 0.9 if measure["better"] == "lower" else 1.0)
+            assert set(rows["id"]) <= paper.ids.keys(), measure
+            assert all(any(i.startswith(start) for i in paper.ids) for start in measure["of"])
+    assert experiments.rooms(ends[ends["system"] != "linear"]) == [], "without a control nothing is decided"
 
 
 def test_sizes_say_what_small_profiles_change():

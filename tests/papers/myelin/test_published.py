@@ -195,10 +195,12 @@ def test_a_run_of_chapter_4_in_which_change_is_noise_and_only_true_pet_knows_the
     means = {f"{place}.dynamic_remyelination.truth": 0.1 for place in ("fig4_5", "null")} | {"fig4_5.direction": 0.8}
     means |= {f"table4_3a.{k}.pseudovalues": b for k, b in (("demyelination", 0.2), ("remyelination", -0.7))}
     means |= {f"table4_3b.{k}.pseudovalues": b for k, b in (("demyelination", 0.2), ("remyelination", 0.1))}
+    means |= {"table4_3a.demyelination.beside": -0.7, "table4_3b.demyelination.beside": 0.4}
     means |= {"table4_2b.cgan.nwl1": 0.028, "table4_2b.cgan.wl1": 0.027, "table4_2b.cgan.l1": 0.030}
     card = judge(ATTENTION, observed(ATTENTION, means, 15))
     verdicts = {c.id.removeprefix("wei2020.claim."): c.verdict for c in card.claims}
-    held = ("edss_remyelination.true", "direction", "nwl1_lesions.cgan")
+    held = ("edss_remyelination.true", "edss_demyelination.true", "direction", "nwl1_lesions.cgan")
     assert {verdicts[i] for i in (*held, "l1_lesions.cgan.wl1")} == {"reproduced"}
     assert verdicts["above_null.dynamic_remyelination"] == "inconclusive"
-    assert {verdicts[i] for i in ("edss_remyelination.synthesized", "edss_alike")} == {"contradicted"}
+    against = ("edss_remyelination.synthesized", "edss_demyelination.synthesized", "edss_alike")
+    assert {verdicts[i] for i in against} == {"contradicted"}

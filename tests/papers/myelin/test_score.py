@@ -44,6 +44,16 @@ def test_errors_count_every_voxel_of_the_image_and_the_peak_is_that_of_the_true_
     assert found["psnr"] == pytest.approx(peak_signal_noise_ratio(a, b, data_range=a.max()))
 
 
+def test_a_persons_own_scale_and_offset_are_taken_out_of_own_errors_only(cohort, score):
+    s = cohort.subject("ms01")
+    truth = s.baseline.image("DVR")
+    found = score(s, truth.with_data(0.5 * truth.data + 0.2))
+    own = ("mse_brain_own", "discrepancy_nawm_own", "discrepancy_lesions_own")
+    assert [found[k] for k in own] == pytest.approx([0] * 3, abs=1e-6)
+    assert found["mse_brain"] > 1e-3 < found["discrepancy_lesions"] and math.isnan(found["discrepancy_wm_hc_own"])
+    assert found["sharpness"] == pytest.approx(0.25)
+
+
 def test_regions_of_a_patient_and_of_a_control(cohort, score):
     sick, healthy = cohort.subject("ms01"), cohort.subject("hc1")
     guess = {s.id: s.baseline.image("DVR").with_data(s.baseline.image("DVR").data - 0.03) for s in (sick, healthy)}

@@ -13,10 +13,11 @@ from nbkit.core.stats import bootstrap_mean
 from nbkit.core.volume import Volume
 from nbkit.figures.charts import interval
 from nbkit.papers.trajectories.figures import (
-    TIED, coverage, error_by_horizon, gains_table, history_plot, horizon_intervals, lineup, method_drawing,
-    ranked, ranking_plot, standings_table,
+    TIED, coverage, error_by_horizon, gains_table, history_plot, horizon_intervals, horizon_plots, lineup,
+    method_drawing, ranked, ranking_plot, standings_table,
 )
 from nbkit.papers.trajectories.ranking import standings
+from tests.papers.trajectories.test_head_to_head import scores as head_scores
 from tests.papers.trajectories.test_ranking import HARD, PEOPLE, scores
 
 LEVELS = {"axial": 3.0, "coronal": 0.0}
@@ -52,6 +53,14 @@ def test_bad_pictures_are_refused(scan):
         lineup(scan, scan, {"brlp": Volume(image.data[:, 1:], image.affine)})
 
 
+def test_errors_ahead_are_drawn_by_setting_and_metric_where_there_are_volumes():
+    found = head_scores()
+    bare = found._replace(regions=found.regions[:0])
+    drawn = list(horizon_plots({"one": found, "several": bare}))
+    assert [(name, said) for name, said, _ in drawn] == [("one_ventricle", "one scan"), ("one_hippocampus", "one scan")]
+    assert all(picture.axes for _, _, picture in drawn)
+
+
 def points(axes) -> list:
     """The markers that pointplot drew, in order."""
     return [line for line in axes.lines if line.get_marker() not in ("None", "", None) and len(line.get_xdata())]
@@ -62,11 +71,12 @@ def test_floor_and_reach_are_lines_and_rows_beneath_the_systems():
     frame = pd.concat([scores(), ends[ends["system"].isin(("hindsight", "floor", "reach"))]])
     table = standings(frame, control="no_change")
     assert not {"hindsight", "floor", "reach"} & set(table["system"])
-    axes = ranking_plot(frame, table, "one").axes[0]
+    figure = ranking_plot(frame, table, "one")
+    axes, key = figure.axes[0], [text.get_text() for text in figure.legends[0].get_texts()]
     lines = {line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2
              and line.get_xdata()[0] == line.get_xdata()[1]}
     assert {0.5, 2.0} <= lines and 9.0 not in lines, "hindsight only where there is no floor"
-    assert {"floor", "reach"} <= {text.get_text() for text in axes.texts}
+    assert [name.split(":")[0] for name in key[-2:]] == ["floor", "reach"]
     words = standings_table(table, "one", scores=frame)
     assert len(words) == len(standings_table(table, "one")) + 2
     picture, same = ranked(frame, "one")

@@ -170,10 +170,11 @@ def test_what_inbrainsyns_ledger_asks_of_its_rivals(scored, monkeypatch):
 
 
 def test_reasons_carry_the_numbers():
-    means = {("ventricle", "brlp"): 2.0, ("ventricle", "no_change"): 5.0, ("mae", "brlp"): 9.0, ("mae", "no_change"): 1.0}
+    ventricle, mae = {"brlp": 2.0, "no_change": 5.0}, {"brlp": 9.0, "no_change": 1.0}
     main = pd.DataFrame([
         {"setting": "one", "metric": metric, "system": system, "subject": f"s{k}", "value": mean + 0.01 * k}
-        for (metric, system), mean in means.items() for k in range(8)
+        for metric, means in (("ventricle", ventricle), ("mae", mae))
+        for system, mean in means.items() for k in range(8)
     ])
     first, second = tables.reasons(main, {"one": scores()})
     assert first == "From one scan, lateral ventricle, error (%): better than no change: brlp; worse: none."

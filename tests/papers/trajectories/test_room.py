@@ -60,7 +60,10 @@ def test_where_it_tells_nothing_there_is_no_room_and_elsewhere_there_is():
 
 
 def test_two_scans_tell_a_steady_person_all():
-    found = means(ends(0.0, asked=last_from(2)))
+    frame = ends(0.0, asked=last_from(2))
+    found = means(frame)
+    told = Room.of_frame(frame, of=["t.ventricle"], measure="error")
+    assert told.best_control == "t.ventricle.diagnosis_slope" and told.share() > 0.4
     assert found["own_slope"] == pytest.approx(0, abs=1e-9)
     assert max(found["reach"], found["reach_ridge"], found["reach_tenfold"]) < 0.02 * found["diagnosis_slope"]
 
