@@ -118,7 +118,7 @@ def classifier_room(
     Parameters
     ----------
     accuracy : DataFrame
-        Of :func:`nbkit.papers.pet_dcgan.experiments.classified`, the stages as they are.
+        Of :func:`nbkit.papers.pet_dcgan.augmentation_experiments.classified`, the stages as they are.
     slices : Slices
         Those of the study.
     splits : sequence of Fold
