@@ -28,7 +28,7 @@ ASKED: Mapping[str, Sequence[str]] = {
     "several": ("inbrainsyn", "countersynth", "brlp", "mrextrap_bayes", "mrextrap_ols", "mrextrap_population",
                 "pixel_ols", "pixel_population", "no_change", "floor"),
 }
-"""Systems, controls and the floor by setting; DaniNet in 3D, tuned to each person, would take longest once more."""
+"""Systems, controls and the floor by setting; DaniNet of stacks once more would take longest."""
 
 
 @dataclass(frozen=True)
