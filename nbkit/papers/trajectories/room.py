@@ -241,7 +241,12 @@ def _reached(
     name: str, people: Sequence[_Person], questions: Sequence[_Question], slopes: _Slopes, structure: str, seed: int
 ) -> dict[str, np.ndarray]:
     """ln growth (Q,) that boosting and ridge say, learned from people: yearly, beyond the best slope."""
-    lessons, structures = _lessons(people, {len(q.seen) for q in questions}), list(questions[0].person.logs)
+    visits = {len(q.seen) for q in questions}
+    lessons, structures = _lessons(people, visits), list(questions[0].person.logs)
+    require(
+        len(lessons) > 0, f"forecast_room: {name}", expected=f"training people with more than {min(visits)} visits",
+        found="none", remedy="Ask for fewer visits seen, or learn from people who were scanned as often.",
+    )
     inputs, asked = (_inputs(q, slopes, structures) for q in (lessons, questions))
     years, ahead = (np.array([q.years for q in each]) for each in (lessons, questions))
     left = np.array([q.growth(structure) / q.years - slopes.best(q, structure) for q in lessons])
