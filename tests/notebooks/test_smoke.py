@@ -125,7 +125,7 @@ class Smoke:
             asked.update(options, cohort=level)
             raise Stopped
 
-        monkeypatch.setattr(session, "cohort_for", refuse)
+        monkeypatch.setattr(session.cohorts, "cohort_for", refuse)
         if path.stem.startswith("10"):  # the scorecard opens no cohort: it reads what the others recorded
             pytest.skip("opens no cohort")
         with pytest.raises(Stopped):
