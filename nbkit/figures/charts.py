@@ -206,7 +206,7 @@ BOUNDS = {"floor": (0, (1, 1.5)), "reach": (0, (5, 2)), "reach_tenfold": (0, (5,
 
 
 def bounds(axes: Axes, values: Mapping[str, float], *, along: str = "y") -> None:
-    """Thin lines across an error axis, with their names at the far end: what could be reached at all.
+    """Thin lines across an error axis, with their names beside them: what could be reached at all.
 
     Lines so near each other that their names would overlap share a place, named from the lowest on.
 
@@ -235,8 +235,8 @@ def bounds(axes: Axes, values: Mapping[str, float], *, along: str = "y") -> None
         if along == "y":
             axes.annotate(text, (1, value), xycoords=axes.get_yaxis_transform(), xytext=(2, 0), va="center", **style)
         else:
-            axes.annotate(text, (value, 1), xycoords=axes.get_xaxis_transform(), xytext=(0, 2), va="bottom", ha="left",
-                          rotation=45, **style)
+            axes.annotate(text, (value, 0), xycoords=axes.get_xaxis_transform(), xytext=(-1, 3), va="bottom", ha="right",
+                          rotation=90, **style)
 
 
 @contextmanager

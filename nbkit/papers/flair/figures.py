@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
-from matplotlib.transforms import ScaledTranslation
 
 from nbkit.core.checks import require
 from nbkit.core.protocols import Cohort, Scan, Subject
@@ -21,10 +20,6 @@ from nbkit.figures.sheets import comparison_rows
 from nbkit.figures.slices import difference_scale, grey_scale, view_of
 from nbkit.figures.style import FULL_MM, Picture
 from nbkit.papers.flair.conv_synthesis import Config
-
-
-_NAMES_PT = 30
-"""Height of the names of lines above a chart; the legend stands over them."""
 
 
 def method_drawing(config: Config) -> Picture:
@@ -63,10 +58,7 @@ def differences(
     """
     rows = frame[~frame["system"].isin(["mean", "person", "floor", "reach", "reach_tenfold"])]
     figure = forest_plot(rows, xlabel, better=better, seed=seed)
-    axes = figure.axes[0]
-    bounds(axes, ends, along="x")
-    above = axes.transAxes + ScaledTranslation(0, _NAMES_PT / 72, figure.dpi_scale_trans)
-    axes.get_legend().set_bbox_to_anchor((0, 1), transform=above)
+    bounds(figure.axes[0], ends, along="x")
     return figure
 
 

@@ -106,8 +106,6 @@ def gain_plot(scores: pd.DataFrame, metric: str, against: str, *, seed: int = 0)
     gaps = paired(scores[(scores["metric"] == metric) & ~scores["system"].isin(("mean", "person"))], against)
     figure = forest_plot(gaps[~gaps["system"].isin(ENDS)], label, better=better, seed=seed)
     bounds(figure.axes[0], levels(gaps, metric), along="x")
-    axes, rows = figure.axes[0], len(figure.axes[0].get_yticks())
-    axes.get_legend().set_bbox_to_anchor((0, 1 + 0.9 / rows), transform=axes.transAxes)  # above the names of the lines
     return figure
 
 
