@@ -235,8 +235,8 @@ def bounds(axes: Axes, values: Mapping[str, float], *, along: str = "y") -> None
         if along == "y":
             axes.annotate(text, (1, value), xycoords=axes.get_yaxis_transform(), xytext=(2, 0), va="center", **style)
         else:
-            axes.annotate(text, (value, 0), xycoords=axes.get_xaxis_transform(), xytext=(-1, 3), va="bottom", ha="right",
-                          rotation=90, **style)
+            axes.annotate(text, (value, 0), xycoords=axes.get_xaxis_transform(), xytext=(-1, 3), rotation=90,
+                          va="bottom", ha="right", **style)
 
 
 @contextmanager

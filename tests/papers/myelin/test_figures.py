@@ -145,7 +145,8 @@ def test_floor_and_reach_are_lines_at_their_mean_distance_from_the_system_compar
                        for r in ("whole image", "lesions")))
     ends = stacked(frame, frame.assign(metric="discrepancy_lesions"))
     for axes in figures.iteration_curves(curves, ends).axes:
-        assert {t.get_text(): t.xy[1] for t in axes.texts}["floor"] == pytest.approx(made["floor"].mean())
+        at = next(t.xy[1] for t in axes.texts if t.get_text().startswith("floor"))
+        assert at == pytest.approx(made["floor"].mean())
 
 
 def test_learning_curves_have_a_line_for_each_loss_and_fold():
