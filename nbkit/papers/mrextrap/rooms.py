@@ -13,7 +13,7 @@ from nbkit.papers.mrextrap.experiments import PLACES
 from nbkit.papers.mrextrap.metrics import agreement
 from nbkit.papers.mrextrap.volumes import STRUCTURES, four_volumes
 from nbkit.papers.trajectories.limits import rows_of
-from nbkit.papers.trajectories.room import OWN, forecast_room, last_from
+from nbkit.papers.trajectories.room import forecast_room, last_from
 
 ROOMS = (
     (None, "mrextrap.miss.{place}.{system}", ("mrextrap.miss.{}.",)),
@@ -50,7 +50,6 @@ def rooms(
             train, people, asked=last_from(seen), id=id, strangers=strangers, structures=STRUCTURES,
             summed=four_volumes, floor=floor, seed=seed,
         )
-        frame = frame.assign(role=frame["role"].mask(frame["system"] == OWN, "reach"))
         found += [
             {"frame": where(frame, structure=name), "of": tuple(i.format(PLACES[name]) for i in of),
              "measure": f"error of the {name.replace('_', ' ')}, % of the true volume"} for name in STRUCTURES

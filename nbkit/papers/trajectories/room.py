@@ -120,11 +120,6 @@ def forecast_room(
     return stacked(*frames)
 
 
-def with_role(frame: pd.DataFrame, role: str, *, system: str) -> pd.DataFrame:
-    """The rows of one system of a tidy frame, in a role of :meth:`nbkit.claims.observe.Run.room`."""
-    return frame[frame["system"] == system].assign(role=role)
-
-
 class _Person(NamedTuple):
     """Who, ages (V,) in years, and ln mm³ (V,) of each structure."""
 

@@ -13,7 +13,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.tidy import by_subject, where
 from nbkit.papers.trajectories import room
-from nbkit.papers.trajectories.room import after, forecast_room, last_from, with_role
+from nbkit.papers.trajectories.room import after, forecast_room, last_from
 
 RATES = {"CN": 0.03, "AD": 0.10}
 
@@ -112,9 +112,9 @@ def test_the_same_seed_gives_the_same_numbers():
 
 
 def test_a_floor_that_is_read_takes_the_place_of_the_truth():
-    read = pd.DataFrame({"subject": [f"test{k}" for k in range(40)], "value": 2.5, "system": "hindsight"})
+    read = pd.DataFrame({"subject": [f"test{k}" for k in range(40)], "value": 2.5, "system": "floor"})
     read = read.assign(id="", unit=room.UNIT, metric="", structure="lateral_ventricle")
-    frame = ends(0.5, floor=with_role(read, "floor", system="hindsight"))
+    frame = ends(0.5, floor=read)
     assert set(where(frame, role="floor")["value"]) == {2.5}
 
 
