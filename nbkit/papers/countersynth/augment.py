@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from nbkit.geometry.warp import Displacement, grid_positions, warp
 
@@ -45,14 +46,8 @@ def placed(image: torch.Tensor, rng: np.random.Generator, affine: np.ndarray) ->
     places = grid_positions(image.shape[2:], affine)
     middle = places.mean(dim=(2, 3, 4), keepdim=True)
     mm = np.linalg.norm(affine[:3, :3], axis=0)
-    matrix = torch.eye(3, dtype=torch.float64)
-    for axis, angle in enumerate(rng.uniform(-TURN, TURN, 3)):
-        turn = torch.eye(3, dtype=torch.float64)
-        a, b = (axis + 1) % 3, (axis + 2) % 3
-        turn[a, a] = turn[b, b] = float(np.cos(angle))
-        turn[a, b], turn[b, a] = -float(np.sin(angle)), float(np.sin(angle))
-        matrix = turn @ matrix
-    matrix = matrix @ torch.diag(torch.from_numpy(1 + rng.uniform(-SCALE, SCALE, 3)))
+    turn = Rotation.from_euler("xyz", rng.uniform(-TURN, TURN, 3)).as_matrix()
+    matrix = torch.from_numpy(turn * (1 + rng.uniform(-SCALE, SCALE, 3)))
     shift = torch.from_numpy(rng.uniform(-SHIFT, SHIFT, 3) * mm).float()
     turned = torch.einsum("ij,bjxyz->bixyz", matrix.float(), places - middle)
     return Displacement(turned + middle + shift[None, :, None, None, None] - places)

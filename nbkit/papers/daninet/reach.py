@@ -21,6 +21,7 @@ from nbkit.core.seeds import numpy_generator
 from nbkit.core.tidy import where
 from nbkit.core.volume import Volume
 from nbkit.data.slices import cut, diagnosis_code
+from nbkit.metrics.level import own_level
 from nbkit.papers.daninet.experiments import MEASURES
 from nbkit.papers.trajectories.controls import NoChange
 from nbkit.papers.trajectories.pixel_regression import Config, PixelRegression
@@ -81,13 +82,10 @@ class OwnScale:
 
     def predict(self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str) -> list[Volume]:
         """One slice per age."""
-        visits, brain = self.people.subject(history[-1].subject).scans, history[-1].mask("brain").data.bool()
-        made = []
-        for age, image in zip(ages, self.model.predict(history, ages, diagnosis), strict=True):
-            truth = min(visits, key=lambda scan: abs(age_of(scan) - age)).image("T1w").data[brain].double()
-            slope, offset = np.polyfit(image.data[brain].double().numpy(), truth.numpy(), 1)
-            made.append(image.with_data(torch.where(brain, slope * image.data + offset, image.data)))
-        return made
+        visits, brain = self.people.subject(history[-1].subject).scans, history[-1].mask("brain")
+        images = self.model.predict(history, ages, diagnosis)
+        nearest = [min(visits, key=lambda scan: abs(age_of(scan) - age)) for age in ages]
+        return [own_level(image, scan.image("T1w"), brain) for image, scan in zip(images, nearest, strict=True)]
 
 
 class PixelBoosting:

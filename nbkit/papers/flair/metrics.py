@@ -9,9 +9,9 @@ import torch
 from nbkit.core.protocols import Cohort, Subject
 from nbkit.core.volume import Volume
 from nbkit.metrics.image import mse, ssim
+from nbkit.metrics.level import own_level
 from nbkit.metrics.sharpness import sharpness
 from nbkit.metrics.volumes import lesion_contrast
-from nbkit.papers.synthesis.level import own_level
 
 
 class FlairScore:

@@ -22,10 +22,10 @@ from nbkit.core.checks import require
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.volume import Volume, bounding_box
 from nbkit.metrics.image import mse, psnr
+from nbkit.metrics.level import own_level
 from nbkit.metrics.overlap import dice
 from nbkit.metrics.sharpness import sharpness
 from nbkit.metrics.volumes import region_mean
-from nbkit.papers.synthesis.level import own_level
 
 CONTROLS = ("HC", "CN")
 TARGET = "DVR"

@@ -30,8 +30,8 @@ from nbkit.core.volume import Volume
 from nbkit.core.windows import filter_separable, gaussian_kernel
 from nbkit.data.intensity import Standardiser
 from nbkit.data.synthesis import brain_box, brain_channels, on_grid
+from nbkit.metrics.level import own_level
 from nbkit.papers.synthesis import linear
-from nbkit.papers.synthesis.level import own_level
 from nbkit.papers.synthesis.patches import Contrasts
 from nbkit.training.crossval import FoldLike
 from nbkit.training.kept import kept_tables

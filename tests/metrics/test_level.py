@@ -5,7 +5,7 @@ import torch
 
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
-from nbkit.papers.synthesis.level import own_level
+from nbkit.metrics.level import own_level
 from tests.papers.conftest import SHAPE
 
 
