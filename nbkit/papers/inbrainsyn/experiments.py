@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 from nbkit.core.device import side_by_side
 from nbkit.core.protocols import Cohort, Scan
 from nbkit.core.tidy import paired, stacked, tidy, where
+from nbkit.core.volume import Volume
 from nbkit.geometry.futures import Futures
 from nbkit.papers.inbrainsyn.aged import AgedTemplate
 from nbkit.papers.inbrainsyn.atlas_gan import AtlasGAN
@@ -20,6 +21,7 @@ from nbkit.papers.inbrainsyn.known_truth import transport_experiment
 from nbkit.papers.trajectories.experiments import (
     bend_age, folded_share, futures_of, per_subject, rate_between, volume_curve, yearly_change,
 )
+from nbkit.papers.trajectories.image_room import image_room, image_rooms
 from nbkit.papers.trajectories.limits import rows_of
 from nbkit.papers.trajectories.room import after, forecast_room
 from nbkit.training.fitted import fitted
@@ -138,6 +140,14 @@ def courses(visits: pd.DataFrame, *, healthy: Sequence[str]) -> pd.DataFrame:
     """Means over visits of everything that is scored on images, by course and model."""
     course = visits["diagnosis"].isin(healthy).map({True: "HC", False: "AD"}).rename("course")
     return visits.groupby([course, "model"], sort=False)[[*UNITS, "folds", "seconds"]].mean().round(4)
+
+
+def image_ends(
+    train: Cohort, people: Cohort, free: Mapping[tuple[str, str], Volume], *, seed: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Arguments of ``Run.room`` for PSNR, SSIM and MAE of Table 1; `free`: visits without noise, where known."""
+    ends = image_room(train, people, id="inbrainsyn.table1.{metric}.{system}", free=free, seed=seed)
+    return image_rooms(ends, "inbrainsyn.table1.{metric}.")
 
 
 def regional_volumes(regions: pd.DataFrame) -> pd.DataFrame:

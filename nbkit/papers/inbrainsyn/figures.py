@@ -60,8 +60,9 @@ def templates_over_age(model: InBrainSyn, *, brain: Volume, count: int = 4) -> P
 
 
 def differences(table1: pd.DataFrame, metrics: Sequence[str], *, seed: int = 0) -> dict[str, Picture]:
-    """Metrics of Table 1, as far as they are there: every model minus InBrainSyn, person by person."""
-    return {m: _difference(where(table1, metric=m), seed) for m in metrics if m in set(table1["metric"])}
+    """By name of the picture, metrics of Table 1 that are there: every model minus InBrainSyn, person by person."""
+    found = [metric for metric in metrics if metric in set(table1["metric"])]
+    return {f"inbrainsyn_{m}_differences": _difference(where(table1, metric=m), seed) for m in found}
 
 
 def _difference(rows: pd.DataFrame, seed: int) -> Picture:

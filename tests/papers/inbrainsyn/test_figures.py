@@ -99,8 +99,8 @@ def test_differences_are_the_models_minus_inbrainsyn_and_say_who_is_favoured():
         tidy({f"s{k}": value for k in range(6)}, system=name, metric="mae")
         for name, value in {"inbrainsyn": 0.5, "no_change": 0.75, "no_pt": 0.25}.items()
     ))
-    assert set(found := differences(rows, ("ssim", "mae"))) == {"mae"}, "what nobody has is not drawn"
-    (axes, *_) = found["mae"].axes
+    assert set(found := differences(rows, ("ssim", "mae"))) == {"inbrainsyn_mae_differences"}, "not what nobody has"
+    ((axes, *_),) = (figure.axes for figure in found.values())
     assert axes.get_xlabel() == "MAE of the model − MAE of InBrainSyn\n← favours the model   |   favours InBrainSyn →"
     assert [t.get_text() for t in axes.get_yticklabels()] == ["no change", "No-PT"]
     assert sorted({x for c in axes.collections for x, _ in c.get_offsets().tolist()}) == [-0.25, 0.25]

@@ -37,15 +37,19 @@ def found() -> dict[str, pd.DataFrame]:
 
 
 def test_the_floor_is_read_from_the_noise_free_scan_or_else_from_the_scan(found):
-    floor = where(found["one"], system="floor")
+    floor = where(found["one"], system="floor", structure="hippocampus")
     assert (floor["value"] == 1).all() and set(floor["id"]) == {"head_to_head.one.hippocampus.floor"}
     other = comparison_room.rooms(TRAIN, TEST, scored(("brlp", "hindsight")), shown={"one": 1})["one"]
-    assert (where(other, system="floor")["value"] == 3).all()
+    assert (where(other, system="floor", structure="hippocampus")["value"] == 3).all()
 
 
 def test_what_decides_makes_a_room_of_the_ledgers_ids(found):
-    ((frame, told),) = comparison_room.decided(found)
+    *images, (frame, told) = comparison_room.decided(found)
     assert told == {"of": "head_to_head.one.hippocampus.", "measure": "hippocampus, error (%), from one scan"}
+    for picture, said in images:
+        room = Room.of_frame(picture, of=[said["of"]], measure=said["measure"], better=said["better"])
+        assert room.floor == 0.5 and room.of[0].removesuffix(".").endswith(picture["metric"].iloc[0])
+    assert [said["of"].split(".")[2] for _, said in images] == ["ssim", "psnr", "mae"]
     room = Room.of_frame(frame, of=[told["of"]], measure=told["measure"])
     assert room.floor == 1 and "head_to_head.one.hippocampus.no_change" in room.controls
     assert room.controls["head_to_head.one.hippocampus.no_change"] > room.reach
@@ -56,11 +60,15 @@ def test_floor_and_reach_stand_beneath_the_scores_once(found):
     part = where(rows, metric="hippocampus", reading="alike", unit=head_to_head.PERCENT)
     assert part.groupby("system")["subject"].count().to_dict() == {"brlp": 3, "floor": 3, "hindsight": 3, "reach": 3}
     assert set(part["diagnosis"]) == {"CN", "AD"}
-    tried = found["one"].groupby("system")["value"].mean()
+    tried = where(found["one"], structure="hippocampus").groupby("system")["value"].mean()
     assert where(part, system="reach")["value"].mean() == pytest.approx(min(tried["reach"], tried["reach_ridge"]))
     assert comparison_room.bounded(rows, {}) is rows
-    images = rows[rows["metric"] == "ssim"]
-    assert comparison_room.rooms(TRAIN, TEST, images, shown={"one": 1}) == {}
+    assert where(rows, metric="ssim", reading="brain", system="reach")["subject"].tolist() == list(TEST.ids)
+    without = scored(("brlp",))
+    without = without[without["reading"].isin(("brain", "whole"))]
+    alone = comparison_room.rooms(TRAIN, TEST, without, shown={"one": 1})
+    assert [told["of"].split(".")[2] for _, told in comparison_room.decided(alone)] == ["ssim", "psnr", "mae"]
+    assert set(comparison_room.bounded(without, alone)["system"]) == {"brlp", "reach"}
     main = head_to_head.deciding(rows)
     assert (main.loc[main["system"] == "reach", "id"] == "").all()
     assert "head_to_head.one.ssim.floor" in set(main["id"])
