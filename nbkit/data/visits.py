@@ -81,6 +81,21 @@ def read_visits(
     return table.drop(columns=["age", "gap_days", "reckoned"])
 
 
+def named_visits(root: Path, folders: Iterable[Key]) -> Iterator[tuple[str, str | None, str]]:
+    """Subject, session and the place that names them: every one of `folders`, every row of the tables.
+
+    A session is None where only the person is named.
+    """
+    seen = set()
+    for person, session in folders:
+        yield subject_name(person), session_name(session or "single"), "/".join(filter(None, (person, session)))
+        seen.add(subject_name(person))
+    people = _participants(root, [])
+    yield from ((subject, None, f"participants.tsv: {subject}") for subject in people if subject)
+    for (subject, session), row in _sessions(root, seen | set(people), []).items():
+        yield subject, session, f"{row['source']}: {subject} {session}"
+
+
 def _participants(root: Path, findings: list[Finding]) -> dict[str, Row]:
     path = next((p for p in (root / "participants.tsv", root / "subjects" / "participants.tsv") if p.is_file()), None)
     if path is None:

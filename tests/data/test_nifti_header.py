@@ -1,4 +1,4 @@
-"""Headers of strangers: right values and places, or a refusal by file, field and remedy; damaged ones by the thousand."""
+"""Headers of strangers: right values and places, or a refusal by file, field and remedy; thousands of damaged ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def patched(path, array=COUNTS, affine=FRAMES["LAS"], **fields):
 
 SCALES = {
     "none": (1.0, 0.0, 1, 0), "slope and intercept": (0.25, -3.0, 0.25, -3), "negative": (-2.0, 10.0, -2, 10),
-    "0 is none": (0.0, 7.0, 1, 0), "NaN is none": (np.nan, np.nan, 1, 0), "NaN slope, any intercept": (np.nan, 5.0, 1, 0),
+    "0 is none": (0.0, 7.0, 1, 0), "NaN is none": (np.nan, np.nan, 1, 0), "NaN slope": (np.nan, 5.0, 1, 0),
 }
 
 
@@ -117,7 +117,7 @@ REFUSED = {
     "scl_inter NaN": (lambda p: patched(p, scl_slope=2, scl_inter=np.nan), r"scl_inter: expected a finite.*found nan"),
     "scl_inter infinite": (lambda p: patched(p, scl_slope=2, scl_inter=np.inf), r"scl_inter: .*found inf"),
     "dim huge": (lambda p: patched(p, dim=(3, 32767, 32767, 32767, 1, 1, 1, 1)), r"dim: expected at most 1073741824"),
-    "dim large": (lambda p: patched(p, dim=(3, 900, 900, 900, 1, 1, 1, 1)), r"bytes where its header asks for 14580003"),
+    "dim large": (lambda p: patched(p, dim=(3, 900, 900, 900, 1, 1, 1, 1)), r"bytes where its header asks for 145800"),
     "dim small": (lambda p: patched(p, dim=(3, 4, 5, 3, 1, 1, 1, 1)), r"more bytes than the 472 that its header asks"),
     "dim negative": (lambda p: patched(p, dim=(3, -4, 5, 6, 1, 1, 1, 1)), r"dim: expected sizes above 0"),
     "dim zero": (lambda p: patched(p, dim=(3, 4, 0, 6, 1, 1, 1, 1)), r"dim: expected sizes above 0"),
@@ -163,7 +163,8 @@ RAS, LAS, LPS = (affine_of(frame, (1, 1, 1)) for frame in ("RAS", "LAS", "LPS"))
 TORN = {
     "mirrored": (RAS, LAS, r"left and right on the same side, found RAS by the sform and LAS by the qform"),
     "turned about": (RAS, LPS, r"left and right on the same side, found RAS by the sform and LPS by the qform"),
-    "sizes": (RAS, RAS @ np.diag([1.6, 1.6, 1.6, 1]), r"one voxel size, found 1×1×1 mm by the sform and 1\.6×1\.6×1\.6 mm"),
+    "sizes": (RAS, RAS @ np.diag([1.6, 1.6, 1.6, 1]),
+              r"one voxel size, found 1×1×1 mm by the sform and 1\.6×1\.6×1\.6 mm"),
     "one size by 1.1 %": (RAS, RAS @ np.diag([1, 1, 1.011, 1]), r"one voxel size.*1×1×1\.011 mm"),
 }
 
@@ -255,8 +256,9 @@ def damaged(draw: np.random.Generator, content: bytearray, header: int) -> bytes
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("packed", [False, True])
 def test_thousands_of_damaged_headers_give_a_refusal_or_an_image(tmp_path, kind, packed):
-    """What is read has the sizes of its header, the place that the header alone gives, and finite values; nothing else ever happens."""
-    draw, name = np.random.default_rng([7, packed]), ("a.mgz" if packed else "a.mgh") if kind == "mgh" else "a.nii" + ".gz" * packed
+    """What is read has the sizes of its header, the place that the header alone gives, and finite values."""
+    draw, name = np.random.default_rng([7, packed]), {"mgh": "a.mgh", "mgh packed": "a.mgz", "n1 packed": "a.nii.gz",
+                                                      "n2 packed": "a.nii.gz"}.get(kind + " packed" * packed, "a.nii")
     header = {"n1": 348, "n2": 540, "mgh": 284}[kind]
     path, seen = tmp_path / name, {True: 0, False: 0}
     for _ in range(500):
