@@ -82,8 +82,10 @@ def _files(root: Path) -> Iterator[str]:
         here = Path(folder)
         if here == root:
             folders[:] = [f for f in folders if f.lower().startswith(_TOP)]
-        real = here.resolve()
-        # a link to a folder above would be followed for ever
-        folders[:] = [f for f in folders if not f.startswith(".") and not (
-            (here / f).is_symlink() and real.is_relative_to((here / f).resolve()))]
+        folders[:] = [f for f in folders if not f.startswith(".") and not _loops(here, here / f)]
         yield from ((here / f).relative_to(root).as_posix() for f in files if not f.startswith("."))
+
+
+def _loops(here: Path, folder: Path) -> bool:
+    """Whether a link leads to a folder that one came through, and so would be followed for ever."""
+    return folder.is_symlink() and folder.resolve() in {above.resolve() for above in (here, *here.parents)}

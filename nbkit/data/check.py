@@ -18,6 +18,7 @@ from nbkit.core.volume import Volume
 from nbkit.data import nifti
 from nbkit.data.bids import read_bids
 from nbkit.data.findings import Finding, Reading
+from nbkit.data.intensity import air_level
 from nbkit.data.pet import has_pet, survey_pet
 from nbkit.data.tables import MASK, images_first, is_mask, survey_scan_table
 
@@ -95,14 +96,14 @@ def _with_pet(reading: Reading, root: Path) -> Reading:
     """With what keeps FDG scans from being read; where there are other images, as one warning for the whole."""
     if not has_pet(root):
         return reading
-    files, found, _ = survey_pet(root)
+    _, found, _ = survey_pet(root)
     further = tuple(f for f in found if f not in reading.findings)
     other = ~reading.files["contrast"].map(lambda name: is_mask(name) or name.startswith("pet")).astype(bool)
     if other.any() and further:
         told = "; ".join(f"{f.where}: {f.found}" for f in further[:_SHOWN]) + " ..." * (len(further) > _SHOWN)
         remedies = " ".join(dict.fromkeys(f.remedy for f in further[:_SHOWN]))
         further = (Finding(
-            "", "FDG-PET", "scans that the notebook on PET can read", f"{len(files)} of them, and {told}",
+            "", "FDG-PET", "scans that the notebook on PET can read", told,
             f"Nothing to do for the other notebooks. {remedies}", refused=False,
         ),)
     return replace(reading, findings=(*reading.findings, *further))
@@ -154,7 +155,7 @@ def _look_at_session(visit: pd.DataFrame, seen: dict[str, tuple[str, str]]) -> I
             same = mask is not None and mask.shape == image.shape and np.allclose(mask.affine, image.affine, atol=1e-2)
             fits = mask if same else None
             facts = {"stored": nifti.read_orientation(row["file"])} | _facts(image, fits)
-            faults = [*_twins(row, image, seen), *_odd(row, facts)]
+            faults = [*_twins(row, image, seen), *_odd(row, facts), *_unscaled(row, image, fits)]
         age = pd.to_numeric(row["age_years"], errors="coerce")
         yield Look(
             row["subject"], row["session"], row["contrast"], None if pd.isna(age) else float(age),
@@ -193,6 +194,15 @@ def _facts(image: Volume, mask: Volume | None) -> dict[str, Any]:
     dark, light = np.quantile(values, QUANTILES)[[0, 2]]
     bright = values > dark + _DARK * (light - dark)
     return facts | {"brain_ml": float(brain.sum()) * mask.voxel_volume / 1000, "inside": float(bright[brain].mean())}
+
+
+def _unscaled(row: pd.Series, image: Volume, mask: Volume | None) -> Iterator[Finding]:
+    """A warning where intensities do not count from air, which preprocessing for ageing refuses."""
+    try:
+        if mask is not None and row["contrast"] == "T1w":
+            air_level(image, mask)
+    except NbkitError as error:
+        yield Finding.of(error, row["subject"], f"{row['place']}: for ageing", refused=False)
 
 
 def _twins(row: pd.Series, image: Volume, seen: dict[str, tuple[str, str]]) -> Iterator[Finding]:
