@@ -28,7 +28,8 @@ def image_names(root: Path, patterns: Iterable[str] = IMAGES) -> list[str]:
     Links are followed, also those without content: whoever reads them says so. Capitals count for nothing in folders
     and endings. Hidden files are passed over, macOS's ``._`` among them.
     """
-    return sorted(set(all_image_names(root, patterns)) - set(ignored(root, all_image_names(root, patterns))))
+    everything = all_image_names(root, patterns)
+    return sorted(set(everything) - set(ignored(root, everything)))
 
 
 def all_image_names(root: Path, patterns: Iterable[str] = IMAGES) -> list[str]:

@@ -48,8 +48,8 @@ def air_level(image: Volume, inside: Volume) -> float:
     dark, bright = np.quantile(values[brain], _BRAIN) if brain.any() else (0.0, 0.0)
     span = bright - air
     require(
-        bool(span > 0 and dark >= air - _DARKER * span), "intensities", expected="a brain brighter than the air around it",
-        found=f"tissue from {dark:.4g} to {bright:.4g}, air at {air:.4g}", remedy="The image was z-scored or shifted "
+        bool(span > 0 and dark >= air - _DARKER * span), "intensities",
+        expected="a brain brighter than the air around it", found=f"tissue from {dark:.4g} to {bright:.4g}, air at {air:.4g}", remedy="The image was z-scored or shifted "
         "after the skull was stripped, or inverted: give it as it was before.",
     )
     return air if air < -_BELOW * span or air > _ABOVE * span else 0.0

@@ -203,7 +203,7 @@ def test_z_scored_brains_and_quarrels_of_headers_are_told(tmp_path):
 @pytest.mark.parametrize("spoil", [
     lambda p: p.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), lambda p: p.write_bytes(b""),
     lambda p: p.write_bytes(b"<html>log in</html>"), lambda p: p.write_bytes(nib.load(p).to_bytes()),
-    lambda p: nib.save(nib.Nifti1Image(np.zeros(trees.SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")]), trees.AFFINE), p),
+    lambda p: nib.save(nib.Nifti1Image(np.zeros(trees.SHAPE, [(c, "u1") for c in "RGB"]), trees.AFFINE), p),
     lambda p: nib.save(nib.Nifti1Image(np.ones(trees.SHAPE, np.complex64), trees.AFFINE), p),
 ], ids=["git-lfs", "empty", "page", "unpacked", "RGB", "complex"])
 def test_files_that_hold_no_image_refuse_their_person_and_nobody_else(tmp_path, spoil):
