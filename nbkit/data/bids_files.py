@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pathspec
 
-from nbkit.core.checks import require
+from nbkit.core.checks import NbkitError, require
 from nbkit.data.sidecars import lenient_text
 
 IGNORE = ".bidsignore"
@@ -44,13 +46,16 @@ def ignored(root: Path, paths: Iterable[str]) -> list[str]:
 
     Who is left out of the data set is so in its derivatives: a line counts for what follows the name of the pipeline
     too.
+
+    Raises
+    ------
+    NbkitError
+        For a line that is no pattern, by its number.
     """
     file = root / IGNORE
     if not file.is_file():
         return []
-    # patterns that git itself would find malformed leave nothing out, one by one
-    lines = (line.rstrip() for line in lenient_text(file).splitlines())
-    spec = pathspec.GitIgnoreSpec.from_lines(line for line in lines if _understood(line))
+    spec = _rules(tuple(line.rstrip() for line in lenient_text(file).splitlines()))
     return [p for p in paths if spec.match_file(p) or spec.match_file(_from_person(p))]
 
 
@@ -63,12 +68,17 @@ def person_and_session_folders(root: Path) -> Iterator[tuple[str, str]]:
             yield from ((person.name, session) for session in sessions or ([""] if images or top == root else []))
 
 
-def _understood(line: str) -> bool:
-    try:
-        pathspec.GitIgnoreSpec.from_lines([line])
-    except ValueError:
-        return False
-    return True
+@lru_cache(maxsize=8)
+def _rules(lines: tuple[str, ...]) -> pathspec.GitIgnoreSpec:
+    for number, line in enumerate(lines, 1):
+        try:
+            pathspec.GitIgnoreSpec.from_lines([line])
+        except (ValueError, re.error) as error:
+            raise NbkitError(
+                f"{IGNORE} line {number}", expected="a pattern as in .gitignore", found=repr(line),
+                remedy="Correct or remove the line: whom it should leave out cannot be known.",
+            ) from error
+    return pathspec.GitIgnoreSpec.from_lines(lines)
 
 
 def _from_person(path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nbkit.core.checks import NbkitError
 from nbkit.data import bids, nifti
 from nbkit.data.bids_files import IGNORE, ignored, image_names
 from nbkit.data.pet import read_pet
@@ -20,12 +21,21 @@ FIRST = f"{A}/ses-M000/anat/{A}_ses-M000_T1w.nii.gz"
     (b"\xef\xbb\xbfsub-ADNI002S0729/\n", 4), (b"# K\xf6ln, n\xe4chste Woche\r\nsub-ADNI002S0729/\r\n", 4),
     ("\ufeffsub-ADNI002S0729/\n".encode("utf-16-le"), 4), (b"**/*_T1w.nii.gz\n", 3), (b"**/anat/\n", 1),
     (b"sub-*/**\n!*/\n", 0), (b"sub-ADNI002S0729/*/anat/*_T1w.nii.gz\n", 4),
-    (b"sub-ADNI002S0729/*.nii.gz\n", 6), (b"/*_T1w.nii.gz\n", 6), (b"!\nsub-ADNI002S0729\n", 4), (b"\n  \n#sub-*\n", 6),
+    (b"sub-ADNI002S0729/*.nii.gz\n", 6), (b"/*_T1w.nii.gz\n", 6), (b"\n  \n#sub-*\n", 6),
 ])
 def test_lines_leave_out_what_git_would_leave_out(tmp_path, lines, left):
     root = trees.adni(tmp_path)
     (root / IGNORE).write_bytes(lines)
     assert len(image_names(root)) == left, lines
+
+
+@pytest.mark.parametrize("line", ["[z-a]", "!", "sub-[b-a]*/"])
+def test_a_line_that_is_no_pattern_is_refused_by_number(tmp_path, line):
+    root = trees.adni(tmp_path)
+    (root / IGNORE).write_text(f"# one\n{line}\n")
+    for read in (bids.read_bids, read_pet):
+        with pytest.raises(NbkitError, match=r"\.bidsignore line 2: expected a pattern as in \.gitignore"):
+            read(root)
 
 
 def test_a_later_line_takes_files_back(tmp_path):
