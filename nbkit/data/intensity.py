@@ -49,8 +49,9 @@ def air_level(image: Volume, inside: Volume) -> float:
     span = bright - air
     require(
         bool(span > 0 and dark >= air - _DARKER * span), "intensities",
-        expected="a brain brighter than the air around it", found=f"tissue from {dark:.4g} to {bright:.4g}, air at {air:.4g}", remedy="The image was z-scored or shifted "
-        "after the skull was stripped, or inverted: give it as it was before.",
+        expected="a brain brighter than the air around it",
+        found=f"tissue from {dark:.4g} to {bright:.4g}, air at {air:.4g}",
+        remedy="The image was z-scored or shifted after the skull was stripped, or inverted: give it as it was before.",
     )
     return air if air < -_BELOW * span or air > _ABOVE * span else 0.0
 
