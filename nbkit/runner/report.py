@@ -8,7 +8,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from nbkit.claims.ledger import load_paper
@@ -17,6 +16,7 @@ from nbkit.claims.tables import comparison_table, rooms_table, short_number, ver
 from nbkit.claims.verdicts import Scorecard
 from nbkit.core.files import write_text
 from nbkit.figures.tables import VERDICTS
+from nbkit.runner.page import page
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -34,18 +34,15 @@ def write_report(out_dir: Path | str, card: Scorecard, record: Mapping[str, Any]
     """
     out_dir = Path(out_dir)
     observations, index = load_observations(out_dir), load_artefacts(out_dir)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )
-    environment.filters |= {"verdict": _verdict, "short": short_number}
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    text = page(
+        TEMPLATE, filters={"verdict": _verdict, "short": short_number},
         record=record, system=record["system"], run=record["run"], counts=card.counts(), total=len(card.claims),
         papers=[_paper(name, card, observations) for name in card.papers], verdicts=VERDICTS,
         notebooks=[_notebook(s, index["artefacts"], out_dir) for s in record["notebooks"]],
         not_run=_not_run(card, record["notebooks"]), levels=sorted({o.level for o in observations.values()}),
         cohorts=sorted({o.cohort for o in observations.values()}),
     )
-    return write_text(out_dir / "index.html", page)
+    return write_text(out_dir / "index.html", text)
 
 
 def _paper(name: str, card: Scorecard, observations: Mapping[str, Observation]) -> dict[str, Any]:
