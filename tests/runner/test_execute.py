@@ -16,7 +16,6 @@ import pytest
 from nbkit.claims.observe import Run, load_observations
 from nbkit.core.checks import NbkitError
 from nbkit.core.seeds import numpy_generator
-from nbkit.runner.ending import OUT_OF_MEMORY, describe
 from nbkit.runner.execute import ROOT, choose_notebooks, reproduce
 from nbkit.runner.folder import locked, read_stamps, write_stamp
 
@@ -76,7 +75,7 @@ def test_a_second_run_does_nothing_and_missing_or_changed_work_is_done_again(rec
 def test_what_makes_a_notebook_run_again(recorder, write_notebook, tmp_path, monkeypatch):
     book, out = recorder("01_a"), tmp_path / "out"
 
-    def pretend(notebook, values, out_dir, stamp, lock):
+    def pretend(notebook, values, out_dir, stamp, lock, scrub):
         (out_dir / "01_a.ipynb").touch()
         write_stamp(out_dir, done := replace(stamp, status="done"))
         return done
@@ -102,7 +101,7 @@ def test_a_notebook_that_reads_results_runs_again_when_they_change(recorder, wri
     cells["cells"][-1]["metadata"]["tags"] = ["reads-results"]
     book.write_text(json.dumps(cells))
 
-    def pretend(notebook, values, out_dir, stamp, lock):
+    def pretend(notebook, values, out_dir, stamp, lock, scrub):
         (out_dir / f"{notebook.stem}.ipynb").touch()
         write_stamp(out_dir, done := replace(stamp, status="done"))
         return done
@@ -127,15 +126,10 @@ def test_a_failing_and_a_killed_notebook_do_not_stop_the_others(recorder, write_
     assert statuses(result) == {"02_bad": "failed", "03_killed": "failed", "04_good": "done"}
     errors = {s.notebook: s.error for s in result.stamps}
     assert "KeyError" in errors["02_bad"] and "no such contrast" in errors["02_bad"]
-    assert errors["03_killed"] == OUT_OF_MEMORY
+    assert errors["03_killed"].startswith("the kernel was ended from outside (SIGKILL), with 0.")
     assert (out / "02_bad.failed.ipynb").exists() and not (out / "02_bad.ipynb").exists()
     page = (out / "index.html").read_text(encoding="utf-8")
-    assert "02_bad" in page and "no such contrast" in page and "out of memory" in page
-
-
-@pytest.mark.parametrize(("code", "words"), [(137, "out of memory"), (-9, "out of memory"), (1, "exit code 1")])
-def test_exit_codes_have_words(code, words):
-    assert words in describe(code)
+    assert "02_bad" in page and "no such contrast" in page and "SIGKILL" in page
 
 
 def start(books: list[Path], out: Path) -> subprocess.Popen:
