@@ -246,7 +246,8 @@ def cache_info() -> None:
         size = shelf.size(folder)
         total += size
         typer.echo(f"{folder.name:<24} {len(_entries(folder)):>5} entries {size / 1e6:>10.1f} MB")
-    typer.echo(f"{total / 1e9:.1f} of {shelf.limit_bytes() / 1e9:g} GB (NBKIT_CACHE_GB); the least recently used goes first")
+    limit = shelf.limit_bytes() / 1e9
+    typer.echo(f"{total / 1e9:.1f} of {limit:g} GB (NBKIT_CACHE_GB); what was used longest ago goes first")
     if logs := list((root / LOGS).glob("*.log")):
         typer.echo(f"{len(logs)} logs of failed notebooks in {root / LOGS}")
     if left := shelf.leftovers(*_kinds()):

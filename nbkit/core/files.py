@@ -200,8 +200,7 @@ class Cache:
     def _is_right(self, entry: Path) -> bool:
         if not (entry / shelf.KEY).exists():
             return False
-        with suppress(OSError):
-            os.utime(entry / shelf.KEY)  # used now: it stays when others have to go
+        shelf.touch(entry)
         wrong = shelf.damage(entry)
         if wrong:
             log.warning("%s %s is damaged (%s): made again", entry.parent.name, entry.name, wrong)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from nbkit.core.checks import require
 
@@ -22,7 +21,7 @@ DEFAULT_GB = 50.0
 # a temporary folder younger than the first may be about to be locked; one that cannot be locked goes after the second
 YOUNG_S, WEEK_S = 60.0, 7 * 86400.0
 _checked: set[tuple] = set()
-_live: dict[tuple[int, Path], IO] = {}
+_live: dict[tuple[int, Path], int] = {}
 
 
 def write_sums(entry: Path) -> None:
@@ -126,9 +125,9 @@ def register(root: Path) -> None:
         return
     with suppress(OSError):  # a cache that cannot be written to can still be read
         (root / LIVE).mkdir(exist_ok=True)
-        handle = open(root / LIVE / f"{socket.gethostname()}-{os.getpid()}", "a")  # noqa: SIM115 - until we end
-        fcntl.flock(handle, fcntl.LOCK_SH)
-        os.utime(handle.fileno())
+        handle = os.open(root / LIVE / f"{socket.gethostname()}-{os.getpid()}", os.O_RDWR | os.O_CREAT)
+        fcntl.flock(handle, fcntl.LOCK_SH)  # until we end
+        os.utime(handle)
         _live[os.getpid(), root] = handle
         sweep(*(p for p in root.iterdir() if p.is_dir() and not p.is_symlink()))
         evict(root, limit_bytes())
@@ -155,7 +154,17 @@ def size(folder: Path) -> int:
 
 def entries(root: Path) -> list[tuple[float, Path]]:
     """When each entry of a cache was last used, and its folder; the least recently used first."""
-    return sorted((key.stat().st_mtime, key.parent) for key in root.glob(f"*/*/{KEY}"))
+    return sorted((_used(key.parent), key.parent) for key in root.glob(f"*/*/{KEY}"))
+
+
+def touch(entry: Path) -> None:
+    """Say that an entry is used now: it stays when others have to go."""
+    with suppress(OSError):
+        os.utime(entry / SUMS)
+
+
+def _used(entry: Path) -> float:
+    return next(f.stat().st_mtime for f in (entry / SUMS, entry / KEY) if f.exists())
 
 
 def evict(root: Path, limit: float) -> list[Path]:
@@ -169,7 +178,7 @@ def evict(root: Path, limit: float) -> list[Path]:
             break
         aside = entry.with_name(f".{entry.name}{UNFINISHED}")
         entry.rename(aside)
-        if (aside / KEY).stat().st_mtime >= since:  # looked at last of all: somebody may just have come
+        if _used(aside) >= since:  # looked at last of all: somebody may just have come
             aside.rename(entry)
             break
         shutil.rmtree(aside, ignore_errors=True)

@@ -76,8 +76,9 @@ class Scrubber:
 
     def _word(self, match: re.Match) -> str:
         word = match[0]
-        if word.rstrip(".!?").lower() in self.names:
-            return HIDDEN
+        plain = word.rstrip(".!?")
+        if plain.lower() in self.names:
+            return HIDDEN + word[len(plain):]
         return _PART.sub(lambda part: HIDDEN if part[0].lower() in self.names else part[0], word)
 
     def json(self, value: Any) -> Any:
@@ -124,8 +125,11 @@ class Scrubber:
         return text if hidden == value else json.dumps(hidden, indent=1, ensure_ascii=False) + "\n"
 
     def _table(self, text: str) -> str:
-        rows = csv.reader(io.StringIO(text, newline=""))
-        hidden = [[cell if _is_number(cell) else self.text(cell) for cell in row] for row in rows]
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+        naming = {i for i, label in enumerate(rows[0] if rows else ()) if label.strip().lower() in (*NAMING, *VISITS)}
+        hidden = [
+            [c if _is_number(c) and i not in naming else self.text(c) for i, c in enumerate(row)] for row in rows
+        ]
         stream = io.StringIO()
         csv.writer(stream, lineterminator="\n").writerows(hidden)
         return stream.getvalue()
