@@ -245,7 +245,7 @@ def cache_info() -> None:
     for folder in _kinds():
         size = shelf.size(folder)
         total += size
-        typer.echo(f"{folder.name:<24} {len(_entries(folder)):>5} entries {size / 1e6:>10.1f} MB")
+        typer.echo(f"{folder.name:<24} {len(shelf.entries_of(folder)):>5} entries {size / 1e6:>10.1f} MB")
     limit = shelf.limit_bytes() / 1e9
     typer.echo(f"{total / 1e9:.1f} of {limit:g} GB (NBKIT_CACHE_GB); what was used longest ago goes first")
     if logs := list((root / LOGS).glob("*.log")):
@@ -255,13 +255,13 @@ def cache_info() -> None:
 
 
 @cache_app.command("clear")
-def cache_clear(kind: Annotated[str, typer.Argument(help="One kind; all, logs and leftovers by default.")] = "") -> None:
+def cache_clear(kind: Annotated[str, typer.Argument(help="One kind; all and logs by default.")] = "") -> None:
     """Remove finished work; it is made again when needed. Downloads stay, and files that are not ours."""
     kinds = {folder.name: folder for folder in _kinds()}
     chosen = [known(kind, kinds, "cache clear: kind")] if kind else list(kinds)
     shelf.sweep(*(kinds[name] for name in chosen))
     for name in chosen:
-        for entry in _entries(kinds[name]):
+        for entry in shelf.entries_of(kinds[name]):
             shutil.rmtree(entry)
         if not any(kinds[name].iterdir()):
             kinds[name].rmdir()
@@ -273,11 +273,7 @@ def cache_clear(kind: Annotated[str, typer.Argument(help="One kind; all, logs an
 def _kinds() -> list[Path]:
     root, downloads = cache_folder(), data_folder()
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.is_symlink()) if root.is_dir() else []
-    return [p for p in folders if p != downloads and (_entries(p) or shelf.leftovers(p))]
-
-
-def _entries(kind: Path) -> list[Path]:
-    return [key.parent for key in kind.glob(f"*/{shelf.KEY}")]
+    return [p for p in folders if p != downloads and (shelf.entries_of(p) or shelf.leftovers(p))]
 
 
 @app.command()

@@ -16,7 +16,7 @@ from pathlib import Path
 from nbkit.core.checks import require
 
 log = logging.getLogger(__name__)
-SUMS, KEY, LIVE, UNFINISHED = "SHA256SUMS", "key.json", ".live", ".new"
+SUMS, KEY, LIVE, UNFINISHED, TRAINING = "SHA256SUMS", "key.json", ".live", ".new", "training"
 DEFAULT_GB = 50.0
 # a temporary folder younger than the first may be about to be locked; one that cannot be locked goes after the second
 YOUNG_S, WEEK_S = 60.0, 7 * 86400.0
@@ -152,9 +152,16 @@ def size(folder: Path) -> int:
     return sum(f.lstat().st_size for f in folder.rglob("*") if f.is_file())
 
 
+def entries_of(kind: Path) -> list[Path]:
+    """Folders of one kind of finished work, and those of trainings that were stopped."""
+    there = [p for p in kind.iterdir() if p.is_dir() and not p.name.startswith(".")] if kind.is_dir() else []
+    return sorted(p for p in there if kind.name == TRAINING or (p / KEY).exists())
+
+
 def entries(root: Path) -> list[tuple[float, Path]]:
     """When each entry of a cache was last used, and its folder; the least recently used first."""
-    return sorted((_used(key.parent), key.parent) for key in root.glob(f"*/*/{KEY}"))
+    kinds = [p for p in root.iterdir() if p.is_dir() and not p.is_symlink()]
+    return sorted((_used(entry), entry) for kind in kinds for entry in entries_of(kind))
 
 
 def touch(entry: Path) -> None:
@@ -164,7 +171,8 @@ def touch(entry: Path) -> None:
 
 
 def _used(entry: Path) -> float:
-    return next(f.stat().st_mtime for f in (entry / SUMS, entry / KEY) if f.exists())
+    known = [f for f in (entry / SUMS, entry / KEY) if f.exists()][:1]
+    return max(p.stat().st_mtime for p in known or [entry, *entry.iterdir()])
 
 
 def evict(root: Path, limit: float) -> list[Path]:

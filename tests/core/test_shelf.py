@@ -203,6 +203,17 @@ def test_what_a_process_uses_that_still_works_stays_however_large(tmp_path):
     assert not (tmp_path / ".live" / "other-1").exists()
 
 
+def test_trainings_that_were_stopped_count_and_go_too(tmp_path):
+    (a,) = filled(tmp_path, 1)
+    state = tmp_path / "training" / "0123" / "net-1"
+    state.mkdir(parents=True)
+    (state / "state.json").write_text("1")
+    for folder in (state, state.parent):
+        aged(folder, 7200)
+    assert shelf.entries_of(tmp_path / "training") == [state.parent]
+    assert shelf.evict(tmp_path, shelf.size(a)) == [state.parent] and a.exists()
+
+
 def test_the_limit_holds_at_the_start_of_a_process(tmp_path, monkeypatch):
     a, b = filled(tmp_path, 2)
     forget()

@@ -26,7 +26,8 @@ def _ten_gigabytes(monkeypatch):
         (-15, {"peak": 9_000_000_000}, "ended from outside (SIGTERM)"), (143, {}, "ended from outside (SIGTERM)"),
         (-1, {}, "ended from outside (SIGHUP)"), (-24, {}, "used up its time"), (-7, {}, "no room in /dev/shm"),
         (-11, {"peak": 9_900_000_000}, "crashed (SIGSEGV)"), (139, {}, "crashed (SIGSEGV)"), (-6, {}, "SIGABRT"),
-        (1, {}, "ended by itself (exit code 1)"), (0, {}, "exit code 0"), (255, {}, "exit code 255"), (None, {}, "died"),
+        (1, {}, "ended by itself (exit code 1)"), (0, {}, "exit code 0"), (255, {}, "exit code 255"),
+        (None, {}, "died"),
     ],
 )
 def test_the_end_of_a_kernel_in_words(code, given, words):

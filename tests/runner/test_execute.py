@@ -165,14 +165,30 @@ def test_a_killed_run_resumes_with_the_same_numbers(recorder, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_a_readable_folder(recorder, tmp_path):
-    out = tmp_path / "out"
-    run = start([recorder("01_a", "import time; time.sleep(300)"), recorder("02_b", method="rf")], out)
-    os.killpg(run.pid, signal.SIGINT)
-    assert run.wait(timeout=60) == 130
+@pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, True)])
+def test_a_run_that_is_asked_to_end_leaves_a_readable_folder_and_nothing_else(
+    recorder, tmp_path, monkeypatch, number, whole_group
+):
+    out, temporary, pid = tmp_path / "out", tmp_path / "tmp", tmp_path / "pid"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    sleeping = f"import os, pathlib, time; pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(300)"
+    run = start([recorder("01_a", sleeping), recorder("02_b", method="rf")], out)
+    while not pid.exists() or not pid.read_text():
+        time.sleep(0.05)
+    (os.killpg if whole_group else os.kill)(run.pid, number)
+    assert run.wait(timeout=60) == 128 + number
     assert {s.notebook: s.status for s in read_stamps(out).values()} == {"01_a": "stopped", "02_b": "stopped"}
     assert "stopped before its end" in (out / "index.html").read_text(encoding="utf-8")
     assert (out / "scorecard.json").exists() and not (out / "01_a.ipynb").exists()
+    assert list(temporary.iterdir()) == [] and not [p for p in out.rglob("*") if p.name.endswith(".new")]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+def test_make_hands_what_ends_it_to_the_run():
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nreproduce:")[2].partition("\n\n")[0]
+    assert "\texec $(NBKIT) run" in recipe
 
 
 def test_two_runs_in_one_folder(recorder, tmp_path, monkeypatch):

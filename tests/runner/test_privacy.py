@@ -26,7 +26,7 @@ from nbkit.claims.observe import Run
 people = pd.read_csv(cohort, dtype=str)
 print(people)
 logging.warning("left out: %s", people.subject[1])
-warnings.warn(f"{cohort}: row 3")
+warnings.warn(f"{cohort}: row {1 + 2}")
 display(people[["subject", "session", "path"]], HTML(f"<b title='{cohort}'>{people.subject[0]}</b>"))
 people.path[1]
 """
@@ -38,7 +38,7 @@ run.figure("fig", drawn, caption=f"Scan of {people.subject[1]}, 0.31 mm")
 run.table("of_all", people[["subject", "age_years"]].assign(volume=20817.5), caption="Ages")
 run.number("own.mean", dict(zip(people.subject, [1.0, 2.0, 3.0])), extra=True)
 """
-FAIL = "raise ValueError(f'{cohort}, row 3: {people.subject[1]}, {people.session[1]}: {people.path[1]} is not there')"
+FAIL = "raise ValueError(f'{cohort}, row {1 + 2}: {people.subject[1]}, {people.session[1]}: {people.path[1]} is not there')"
 
 
 @pytest.fixture
