@@ -1,4 +1,4 @@
-"""The command line: nbkit doctor | data | run | scorecard | verify | reference | cache.
+"""The command line: nbkit doctor | data | run | report | scorecard | verify | reference | cache.
 
 Exit codes: 0 fine, 1 failed, 2 wrong input.
 """
@@ -33,6 +33,7 @@ from nbkit.runner.folder import results_folder
 from nbkit.runner.parameters import from_text
 from nbkit.runner.provenance import ROOT, machine, packages
 from nbkit.runner.qc import QcPage, qc_folder
+from nbkit.runner.report import write_again
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__,
@@ -130,6 +131,12 @@ def scorecard(
 
 def _aligned(rows: list[list[str]]) -> list[str]:
     return [f"{verdict[:14]:<14}  {where:<12}  {claim}" for where, claim, verdict, *_ in rows]
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A results folder: results/laptop-embedded.")]) -> None:
+    """Judge a finished run and write its index.html again, without running anything."""
+    typer.echo(f"open {write_again(folder)}")
 
 
 @app.command()
