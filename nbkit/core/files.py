@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,6 +23,18 @@ T = TypeVar("T")
 
 
 @contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Whatever the system refuses is said by the folder's name."""
+    try:
+        yield
+    except OSError as error:
+        raise NbkitError(
+            f"{folder}", expected="a folder that can be written to", found=error.strerror or str(error),
+            remedy="Choose another output folder, or change its permissions.",
+        ) from error
+
+
+@contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path` (a file or a folder) in one step.
 
@@ -30,14 +44,9 @@ def atomic(path: Path | str) -> Iterator[Path]:
         If the folder cannot be written to.
     """
     path = Path(path)
-    try:
+    with _named(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    except OSError as error:
-        raise NbkitError(
-            f"{path.parent}", expected="a folder that can be written to", found=error.strerror or str(error),
-            remedy="Choose another output folder, or change its permissions.",
-        ) from error
     try:
         yield holder / path.name
         if path.is_dir():
@@ -57,6 +66,44 @@ def write_text(path: Path | str, text: str) -> Path:
 def write_json(path: Path | str, value: Any) -> Path:
     """Write `value` as indented JSON, atomically; keys keep their order."""
     return write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+# what a spreadsheet takes for a formula; numbers may have a sign, and a unit or a spread after them
+_FORMULA = re.compile(r"[=@\t\r\n]|[+-](?!\d[\d.,]*(e[+-]?\d+)?(\s[^()|!=]*|\s[±(][\d\s.,±–-]*\)?)?$)")
+
+
+def plain_cell(value: Any) -> Any:
+    """A cell of a CSV that no spreadsheet runs: text like ``=cmd()`` is marked as text by an apostrophe."""
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")  # pandas quotes no carriage return: a row would end there
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+@contextmanager
+def sole(lock: Path | str) -> Iterator[None]:
+    """Wait until no other process holds `lock`, a file that is made for this and removed afterwards.
+
+    The system frees it when its holder dies.
+    """
+    lock = Path(lock)
+    while True:
+        with _named(lock.parent):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            handle = open(lock, "a")  # noqa: SIM115 - closed below
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("waiting for another process: %s", lock.name)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if lock.exists() and os.path.samestat(os.fstat(handle.fileno()), lock.stat()):
+            break
+        handle.close()
+    with handle:
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def source_digest(root: Path) -> str:

@@ -1,67 +1,61 @@
-"""Pages of one file: styles and script inside, nothing fetched, nothing run that this project did not write."""
+"""Every page that is written: what came from data stays text, and nothing runs but what the page brings."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from nbkit.core.files import write_text
-
 LOOK = Path(__file__).with_name("page.css")
-"""Colours (light and dark), type and controls that all pages share."""
+"""Colours (light and dark), type and controls that pages share."""
 
 
-def write_page(
-    path: Path | str, template: Path, *, script: Path | None = None, filters: Mapping[str, Callable] | None = None,
-    **values: Any,
-) -> Path:
-    """Write the page that a jinja2 template makes of `values`, which are escaped.
-
-    The styles are :data:`LOOK` and the template's own (``report.html.j2``: ``report.css``). A content-security policy
-    lets in these, `script`, and pictures inside the page (``data:``); nothing else runs or is fetched, whatever a caption
-    or a file name holds.
+def page(
+    template: Path, *, scripts: Mapping[str, str] | None = None, sources: Mapping[str, str] | None = None,
+    filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any,
+) -> str:
+    """Fill a template with everything escaped, and put a content-security policy first in its head.
 
     Parameters
     ----------
-    path, template : path
-    script : path, optional
-        JavaScript.
-    filters : mapping of str to callable, optional
-    values
-        What the template asks for; besides, it has `styles`, `script` and `policy`, and the filter ``json``.
+    template : path
+        With ``<head>`` on a line of its own.
+    scripts : mapping of str to str, optional
+        Our own scripts by the names that stand for them in the template: ``<script>{{ name | safe }}</script>``. They
+        alone may run, by their hash; data go beside them as
+        ``<script type="application/json">{{ values | tojson }}</script>``.
+    sources : mapping of str to str, optional
+        More that the policy allows, as ``{"worker-src": "blob:"}``.
+    filters : mapping, optional
     """
-    sheet = template.with_name(template.name.replace(".html.j2", ".css"))
-    styles = "\n".join(p.read_text(encoding="utf-8") for p in (LOOK, sheet))
-    code = script.read_text(encoding="utf-8") if script else ""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )
-    environment.filters |= {"json": _json, **(filters or {})}
-    page = environment.from_string(template.read_text(encoding="utf-8")).render(
-        styles=jinja2.utils.markupsafe.Markup(styles), script=jinja2.utils.markupsafe.Markup(code),
-        policy=policy(styles, code), **values,
-    )
-    return write_text(path, page)
+    environment.filters |= filters or {}
+    text = environment.from_string(template.read_text(encoding="utf-8")).render(**values, **dict(scripts or {}))
+    before, head, after = text.partition("<head>\n")
+    if not head:
+        raise ValueError(f"{template.name}: no line <head>")
+    return f'{before}{head}<meta http-equiv="Content-Security-Policy" content="{policy(scripts, sources)}">\n{after}'
 
 
-def policy(styles: str, script: str = "") -> str:
-    """The content-security policy of a page with these styles and this script."""
-    code = f"'sha256-{_sha256(script)}'" if script else "'none'"
-    return (f"default-src 'none'; img-src data:; style-src 'sha256-{_sha256(styles)}'; script-src {code}; "
-            "base-uri 'none'; form-action 'none'")
+def policy(scripts: Mapping[str, str] | None = None, sources: Mapping[str, str] | None = None) -> str:
+    """A policy under which a page shows its own pictures and styles and runs `scripts` alone, by their hash."""
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in (scripts or {}).values()]
+    allowed = {
+        "default-src": "'none'", "img-src": "data:", "style-src": "'unsafe-inline'", "base-uri": "'none'",
+        "form-action": "'none'",
+    } | ({"script-src": " ".join(f"'sha256-{h}'" for h in hashes)} if hashes else {})
+    return "; ".join(f"{kind} {place}" for kind, place in (allowed | dict(sources or {})).items())
 
 
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
-
-
-def _json(value: Any) -> Any:
-    """JSON for a ``<script type="application/json">``: no text in it can end the element."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return jinja2.utils.markupsafe.Markup(text.replace("<", "\\u003c"))
+def look(template: Path) -> str:
+    """The styles of a template, for ``<style>{{ styles | safe }}</style>``: :data:`LOOK`, and ``report.css`` for
+    ``report.html.j2``.
+    """
+    own = template.with_name(template.name.replace(".html.j2", ".css"))
+    return LOOK.read_text(encoding="utf-8") + own.read_text(encoding="utf-8")

@@ -26,7 +26,8 @@ NO_UNIT = ("", "1")
 SHAPES = {
     "o": "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z", "s": "M-3.5,-3.5h7v7h-7z", "^": "M0,-4.5l4.2,8h-8.4z",
     "D": "M0,-5l4,5l-4,5l-4,-5z", "v": "M0,4.5l4.2,-8h-8.4z", "P": "M-1.5,-4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
-    "X": "M-4,-2l2,-2l2,2l2,-2l2,2l-2,2l2,2l-2,2l-2,-2l-2,2l-2,-2l2,-2z", "p": "M0,-4.5l4.5,3.3l-1.7,5.2h-5.6l-1.7,-5.2z",
+    "X": "M-4,-2l2,-2l2,2l2,-2l2,2l-2,2l2,2l-2,2l-2,-2l-2,2l-2,-2l2,-2z",
+    "p": "M0,-4.5l4.5,3.3l-1.7,5.2h-5.6l-1.7,-5.2z",
 }
 """Markers of :data:`nbkit.figures.marks.CYCLE` as paths around zero."""
 
@@ -104,8 +105,8 @@ def _with_spread(value: float | None, spread: float | None) -> str:
 def scatters(ledgers: Sequence[Paper], observations: Mapping[str, Observation]) -> list[dict[str, Any]]:
     """Published against ours, a square of SVG for each unit with enough numbers, people's means only.
 
-    Both axes of a square are alike; folds of a table are left to their average. Settings, sizes of cohorts and p-values are
-    nobody's measurement and have no place here: they have no n.
+    Both axes of a square are alike; folds of a table are left to their average. Settings, sizes of cohorts and
+    p-values are nobody's measurement and have no place here: they have no n.
     """
     looks = {p.name: (CYCLE[k % len(CYCLE)][0], SHAPES[CYCLE[k % len(CYCLE)][1]]) for k, p in enumerate(ledgers)}
     points: dict[str, list[dict[str, Any]]] = {}

@@ -1,4 +1,4 @@
-"""``index.html``: one file that shows a run to a reader, a page for each paper, with nothing to fetch from elsewhere."""
+"""``index.html``: one file that shows a run to a reader, a page for each paper, with nothing to fetch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from nbkit.claims.observe import Observation, load_artefacts, load_observations
 from nbkit.claims.tables import comparison_table, rooms_table, short_number, verdict_table
 from nbkit.claims.verdicts import Scorecard, judge_folder
 from nbkit.core.checks import require
-from nbkit.core.page import write_page
+from nbkit.core.files import write_text
+from nbkit.core.page import look, page
 from nbkit.figures.marks import title_of
 from nbkit.figures.tables import VERDICTS
 from nbkit.figures.web import ACROSS, embedded
@@ -45,8 +46,8 @@ def write_report(out_dir: Path | str, card: Scorecard, record: Mapping[str, Any]
     pages = [_paper(ledger, card, observations, shown) for ledger in ledgers]
     claims = {p["source"].short: p["claims"] for p in pages}
     rest = [s for s in record["notebooks"] if s["notebook"] not in {p.paper.notebook for p in ledgers}]
-    return write_page(
-        out_dir / "index.html", TEMPLATE, filters={"verdict": _verdict, "short": short_number},
+    text = page(
+        TEMPLATE, filters={"verdict": _verdict, "short": short_number}, styles=look(TEMPLATE),
         record=record, system=record["system"], run=record["run"], counts=card.counts(), total=len(card.claims),
         papers=pages, verdicts=VERDICTS, scatters=scatters(ledgers, observations), untold=untold_table(claims),
         absent=[p.paper for p in map(load_paper, papers()) if p.name not in card.papers],
@@ -57,6 +58,7 @@ def write_report(out_dir: Path | str, card: Scorecard, record: Mapping[str, Any]
         levels=sorted({o.level for o in observations.values()}),
         cohorts=sorted({o.cohort for o in observations.values()}),
     )
+    return write_text(out_dir / "index.html", text)
 
 
 def write_again(out_dir: Path | str) -> Path:

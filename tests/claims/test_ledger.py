@@ -106,12 +106,13 @@ def test_faulty_ledgers_are_refused_by_file_and_field(tmp_path, text, message):
 
 @pytest.mark.parametrize("name", papers())
 def test_a_paper_is_introduced(name):
-    """Two sentences of its package's docstring, three numbers, and pictures that its notebook records by these names."""
+    """Two sentences of its package's docstring, three numbers, and pictures that its notebook records."""
     source = load_paper(name).paper
     assert 1 <= len(re.findall(r"[.?](?: |$)", claimed(name))) <= 3 and claimed(name)[0].isupper()
     notebook = json.loads((ROOT / "notebooks" / f"{source.notebook}.ipynb").read_text(encoding="utf-8"))
     text = "".join("".join(cell["source"]) for cell in notebook["cells"])
     names = [re.sub(r"\\{[^}]*\\}", ".+", re.escape(n)) for n in re.findall(r'run\.figure\(\s*f?"([^"]+)"', text)]
+    assert len(source.key) == 3 and source.short
     for picture in (source.method, source.hero):
         assert any(re.fullmatch(pattern, picture) for pattern in names), picture
 
@@ -123,6 +124,7 @@ def test_papers_of_one_package_say_different_things():
 
 def test_a_key_number_that_is_none_is_refused(tmp_path):
     text = (PAPERS / "daninet" / "published.toml").read_text(encoding="utf-8")
-    (tmp_path / "p.toml").write_text(text.replace('"daninet.table1.gain.t"]', '"daninet.table1.gain.tt"]'), encoding="utf-8")
+    text = text.replace('"daninet.table1.gain.t"]', '"daninet.table1.gain.tt"]')
+    (tmp_path / "p.toml").write_text(text, encoding="utf-8")
     with pytest.raises(NbkitError, match="paper.key.*daninet.table1.gain.tt"):
         read_ledger(tmp_path / "p.toml")

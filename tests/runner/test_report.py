@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import html
 import re
 from html.parser import HTMLParser
@@ -104,17 +103,9 @@ def test_a_tile_for_every_claim_and_a_page_for_every_paper(page):
 
 
 def test_the_three_numbers_that_matter_stand_beside_the_published_ones(page):
-    keys = re.sub(r"<[^>]+>", " ", page[page.index('<div class="keys">') : page.index("standard deviation over people")])
+    keys = page[page.index('<div class="keys">') : page.index("standard deviation over people")]
+    keys = re.sub(r"<[^>]+>", " ", keys)
     assert "0.86 ± 0.031" in keys and keys.count("not run here") == 3 and "Table 2.2b, SSIM" in keys
-
-
-def test_only_what_the_project_wrote_may_run(page):
-    """The policy names the hash of the styles in the page; there is no script, and no style outside."""
-    style = page[page.index("<style>") + 7 : page.index("</style>")]
-    told = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = next(a["content"] for tag, a in Page(page).tags if a.get("http-equiv") == "Content-Security-Policy")
-    assert f"style-src 'sha256-{told}'" in policy and "script-src 'none'" in policy and "default-src 'none'" in policy
-    assert not any("style" in a or any(k.startswith("on") for k in a) for _, a in Page(page).tags)
 
 
 def test_a_finished_run_is_shown_again_without_running(page, tmp_path):
