@@ -7,6 +7,8 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib as mpl
+import numpy as np
 from PIL import Image
 
 ACROSS, QUALITY = 1000, 75
@@ -35,6 +37,16 @@ def webp(picture: Image.Image, *, quality: int | None = None) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, "WEBP", method=4, **({"lossless": True} if quality is None else {"quality": quality}))
     return stream.getvalue()
+
+
+def grey_levels(levels: np.ndarray) -> str:
+    """Grey levels (rows, columns; uint8) as WebP without loss in a ``data:`` address."""
+    return address(webp(Image.fromarray(levels)))
+
+
+def colours(name: str, count: int = 33) -> list[list[int]]:
+    """So many colours along a colour map, each as red, green and blue (0 to 255)."""
+    return (255 * mpl.colormaps[name](np.linspace(0, 1, count))[:, :3]).round().astype(int).tolist()
 
 
 def address(data: bytes) -> str:
