@@ -263,6 +263,7 @@ at("person").selectedIndex = data.start.index;
 newPerson();
 at("age").value = data.start.age;
 ramp();
+at("age").addEventListener("input", show);
 at("controls").addEventListener("input", (event) => {
   if (event.target.id === "person") newPerson();
   show();

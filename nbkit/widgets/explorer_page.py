@@ -101,13 +101,13 @@ def _said(
 def _course(
     explorer: Explorer, states: Sequence[State], windows: Mapping[str, Window], full: float,
 ) -> dict[str, Any]:
-    refusals = [explorer.refusal(state) for state in states]
-    count = next((k for k, refusal in enumerate(refusals) if refusal), len(states))
-    outlooks = [explorer.outlook(state) for state in states[:count]]
+    # what is refused at one age is refused at later ones, and asking again can take as long as predicting
+    refused = next((k for k, state in enumerate(states) if explorer.refusal(state)), len(states))
+    outlooks = [explorer.outlook(state) for state in states[:refused]]
     told = [s for s in explorer.structures if outlooks and all(s in o.volumes for o in outlooks)]
     sure = [s for s in told if any(s in o.spread for o in outlooks)]
     return {
-        "count": count, "refusal": next(filter(None, refusals), ""),
+        "count": refused, "refusal": explorer.refusal(states[refused]) if refused < len(states) else "",
         "sheet": _sheet([o.image for o in outlooks], windows, full) if outlooks else "",
         "ml": {s: [round(o.volumes[s] / 1000, 4) for o in outlooks] for s in told},
         "sd": {s: [round(o.spread.get(s, 0.0) / 1000, 4) for o in outlooks] for s in sure},

@@ -8,7 +8,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from nbkit.figures.web import ACROSS, address, embedded, webp
+from nbkit.figures.web import ACROSS, colours, embedded, grey_levels
 
 
 def _decoded(data: str) -> np.ndarray:
@@ -30,6 +30,12 @@ def test_a_small_picture_keeps_its_size(tmp_path):
     assert embedded(tmp_path / "a.png")[1:] == (40, 30)
 
 
-def test_without_a_quality_nothing_is_lost():
+def test_of_grey_levels_nothing_is_lost():
     noise = np.random.default_rng(0).integers(0, 256, (31, 17), dtype=np.uint8)
-    np.testing.assert_array_equal(_decoded(address(webp(Image.fromarray(noise))))[..., 1], noise)
+    np.testing.assert_array_equal(_decoded(grey_levels(noise))[..., 1], noise)
+
+
+def test_colours_run_from_end_to_end_of_the_map():
+    found = colours("RdBu_r", 5)
+    assert len(found) == 5 and found[0][2] > found[0][0] and found[4][0] > found[4][2]
+    assert max(found[2]) - min(found[2]) <= 1 and min(found[2]) > 240
