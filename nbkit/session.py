@@ -74,8 +74,9 @@ class Session(Run):
         for name, group in groups.items():
             table[name] = pd.Series([s.diagnosis for s in group]).value_counts().reindex(table.index, fill_value=0)
         table = table.round(1).dropna(axis="columns", how="all")
-        credit = f". {self.attribution}" if self.level == "open" and self.attribution else ""
-        return self.show(table, f"People by diagnosis at the first scan{credit}")
+        credit = [self.attribution] if self.level == "open" and self.attribution else []
+        told = ["People by diagnosis at the first scan", *self.people.provenance.get("who", ()), *credit]
+        return self.show(table, ". ".join(told))
 
     def table(self, name: str, data: pd.DataFrame, *, caption: str) -> Styler:
         """Record ``tables/NAME.csv``, and show it with its source as the last line of a cell does."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbkit.cohorts import (
-    ageing_phantom, ixi_ageing, ms_phantom, myelin_open_ms, myelin_phantom, open_ms, own_ageing, own_pet, own_scans,
-    pet_ixi, pet_phantom,
+    ageing_phantom, dlbs, ixi_ageing, ms_phantom, myelin_open_ms, myelin_phantom, open_ms, own_ageing, own_pet,
+    own_scans, pet_ixi, pet_phantom,
 )
 from nbkit.core.checks import NbkitError, closest, known, require
 from nbkit.core.protocols import Cohort
@@ -24,9 +24,11 @@ LEVELS = {
     "pet": {"embedded": "pet_phantom", "open": "pet_ixi"},
 }
 _MODULES = {m.NAME: m for m in (
-    ms_phantom, open_ms, ageing_phantom, ixi_ageing, myelin_phantom, myelin_open_ms, pet_phantom, pet_ixi,
+    ms_phantom, open_ms, ageing_phantom, ixi_ageing, myelin_phantom, myelin_open_ms, pet_phantom, pet_ixi, dlbs,
 )}
 NAMES = tuple(_MODULES)
+_REAL = (open_ms.NAME, dlbs.NAME)
+"""Nothing of them is drawn."""
 NULLS = tuple(LEVELS["myelin_null"].values())
 """Null experiments: the people and the first scans of a simulated cohort, without change at the second."""
 _NOISE_FREE = {
@@ -74,7 +76,7 @@ def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int 
     name = str(name_or_path)
     if name in NAMES or name in NULLS:
         settings = {"changed": name not in NULLS} if name.startswith("myelin") else {}
-        settings |= {} if name == open_ms.NAME else {"seed": seed}
+        settings |= {} if name in _REAL else {"seed": seed}
         return _MODULES[name.removesuffix("_null")].build(profile, n_jobs=n_jobs, **settings)
     path = Path(name).expanduser()
     if path.suffix.lower() == ".csv" or path.is_dir():

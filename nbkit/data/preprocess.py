@@ -259,6 +259,7 @@ def white_matter_peak(image: Volume, inside: Volume) -> float:
 def prepare_files(
     sources: Sequence[Source], reference: Reference, *, shape: tuple[int, int, int], affine: np.ndarray,
     config: Config | None = None, cache: Cache | None = None, n_jobs: int | None = None, progress: bool = True,
+    left_out: dict[tuple[str, str], NbkitError] | None = None,
 ) -> list[Scan]:
     """:func:`prepare` many scans, and put each on one grid of the reference's world.
 
@@ -276,6 +277,9 @@ def prepare_files(
         Scans at a time; by default what ``joblib.parallel_config`` says, with its backend (dask included), else 1.
     progress : bool
         Show a bar with the time left.
+    left_out : dict, optional
+        Takes up, by subject and session, the refusal of a scan that cannot be prepared; the others are. Without it the first such scan
+        is refused.
 
     Returns
     -------
@@ -294,10 +298,25 @@ def prepare_files(
     }
     with one_thread():
         jobs = Parallel(n_jobs=n_jobs, return_as="generator")(
-            delayed(_cached)(source, reference, shape, affine, config, cache, key) for source in sources
+            delayed(_tried)(source, reference, shape, affine, config, cache, key) for source in sources
         )
-        entries = list(tqdm(jobs, total=len(sources), desc="preprocess", unit="scan", disable=not progress))
-    return [_scan(source, entry) for source, entry in zip(sources, entries, strict=True)]
+        made, bar = [], tqdm(jobs, total=len(sources), desc="preprocess", unit="scan", disable=not progress)
+        for source, entry in zip(sources, bar, strict=True):
+            if not isinstance(entry, NbkitError):
+                made.append(_scan(source, entry))
+            elif left_out is None:
+                raise entry
+            else:
+                left_out[source.subject, source.session] = entry
+    return made
+
+
+def _tried(source: Source, *settings: Any) -> Path | NbkitError:
+    """The cache entry of one scan, or why there is none."""
+    try:
+        return _cached(source, *settings)
+    except NbkitError as error:
+        return error
 
 
 def _cached(
