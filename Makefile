@@ -54,8 +54,8 @@ verify: $(STAMP)  ## compare a finished run with the committed reference values
 lab: $(STAMP)  ## JupyterLab on the notebooks
 	cd notebooks && ../$(PY) -m jupyterlab
 
-data: $(STAMP)  ## download and verify a cohort: make data COHORT=open
-	$(NBKIT) data fetch "$(COHORT)"
+data: $(STAMP)  ## download and verify a cohort: make data COHORT=open, or COHORT=dlbs PEOPLE=20 (ALL=1: everybody)
+	$(NBKIT) data fetch "$(COHORT)" $(if $(PEOPLE),--people "$(PEOPLE)") $(if $(filter 1,$(ALL)),--all)
 
 doctor: $(STAMP)  ## what is installed, what is missing, and how to fix it
 	$(NBKIT) doctor

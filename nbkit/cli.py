@@ -19,7 +19,7 @@ import typer
 from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
-from nbkit.cohorts import CohortInfo, cohort_name, cohort_names, list_cohorts
+from nbkit.cohorts import CohortInfo, cohort_name, cohort_names, list_cohorts, to_fetch
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
@@ -165,7 +165,11 @@ def data_list() -> None:
 
 
 @data_app.command("fetch")
-def data_fetch(cohort: Annotated[str, typer.Argument(help="open (all of them), or the name of a cohort.")]) -> None:
+def data_fetch(
+    cohort: Annotated[str, typer.Argument(help="open (all of them), or the name of a cohort.")],
+    people: Annotated[int | None, typer.Option(help="Only the first so many people.")] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="Also who is not in the default set.")] = False,
+) -> None:
     """Download what is missing and verify everything."""
     manifests = _manifests(cohort)
     if not manifests:
@@ -175,22 +179,38 @@ def data_fetch(cohort: Annotated[str, typer.Argument(help="open (all of them), o
             typer.echo(f"{manifest.name}: nothing to download")
             continue
         try:
-            found = manifest.fetch()
+            paths = to_fetch(manifest, people=people, everybody=everybody)
+            typer.echo(_cost(manifest, paths))
+            found = manifest.fetch(paths)
         except NbkitError as error:
             typer.echo(f"nbkit: {error}", err=True)
             raise typer.Exit(1) from error
-        typer.echo(f"{manifest.name}: {len(found)} files here and verified. {manifest.attribution}")
+        typer.echo(f"{manifest.name}: {len(found)} files here and verified{_unverified(manifest, paths)}. "
+                   f"{manifest.attribution}")
+
+
+def _cost(manifest: Manifest, paths: list[str]) -> str:
+    """How much is still to come."""
+    missing = [manifest.by_path[path] for path in paths if manifest.find(path) is None]
+    size = sum(file.bytes or 0 for file in missing) / 1e6
+    return f"{manifest.name}: {len(paths)} files, {len(missing)} to download ({size:.0f} MB)"
+
+
+def _unverified(manifest: Manifest, paths: list[str]) -> str:
+    named = [path for path in paths if manifest.by_path[path].unverified]
+    return f", but for {', '.join(named)}: no hash of it is published" if named else ""
 
 
 @data_app.command("verify")
 def data_verify(cohort: Annotated[str, typer.Argument(help="open, or the name of a cohort.")] = "open") -> None:
     """Check every file against its published hash; missing files are counted, wrong ones fail."""
     rows = [row for manifest in _manifests(cohort) for row in manifest.verify()]
-    wrong = [r for r in rows if r.state not in ("ok", "missing")]
+    wrong = [r for r in rows if r.state.startswith("wrong")]
     for r in wrong:
         typer.echo(f"{r.path}: {r.state} ({r.detail})")
-    counts = {state: sum(r.state == state for r in rows) for state in ("ok", "missing")}
-    typer.echo(f"{counts['ok']} ok, {counts['missing']} missing, {len(wrong)} wrong")
+    counts = {state: sum(r.state == state for r in rows) for state in ("ok", "missing", "unverified")}
+    unknown = f", {counts['unverified']} without a published hash, as at first" if counts["unverified"] else ""
+    typer.echo(f"{counts['ok']} ok, {counts['missing']} missing, {len(wrong)} wrong{unknown}")
     raise typer.Exit(int(bool(wrong)))
 
 
@@ -324,7 +344,8 @@ def _cohort_line(cohort: CohortInfo) -> Line:
         how = f"apply at {load_manifest(cohort.name).repository}, then nbkit data check FOLDER"
         return "note", f"data {cohort.level}", f"{cohort.name}: never downloaded", how
     here = cohort.present[:2] != "0 "
-    return _noted(here, f"data {cohort.level}", f"{cohort.name}: {cohort.present}", f"make data COHORT={cohort.level}")
+    how = f"make data COHORT={cohort.fetched_by}"
+    return _noted(here, f"data {cohort.level}", f"{cohort.name}: {cohort.present}", how)
 
 
 def main() -> None:

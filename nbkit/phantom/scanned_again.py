@@ -91,6 +91,12 @@ def prepared_cohort(
     })
 
 
+def any_pair(manifest: Manifest) -> bool:
+    """Whether anybody's scans are here, two or more of them (unchecked)."""
+    return any(sum(manifest.find(path) is not None for path in roles.values()) >= LEAST
+               for roles in manifest.subjects().values())
+
+
 def _located(manifest: Manifest, roster: Sequence[Subject]) -> Files:
     """By person and session, the verified files that are here."""
     roles, wanted = manifest.subjects(), {s.id: [scan.session for scan in s.scans] for s in roster}
