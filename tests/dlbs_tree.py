@@ -37,7 +37,8 @@ def ixi_heads(count: int) -> list[tuple[Volume, np.ndarray]]:
     for roles in list(manifest.subjects().values())[:count]:
         labels = nifti.read_labels(manifest.locate(roles["labels"]))
         where = np.argwhere(np.isin(labels.data[0].numpy(), (51, 52))).mean(0)
-        heads.append((nifti.read_image(manifest.locate(roles["T1w"])), labels.affine[:3, :3] @ where + labels.affine[:3, 3]))
+        centre = labels.affine[:3, :3] @ where + labels.affine[:3, 3]
+        heads.append((nifti.read_image(manifest.locate(roles["T1w"])), centre))
     return heads
 
 

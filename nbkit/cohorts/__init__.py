@@ -63,8 +63,9 @@ def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int 
     Parameters
     ----------
     name_or_path : str or path
-        One of :data:`NAMES`, :data:`NULLS` or test-retest cohorts, a ``.csv`` (:func:`nbkit.data.tables.read_scan_table` says which
-        columns), or a BIDS folder (:func:`nbkit.cohorts.own_scans.build`).
+        One of :data:`NAMES`, :data:`NULLS` or the test-retest cohorts, a ``.csv``
+        (:func:`nbkit.data.tables.read_scan_table` says which columns), or a BIDS folder
+        (:func:`nbkit.cohorts.own_scans.build`).
     profile : {"smoke", "laptop", "paper"}
         Grid size and, for phantoms, the number of subjects.
     seed : int

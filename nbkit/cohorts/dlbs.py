@@ -67,14 +67,13 @@ def roster(manifest: Manifest) -> tuple[Subject, ...]:
 def _subject(manifest: Manifest, who: str, sessions: Mapping[str, str]) -> Subject:
     facts = {session: manifest.by_path[path].facts for session, path in sessions.items()}
     told = {
-        session: {name: number(own.get(name, ""), where=f"{manifest.name} {who} {session}: {name}") for name in _NUMBERS}
+        session: {n: number(own.get(n, ""), where=f"{manifest.name} {who} {session}: {n}") for n in _NUMBERS}
         for session, own in facts.items()
     }
     dated = sorted((s for s in told if told[s]["years"] is not None), key=lambda s: told[s]["years"])
-    start = told[dated[0]]["age"] if dated else None
-    scans = [] if start is None else [
-        Scan(who, s, round(start + told[s]["years"] - told[dated[0]]["years"], 2), {}, diagnosis=_HEALTHY) for s in dated
-    ]
+    first = told[dated[0]] if dated else {"age": None}
+    ages = {} if first["age"] is None else {s: first["age"] + told[s]["years"] - first["years"] for s in dated}
+    scans = [Scan(who, session, round(age, 2), {}, diagnosis=_HEALTHY) for session, age in ages.items()]
     sex = sex_of(next(iter(facts.values())).get("sex", ""), where=f"{manifest.name} {who}: sex")
     mmse = [told[scan.session]["mmse"] for scan in scans]
     return Subject(who, sex, _HEALTHY, tuple(scans), {"converter": False, "onset_age": None, "mmse": mmse})

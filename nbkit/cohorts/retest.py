@@ -50,8 +50,8 @@ class Design:
 DESIGNS: Mapping[str, Design] = {
     "sleepy_brain": Design(
         ("1", "2"), "participant_id|participant", "AgeGroup", "Old", "Sex", mmse="MMSE",
-        apart="Two sessions some four weeks apart, one of them after a night of little sleep, in an order drawn by lot: "
-        "not ageing",
+        apart="Two sessions some four weeks apart, one of them after a night of little sleep, in an order drawn by "
+        "lot: not ageing",
     ),
     "hrv_er": Design(
         ("pre", "post"), "participant_id", "age_group", "OA", "gender",
@@ -147,4 +147,5 @@ def _subject(who: str, row: Mapping[str, str], design: Design) -> Subject:
     scans: Sequence[Scan] = [Scan(who, session, None, {}, diagnosis=_HEALTHY) for session in design.sessions]
     mmse = number(row[design.mmse], where=f"{TABLE} {who}: {design.mmse}") if design.mmse else None
     covariates = {} if mmse is None else {"mmse": [mmse] * len(scans)}
-    return Subject(who, sex_of(row[design.sex], where=f"{TABLE} {who}: {design.sex}"), _HEALTHY, tuple(scans), covariates)
+    sex = sex_of(row[design.sex], where=f"{TABLE} {who}: {design.sex}")
+    return Subject(who, sex, _HEALTHY, tuple(scans), covariates)

@@ -119,8 +119,9 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
         named = self.subjects()
         chosen = self.subjects(everybody=everybody) if people is None else people
         theirs = {path for roles in named.values() for path in roles.values()}
+        theirs |= {path for path, file in self.by_path.items() if file.participant}
         asked = {path for who in chosen for path in named[known(who, named, f"{self.name}: people")].values()}
-        return [path for path, file in self.by_path.items() if path in asked or not (path in theirs or file.participant)]
+        return [path for path in self.by_path if path in asked or path not in theirs]
 
     def subjects(self, *, everybody: bool = True) -> dict[str, dict[str, str]]:
         """By subject, in order: role to relative path, of everybody or of the default set.

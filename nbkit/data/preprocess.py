@@ -278,8 +278,8 @@ def prepare_files(
     progress : bool
         Show a bar with the time left.
     left_out : dict, optional
-        Takes up, by subject and session, the refusal of a scan that cannot be prepared; the others are. Without it the first such scan
-        is refused.
+        Takes up, by subject and session, the refusal of a scan that cannot be prepared; the others are. Without it the
+        first such scan is refused.
 
     Returns
     -------

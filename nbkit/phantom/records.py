@@ -190,10 +190,11 @@ def noise_again(cohort: Cohort, *, seed: int) -> Cohort:
     def again(subject: Subject) -> Subject:
         first, free = subject.baseline, cohort.truth[subject.id].noise_free(subject.baseline.age)
         averaged = min(1.0, (p["voxel"] ** 3 / free.voxel_volume) ** 0.5)
-        noise = numpy_generator(seed, subject.id, "scanned twice").normal(0, p["noise"] * averaged, (2, *free.data.shape))
+        rng = numpy_generator(seed, subject.id, "scanned twice")
+        noise = rng.normal(0, p["noise"] * averaged, (2, *free.data.shape))
         data = rician(free.data.float(), torch.from_numpy(noise).float()) * first.mask("brain").data
-        image = free.with_data(data, "noise drawn anew")
-        return replace(subject, scans=(first, replace(first, session=f"{first.session}again", images={CONTRAST: image})))
+        images = {CONTRAST: free.with_data(data, "noise drawn anew")}
+        return replace(subject, scans=(first, replace(first, session=f"{first.session}again", images=images)))
 
     kind = "simulated: one acquisition with two draws of noise"
     return replace(cohort, subjects=tuple(map(again, cohort)), provenance={**cohort.provenance, "kind": kind})

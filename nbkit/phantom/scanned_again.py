@@ -1,4 +1,4 @@
-"""Real people scanned more than once, as a manifest lists them: whatever of their scans is here, on the cohorts' grid."""
+"""Real people scanned more than once, as a manifest lists them: whatever of their scans is here, on one grid."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Server(ThreadingHTTPServer):
     """Serves `content` below any prefix of `under`; counts requests.
 
-    It can ignore ranges, drop the line after `cut` bytes, once, answer version ids with a status of `versions` ("*" for any).
+    It can ignore ranges, drop the line after `cut` bytes, once, and answer version ids with a status (`versions`, "*"
+    for any).
     """
 
     def __init__(self, content: Mapping[str, bytes], under: str = "") -> None:
