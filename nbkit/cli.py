@@ -19,7 +19,7 @@ import typer
 from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
-from nbkit.cohorts import CohortInfo, cohort_name, cohort_names, list_cohorts, to_fetch
+from nbkit.cohorts import SCANNED_TWICE, CohortInfo, cohort_name, cohort_names, list_cohorts, to_fetch
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
@@ -44,7 +44,7 @@ app.add_typer(cache_app, name="cache")
 
 OPTIONAL = {"ipyniivue": ("3D viewer in notebooks", 'pip install -e ".[viewer]"')}
 Profile = Annotated[str, typer.Option(help="smoke, laptop or paper.")]
-CohortOption = Annotated[str, typer.Option(help="embedded, open, or the path of your own table.")]
+CohortOption = Annotated[str, typer.Option(help="embedded, open, dlbs, or the path of your own table.")]
 Out = Annotated[Path, typer.Option(help="Where results folders are made.")]
 
 
@@ -77,14 +77,22 @@ def run(
 
 
 def data_state(cohort: str) -> str:
-    """Changes when files of the cohort appear, vanish or change: a finished notebook is then run again."""
+    """Changes when files of the cohort appear, vanish or change: a finished notebook is then run again.
+
+    Beside real scans notebook 08 reads those of people scanned twice.
+    """
     name = cohort_name(cohort)
+    twice = [] if cohort == "embedded" else _files_state([load_manifest(n) for n in SCANNED_TWICE])
     if name.lower().endswith(".csv"):
-        return digest(_table_state(Path(name)))
+        return digest([*_table_state(Path(name)), twice])
     if Path(name).is_dir():
-        return digest(_folder_state(Path(name)))
-    places = [(f.digest, manifest.find(f.path)) for manifest in _manifests(cohort) for f in manifest.files]
-    return digest([(known_as, path.stat().st_size if path else None) for known_as, path in places])
+        return digest([*_folder_state(Path(name)), twice])
+    return digest([_files_state(_manifests(cohort)), twice])
+
+
+def _files_state(manifests: list[Manifest]) -> list[object]:
+    places = [(f.digest, manifest.find(f.path)) for manifest in manifests for f in manifest.files]
+    return [(known_as, path.stat().st_size if path else None) for known_as, path in places]
 
 
 def _manifests(cohort: str) -> list[Manifest]:

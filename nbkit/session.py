@@ -67,6 +67,12 @@ class Session(Run):
         """The line under every table: cohort, kind, level and profile."""
         return f"{self.cohort} ({self.kind}), {self.level} data, {self.profile} profile"
 
+    @property
+    def who_said(self) -> str:
+        """What stands under a table of the people: who is here and who is left out, why so diagnosed, whose scans."""
+        credit = [self.attribution] if self.level == "open" and self.attribution else []
+        return ". ".join(["People by diagnosis at the first scan", *self.people.provenance.get("who", ()), *credit])
+
     def who(self, people: Cohort | None = None, **groups: Cohort) -> Styler:
         """People by diagnosis: how many, their visits, ages and years of follow-up; a column more for each group.
 
@@ -80,9 +86,7 @@ class Session(Run):
         for name, group in groups.items():
             table[name] = pd.Series([s.diagnosis for s in group]).value_counts().reindex(table.index, fill_value=0)
         table = table.round(1).dropna(axis="columns", how="all")
-        credit = [self.attribution] if self.level == "open" and self.attribution else []
-        told = ["People by diagnosis at the first scan", *self.people.provenance.get("who", ()), *credit]
-        return self.show(table, ". ".join(told))
+        return self.show(table, self.who_said)
 
     def table(self, name: str, data: pd.DataFrame, *, caption: str) -> Styler:
         """Record ``tables/NAME.csv``, and show it with its source as the last line of a cell does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 
@@ -11,10 +12,11 @@ from nbkit import cli
 from nbkit.claims.observe import Run
 from nbkit.claims.verdicts import judge_folder
 from nbkit.core.files import Cache
-from nbkit.data.manifest import load_manifest
+from nbkit.data.manifest import Manifest, ManifestFile, load_manifest
 from nbkit.runner.execute import finish
 from nbkit.runner.folder import Stamp, read_stamps, write_stamp
 from tests.data import trees
+from tests.data.loopback import serving
 
 
 @pytest.fixture
@@ -209,6 +211,39 @@ def test_data_commands(nbkit, home):
     code, out, _ = nbkit("data", "verify", "open")
     needed = sum(len(load_manifest(name).files) for name in ("open_ms", "ixi_ageing", "myelin_open_ms", "pet_ixi"))
     assert code == 0 and f"0 ok, {needed} missing" in out
+
+
+def test_fetching_a_part_says_what_it_costs_and_what_cannot_be_checked(nbkit, home, monkeypatch):
+    content = {"participants.tsv": b"table", "sub-1/t1.bin": b"1" * 3_000_000, "sub-2/t1.bin": b"2", "sub-3/t1.bin": b"3"}
+    files = [ManifestFile(path="participants.tsv", unverified=True)]
+    for path, body in list(content.items())[1:]:
+        who = path.split("/")[0]
+        files.append(ManifestFile(path=path, bytes=len(body), md5=hashlib.md5(body).hexdigest(), participant=who,
+                                  session="1", more=who == "sub-3"))
+    with serving(content) as server:
+        manifest = Manifest(name="study", title="t", access="open", licence="CC0", attribution="By them", folder="study",
+                            release="1", base_url=f"{server.address}/", partial=True, files=tuple(files))
+        monkeypatch.setattr(cli, "_manifests", lambda cohort: [manifest])
+        code, out, _ = nbkit("data", "fetch", "study", "--people", "1")
+        assert code == 0 and out == (
+            "study: 2 files, 2 to download (3 MB)\n"
+            "study: 2 files here and verified, but for participants.tsv: no hash of it is published. By them\n")
+        assert "study: 3 files, 1 to download (0 MB)" in nbkit("data", "fetch", "study")[1]
+        assert "4 files here" in nbkit("data", "fetch", "study", "--all")[1]
+    assert nbkit("data", "verify", "study")[1] == "3 ok, 0 missing, 0 wrong, 1 without a published hash, as at first\n"
+    (cli.data_folder() / "study" / "participants.tsv").write_text("other")
+    code, out, _ = nbkit("data", "verify", "study")
+    assert code == 1 and "participants.tsv: wrong hash" in out
+    code, _, err = nbkit("data", "fetch", "study", "--people", "0")
+    assert code == 1 and "--people: expected a number above 0" in err
+
+
+def test_data_state_follows_people_scanned_twice(home, monkeypatch):
+    first, embedded = cli.data_state("dlbs"), cli.data_state("embedded")
+    place = cli.data_folder() / "ds003823" / "participants.tsv"
+    place.parent.mkdir(parents=True)
+    place.write_text("table")
+    assert cli.data_state("dlbs") != first and cli.data_state("embedded") == embedded
 
 
 def test_cache_shows_and_clears_finished_work_but_no_downloads(nbkit, home):

@@ -32,6 +32,8 @@ _REAL = (open_ms.NAME, dlbs.NAME)
 """Nothing of them is drawn."""
 NULLS = tuple(LEVELS["myelin_null"].values())
 """Null experiments: the people and the first scans of a simulated cohort, without change at the second."""
+SCANNED_TWICE = retest.NAMES
+"""People who do not age between two scans; notebook 08 reads them beside a cohort of real scans."""
 _NOISE_FREE = {
     name: study.noise_free
     for name in (ms_phantom.NAME, myelin_phantom.NAME, myelin_open_ms.NAME, *NULLS, pet_phantom.NAME, pet_ixi.NAME)
@@ -79,7 +81,7 @@ def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int 
         For an unknown name (with the nearest one) or whatever the cohort itself refuses.
     """
     name = str(name_or_path)
-    if name in retest.NAMES:
+    if name in SCANNED_TWICE:
         return retest.build(name, profile, n_jobs=n_jobs)
     if name in NAMES or name in NULLS:
         settings = {"changed": name not in NULLS} if name.startswith("myelin") else {}
@@ -110,7 +112,7 @@ def cohort_name(level: str | Path, *, task: str = "flair") -> str:
     if name in NAMES or name in NULLS or name.lower().endswith(".csv") or Path(name).expanduser().is_dir():
         return name
     require(
-        name not in retest.NAMES, "COHORT", expected="people who age", found=f"{name}, two scans within weeks",
+        name not in SCANNED_TWICE, "COHORT", expected="people who age", found=f"{name}, two scans within weeks",
         remedy="Once it is fetched, notebook 08 reads it beside COHORT=dlbs or your own scans.",
     )
     raise _unknown(name, (*levels, *NAMES))
@@ -155,7 +157,7 @@ def scanned_twice(cohort: Cohort, *, profile: str, seed: int = 7, n_jobs: int = 
     """
     if cohort.name in _SCANNED_TWICE:
         return [_SCANNED_TWICE[cohort.name](cohort, seed=seed)]
-    here = [name for name in retest.NAMES if any_pair(load_manifest(name))]
+    here = [name for name in SCANNED_TWICE if any_pair(load_manifest(name))]
     return [retest.build(name, profile, n_jobs=n_jobs) for name in here]
 
 
@@ -174,7 +176,7 @@ def to_fetch(manifest: Manifest, *, people: int | None = None, everybody: bool =
         expected="a number above 0, of a cohort that runs on a part of its people", found=people,
         remedy="Leave --people out.",
     )
-    named = retest.older(manifest) if manifest.name in retest.NAMES else list(manifest.subjects(everybody=everybody))
+    named = retest.older(manifest) if manifest.name in SCANNED_TWICE else list(manifest.subjects(everybody=everybody))
     return manifest.wanted(named[:people])
 
 

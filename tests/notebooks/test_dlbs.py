@@ -1,6 +1,6 @@
 """A made-up Dallas study on a server of this machine: fetched through everything that happens to downloads, and run.
 
-The manifest is found beside the code, so the run is that of a copy of the repository with another `data_manifests/dlbs`.
+The manifest is found beside the code, so the run is that of a copy of the repository with another manifest of dlbs.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def here(study) -> dict[str, bytes]:
 def test_it_is_fetched_through_interruption_refusal_and_a_wrong_hash(study):
     folder, server, scans = study
     first = [path for path in sorted(scans) if path.startswith("sub-1001/")]
-    server.cut = 20_000  # the line drops in the middle of the first scan
+    server.cut = 600_000  # the line drops in the middle of the first scan
     code, said = nbkit(study, "data", "fetch", "dlbs", "--people", "1")
     assert code == 0 and "dlbs: 3 files, 3 to download" in said and "3 files here and verified" in said, said
     assert here(study) == {path: scans[path] for path in first}
