@@ -127,6 +127,10 @@ def cohort_for(
     for "pet" come the FDG scans, as ratios in MNI space (:func:`nbkit.cohorts.own_pet.build`).
     """
     name = cohort_name(level, task=task)
+    require(
+        name != dlbs.NAME or task == "ageing", "COHORT", expected=f"a cohort for {task}: {', '.join(LEVELS[task])}",
+        found=f"{name}, T1w scans of people who age", remedy="Notebooks 04, 05, 06, 08 and 09 read it.",
+    )
     if task == "pet" and name not in NAMES and Path(name).expanduser().is_dir():
         return own_pet.build(name, profile)
     cohort = open_cohort(name, profile=profile, seed=seed, n_jobs=n_jobs)
@@ -157,7 +161,8 @@ def scanned_twice(cohort: Cohort, *, profile: str, seed: int = 7, n_jobs: int = 
     """
     if cohort.name in _SCANNED_TWICE:
         return [_SCANNED_TWICE[cohort.name](cohort, seed=seed)]
-    here = [name for name in SCANNED_TWICE if any_pair(load_manifest(name))]
+    listed = [load_manifest(name) for name in SCANNED_TWICE]
+    here = [manifest.name for manifest in listed if manifest.find(retest.TABLE) and any_pair(manifest)]
     return [retest.build(name, profile, n_jobs=n_jobs) for name in here]
 
 

@@ -9,6 +9,7 @@ import pytest
 from nbkit import cohorts
 from nbkit.cohorts import retest
 from nbkit.core.checks import NbkitError
+from nbkit.core.protocols import Cohort
 from nbkit.data.manifest import Manifest, ManifestFile
 from tests.data.loopback import serving
 
@@ -99,6 +100,27 @@ def test_without_its_table_nobody_is_known_to_be_old(tmp_path, monkeypatch):
     monkeypatch.delenv("NBKIT_MIRROR", raising=False)
     with pytest.raises(NbkitError, match="the table that says who is old.*nbkit data fetch hrv_er"):
         retest.build("hrv_er", "smoke", manifest=study("hrv_er")[0])
+
+
+def test_without_table_or_pair_nobody_was_scanned_twice(tmp_path, monkeypatch):
+    monkeypatch.setenv("NBKIT_DATA", str(tmp_path))
+    monkeypatch.delenv("NBKIT_MIRROR", raising=False)
+    real = Cohort("dlbs", (), "open")
+    manifest, content = study("hrv_er")
+    monkeypatch.setattr(cohorts, "load_manifest", lambda name: manifest.model_copy(update={"name": name}))
+    monkeypatch.setattr(retest, "build", lambda name, profile, n_jobs: (name, profile))
+    assert cohorts.scanned_twice(real, profile="smoke") == []
+    for path in ("sub-9001/pre.nii", "sub-9001/post.nii", "participants.tsv"):
+        assert cohorts.scanned_twice(real, profile="smoke") == []
+        (tmp_path / "hrv_er" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "hrv_er" / path).write_bytes(content[path])
+    assert cohorts.scanned_twice(real, profile="smoke") == [("sleepy_brain", "smoke"), ("hrv_er", "smoke")]
+
+
+@pytest.mark.parametrize("task", ["flair", "myelin", "pet"])
+def test_people_who_age_are_no_cohort_of_other_notebooks(task):
+    with pytest.raises(NbkitError, match=f"a cohort for {task}.*Notebooks 04, 05"):
+        cohorts.cohort_for("dlbs", task=task)
 
 
 def test_they_are_no_cohort_of_a_notebook(tmp_path, monkeypatch):
