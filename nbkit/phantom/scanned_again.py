@@ -80,9 +80,8 @@ def prepared_cohort(
     _require_people(people, manifest, left_out)
     said = [_present(manifest, people, roster, asked), *_left_out_said(left_out), *facts.pop("who", ())]
     log.info("%s: %s", manifest.name, said[0])
-    hashes = {f"{s.id} {c.session}": manifest.by_path[manifest.subjects()[s.id][c.session]].digest
-              for s in people for c in s.scans}
-    ages = [[scan.age for scan in subject.scans] for subject in people]
+    roles, ages = manifest.subjects(), [[scan.age for scan in subject.scans] for subject in people]
+    hashes = {f"{s.id} {c.session}": manifest.by_path[roles[s.id][c.session]].digest for s in people for c in s.scans}
     return Cohort(manifest.name, tuple(people), manifest.access, credits_of(manifest) | {
         "who": said, "left_out": left_out, "profile": profile, "data_hash": digest([hashes, ages, profile]),
         "grid": {"shape": list(shape), "spacing_mm": [abs(float(affine[i, i])) for i in range(3)]},
@@ -119,11 +118,12 @@ def _enough(
     people: Sequence[Subject], manifest: Manifest, left_out: dict[str, str], state: str
 ) -> Iterator[Subject]:
     """Those with two scans or more; who has one is left out, who has none was never fetched."""
+    roles = manifest.subjects()
     for subject in people:
         if len(subject.scans) >= LEAST:
             yield subject
         elif subject.scans or state == "prepared":
-            listed = len(manifest.subjects()[subject.id])
+            listed = len(roles[subject.id])
             left_out[subject.id] = f"{len(subject.scans)} of {listed} scans {state}, and change needs two" + (
                 f": `{_command(manifest)}` brings the others" if state == "here" else "")
 
