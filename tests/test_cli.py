@@ -11,7 +11,7 @@ import pytest
 from nbkit import cli
 from nbkit.claims.observe import Run
 from nbkit.claims.verdicts import judge_folder
-from nbkit.core.files import Cache
+from nbkit.core.files import Cache, write_text
 from nbkit.data.manifest import Manifest, ManifestFile, load_manifest
 from nbkit.runner.execute import finish
 from nbkit.runner.folder import Stamp, read_stamps, write_stamp
@@ -214,15 +214,16 @@ def test_data_commands(nbkit, home):
 
 
 def test_fetching_a_part_says_what_it_costs_and_what_cannot_be_checked(nbkit, home, monkeypatch):
-    content = {"participants.tsv": b"table", "sub-1/t1.bin": b"1" * 3_000_000, "sub-2/t1.bin": b"2", "sub-3/t1.bin": b"3"}
+    content = {"participants.tsv": b"table", "sub-1/t1.bin": b"1" * 3_000_000}
+    content |= {"sub-2/t1.bin": b"2", "sub-3/t1.bin": b"3"}
     files = [ManifestFile(path="participants.tsv", unverified=True)]
     for path, body in list(content.items())[1:]:
         who = path.split("/")[0]
         files.append(ManifestFile(path=path, bytes=len(body), md5=hashlib.md5(body).hexdigest(), participant=who,
                                   session="1", more=who == "sub-3"))
     with serving(content) as server:
-        manifest = Manifest(name="study", title="t", access="open", licence="CC0", attribution="By them", folder="study",
-                            release="1", base_url=f"{server.address}/", partial=True, files=tuple(files))
+        manifest = Manifest(name="study", title="t", access="open", licence="CC0", attribution="By them",
+                            folder="study", release="1", base_url=f"{server.address}/", partial=True, files=tuple(files))
         monkeypatch.setattr(cli, "_manifests", lambda cohort: [manifest])
         code, out, _ = nbkit("data", "fetch", "study", "--people", "1")
         assert code == 0 and out == (
@@ -254,6 +255,28 @@ def test_cache_shows_and_clears_finished_work_but_no_downloads(nbkit, home):
     assert code == 0 and "phantom" in out and "2.0 MB" in out
     assert nbkit("cache", "clear")[1] == "removed phantom\n"
     assert (home / "cache" / "data" / "scan.nii").exists() and not (home / "cache" / "phantom").exists()
+
+
+def test_cache_tells_limit_logs_and_leftovers_and_clears_what_is_ours(nbkit, home, monkeypatch):
+    monkeypatch.setenv("NBKIT_CACHE_GB", "3")
+    root = home / "cache"
+    for kind in ("phantom", "fitted"):
+        Cache().get(kind, 1, lambda p: (p / "x").touch(), lambda p: p)
+    (root / "phantom" / "mine").mkdir()
+    (root / "phantom" / "mine" / "thesis.txt").touch()
+    (root / "training" / "0123" / "net-1").mkdir(parents=True)
+    (root / "fitted" / ".abc.x.new").mkdir()
+    os.utime(root / "fitted" / ".abc.x.new", (1e9, 1e9))
+    write_text(root / "logs" / "smoke-embedded.01_a.log", "boom")
+    code, out, _ = nbkit("cache")
+    assert code == 0 and "of 3 GB (NBKIT_CACHE_GB)" in out and "1 logs" in out and "1 leftovers" in out
+    counted = [line.split()[:2] for line in out.splitlines()[1:4]]
+    assert counted == [["fitted", "1"], ["phantom", "1"], ["training", "1"]]
+    assert nbkit("cache", "clear", "fitted")[1] == "removed fitted\n" and not (root / "fitted").exists()
+    assert nbkit("cache", "clear")[1] == "removed phantom\nremoved training\n"
+    assert sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file() and ".live" not in str(p)) == [
+        "phantom/mine/thesis.txt",
+    ]
 
 
 def test_doctor_is_one_line_each_and_leaves_nothing(nbkit, home):

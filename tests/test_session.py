@@ -64,7 +64,12 @@ def test_a_place_with_nothing_printed_or_measured_says_why(people, tmp_path):
 
 def test_people_scanned_twice_are_asked_for_with_the_runs_settings(people, tmp_path, monkeypatch):
     asked = {}
-    monkeypatch.setattr(session.cohorts, "scanned_twice", lambda cohort, **told: asked.update(told, who=cohort.ids) or [])
+
+    def scanned_twice(cohort, **told):
+        asked.update(told, who=cohort.ids)
+        return []
+
+    monkeypatch.setattr(session.cohorts, "scanned_twice", scanned_twice)
     given = {"level": "open", "task": "ageing", "profile": "smoke", "seed": 3, "n_jobs": 2}
     run = Session(tmp_path, people=people, asked=given, notebook="01_a", profile="smoke", seed=3)
     assert run.scanned_twice(people.subset(["s1"])) == []

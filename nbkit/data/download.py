@@ -1,105 +1,90 @@
-"""Downloads: resumed, checked against the published hash, set aside when wrong. Nothing else reaches a network."""
+"""One file over the network: taken up where it stopped, over https to the end, and never without end."""
 
 from __future__ import annotations
 
-import functools
 import logging
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 
-import pooch
 import requests
-
-from nbkit.core.checks import NbkitError
-from nbkit.core.files import write_text
-from nbkit.data.listed_file import ManifestFile, first_hash, hashed, matches
+from urllib3.exceptions import HTTPError
 
 log = logging.getLogger(__name__)
 
-_RETRIES = 2
-_NO_VERSION = (requests.codes.bad_request, requests.codes.forbidden, requests.codes.not_found)
-"""What S3 answers where a version id cannot be read, is malformed, or is gone."""
+NO_VERSION = (requests.codes.bad_request, requests.codes.forbidden, requests.codes.not_found)
+"""What S3 answers where a version id is malformed, may not be read, or is gone."""
+# a server that drips ends: fewer bytes than this in a minute, or longer than this for one file
+LEAST_BYTES, WINDOW_S, TOTAL_S = 60_000, 60.0, 6 * 3600.0
 
 
-def download(file: ManifestFile, target: Path, url: str, *, source: str) -> Path:
-    """Bring one file to `target`; a download that was interrupted goes on where it stopped.
+class _Session(requests.Session):
+    """Follows no redirect from https to anything else."""
 
-    A version id (``?versionId=...``) that the server refuses is left out: the hash decides.
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        target = super().get_redirect_target(resp)
+        if target and urlsplit(resp.url).scheme == "https" and urlsplit(urljoin(resp.url, target)).scheme != "https":
+            raise requests.exceptions.InvalidURL(f"{urlsplit(resp.url).netloc} redirects from https to {target[:80]}")
+        return target
+
+
+def receive(url: str, part: Path, *, limit: int | None = None) -> None:
+    """Download `url` into the file `part`, from where it ends.
+
+    Parameters
+    ----------
+    url : str
+        A redirect away from https is not followed. A version id of S3 (``?versionId=...``) that the server refuses is
+        left out: whoever asked checks the hash.
+    part : path
+        What is there already is not asked for again, if the server knows ranges.
+    limit : int, optional
+        Bytes the whole file has; no more than a block beyond is taken.
 
     Raises
     ------
-    NbkitError
-        For no network, a folder that cannot be written to, or other content, which is kept as ``<name>.rejected``.
+    requests.exceptions.RequestException
+        Whatever goes wrong on the way, and a server slower than `LEAST_BYTES` in `WINDOW_S` or `TOTAL_S` in all.
     """
-    pooch.get_logger().setLevel(logging.WARNING)
-    shelf = pooch.create(
-        path=target.parent, base_url="", registry={target.name: None}, retry_if_failed=_RETRIES,
-        urls={target.name: url},
-    )
-    try:
-        shelf.fetch(target.name, downloader=functools.partial(_resume, file, target))
-    except requests.exceptions.RequestException as error:
-        raise NbkitError(
-            file.path, expected=f"a download from {source}", found=str(error),
-            remedy="Check the network and run the command again: it goes on where it stopped. "
-            "Or set NBKIT_MIRROR to a folder that holds the files.",
-        ) from error
-    except OSError as error:
-        raise NbkitError(
-            f"{target.parent}", expected="a folder that can be written to", found=error.strerror or str(error),
-            remedy="Set NBKIT_DATA to a folder with room and permission to write.",
-        ) from error
-    return target
-
-
-def at_fault_alone(error: NbkitError) -> bool:
-    """Whether one file failed, not the network or the disk."""
-    return not isinstance(error.__cause__, OSError) or isinstance(error.__cause__, requests.HTTPError)
-
-
-def set_aside(place: Path, name: Path) -> Path:
-    """Keep a wrong file as ``<name>.rejected``; returns where."""
-    rejected = name.with_name(name.name + ".rejected")
-    log.warning("%s is not the published file: kept as %s", name.name, rejected.name)
-    first_hash(name).unlink(missing_ok=True)
-    return place.replace(rejected)
-
-
-def _resume(file: ManifestFile, target: Path, url: str, output_file: str, _pooch: pooch.Pooch) -> None:
-    """A pooch downloader that continues a partial file and hands over only the published content.
-
-    pooch knows no git blob hashes and deletes what fails its check, so the check is made here.
-    """
-    part = target.with_name(target.name + ".part")
-    if file.unverified:
-        part.unlink(missing_ok=True)  # nothing would notice that two halves do not belong together
-    _receive(url, part)
-    if not matches(part, file):
-        raise NbkitError(
-            file.path, expected=f"a download with {file.digest}", found="other content",
-            remedy=f"It was kept as {set_aside(part, target)} and is not used. Run the command again; "
-            "if it fails again, a proxy may be altering downloads.",
-        )
-    if file.unverified:
-        log.warning("%s: no hash of it was published, so it was not checked; from now on it must not change", file.path)
-        write_text(first_hash(target), f"sha256:{hashed(part, 'sha256')}\n")
-    part.replace(output_file)
-
-
-def _receive(url: str, part: Path) -> None:
-    """Append to `part` what it lacks of the content at `url`."""
     have = part.stat().st_size if part.exists() else 0
     # identity: a range counts bytes of the file, not of a compressed transfer
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
-        plain, _, version = url.partition("?versionId=")
-        if version and answer.status_code in _NO_VERSION:
+    plain, _, version = url.partition("?versionId=")
+    with _Session() as session, session.get(url, headers=headers, stream=True, timeout=30) as answer:
+        if version and answer.status_code in NO_VERSION:
             log.warning("%s: version %s is refused (%d); taken without it", plain, version, answer.status_code)
-            return _receive(plain, part)
+            receive(plain, part, limit=limit)
+            return
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
-            return None
+            return
         answer.raise_for_status()
         resumed = answer.status_code == requests.codes.partial_content
         with part.open("ab" if resumed else "wb") as stream:
-            for chunk in answer.iter_content(2**18):
+            for chunk in _in_time(answer):
                 stream.write(chunk)
-    return None
+                if limit and stream.tell() > limit:
+                    break  # no more is taken; what there is fails its check
+
+
+def _in_time(answer: requests.Response) -> Iterator[bytes]:
+    """The body as it comes in, for as long as it comes fast enough."""
+    begun = since = time.monotonic()
+    got = 0
+    while chunk := _some(answer):
+        yield chunk
+        now, got = time.monotonic(), got + len(chunk)
+        if now - begun > TOTAL_S:
+            raise requests.exceptions.ReadTimeout(f"not finished after {TOTAL_S / 3600:.0f} hours")
+        if now - since > WINDOW_S:
+            if got < LEAST_BYTES:
+                raise requests.exceptions.ReadTimeout(f"too slow: {got} bytes in {now - since:.0f} s")
+            since, got = now, 0
+
+
+def _some(answer: requests.Response) -> bytes:
+    """What has arrived: iter_content would wait for a whole chunk, which may take a dripping server hours."""
+    try:
+        return answer.raw.read1(2**18, decode_content=True)
+    except HTTPError as error:
+        raise requests.exceptions.ConnectionError(str(error)) from error

@@ -10,6 +10,7 @@ import csv
 import functools
 import os
 import re
+import shutil
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ import pydantic
 from tqdm.auto import tqdm
 
 from nbkit.core.checks import NbkitError, closest, known, require
-from nbkit.core.files import cache_folder
-from nbkit.data.download import at_fault_alone, download, set_aside
+from nbkit.core.files import cache_folder, sole
+from nbkit.data.fetched import at_fault_alone, download, set_aside
 from nbkit.data.listed_file import ManifestFile, forget, matches
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "data_manifests"
@@ -204,6 +205,7 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
             remedy=f"Apply for the data ({self.repository or 'see its manifest'}) and pass their folder instead.",
         )
         wanted, got, failed = list(self.wanted() if paths is None else paths), {}, []
+        self._check_room(wanted)
         for path in tqdm(wanted, desc=f"fetch {self.name}", unit="file", disable=not progress):
             try:
                 got[path] = self._fetch_one(path)
@@ -219,15 +221,38 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
         )
         return got
 
+    def _check_room(self, paths: Iterable[str]) -> None:
+        need = sum(self.by_path[path].bytes or 0 for path in paths if self.find(path) is None)
+        there = next(p for p in (data_folder(), *data_folder().parents) if p.exists())
+        free = shutil.disk_usage(there).free
+        require(
+            need < free, f"{data_folder()}", expected=f"{need / 1e9:.2f} GB of room for {self.name}",
+            found=f"{free / 1e9:.2f} GB free", remedy="Free some, or set NBKIT_DATA to a folder on a larger disk.",
+        )
+
     def _fetch_one(self, path: str) -> Path:
         row = self.status(path)
+        if row.state in ("ok", "unverified"):
+            return row.found
+        target = data_folder() / self.folder / path
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with sole(target.with_name(f".{target.name}.lock")):
+                return self._download(path, target)
+        except OSError as error:
+            raise NbkitError(
+                f"{target.parent}", expected="a folder that can be written to", found=error.strerror or str(error),
+                remedy="Set NBKIT_DATA to a folder with room and permission to write; the download then goes on.",
+            ) from error
+
+    def _download(self, path: str, target: Path) -> Path:
+        row = self.status(path)  # again: whoever held the lock may have brought it
         if row.state in ("ok", "unverified"):
             return row.found
         if row.state != "missing":
             if not row.found.is_relative_to(data_folder()):
                 raise self._wrong(row)
             set_aside(row.found, row.found)
-        target = data_folder() / self.folder / path
         return download(self.by_path[path], target, self.address(path), source=self.repository or self.base_url)
 
     def address(self, path: str) -> str:
