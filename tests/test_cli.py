@@ -223,7 +223,8 @@ def test_fetching_a_part_says_what_it_costs_and_what_cannot_be_checked(nbkit, ho
                                   session="1", more=who == "sub-3"))
     with serving(content) as server:
         manifest = Manifest(name="study", title="t", access="open", licence="CC0", attribution="By them",
-                            folder="study", release="1", base_url=f"{server.address}/", partial=True, files=tuple(files))
+                            folder="study", release="1", partial=True, base_url=f"{server.address}/",
+                            files=tuple(files))
         monkeypatch.setattr(cli, "_manifests", lambda cohort: [manifest])
         code, out, _ = nbkit("data", "fetch", "study", "--people", "1")
         assert code == 0 and out == (
