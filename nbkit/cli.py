@@ -1,4 +1,4 @@
-"""The command line: nbkit doctor | data | run | scorecard | verify | reference | cache.
+"""The command line: nbkit doctor | data | run | export-explorer | report | scorecard | verify | reference | cache.
 
 Exit codes: 0 fine, 1 failed, 2 wrong input.
 """
@@ -34,6 +34,7 @@ from nbkit.runner.folder import results_folder
 from nbkit.runner.parameters import from_text
 from nbkit.runner.provenance import ROOT, machine, packages
 from nbkit.runner.qc import QcPage, qc_folder
+from nbkit.runner.report import write_again
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__,
@@ -47,6 +48,10 @@ OPTIONAL = {"ipyniivue": ("3D viewer in notebooks", 'pip install -e ".[viewer]"'
 Profile = Annotated[str, typer.Option(help="smoke, laptop or paper.")]
 CohortOption = Annotated[str, typer.Option(help="embedded, open, or the path of your own table.")]
 Out = Annotated[Path, typer.Option(help="Where results folders are made.")]
+Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Jobs = Annotated[int | None, typer.Option(help="Jobs side by side on the CPU.")]
+Parameters = Annotated[list[str] | None, typer.Option("-p", help="name=value, where a notebook has it.")]
 
 
 @app.command()
@@ -54,13 +59,39 @@ def run(
     nb: Annotated[str, typer.Option(help="Numbers of notebooks (00,01), or all.")] = "all",
     profile: Profile = "laptop",
     cohort: CohortOption = "embedded",
-    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 7,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    n_jobs: Annotated[int | None, typer.Option(help="Jobs side by side on the CPU.")] = None,
+    seed: Seed = 7,
+    device: Device = "auto",
+    n_jobs: Jobs = None,
     out: Out = Path("results"),
-    parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value, where a notebook has it.")] = None,
+    parameter: Parameters = None,
 ) -> None:
     """Run notebooks, judge the claims, write the report."""
+    folder, exit_code = _reproduced(nb, profile, cohort, seed, device, n_jobs, out, parameter)
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in load_scorecard(folder).counts().items())
+    typer.echo(f"{counts}\nopen {folder / 'index.html'}")
+    raise typer.Exit(exit_code)
+
+
+@app.command("export-explorer")
+def export_explorer(
+    profile: Profile = "laptop", cohort: CohortOption = "embedded", seed: Seed = 7, device: Device = "auto",
+    n_jobs: Jobs = None, out: Out = Path("results"), parameter: Parameters = None,
+) -> None:
+    """Write explorer.html, the explorer that needs no kernel, by notebook 09 (own_scan=... and own_age=... with -p)."""
+    notebook, = choose_notebooks("09")
+    page = results_folder(out, known(profile, PROFILES, "PROFILE"), cohort) / "explorer.html"
+    if not page.exists():
+        (page.parent / ".stamps" / f"{notebook.stem}.json").unlink(missing_ok=True)
+    _, exit_code = _reproduced("09", profile, cohort, seed, device, n_jobs, out, parameter)
+    typer.echo(f"open {page}" if page.exists() else "no explorer was written", err=not page.exists())
+    raise typer.Exit(exit_code)
+
+
+def _reproduced(
+    nb: str, profile: str, cohort: str, seed: int, device: str, n_jobs: int | None, out: Path,
+    parameter: list[str] | None,
+) -> tuple[Path, int]:
+    """The results folder of a run, and its exit code; failures are told."""
     notebooks = choose_notebooks(nb)
     known(profile, PROFILES, "PROFILE")
     folder = results_folder(out, profile, cohort)
@@ -72,9 +103,7 @@ def run(
     for stamp in result.stamps:
         if stamp.error:
             typer.echo(f"{stamp.notebook} failed: {stamp.error}", err=True)
-    counts = ", ".join(f"{n} {verdict}" for verdict, n in load_scorecard(folder).counts().items())
-    typer.echo(f"{counts}\nopen {folder / 'index.html'}")
-    raise typer.Exit(result.exit_code)
+    return folder, result.exit_code
 
 
 def data_state(cohort: str) -> str:
@@ -131,6 +160,12 @@ def scorecard(
 
 def _aligned(rows: list[list[str]]) -> list[str]:
     return [f"{verdict[:14]:<14}  {where:<12}  {claim}" for where, claim, verdict, *_ in rows]
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A results folder: results/laptop-embedded.")]) -> None:
+    """Judge a finished run and write its index.html again, without running anything."""
+    typer.echo(f"open {write_again(folder)}")
 
 
 @app.command()

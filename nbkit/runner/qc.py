@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from nbkit import __version__
 from nbkit.core.files import plain_cell, write_text
+from nbkit.core.page import page
 from nbkit.core.volume import Volume
 from nbkit.figures.qc import png, scan_picture
-from nbkit.runner.page import page
 
 TEMPLATE = Path(__file__).with_name("qc.html.j2")
 COLUMNS = ("subject", "verdict", "where", "expected", "found", "remedy")

@@ -10,6 +10,9 @@ from typing import Any
 
 import jinja2
 
+LOOK = Path(__file__).with_name("page.css")
+"""Colours (light and dark), type and controls that pages share."""
+
 
 def page(
     template: Path, *, scripts: Mapping[str, str] | None = None, sources: Mapping[str, str] | None = None,
@@ -48,3 +51,11 @@ def policy(scripts: Mapping[str, str] | None = None, sources: Mapping[str, str] 
         "form-action": "'none'",
     } | ({"script-src": " ".join(f"'sha256-{h}'" for h in hashes)} if hashes else {})
     return "; ".join(f"{kind} {place}" for kind, place in (allowed | dict(sources or {})).items())
+
+
+def look(template: Path) -> str:
+    """The styles of a template, for ``<style>{{ styles | safe }}</style>``: :data:`LOOK`, and ``report.css`` for
+    ``report.html.j2``.
+    """
+    own = template.with_name(template.name.replace(".html.j2", ".css"))
+    return LOOK.read_text(encoding="utf-8") + own.read_text(encoding="utf-8")
