@@ -70,7 +70,7 @@ def test_a_good_and_a_failing_run_name_nobody(write_notebook, tmp_path, table, c
              if word.lower() in text.lower()]
     assert leaks == []
     assert "20817.5" in found["tables/of_all.csv"] and "0.31 mm" in found["artefacts.json"]
-    assert "cell 3: ValueError" in found["index.html"] and "log alone" in found["index.html"]
+    assert "cell 4: ValueError" in found["index.html"] and "log alone" in found["index.html"]
     told = (tmp_path / "cache" / "logs" / f"{out.name}.02_bad.log").read_text(encoding="utf-8")
     for text in (caplog.text, told):
         assert "row 3: P0417, wave-2: scans/P0417/flair.nii.gz is not there" in text
