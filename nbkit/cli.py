@@ -20,6 +20,7 @@ from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
 from nbkit.cohorts import CohortInfo, cohort_name, cohort_names, list_cohorts
+from nbkit.core import shelf
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
@@ -28,7 +29,7 @@ from nbkit.core.protocols import SEXES
 from nbkit.data.bids import image_files
 from nbkit.data.check import look_at_images, read_own, verdicts
 from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest, mirror_folder
-from nbkit.runner.execute import choose_notebooks, reproduce
+from nbkit.runner.execute import LOGS, choose_notebooks, reproduce
 from nbkit.runner.folder import results_folder
 from nbkit.runner.parameters import from_text
 from nbkit.runner.provenance import ROOT, machine, packages
@@ -272,26 +273,42 @@ def cache(context: typer.Context) -> None:
 
 @cache_app.command("info")
 def cache_info() -> None:
-    """How much each kind of finished work takes."""
-    typer.echo(f"{cache_folder()}")
+    """How much each kind of finished work takes, what dead runs left, and where the logs are."""
+    root = cache_folder()
+    typer.echo(f"{root}")
+    total = 0
     for folder in _kinds():
-        size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-        typer.echo(f"{folder.name:<24} {len(list(folder.iterdir())):>5} entries {size / 1e6:>10.1f} MB")
+        size = shelf.size(folder)
+        total += size
+        typer.echo(f"{folder.name:<24} {len(shelf.entries_of(folder)):>5} entries {size / 1e6:>10.1f} MB")
+    limit = shelf.limit_bytes() / 1e9
+    typer.echo(f"{total / 1e9:.1f} of {limit:g} GB (NBKIT_CACHE_GB); what was used longest ago goes first")
+    if logs := list((root / LOGS).glob("*.log")):
+        typer.echo(f"{len(logs)} logs of failed notebooks in {root / LOGS}")
+    if left := shelf.leftovers(*_kinds()):
+        typer.echo(f"{len(left)} leftovers of killed runs: `nbkit cache clear` removes them, as the next run does")
 
 
 @cache_app.command("clear")
-def cache_clear(kind: Annotated[str, typer.Argument(help="One kind; all by default.")] = "") -> None:
-    """Remove finished work; it is made again when needed. Downloads stay."""
+def cache_clear(kind: Annotated[str, typer.Argument(help="One kind; all and logs by default.")] = "") -> None:
+    """Remove finished work; it is made again when needed. Downloads stay, and files that are not ours."""
     kinds = {folder.name: folder for folder in _kinds()}
-    for name in [known(kind, kinds, "cache clear: kind")] if kind else kinds:
-        shutil.rmtree(kinds[name])
+    chosen = [known(kind, kinds, "cache clear: kind")] if kind else list(kinds)
+    shelf.sweep(*(kinds[name] for name in chosen))
+    for name in chosen:
+        for entry in shelf.entries_of(kinds[name]):
+            shutil.rmtree(entry)
+        if not any(kinds[name].iterdir()):
+            kinds[name].rmdir()
         typer.echo(f"removed {name}")
+    for log in () if kind else (cache_folder() / LOGS).glob("*.log"):
+        log.unlink()
 
 
 def _kinds() -> list[Path]:
     root, downloads = cache_folder(), data_folder()
-    folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
-    return [p for p in folders if p != downloads and any(p.glob("*/key.json"))]
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.is_symlink()) if root.is_dir() else []
+    return [p for p in folders if p != downloads and (shelf.entries_of(p) or shelf.leftovers(p))]
 
 
 @app.command()

@@ -36,7 +36,7 @@ SCORES = ("experiments", "metrics", "observer")
 
 # a library is imported below its folder, or in its one file, and nowhere else
 FENCES = {
-    "nibabel": ("nbkit/data/nifti.py", "nbkit/figures/qc.py"),
+    "nibabel": ("nbkit/data/nifti.py", "nbkit/data/nifti_header.py", "nbkit/figures/qc.py"),
     "nilearn": ("nbkit/phantom/anatomy.py", "nbkit/figures/"),
     "SimpleITK": "nbkit/data/preprocess.py",
     "pooch": "nbkit/data/manifest.py",

@@ -261,6 +261,7 @@ class Run:
         As the last line of a cell it shows the picture with its caption and source.
         """
         path = self._artefact("figure", name, ".png", caption)
+        self._hide_names(figure)
         with atomic(path) as part:
             for dpi in DPI_LADDER:
                 figure.savefig(part, dpi=dpi, format="png", metadata={"Software": None})
@@ -342,6 +343,15 @@ class Run:
             not named and not placed, where, expected="restricted results without subject ids and absolute paths",
             found=", ".join(named + placed), remedy="Report values over the group, and name files by their role.",
         )
+
+    def _hide_names(self, figure: Savable) -> None:
+        """Subjects that a figure of restricted data names are called by their rank."""
+        names = sorted((s for s in self._ranks if not s.isdigit()), key=len, reverse=True)
+        if self.level != "restricted" or not names or not hasattr(figure, "findobj"):
+            return
+        pattern = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, names))})(?!\w)")
+        for artist in figure.findobj(lambda a: hasattr(a, "set_text")):
+            artist.set_text(pattern.sub(lambda found: f"#{self._ranks[found[0]]}", artist.get_text()))
 
     def _texts(self, data: pd.DataFrame) -> list[str]:
         labels = [*data.index.to_flat_index(), *data.columns.to_flat_index()]
