@@ -130,6 +130,14 @@ def test_pictures_and_numbers_are_left_alone():
     assert door.json(value) == {"image/png": "ab/ab+ab", "value": 2081, "ab": [None, True, HIDDEN, 0.5]}
 
 
+def test_a_page_keeps_its_scripts_and_nobodys_name(tmp_path):
+    """A script that is changed no longer runs, and numbers of its data may look like a person's."""
+    kept = '<script type="application/json">{"ml": [2081, 7.2081]}</script><script>a = 2081 / 2; // go/on/so</script>'
+    (tmp_path / "a.html").write_text(f"<p>2081 came</p>{kept}", encoding="utf-8")
+    Scrubber(names=frozenset({"2081"}), own=True).folder(tmp_path)
+    assert (tmp_path / "a.html").read_text(encoding="utf-8") == f"<p>[hidden] came</p>{kept}"
+
+
 def test_a_run_on_open_data_hides_places_only(tmp_path, write_notebook):
     book = write_notebook("01_a")
     door = scrubber(book, tmp_path / "out", {"cohort": "embedded", "n": 3})
