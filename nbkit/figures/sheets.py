@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
 from nbkit.figures.mosaics import Row, Tile, panel
-from nbkit.figures.slices import Scale, View, difference_scale, grey_scale, lesion_boxes, view_of
+from nbkit.figures.slices import Scale, View, difference_scale, dimmed, grey_scale, lesion_boxes, view_of
 from nbkit.figures.marks import title_of
 from nbkit.figures.style import FULL_MM, Picture
 
@@ -87,11 +87,12 @@ def comparison_rows(
     images = {**predictions, truth_name: truth}
     rows = [Row(tuple(Tile(v, view, grey, title_of(n), boxes=boxes) for n, v in images.items()))]
     rows += [Row(tuple(Tile(v, detail, grey) for v in images.values()), "lesion detail") for detail in details]
-    return [*rows, _difference_row(truth, predictions, view, brain, unit, signed)]
+    return [*rows, _difference_row(truth, predictions, view, brain, unit, signed, dimmed(grey))]
 
 
 def _difference_row(
     truth: Volume, predictions: Mapping[str, Volume], view: View, brain: Volume, unit: str, signed: bool,
+    below: Scale,
 ) -> Row:
     gaps = []
     for name, prediction in predictions.items():
@@ -100,7 +101,7 @@ def _difference_row(
         gaps.append(truth.with_data(gap if signed else gap.abs()))
     label = f"prediction − truth ({unit})" if signed else f"|prediction − truth| ({unit})"
     scale = difference_scale(gaps, brain, label=label, signed=signed)
-    return Row((*(Tile(g, view, scale) for g in gaps), None), "difference" if signed else "absolute difference")
+    return Row((*(Tile(g, view, scale, under=(truth, below)) for g in gaps), None), "difference" if signed else "absolute difference")
 
 
 def mask_sheet(

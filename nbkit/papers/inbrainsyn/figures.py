@@ -19,7 +19,7 @@ from nbkit.figures.charts import bounds, forest_plot, interval_text
 from nbkit.figures.marks import marks
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
-from nbkit.figures.slices import View, canonical, difference_scale, grey_scale, view_at
+from nbkit.figures.slices import View, canonical, difference_scale, dimmed, grey_scale, view_at
 from nbkit.figures.style import Picture
 from nbkit.figures.trajectories import volume_trajectories, with_truth
 from nbkit.geometry.futures import Futures
@@ -30,8 +30,6 @@ from nbkit.papers.trajectories.figures import error_by_horizon, horizon_interval
 
 UNIT = "1 = white matter"
 GRID = "#FFD400"
-DIMMED = 1.8
-"""Ink of the grid, and how far the greys below it are drawn out, so that white matter is not as bright as the ink."""
 
 
 def method_drawing() -> Picture:
@@ -155,8 +153,8 @@ def deformation_sheet(
     for name, log_jacobian in growth.items():
         log_jacobian.check_grid(growth["truth"], f"deformation_sheet: {name} and truth")
     scale = replace(difference_scale(growth.values(), brain, label=label, signed=True), cmap="RdBu_r")
-    bare, below = replace(scale, label=""), (anatomy, grey_scale(anatomy, brain))
-    dim = replace(below[1], high=below[1].low + DIMMED * (below[1].high - below[1].low))
+    bare, dim = replace(scale, label=""), dimmed(grey_scale(anatomy, brain))
+    below = anatomy, dim
     heat, gaps, grids = [], [], []
     for name, mark in marks(maps).items():
         gap = growth[name].with_data(growth[name].data.float() - growth["truth"].data.float())

@@ -104,8 +104,11 @@ def between(ours: Any, person: Subject, alphas: Sequence[float]) -> dict[str, di
 
 
 def predicted(models: Mapping[str, TrajectoryModel], person: Subject, *, seen: int) -> dict[str, list[Volume]]:
-    """A person's next two visits after the first `seen`, by lines through latents and voxels, and by no change."""
-    shown = {name: models[name] for name in ("mrextrap_ols", "mrextrap_bayes", "pixel_ols")} | {NO_CHANGE: NoChange()}
+    """A person's next two visits after the first `seen`, by lines through latents and voxels, and by no change.
+
+    Anchored, the decoded change is added to the last scan: what the autoencoder cannot encode hides it otherwise.
+    """
+    shown = {n: models[n] for n in ("mrextrap_anchored", "mrextrap_ols", "pixel_ols")} | {NO_CHANGE: NoChange()}
     ages = [scan.age for scan in person.scans[seen : seen + 2]]
     return {name: model.predict(person.scans[:seen], ages, person.diagnosis) for name, model in shown.items()}
 

@@ -24,7 +24,7 @@ from nbkit.figures.charts import (
 from nbkit.figures.marks import marks, needs, title_of
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
-from nbkit.figures.slices import difference_scale, grey_scale, view_at
+from nbkit.figures.slices import dimmed, grey_scale, rival_scale, view_at
 from nbkit.figures.trajectories import volume_trajectories, with_truth
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 from nbkit.papers.trajectories.head_to_head import (
@@ -338,12 +338,12 @@ def lineup(
     images = [seen, truth, *predictions.values()]
     gaps = [None if image is truth else image.with_data(image.data.float() - truth.data.float()) for image in images]
     grey = grey_scale(seen, brain)
-    miss = difference_scale([gap for gap in gaps if gap is not None], brain, label="1 = white matter", signed=True)
+    miss = rival_scale([[gap] for gap in gaps if gap is not None], brain, label="1 = white matter")
     ages = [f"seen, {last.age:.1f}\N{NO-BREAK SPACE}y", f"true, {target.age:.1f}\N{NO-BREAK SPACE}y"]
     titles = [*ages, *map(title_of, predictions)]
     rows = []
     for level, view in enumerate(view_at(brain, mm, plane=plane) for plane, mm in levels_mm.items()):
         heads = titles if level == 0 else [""] * len(titles)
         rows.append(Row(tuple(Tile(i, view, grey, title=t) for i, t in zip(images, heads, strict=True))))
-        rows.append(Row(tuple(None if g is None else Tile(g, view, miss) for g in gaps), "− truth"))
+        rows.append(Row(tuple(g and Tile(g, view, miss, under=(truth, dimmed(grey))) for g in gaps), "− truth"))
     return panel(rows)

@@ -120,7 +120,7 @@ def test_configurations_stand_in_columns_above_what_they_miss():
     figure = configurations_sheet([case("sub-01", 0.02), case("sub-02", 0.04)])
     assert titles(figure) == ["input", "follow-up", "CAAE [9]", "P-C-T"]
     assert "person 2, AD\n+2.0 years" in [t.get_text() for t in figure.texts], "ids belong into no picture"
-    images = [a.images[0] for a in figure.axes if a.images]
+    images = [a.images[-1] for a in figure.axes if a.images]
     errors = [i for i in images if i.get_cmap().name == "RdBu_r"]
     assert len(images) == 2 * (4 + 3) and len(errors) == 6
     means = [float(np.nanmean(e.get_array().filled(np.nan))) for e in errors]
@@ -149,7 +149,7 @@ def test_ages_stand_in_order_above_their_change():
 
 
 def _greys(figure):
-    return [i for a in figure.axes for i in a.images if i.get_cmap().name == "gray"]
+    return [a.images[0] for a in figure.axes if len(a.images) == 1 and a.images[0].get_cmap().name == "gray"]
 
 
 def test_a_survey_sheet_shows_letters_and_whole_brains_with_right_on_the_right():

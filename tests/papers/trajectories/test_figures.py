@@ -37,12 +37,12 @@ def test_every_column_has_its_picture_and_its_miss(scan):
     assert not any(a.get_title() for a in pictures[columns:])
     greys = {p.images[0].get_clim() for p in pictures[:columns]}
     misses = pictures[columns : 2 * columns - 1]
-    assert len(greys) == 1 and len({p.images[0].get_clim() for p in misses}) == 1
-    low, high = misses[0].images[0].get_clim()
+    assert len(greys) == 1 and len({p.images[-1].get_clim() for p in misses}) == 1
+    low, high = misses[0].images[-1].get_clim()
     assert low == -high
-    same, off = (np.asarray(misses[k].images[0].get_array()) for k in (0, 2))
+    same, off = (np.asarray(misses[k].images[-1].get_array()) for k in (0, 2))
     assert np.nanmedian(off) == pytest.approx(7, abs=0.01)
-    assert np.allclose(same, np.asarray(misses[1].images[0].get_array()), equal_nan=True), "InBrainSyn gave the scan"
+    assert np.allclose(same, np.asarray(misses[1].images[-1].get_array()), equal_nan=True), "InBrainSyn gave the scan"
 
 
 def test_bad_pictures_are_refused(scan):
