@@ -28,8 +28,8 @@ BAR_PT, BAR_SHARE, BAR_LINE_MM = 7.0, 0.88, 3.0
 class Tile:
     """One image of a mosaic, with masks as a contour or a fill and rectangles in mm of its view.
 
-    With `under` (an image and its greys) values near 0 are see-through, and fully so at it; `over` draws on top, in mm of
-    the view. Images are drawn smoothly, greys by cubic and maps by linear splines; masks,
+    With `under` (an image and its greys) values near 0 are see-through, and fully so at it; `over` draws on top, in mm
+    of the view. Images are drawn smoothly, greys by cubic and maps by linear splines; masks,
     labels and details of a slice are drawn voxel by voxel, as is what is not `smooth`.
     """
 
@@ -116,7 +116,7 @@ def _bar_label(row: Row, tall_mm: float) -> str:
 
 
 @look()
-def panel(rows: Sequence[Row], *, width_mm: float = FULL_MM) -> Picture:
+def panel(rows: Sequence[Row], *, width_mm: float = FULL_MM, levels: bool = True) -> Picture:
     """Draw rows of tiles; the first tile of each plane in a row carries the letters L and R and a new slice's level.
 
     Parameters
@@ -124,13 +124,15 @@ def panel(rows: Sequence[Row], *, width_mm: float = FULL_MM) -> Picture:
     rows : sequence of Row
     width_mm : float
         Width of the figure; the height follows from the shapes of the brains.
+    levels : bool
+        Whether levels are said: those of means over several slices are none.
     """
     grid = _layout(rows, width_mm)
     titles = [[wrapped(t.title, grid.cell) if t else "" for t in r.tiles] for r in rows]
     heads = [max(LINE_MM * (t.count("\n") + 1) if t else 0.0 for t in row) for row in titles]
     heights = [grid.cell * r.size_mm[1] / r.size_mm[0] for r in rows]
     total = sum(heights) + sum(heads) + GAP_MM * len(rows) + 0.5 + NOTE_MM
-    figure, top, levels = new_figure(width_mm, total, layout=None), total - 0.5, {}
+    figure, top, seen = new_figure(width_mm, total, layout=None), total - 0.5, {}
     for row, names, head, height in zip(rows, titles, heads, heights, strict=True):
         top, plane = top - head - height, None
         for i, tile in enumerate(row.tiles):
@@ -140,8 +142,8 @@ def panel(rows: Sequence[Row], *, width_mm: float = FULL_MM) -> Picture:
                 axes.set_title(names[i], pad=2.5)
                 if tile.view.plane != plane:
                     plane = tile.view.plane
-                    _letters(axes, tile.view.level, new=levels.get(plane) != tile.view.level)
-                    levels[plane] = tile.view.level
+                    _letters(axes, tile.view.level, new=levels and seen.get(plane) != tile.view.level)
+                    seen[plane] = tile.view.level
         _margins(figure, row, grid, (top, height))
         top -= GAP_MM
     note = {"ha": "left", "va": "bottom", "fontsize": 5.5, "color": "#666666", "transform": figure.transFigure}
@@ -152,9 +154,16 @@ def panel(rows: Sequence[Row], *, width_mm: float = FULL_MM) -> Picture:
 def _voxels(rows: Sequence[Row]) -> str:
     """Sizes of the voxels that are drawn, and whether they are drawn smoothly."""
     tiles = [tile for row in rows for tile in row.drawn]
-    sizes = dict.fromkeys(" × ".join(f"{round(mm, 1):g}" for mm in tile.view.brain.spacing) for tile in tiles)
+    sizes = dict.fromkeys(_voxel(tile.view.brain) for tile in tiles)
     said = "; interpolated for display" if any(tile.interpolated for tile in tiles) else ""
-    return f"voxels of {' and '.join(sizes)} mm{said}"
+    return f"{' and '.join(sizes)}{said}"
+
+
+def _voxel(brain: Volume) -> str:
+    """Size of a voxel in words; of a single slice that of a pixel, because its thickness may stand for anything."""
+    flat = 1 in brain.shape
+    sizes = [f"{round(mm, 1):g}" for mm, n in zip(brain.spacing, brain.shape, strict=True) if n > 1]
+    return f"{'pixels' if flat else 'voxels'} of {' × '.join(sizes)} mm"
 
 
 def bare_axes(figure: Picture, place_mm: Box) -> Axes:

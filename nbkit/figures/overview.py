@@ -30,8 +30,8 @@ FACTOR = 2.0
 def published_scatter(numbers: pd.DataFrame, *, width_mm: float = FULL_MM * 0.7) -> Picture:
     """Every published number against ours, both axes logarithmic, one colour and marker a paper.
 
-    Sizes are drawn; where the signs differ the mark is hollow. Numbers of which one side is 0 have no place on such axes
-    and are counted below.
+    Sizes are drawn; where the signs differ the mark is hollow. Numbers of which one side is 0 have no place on such
+    axes and are counted below.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def published_scatter(numbers: pd.DataFrame, *, width_mm: float = FULL_MM * 0.7)
         for same, face in ((True, colour), (False, "none")):
             rows = part[alike[part.index] == same]
             axes.plot(rows["published"], rows["ours"], marker, color=colour, markerfacecolor=face, alpha=0.75,
-                      markersize=4, linestyle="none", label=wrapped(f"{paper} (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{len(part)})", width_mm / 2 - 12, size_pt=7.5) if same else None)
+                      markersize=4, linestyle="none", label=_counted(paper, len(part), width_mm) if same else None)
     if not alike.all():
         axes.plot([], [], "o", color=SOFT, markerfacecolor="none", label="signs differ", linestyle="none")
     left_out = f"{len(found) - len(shown)} of {len(found)} numbers are 0 on one side and not drawn"
@@ -66,6 +66,10 @@ def published_scatter(numbers: pd.DataFrame, *, width_mm: float = FULL_MM * 0.7)
     axes.grid()
     figure.legend(loc="outside upper center", ncols=2)
     return figure
+
+
+def _counted(paper: str, count: int, width_mm: float) -> str:
+    return wrapped(f"{paper} (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{count})", width_mm / 2 - 12, size_pt=7.5)
 
 
 @look()
@@ -152,13 +156,14 @@ def region_heatmap(errors: pd.DataFrame, label: str, *, signed: bool = False, wi
     """
     needs(errors, ("structure", "system", "subject", "value"), "region_heatmap")
     table = titled(errors).pivot_table("value", "structure", "system", sort=False, observed=True)
+    label = wrapped(label, 14 + 5.5 * len(table), size_pt=8)
     reach = float(np.nanpercentile(table.abs(), 95)) or 1.0
     figure = new_figure(min(width_mm, max(HALF_MM, 46 + 13 * table.shape[1])), 34 + 5.5 * len(table))
     axes = figure.add_subplot()
     texts = table.map(lambda value: number(value, 2))
     sns.heatmap(
         table, annot=texts, fmt="", cmap="RdBu_r" if signed else "YlOrBr", vmax=reach, linewidths=0.5,
-        vmin=-reach if signed else 0.0, cbar_kws={"label": wrapped(label, 14 + 5.5 * len(table), size_pt=8), "extend": "both" if signed else "max"},
+        vmin=-reach if signed else 0.0, cbar_kws={"label": label, "extend": "both" if signed else "max"},
         annot_kws={"fontsize": 6.5}, ax=axes,
     )
     axes.set(xlabel="", ylabel="")

@@ -101,7 +101,8 @@ def _difference_row(
         gaps.append(truth.with_data(gap if signed else gap.abs()))
     label = f"prediction − truth ({unit})" if signed else f"|prediction − truth| ({unit})"
     scale = difference_scale(gaps, brain, label=label, signed=signed)
-    return Row((*(Tile(g, view, scale, under=(truth, below)) for g in gaps), None), "difference" if signed else "absolute difference")
+    tiles = (Tile(gap, view, scale, under=(truth, below)) for gap in gaps)
+    return Row((*tiles, None), "difference" if signed else "absolute difference")
 
 
 def mask_sheet(

@@ -30,9 +30,14 @@ def test_decimals_on_request():
 
 
 def test_intervals_are_rounded_to_their_width():
-    mean = bootstrap_mean([-0.00697, -0.0148, 0.00065])
+    mean = bootstrap_mean([-0.00697, -0.0148, 0.00065] * 2)
     assert interval_text(mean) == f"{mean.value:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]".replace("-", "−")
-    assert interval_text(bootstrap_mean([100.0, 300.0, 290.0])).split(" ")[0] == "+230"
+    assert interval_text(bootstrap_mean([100.0, 300.0, 290.0] * 2)).split(" ")[0] == "+230"
+
+
+def test_fewer_than_six_people_have_no_interval_in_words_either():
+    assert interval_text(bootstrap_mean([-1.0, -3.0])) == "−2.0 (n = 2)"
+    assert "[" not in interval_text(bootstrap_mean([1.0, 2.0, 3.0, 4.0, 5.0]))
 
 
 def test_an_interval_is_that_of_the_ledger_and_fewer_than_six_people_have_none():

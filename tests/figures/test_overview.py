@@ -42,8 +42,9 @@ def test_claims_are_tiles_in_the_order_of_the_first_cohorts_verdicts_and_a_missi
 
 
 def test_a_cell_of_the_heatmap_is_the_mean_over_people_of_its_region_and_system():
-    rows = [("hippocampus_left", "brlp", "a", 2.0), ("hippocampus_left", "brlp", "b", 4.0), ("temporal", "brlp", "a", 1.0),
-            ("hippocampus_left", "no_change", "a", 9.0), ("temporal", "no_change", "b", 12.0)]
+    rows = [("hippocampus_left", "brlp", "a", 2.0), ("hippocampus_left", "brlp", "b", 4.0),
+            ("temporal", "brlp", "a", 1.0), ("hippocampus_left", "no_change", "a", 9.0),
+            ("temporal", "no_change", "b", 12.0)]
     table = pd.DataFrame(rows, columns=["structure", "system", "subject", "value"])
     axes, bar = region_heatmap(table, "absolute error (%)").axes
     assert [t.get_text() for t in axes.get_yticklabels()] == ["Left hippocampus", "Temporal cortex"]

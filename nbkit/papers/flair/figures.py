@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.stats import bootstrap_mean
 from nbkit.core.tidy import paired, where
 from nbkit.core.volume import Volume
-from nbkit.figures.charts import bounds, forest_plot, interval_text, learning_curves
+from nbkit.figures.charts import bounds, forest_plot, interval_text, learning_curves, printed
 from nbkit.figures.drawing import Layer, architecture_drawing
 from nbkit.figures.marks import title_of
 from nbkit.figures.mosaics import Row, Tile, panel
@@ -49,7 +50,8 @@ def method_examples(
 
 
 def differences(
-    frame: pd.DataFrame, xlabel: str, ends: Mapping[str, float], *, better: tuple[str, str], seed: int = 0
+    frame: pd.DataFrame, xlabel: str, ends: Mapping[str, float], *, better: tuple[str, str],
+    published: Mapping[str, float] | None = None, seed: int = 0,
 ) -> Picture:
     """:func:`nbkit.figures.charts.forest_plot` of paired errors, with what could be reached at all as lines.
 
@@ -57,9 +59,25 @@ def differences(
     error dwarfs the others, are no rows.
     """
     rows = frame[~frame["system"].isin(["mean", "person", "floor", "reach", "reach_tenfold"])]
-    figure = forest_plot(rows, xlabel, better=better, seed=seed)
+    figure = forest_plot(rows, xlabel, better=better, published=published, seed=seed)
     bounds(figure.axes[0], ends, along="x")
     return figure
+
+
+def table_differences(
+    errors: pd.DataFrame, ends: Mapping[str, float], published: Mapping[str, Any], *, seed: int = 0
+) -> Iterator[tuple[str, Picture, str]]:
+    """Name, picture and caption of Table 2.2 as differences to the FCN: MSE, and SSIM with the published means beside.
+
+    The printed MSE is in the units of their scanner, ours in z².
+    """
+    said, method, ours = "Difference to the FCN per subject, mean and 95 % interval", "the method", "the FCN"
+    gaps, label = paired(where(errors, metric="mse"), against="fcn"), "MSE of the method − MSE of the FCN (z²)"
+    yield "table2_2_differences", differences(gaps, label, ends, better=(method, ours), seed=seed), f"{said}: MSE"
+    gaps, label = paired(where(errors, metric="ssim"), against="fcn"), "SSIM of the method − SSIM of the FCN"
+    means = printed(published, "wei2019.table2_2b.ssim", against="fcn")
+    figure = differences(gaps, label, {}, better=(ours, method), published=means, seed=seed)
+    yield "table2_2_ssim_differences", figure, f"{said}: SSIM"
 
 
 def moved_table(scores: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:

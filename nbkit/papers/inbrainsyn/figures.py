@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,13 +16,13 @@ from nbkit.core.stats import bootstrap_mean
 from nbkit.core.tidy import paired, where
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM, future_sheet, template_sheet, trajectory_sheet
-from nbkit.figures.charts import bounds, forest_plot, interval_text
+from nbkit.figures.charts import bounds, forest_plot, interval_text, printed
 from nbkit.figures.marks import marks
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
 from nbkit.figures.slices import View, canonical, difference_scale, dimmed, grey_scale, view_at
 from nbkit.figures.style import Picture
-from nbkit.figures.trajectories import volume_trajectories, with_truth
+from nbkit.figures.trajectories import person_trajectories, with_truth
 from nbkit.geometry.futures import Futures
 from nbkit.papers.inbrainsyn.inbrainsyn import InBrainSyn
 from nbkit.papers.inbrainsyn.known_truth import transported_maps
@@ -57,17 +58,23 @@ def templates_over_age(model: InBrainSyn, *, brain: Volume, count: int = 4) -> P
     return template_sheet(images, brain=brain, unit=UNIT)
 
 
-def differences(table1: pd.DataFrame, metrics: Sequence[str], *, seed: int = 0) -> dict[str, Picture]:
-    """By name of the picture, metrics of Table 1 that are there: every model minus InBrainSyn, person by person."""
+def differences(
+    table1: pd.DataFrame, metrics: Sequence[str] = ("ssim", "dice"), *, published: Mapping[str, Any] | None = None, seed: int = 0
+) -> dict[str, Picture]:
+    """By name of the picture, metrics of Table 1 that are there: every model minus InBrainSyn, person by person.
+
+    Differences of `published` means (numbers of the ledger by id) are triangles.
+    """
     found = [metric for metric in metrics if metric in set(table1["metric"])]
-    return {f"inbrainsyn_{m}_differences": _difference(where(table1, metric=m), seed) for m in found}
+    return {f"inbrainsyn_{m}_differences": _difference(where(table1, metric=m), published or {}, seed) for m in found}
 
 
-def _difference(rows: pd.DataFrame, seed: int) -> Picture:
+def _difference(rows: pd.DataFrame, published: Mapping[str, Any], seed: int) -> Picture:
     name = {"ssim": "SSIM", "psnr": "PSNR (dB)", "mae": "MAE", "dice": "Dice"}[rows["metric"].iloc[0]]
     sides = ("the model", "InBrainSyn") if name == "MAE" else ("InBrainSyn", "the model")
     label = f"{name} of the model − {name} of InBrainSyn"
-    return forest_plot(paired(rows, "inbrainsyn"), label, better=sides, seed=seed)
+    means = printed(published, f"inbrainsyn.table1.{rows['metric'].iloc[0]}", against="inbrainsyn")
+    return forest_plot(paired(rows, "inbrainsyn"), label, better=sides, published=means, seed=seed)
 
 
 def predicted_sheet(
@@ -97,9 +104,8 @@ def errors_ahead(regions: pd.DataFrame, structure: str, ends: pd.DataFrame | Non
 
 
 def volumes_of(regions: pd.DataFrame, subjects: Sequence[str], *, structures: Sequence[str]) -> Picture:
-    """Volumes of some people over age, true and predicted, in % of the first."""
-    part = with_truth(regions[regions["subject"].isin(subjects)])
-    return volume_trajectories(part, structures=structures, relative=True)
+    """Volumes of some people since their first scan, true and predicted, in % of the first."""
+    return person_trajectories(with_truth(regions[regions["subject"].isin(subjects)]), structures=structures)
 
 
 def transport_sheet(model: InBrainSyn, cohort: Cohort, *, years: float = 5.0) -> Picture:

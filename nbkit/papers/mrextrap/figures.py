@@ -19,7 +19,7 @@ from nbkit.core.tidy import where
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM
 from nbkit.figures.charts import (
-    INK, LINES, SOFT, bounds, coverage_plot, forest_plot, interval_text, looks, means_along, panels, titled,
+    INK, SOFT, bounds, counted_means, coverage_plot, forest_plot, interval_text, looks, panels, titled,
 )
 from nbkit.figures.marks import marks, needs, region_title
 from nbkit.figures.mosaics import Row, Tile, panel
@@ -77,7 +77,8 @@ def latent_sheet(
     grey, scale = grey_scale(image, brain), Scale(-reach, reach, "RdBu_r", "latent (SD over training scans)")
     alike = float(ssim(*(v.data[None].float() for v in (reconstruction, image)), data_range=grey.high - grey.low,
                        mask=brain.data[None].bool()))
-    names = ["scan", f"reconstruction, SSIM\N{NO-BREAK SPACE}{alike:.2f}", *(f"latent {c + 1}" for c in range(len(latents.data)))]
+    back = f"reconstruction, SSIM\N{NO-BREAK SPACE}{alike:.2f}"
+    names = ["scan", back, *(f"latent {c + 1}" for c in range(len(latents.data)))]
     rows = []
     for plane, level in levels_mm.items():
         view, coarse = (view_at(mask, level, plane=plane) for mask in (brain, latents.with_data(cells)))
@@ -286,10 +287,7 @@ def error_by_scans(
 
     def draw(axes: Axes, name: str) -> None:
         part = where(rows, structure=name)
-        lines = [LINES[k % len(LINES)] for k in range(part["model"].nunique())]
-        means_along(axes, part, x="scans", by="model", seed=seed, linewidth=1.2, linestyles=lines)
-        people = part.groupby("scans")["subject"].nunique()
-        axes.set_xticks(people.index, [f"{k:g}\nn = {n}" for k, n in people.items()])
+        counted_means(axes, part, x="scans", by="model", seed=seed)
         axes.set(xlabel="scans seen", ylabel="absolute error (%)")
         bounds(axes, (limits or {}).get(name, {}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -12,15 +13,19 @@ from nbkit.core.checks import require
 from nbkit.core.stats import bootstrap_mean
 from nbkit.core.tidy import paired
 from nbkit.figures.charts import (
-    INK, LINES, SOFT, bounds, forest_plot, interval, interval_text, looks, number, titled,
+    INK, LINES, SOFT, bounds, forest_plot, interval, interval_text, looks, number, printed, titled,
 )
 from nbkit.figures.marks import Mark, marks, needs, title_of
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 from nbkit.metrics.stats import bland_altman
 from nbkit.papers.myelin.experiments import ENDS
 
-TRUTH = Mark("True PET", "#4D4D4D", "*")
+TRUTH = Mark("True PET", "#C4C4C4", "*")
+"""Lighter than every system: bars side by side are told apart without colour."""
 KEY_MM = 6.0
+PRINTED = {("mse", "refiner"): "wei2019m.table3_1.mse", ("mse", "refiner_cfsagan"): "wei2020.table4_1.mse",
+           ("discrepancy_lesions", "refiner"): "wei2019m.table3_2.lesions"}
+"""Where the means behind :func:`gain_plot` are printed, by measure and system compared with."""
 ERRORS = {"mse": "MSE (DVR²)", "discrepancy_lesions": "lesion discrepancy (DVR)"}
 NETWORKS = {"unet": "3D U-Net", "cgan": "cGAN", "cfsagan": "CF-SAGAN"}
 INDICES = {"global_change": "global change", "dynamic_demyelination": "demyelinating share",
@@ -91,7 +96,9 @@ def levels(ends: pd.DataFrame, metric: str) -> dict[str, float]:
     return found.filter(items=["floor"]).to_dict() | ({"reach": float(reach.min())} if len(reach) else {})
 
 
-def gain_plot(scores: pd.DataFrame, metric: str, against: str, *, seed: int = 0) -> Picture:
+def gain_plot(
+    scores: pd.DataFrame, metric: str, against: str, *, published: Mapping[str, Any] | None = None, seed: int = 0
+) -> Picture:
     """Errors minus those of one system, paired by person, with floor and reach as lines.
 
     Parameters
@@ -100,11 +107,14 @@ def gain_plot(scores: pd.DataFrame, metric: str, against: str, *, seed: int = 0)
         Tidy; the mean, whose error would squeeze the others, is left out.
     metric, against : str
         What is compared, "mse" or "discrepancy_lesions", and with which system.
+    published : mapping, optional
+        Numbers of the ledger by id: differences of printed means are drawn.
     """
     title = title_of(against)
     label, better = f"{ERRORS[metric]}, of the method − of {title}", ("the method", title)
     gaps = paired(scores[(scores["metric"] == metric) & ~scores["system"].isin(("mean", "person"))], against)
-    figure = forest_plot(gaps[~gaps["system"].isin(ENDS)], label, better=better, seed=seed)
+    said = printed(published or {}, PRINTED[metric, against], against=against)
+    figure = forest_plot(gaps[~gaps["system"].isin(ENDS)], label, better=better, published=said, seed=seed)
     bounds(figure.axes[0], levels(gaps, metric), along="x")
     return figure
 
