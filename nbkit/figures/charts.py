@@ -40,8 +40,10 @@ def number(value: float, digits: int = 3, *, decimals: int | None = None) -> str
 
 
 def interval_text(mean: Interval) -> str:
-    """``"−0.037 [−0.046, −0.027]"``: decimals follow from the width of the interval; of fewer than six people no interval
-    is told, but how many they are: ``"−0.037 (n = 2)"``."""
+    """``"−0.037 [−0.046, −0.027]"``: decimals follow from the width of the interval.
+
+    Of fewer than six people no interval is told, but how many they are: ``"−0.037 (n = 2)"``.
+    """
     width = mean.high - mean.low or abs(mean.value) or 1.0
     decimals = int(np.clip(1 - np.floor(np.log10(width)), 0, 9))
     value, low, high = (f"{v:+.{decimals}f}" for v in (mean.value, mean.low, mean.high))
@@ -105,41 +107,6 @@ def panels(
 
 
 @look()
-def learning_curves(
-    frame: pd.DataFrame, ylabel: str, *, x: str = "epoch", by: str = "setting", unit: str = "fold",
-    xlabel: str | None = None, width_mm: float = HALF_MM * 1.35,
-) -> Picture:
-    """Error against epoch: mean and ±1 SD over folds, one thin line per fold (Wei 2019, Fig. 2.3).
-
-    Early stopping ends folds at different epochs, so the mean is drawn only as far as every fold runs.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Columns `x`, `by`, `unit` and "value".
-    ylabel : str
-        With unit.
-
-    Raises
-    ------
-    NbkitError
-        For a frame without rows or with a column missing.
-    """
-    needs(frame, (x, by, unit, "value"), "learning_curves")
-    figure = new_figure(width_mm, 0.66 * width_mm)
-    axes, data = figure.add_subplot(), titled(frame, by)
-    shared = data.groupby([by, unit], observed=True)[x].max().groupby(level=0, observed=True).min()
-    common = data[data[x] <= data[by].map(shared).astype(float)]
-    look_of = {"hue": by, "palette": looks(frame[by])["palette"], "ax": axes}
-    sns.lineplot(data, x=x, y="value", units=unit, estimator=None, lw=0.5, alpha=0.45, legend=False, **look_of)
-    sns.lineplot(common, x=x, y="value", style=by, errorbar="sd", **look_of)
-    axes.set(xlabel=xlabel or x, ylabel=ylabel, xlim=(0, None))
-    axes.grid(axis="y")
-    axes.legend(loc="upper right", title=None)
-    return figure
-
-
-@look()
 def forest_plot(
     frame: pd.DataFrame, xlabel: str, *, by: str = "system", published: Mapping[str, float] | None = None,
     better: tuple[str, str] | None = None, seed: int = 0, width_mm: float = FULL_MM,
@@ -182,7 +149,7 @@ def forest_plot(
 
 
 def _off_the_scale(axes: Axes, frame: pd.DataFrame, by: str) -> None:
-    """Say of rows so far away that all others would become one line where they lie, and leave the axis to the others."""
+    """Say where rows lie that are so far away that all others would become one line; the axis is of the others."""
     rows = frame.groupby(by, sort=False)["value"]
     mean, most = rows.mean(), rows.agg(lambda values: values.abs().max())
     order = list(mean.abs().sort_values(ascending=False).index)
@@ -200,26 +167,6 @@ def _off_the_scale(axes: Axes, frame: pd.DataFrame, by: str) -> None:
                 0.99 if right else 0.01, level, "off the scale →" if right else "← off the scale", va="center",
                 ha="right" if right else "left", fontsize=7, color=SOFT, transform=axes.get_yaxis_transform(),
             )
-
-
-def printed(ids: Mapping[str, Any], table: str, *, against: str = "") -> dict[str, float]:
-    """Published means of one column by system, or their differences from one system's.
-
-    Parameters
-    ----------
-    ids : mapping of str to number
-        The ledger's numbers by id, each with its ``value``.
-    table : str
-        What ids begin with, before the system: ``"inbrainsyn.table1.ssim"``.
-    against : str
-        Which system's mean is taken away; it is left out then.
-    """
-    means = {id.removeprefix(f"{table}."): n.value for id, n in ids.items() if id.startswith(f"{table}.")}
-    means = {system: value for system, value in means.items() if value is not None and "." not in system}
-    base = means.pop(against) if against in means else None
-    if against and base is None:
-        return {}
-    return {system: value - (base or 0.0) for system, value in means.items()}
 
 
 def means(axes: Axes, data: pd.DataFrame, *, by: str, across: bool = False, seed: int = 0) -> None:

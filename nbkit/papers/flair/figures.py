@@ -13,10 +13,12 @@ from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.stats import bootstrap_mean
 from nbkit.core.tidy import paired, where
 from nbkit.core.volume import Volume
-from nbkit.figures.charts import bounds, forest_plot, interval_text, learning_curves, printed
+from nbkit.figures.charts import bounds, forest_plot, interval_text
 from nbkit.figures.drawing import Layer, architecture_drawing
+from nbkit.figures.learning import learning_curves
 from nbkit.figures.marks import title_of
 from nbkit.figures.mosaics import Row, Tile, panel
+from nbkit.figures.published import printed
 from nbkit.figures.sheets import comparison_rows
 from nbkit.figures.slices import difference_scale, grey_scale, view_of
 from nbkit.figures.style import FULL_MM, Picture

@@ -16,10 +16,11 @@ from nbkit.core.stats import bootstrap_mean
 from nbkit.core.tidy import paired, where
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM, future_sheet, template_sheet, trajectory_sheet
-from nbkit.figures.charts import bounds, forest_plot, interval_text, printed
+from nbkit.figures.charts import bounds, forest_plot, interval_text
 from nbkit.figures.marks import marks
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
+from nbkit.figures.published import printed
 from nbkit.figures.slices import View, canonical, difference_scale, dimmed, grey_scale, view_at
 from nbkit.figures.style import Picture
 from nbkit.figures.trajectories import person_trajectories, with_truth
@@ -59,7 +60,8 @@ def templates_over_age(model: InBrainSyn, *, brain: Volume, count: int = 4) -> P
 
 
 def differences(
-    table1: pd.DataFrame, metrics: Sequence[str] = ("ssim", "dice"), *, published: Mapping[str, Any] | None = None, seed: int = 0
+    table1: pd.DataFrame, metrics: Sequence[str] = ("ssim", "dice"), *, published: Mapping[str, Any] | None = None,
+    seed: int = 0,
 ) -> dict[str, Picture]:
     """By name of the picture, metrics of Table 1 that are there: every model minus InBrainSyn, person by person.
 

@@ -13,9 +13,10 @@ from nbkit.core.checks import require
 from nbkit.core.stats import bootstrap_mean
 from nbkit.core.tidy import paired
 from nbkit.figures.charts import (
-    INK, LINES, SOFT, bounds, forest_plot, interval, interval_text, looks, number, printed, titled,
+    INK, LINES, SOFT, bounds, forest_plot, interval, interval_text, looks, number, titled,
 )
 from nbkit.figures.marks import Mark, marks, needs, title_of
+from nbkit.figures.published import printed
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 from nbkit.metrics.stats import bland_altman
 from nbkit.papers.myelin.experiments import ENDS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,13 @@ from nbkit.figures.charts import (
 )
 from nbkit.figures.marks import marks, needs, title_of
 from nbkit.figures.mosaics import Row, Tile, panel
+from nbkit.figures.overview import region_heatmap
 from nbkit.figures.pipeline import Box, pipeline_drawing
 from nbkit.figures.slices import dimmed, grey_scale, rival_scale, view_at
 from nbkit.figures.trajectories import person_trajectories, with_truth
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 from nbkit.papers.trajectories.head_to_head import (
-    CONTROLS, PLACES, PRINTED, SAID, SHOWN, TITLES, ahead, differences, first_people,
+    CONTROLS, PERCENT, PLACES, PRINTED, SAID, SHOWN, TITLES, ahead, differences, first_people,
 )
 from nbkit.papers.trajectories.experiments import Scores
 from nbkit.papers.trajectories.ranking import BETTER, NO_FORECAST, complete, standings
@@ -103,8 +104,10 @@ def horizon_grid(
     NbkitError
         If there are no volumes.
     """
-    asked = {f"{metric.capitalize()}, from {SAID[setting]}": horizon_intervals(ahead(found, metric), "miss", edges=edges)
-             for setting, found in scores.items() if len(found.regions) for metric in PLACES}
+    asked = {
+        f"{metric.capitalize()}, from {SAID[setting]}": horizon_intervals(ahead(found, metric), "miss", edges=edges)
+        for setting, found in scores.items() if len(found.regions) for metric in PLACES
+    }
     require(
         len(asked) > 0, "horizon_grid: scores", expected="volumes of structures", found="images alone",
         remedy="Leave the picture out where the scans carry no labels.",
@@ -123,6 +126,23 @@ def horizon_grid(
         for axes in column:
             axes.set_ylim(0, top)
     return figure
+
+
+def volume_pictures(
+    scores: Mapping[str, Scores], scored: pd.DataFrame, *, seed: int = 0
+) -> Iterator[tuple[str, str, Picture]]:
+    """Name, caption and picture of what is said of volumes read alike; nothing where the scans carry no labels.
+
+    `scored` is the tidy frame of `scores`, by setting.
+    """
+    if not any(len(found.regions) for found in scores.values()):
+        return
+    yield "horizon", "Errors of volumes by years ahead", horizon_grid(scores, seed=seed)
+    rows = where(scored, setting="several", unit=PERCENT, reading="alike")
+    rows = rows[~rows["system"].isin(NO_FORECAST)]
+    yield "region_errors", "Mean error of every structure, from several scans", region_heatmap(
+        rows, "absolute error (% of the true volume)")
+    yield "volumes_several", "Volumes of one person of each diagnosis", volumes_plot(scores["several"])
 
 
 @look()

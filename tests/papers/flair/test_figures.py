@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 import torch
@@ -69,3 +71,16 @@ def test_saliency_maps_share_one_scale_above_their_inputs(scan):
     assert images[0].get_clim() == images[1].get_clim() and images[2].get_clim() != images[3].get_clim()
     with pytest.raises(NbkitError, match="none for DIR"):
         figures.saliency_sheet(maps, {"T1w": inputs["T1w"]}, brain=scan.mask("brain"))
+
+
+def test_the_published_ssim_stands_beside_ours_and_the_mse_of_another_unit_does_not():
+    people = "abcdef"
+    rows = stacked(*(tidy({p: v for p in people}, system=s, metric=m) for m in ("mse", "ssim")
+                     for s, v in (("fcn", 0.5), ("rf", 0.4))))
+    ids = {f"wei2019.table2_2{x}.{s}": SimpleNamespace(value=v) for x, v in (("a.mse", 900.0), ("b.ssim", 0.8))
+           for s, v in (("fcn", v), ("rf", v - 0.1))}
+    (first, mse, _), (second, ssim, said) = figures.table_differences(rows, {"floor": -0.1}, ids)
+    assert (first, second) == ("table2_2_differences", "table2_2_ssim_differences") and said.endswith("SSIM")
+    printed = [[line.get_xdata()[0] for line in figure.axes[0].lines if line.get_label() == "published means"]
+               for figure in (mse, ssim)]
+    assert printed[0] == [] and printed[1] == pytest.approx([-0.1])

@@ -184,10 +184,13 @@ def test_likeness_has_a_dot_for_each_generator_and_lines_of_what_needs_none():
                             columns=["metric", "system", "value"])
     ends = pd.DataFrame([(m, "reach", s, v) for m in ("psnr", "ssim") for s, v in (("CN", 5.0), ("AD", 7.0))],
                         columns=["metric", "system", "stage", "value"])
-    figure = likeness(compared, ends)
+    printed = {"islam2020.text.psnr": 4.5, "islam2020.text.ssim": 0.5}
+    figure = likeness(compared, ends, published=printed)
     for axes, label in zip(figure.axes, ("PSNR, dB", "SSIM"), strict=True):
         assert list(axes.lines[0].get_xdata()) == [0, 1] and axes.get_xlabel() == label
         assert [line.get_xdata()[0] for line in axes.lines if line.get_label().startswith("reach")] == [6.0]
+        said = [line.get_xdata()[0] for line in axes.lines if line.get_label() == "published"]
+        assert said == [printed[f"islam2020.text.{'psnr' if 'PSNR' in label else 'ssim'}"]]
 
 
 def test_bars_are_the_intervals_of_the_ledger():

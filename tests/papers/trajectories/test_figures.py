@@ -13,7 +13,7 @@ from nbkit.core.stats import bootstrap_mean
 from nbkit.core.volume import Volume
 from nbkit.figures.charts import interval
 from nbkit.papers.trajectories.figures import (
-    TIED, coverage, error_by_horizon, gains_table, history_plot, horizon_intervals, horizon_plots, lineup,
+    TIED, coverage, error_by_horizon, gains_table, history_plot, horizon_grid, horizon_intervals, lineup,
     method_drawing, ranked, ranking_plot, standings_table,
 )
 from nbkit.papers.trajectories.ranking import standings
@@ -53,12 +53,24 @@ def test_bad_pictures_are_refused(scan):
         lineup(scan, scan, {"brlp": Volume(image.data[:, 1:], image.affine)})
 
 
-def test_errors_ahead_are_drawn_by_setting_and_metric_where_there_are_volumes():
+def test_errors_ahead_stand_on_one_grid_by_setting_and_structure():
     found = head_scores()
+    figure = horizon_grid({"one": found, "several": found})
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == [f"{m}, from {s}" for s in ("one scan", "several scans") for m in ("Ventricle", "Hippocampus")]
+    assert figure.axes[0].get_ylim() == figure.axes[2].get_ylim() and figure.axes[0].get_ylim()[0] == 0
     bare = found._replace(regions=found.regions[:0])
-    drawn = list(horizon_plots({"one": found, "several": bare}))
-    assert [(name, said) for name, said, _ in drawn] == [("one_ventricle", "one scan"), ("one_hippocampus", "one scan")]
-    assert all(picture.axes for _, _, picture in drawn)
+    assert len(horizon_grid({"one": found, "several": bare}).axes) == 2
+    with pytest.raises(NbkitError, match="horizon_grid: scores"):
+        horizon_grid({"one": bare})
+
+
+def test_no_mean_stands_where_one_person_is():
+    found = head_scores()
+    last = found.regions["subject"].iloc[0]
+    late = found.regions[found.regions["subject"] == last].assign(years=9.0)
+    axes = horizon_grid({"one": found._replace(regions=pd.concat([found.regions, late], ignore_index=True))}).axes[0]
+    assert max(float(t.get_text().split("\n")[0]) for t in axes.get_xticklabels()) < 9
 
 
 def points(axes) -> list:
