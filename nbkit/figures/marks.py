@@ -116,7 +116,7 @@ CYCLE = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"),
 
 CONTRASTS = {
     "T1w": "T1-w", "T1SE": "T1SE", "T2w": "T2-w", "PDw": "PD", "DIR": "DIR", "FLAIR": "FLAIR",
-    "T1wCE": "T1-w post-contrast", "DVR": "[¹¹C]PIB DVR",
+    "T1wCE": "T1-w post-contrast", "DVR": "[¹¹C]PIB DVR", "MTR": "MTR", "FA": "FA", "RD": "RD", "AD": "AD",
 }
 MASKS = {
     "wm": "white matter", "wm_hc": "WM of controls", "nawm": "normal-appearing WM", "lesions": "lesions",

@@ -91,7 +91,7 @@ def regional_progression(courses: pd.DataFrame, pairs: pd.DataFrame, *, regions:
                         palette={f"{n}, two scans of a person": c for n, c in shared["palette"].items()})
         axes.set(xlabel="age (years)", ylabel="intensity / at the first age")
 
-    figure = panels([str(r) for r in regions], draw, titles={str(r): f"region {r}" for r in regions})
+    figure = panels([str(r) for r in regions], draw, titles={str(r): f"region {r} (outlined above)" for r in regions})
     low, high = zip(*(axes.get_ylim() for axes in figure.axes), strict=True)
     for axes in figure.axes:
         axes.set_ylim(min(low), max(high))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from nbkit.core.checks import require
 from nbkit.core.protocols import Cohort, Scan, Subject
-from nbkit.core.stats import bootstrap_mean
+from nbkit.core.stats import MIN_SUBJECTS, bootstrap_mean
 from nbkit.core.tidy import paired, where
 from nbkit.core.volume import Volume
 from nbkit.figures.charts import bounds, forest_plot, interval_text
@@ -102,6 +102,9 @@ def lesion_examples(
 ) -> Picture:
     """True FLAIR and predicted FLAIR with the lesions found on each, of the highest and lowest Dice (Fig. 2.5).
 
+    Each image has its own window, because a prediction's offset is no error of its anatomy; the offset is told. Of fewer
+    than six patients highest and lowest mean little: the rows say so.
+
     Parameters
     ----------
     cohort : Cohort
@@ -112,22 +115,27 @@ def lesion_examples(
         Of :func:`nbkit.papers.flair.experiments.figure_2_5`.
     """
     dice = where(agreement, metric="dice").set_index("subject")["value"].sort_values()
-    shown = {"highest": dice.index[-1], "lowest": dice.index[0]}
+    few = f" of {len(dice)}" if len(dice) < MIN_SUBJECTS else ""
+    shown = {f"highest{few}": dice.index[-1]} | ({f"lowest{few}": dice.index[0]} if len(dice) > 1 else {})
     rows = [
-        _lesion_row(cohort.subject(s).baseline, synthetic[s], found[s], f"{said} Dice\nDice {dice[s]:.2f}")
+        _lesion_row(cohort.subject(s).baseline, synthetic[s], found[s], f"{said}\nDice {dice[s]:.2f}")
         for said, s in shown.items()
     ]
     heads = ("True FLAIR", "its lesions (red)", "Predicted FLAIR", "its lesions (red)")
-    titled = Row(tuple(replace(t, title=h) for t, h in zip(rows[0].tiles, heads, strict=True)), rows[0].label)
+    titled = Row(tuple(replace(t, title=" ".join(filter(None, (h, t.title)))) for t, h in
+                       zip(rows[0].tiles, heads, strict=True)), rows[0].label)
     return panel([titled, *rows[1:]], width_mm=width_mm)
 
 
 def _lesion_row(scan: Scan, synthetic: Volume, found: Mapping[str, Volume], label: str) -> Row:
     image, brain = scan.image("FLAIR"), scan.mask("brain")
-    view, grey = view_of(brain, found["truth"]), grey_scale(image, brain)
-    true, predicted = Tile(image, view, grey), Tile(synthetic, view, grey)
+    view, inside = view_of(brain, found["truth"]), brain.data.bool()
+    true, predicted = (Tile(v, view, grey_scale(v, brain)) for v in (image, synthetic))
+    # in SDs of the true image: the windows hide it
+    offset = float((synthetic.data[inside].mean() - image.data[inside].mean()) / image.data[inside].std())
+    off = replace(predicted, title=f"(offset {offset:+.1f} SD)".replace("-", "−"))
     lesions = replace(true, fill=found["truth"]), replace(predicted, fill=found["synthetic"])
-    return Row((true, lesions[0], predicted, lesions[1]), label)
+    return Row((true, lesions[0], off, lesions[1]), label)
 
 
 def saliency_sheet(

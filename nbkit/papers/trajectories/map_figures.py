@@ -102,8 +102,8 @@ def uncertainty_sheet(
 ) -> Picture:
     """What is expected, how far it misses, and the standard deviation of the futures drawn, a row a system.
 
-    Above the spread stands its rank correlation with the error over the voxels of the brain: near 1 a system knows where
-    it errs. Error and spread share one scale.
+    Above the spread stands its rank correlation with the error over the voxels of the brain: near 1 a system knows
+    where it errs. Error and spread share one scale.
 
     Parameters
     ----------

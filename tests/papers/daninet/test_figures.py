@@ -57,7 +57,7 @@ PAIRS = pd.DataFrame(
 
 def test_curves_are_drawn_region_by_region_never_told_by_colour_alone():
     figure = regional_progression(curves(), PAIRS, regions=(2, 0))
-    assert [a.get_title(loc="left") for a in figure.axes] == ["region 2", "region 0"]
+    assert [a.get_title(loc="left") for a in figure.axes] == ["region 2 (outlined above)", "region 0 (outlined above)"]
     for axes, region in zip(figure.axes, (2, 0), strict=True):
         lines = [line for line in axes.lines if len(line.get_xdata()) == len(CENTRES)]
         for line, d in zip(lines, (1, 4), strict=True):

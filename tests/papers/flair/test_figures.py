@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -52,12 +53,16 @@ def test_lesions_of_the_highest_and_lowest_dice_stand_beside_each_image(scan):
     lesions = scan.mask("lesions")
     other = lesions.with_data(torch.zeros_like(lesions.data))
     cohort = Cohort("toy", tuple(Subject(s, None, "MS", (scan,)) for s in "abc"), "embedded")
-    made = scan.images["FLAIR"].with_data(scan.images["FLAIR"].data * 0.99)
+    flair = scan.images["FLAIR"]
+    made = flair.with_data(flair.data + 4 * flair.data[scan.mask("brain").data].std())
     found = {s: {"truth": lesions, "synthetic": other} for s in "abc"}
     agreement = stacked(tidy({"a": 0.5, "b": 0.812, "c": 0.4}, metric="dice"), tidy({"a": 1.0}, metric="dice_truth"))
     figure = figures.lesion_examples(cohort, dict.fromkeys("abc", made), found, agreement)
-    assert titles(figure) == ["True FLAIR", "its lesions (red)", "Predicted FLAIR", "its lesions (red)"]
-    assert [t.get_text() for t in figure.texts] == ["highest Dice\nDice 0.81", "lowest Dice\nDice 0.40"]
+    heads = ["True FLAIR", "its lesions (red)", "Predicted FLAIR (offset +4.0 SD)", "its lesions (red)"]
+    assert [" ".join(t.split()) for t in titles(figure)] == [*heads, "(offset +4.0 SD)"]
+    assert [t.get_text() for t in figure.texts] == ["highest of 3\nDice 0.81", "lowest of 3\nDice 0.40"]
+    true, _, shifted, _ = (a.images[0].get_clim() for a in figure.axes[:4])
+    assert shifted[0] > true[0] and np.subtract(*shifted) == pytest.approx(np.subtract(*true), rel=1e-4)
     red = [(a.images[1].get_array()[..., 3] > 0).sum() for a in figure.axes[:4] if len(a.images) == 2]
     assert red[0] > 0 and red[1] == 0
 
