@@ -26,10 +26,12 @@ def save_png(figure: Savable, path: Path, *, most: int = PNG_BYTES) -> None:
     """Write the figure at 180 dots per inch, in as many colours as keep the file below `most` bytes, of 32 at least.
 
     No dithering: it would cost more than the palette saves. The colours are those that cover the picture best, so that
-    a thin line keeps its own, and white stays white.
+    a thin line keeps its own, and white stays white. A looping picture is left as it saves itself.
     """
     figure.savefig(path, dpi=DPI, format="png")
     with Image.open(path) as drawn:
+        if getattr(drawn, "n_frames", 1) > 1:
+            return
         picture = drawn.convert("RGB")
     for count in COLOURS:
         few = picture.quantize(count, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)

@@ -138,7 +138,7 @@ def panel(rows: Sequence[Row], *, width_mm: float = FULL_MM, levels: bool = True
         for i, tile in enumerate(row.tiles):
             if tile is not None:
                 axes = bare_axes(figure, (grid.x(i), top, grid.cell, height))
-                _draw(axes, tile, row.size_mm)
+                draw_tile(axes, tile, row.size_mm)
                 axes.set_title(names[i], pad=2.5)
                 if tile.view.plane != plane:
                     plane = tile.view.plane
@@ -176,7 +176,8 @@ def bare_axes(figure: Picture, place_mm: Box) -> Axes:
     return axes
 
 
-def _draw(axes: Axes, tile: Tile, room_mm: tuple[float, float]) -> None:
+def draw_tile(axes: Axes, tile: Tile, room_mm: tuple[float, float]) -> None:
+    """Draw a tile into axes that stand for `room_mm` (width, height of brain); all else is the caller's."""
     (w, h), (room_w, room_h) = tile.view.size_mm, room_mm
     values, extent = tile.drawn(tile.image, tile.scale), (0, w, 0, h)
     ground = "white" if tile.scale.low == -tile.scale.high and tile.under is None else "black"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from nbkit.core.protocols import Cohort, Subject, TrajectoryModel
+from nbkit.core.protocols import Cohort, Scan, Subject, TrajectoryModel
 from nbkit.core.stats import bootstrap_mean
 from nbkit.core.tidy import paired, where
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM, future_sheet, template_sheet, trajectory_sheet
 from nbkit.figures.charts import bounds, forest_plot, interval_text
+from nbkit.figures.loop import Loop, ageing_loop as loop
 from nbkit.figures.marks import marks
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
@@ -31,6 +32,9 @@ from nbkit.papers.trajectories.limits import limits
 from nbkit.papers.trajectories.figures import error_by_horizon, horizon_intervals
 
 UNIT = "1 = white matter"
+VENTRICLES = "lateral_ventricle"
+SHOWN = ("inbrainsyn", "no_pt", "no_change")
+"""Models whose pictures are shown."""
 GRID = "#FFD400"
 
 
@@ -92,6 +96,33 @@ def what_if_sheet(futures: Mapping[str, Futures]) -> Picture:
     """One person's futures by course, and how each differs from the scan."""
     one = next(iter(futures.values()))
     return future_sheet(one.scan, {name: future.images() for name, future in futures.items()}, one.ages, unit=UNIT)
+
+
+def ageing_loop(model: InBrainSyn, scan: Scan, *, count: int = 11, ages: tuple[float, float] = (55.0, 85.0)) -> Loop:
+    """A person's brain healthy and with disease at `count` ages, from one scan, as a looping picture.
+
+    Of `ages`, those that the templates of both groups know; the ventricles are in mL, each voxel times its growth.
+    """
+    starts, ends = zip(*model.age_ranges.values(), strict=True)
+    asked = [round(float(a), 1) for a in np.linspace(max(*starts, ages[0]), min(*ends, ages[1]), count)]
+    made = {course: model.futures(scan, asked, course) for course in ("HC", "AD")}
+    grown = pd.DataFrame([
+        (course, age, sum(v for name, v in volumes.items() if name.startswith(VENTRICLES)) / 1000)
+        for course, future in made.items() for age, volumes in zip(asked, future.volumes(), strict=True)
+    ], columns=["model", "age", "value"])
+    images = {course: future.images() for course, future in made.items()}
+    return loop(images, asked, grown, brain=scan.mask("brain"), ylabel="lateral ventricles (mL)", unit=UNIT)
+
+
+def person_sheets(
+    models: Mapping[str, TrajectoryModel], people: Cohort, asked: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, str, Picture]]:
+    """Name, caption and :func:`predicted_sheet` of the first person asked on each course, by some of the models."""
+    some = {name: models[name] for name in SHOWN}
+    for course, ids in asked.items():
+        for person in people.subset(ids[:1]) if len(ids) else ():
+            sheet = predicted_sheet(some, person, course)
+            yield f"futures_{course.lower()}", f"One person on the {course} course", sheet
 
 
 def errors_ahead(regions: pd.DataFrame, structure: str, ends: pd.DataFrame | None = None) -> Picture:
