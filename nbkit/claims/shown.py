@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from PIL import Image
 
 PNG_BYTES, DPI = 250_000, 180
 COLOURS = (256, 128, 64, 32)
 """Sizes of the palette, tried in turn: fewer colours are hardly seen, fewer dots are."""
+NEAR_WHITE = 8
+"""What differs from white by less becomes white: a page must not show where a picture begins."""
 
 
 class Savable(Protocol):
@@ -35,6 +38,9 @@ def save_png(figure: Savable, path: Path, *, most: int = PNG_BYTES) -> None:
         picture = drawn.convert("RGB")
     for count in COLOURS:
         few = picture.quantize(count, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        table = np.reshape(few.getpalette(), (-1, 3))
+        table[np.abs(table - 255).max(axis=1) < NEAR_WHITE] = 255
+        few.putpalette(table.ravel().tolist())
         few.save(path, format="png", optimize=True, dpi=(DPI, DPI))
         if path.stat().st_size <= most:
             break

@@ -46,7 +46,9 @@ def test_a_run_keeps_it_a_loop_of_one_palette(loop, tmp_path):
         seen = []
         for k in range(3):
             picture.seek(k)
-            seen.append((picture.info["duration"], picture.convert("RGB").tobytes()))
+            shot = picture.convert("RGB")
+            assert shot.getpixel((0, 0)) == (255, 255, 255), "white stays white"
+            seen.append((picture.info["duration"], shot.tobytes()))
     assert [ms for ms, _ in seen] == [FRAME_MS, FRAME_MS, LAST_MS] and len({shot for _, shot in seen}) == 3
     assert loop._repr_png_() == (tmp_path / "a.png").read_bytes()
 

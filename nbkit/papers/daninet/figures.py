@@ -159,7 +159,7 @@ def _outlines(masks: np.ndarray, marked: Sequence[int], view: View) -> Callable[
     return draw
 
 
-def configurations_sheet(cases: Sequence[Case]) -> Picture:
+def configurations_sheet(cases: Sequence[Case], *, simulated: bool = False) -> Picture:
     """Input, follow-up and the simulations of each system, and below each what it misses (Fig. 3).
 
     One scale of simulation − follow-up serves all people, and one of greys each person; below the input stands what
@@ -169,6 +169,8 @@ def configurations_sheet(cases: Sequence[Case]) -> Picture:
     ----------
     cases : sequence of Case
         All with the same systems.
+    simulated : bool
+        Real people whose ageing, and disease, are simulated: the labels say so.
     """
     names, rows = list(cases[0].candidates), []
     titles = ["input", "follow-up", *(mark.title for mark in marks(names).values())]
@@ -182,7 +184,8 @@ def configurations_sheet(cases: Sequence[Case]) -> Picture:
     ]
     miss = max(scales, key=lambda scale: scale.high)
     for k, case in enumerate(cases):
-        view, label = view_of(case.brain, index=0), f"person {k + 1}, {case.diagnosis}\n+{case.years:.1f} years"
+        who = f"healthy adult {k + 1},\nsimulated {case.diagnosis}" if simulated else f"person {k + 1}, {case.diagnosis}"
+        view, label = view_of(case.brain, index=0), f"{who}\n+{case.years:.1f} years"
         below = case.truth, dimmed(grey_scale(case.baseline, case.brain))
         missed = [None if i == 1 else Tile(gap, view, miss, under=below) for i, gap in enumerate(gaps[k])]
         rows += [Row(_greys(shown[k], case, view, [] if k else titles), label), Row(tuple(missed), "− follow-up")]

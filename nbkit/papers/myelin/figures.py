@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from nbkit.core.checks import require
-from nbkit.core.stats import bootstrap_mean
+from nbkit.core.stats import MIN_SUBJECTS, bootstrap_mean
 from nbkit.core.tidy import paired
 from nbkit.figures.charts import (
     INK, LINES, SOFT, bounds, forest_plot, interval, interval_text, looks, number, titled,
@@ -220,13 +220,16 @@ def _bland_altman(axes: Axes, rows: pd.DataFrame, mark: Mark) -> None:
         return
     found = bland_altman(rows["true"] + rows["value"], rows["true"])
     axes.axhline(0, color=SOFT, linewidth=0.6)
-    axes.axhspan(found.lower, found.upper, color=mark.colour, alpha=0.10, linewidth=0)
+    enough = found.n >= MIN_SUBJECTS
+    if enough:
+        axes.axhspan(found.lower, found.upper, color=mark.colour, alpha=0.10, linewidth=0)
     axes.axhline(found.bias, color=mark.colour, linewidth=1.2)
     middle = rows["true"] + rows["value"] / 2
     sns.scatterplot(x=middle, y=rows["value"], color=mark.colour, marker=mark.marker, s=14, alpha=0.8, lw=0, ax=axes)
     bias, low, high = (number(v, decimals=3) for v in (found.bias, found.lower, found.upper))
     axes.text(0.01, 0.97, mark.title, transform=axes.transAxes, ha="left", va="top", fontsize=7.5, weight="bold")
-    axes.text(0.99, 0.97, f"bias {bias} [{low}, {high}], n = {found.n}", transform=axes.transAxes,
+    limits = f" [{low}, {high}]" if enough else ""
+    axes.text(0.99, 0.97, f"bias {bias}{limits}, n = {found.n}", transform=axes.transAxes,
               ha="right", va="top", fontsize=6.8)
     axes.set(xlabel="", ylabel="")
     axes.margins(y=0.26)

@@ -120,6 +120,8 @@ def test_configurations_stand_in_columns_above_what_they_miss():
     figure = configurations_sheet([case("sub-01", 0.02), case("sub-02", 0.04)])
     assert titles(figure) == ["input", "follow-up", "CAAE [9]", "P-C-T"]
     assert "person 2, AD\n+2.0 years" in [t.get_text() for t in figure.texts], "ids belong into no picture"
+    real = configurations_sheet([case("IXI-7", 0.02)], simulated=True)
+    assert "healthy adult 1, simulated AD" in real.texts[0].get_text().replace("\n", " ")
     images = [a.images[-1] for a in figure.axes if a.images]
     errors = [i for i in images if i.get_cmap().name == "RdBu_r"]
     assert len(images) == 2 * (4 + 3) and len(errors) == 6
