@@ -253,7 +253,7 @@ class Run:
         return path
 
     def figure(self, name: str, figure: Savable, *, caption: str) -> Shown:
-        """Write ``figures/NAME.png``, at 180 dots per inch with as many colours as fit 250 KB, and index it.
+        """Write ``figures/NAME.png`` (:func:`~nbkit.claims.shown.save_png`), and index it.
 
         As the last line of a cell it shows the picture with its caption and source.
         """

@@ -149,11 +149,11 @@ def forest_plot(
 
 
 def _off_the_scale(axes: Axes, frame: pd.DataFrame, by: str) -> None:
-    """Say where rows lie that are so far away that all others would become one line; the axis is of the others."""
+    """Say where a few rows lie, so far away that all others would become one line; the axis is of the others."""
     rows = frame.groupby(by, sort=False)["value"]
     mean, most = rows.mean(), rows.agg(lambda values: values.abs().max())
     order = list(mean.abs().sort_values(ascending=False).index)
-    splits = (k for k in range(1, len(order) - 1) if abs(mean[order[k - 1]]) > FAR * most[order[k:]].max() > 0)
+    splits = (k for k in range(1, (len(order) + 1) // 2) if abs(mean[order[k - 1]]) > FAR * most[order[k:]].max() > 0)
     far = set(order[: next(splits, 0)])
     if not far:
         return

@@ -18,7 +18,7 @@ from nbkit.figures.mosaics import Tile, bare_axes, draw_tile
 from nbkit.figures.slices import Scale, View, difference_scale, dimmed, grey_scale, view_at
 from nbkit.figures.style import Picture, look, new_figure
 
-LOOP_DPI, COLOURS, FRAME_MS, LAST_MS = 96, 256, 350, 1400
+LOOP_DPI, COLOURS, FRAME_MS, LAST_MS = 96, 128, 350, 1400
 TILE_MM, CHART_MM, HEAD_MM = 33.0, 52.0, 5.0
 
 
@@ -55,7 +55,7 @@ class Loop:
             buffer = io.BytesIO()
             frame.savefig(buffer, format="png", dpi=LOOP_DPI)
             pictures.append(Image.open(buffer).convert("RGB"))
-        palette = pictures[-1].quantize(COLOURS - 1, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        palette = pictures[-1].quantize(COLOURS - 1, dither=Image.Dither.NONE)
         palette.putpalette([*palette.getpalette()[: 3 * (COLOURS - 1)], 255, 255, 255])
         return [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
 

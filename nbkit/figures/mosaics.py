@@ -20,8 +20,8 @@ from nbkit.figures.slices import Box, Scale, View
 from nbkit.figures.style import FULL_MM, LESION, Picture, look, new_figure, wrapped
 
 GAP_MM, BAR_MM, LINE_MM, NOTE_MM = 1.0, 17.0, 3.9, 3.0
-BAR_PT, BAR_SHARE, BAR_LINE_MM = 7.0, 0.88, 3.0
-"""Letters of a colour bar's label, share of the row's height that the bar has, room for each further line."""
+TITLE_PT, BAR_PT, BAR_SHARE, BAR_LINE_MM = 8.5, 7.0, 0.88, 3.0
+"""Letters of titles and of a colour bar's label, share of the row's height that the bar has, room for each further line."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ def panel(rows: Sequence[Row], *, width_mm: float = FULL_MM, levels: bool = True
         Whether levels are said: those of means over several slices are none.
     """
     grid = _layout(rows, width_mm)
-    titles = [[wrapped(t.title, grid.cell) if t else "" for t in r.tiles] for r in rows]
+    size = _title_size(rows, grid.cell)
+    titles = [[wrapped(t.title, grid.cell, size_pt=size) if t else "" for t in r.tiles] for r in rows]
     heads = [max(LINE_MM * (t.count("\n") + 1) if t else 0.0 for t in row) for row in titles]
     heights = [grid.cell * r.size_mm[1] / r.size_mm[0] for r in rows]
     total = sum(heights) + sum(heads) + GAP_MM * len(rows) + 0.5 + NOTE_MM
@@ -139,7 +140,7 @@ def panel(rows: Sequence[Row], *, width_mm: float = FULL_MM, levels: bool = True
             if tile is not None:
                 axes = bare_axes(figure, (grid.x(i), top, grid.cell, height))
                 draw_tile(axes, tile, row.size_mm)
-                axes.set_title(names[i], pad=2.5)
+                axes.set_title(names[i], pad=2.5, fontsize=size)
                 if tile.view.plane != plane:
                     plane = tile.view.plane
                     _letters(axes, tile.view.level, new=levels and seen.get(plane) != tile.view.level)
@@ -149,6 +150,12 @@ def panel(rows: Sequence[Row], *, width_mm: float = FULL_MM, levels: bool = True
     note = {"ha": "left", "va": "bottom", "fontsize": 5.5, "color": "#666666", "transform": figure.transFigure}
     figure.add_artist(Text(grid.left / width_mm, 0.5 / total, _voxels(rows), **note))
     return figure
+
+
+def _title_size(rows: Sequence[Row], cell_mm: float) -> float:
+    """Points of the titles: less than usual where a word would reach into the next tile."""
+    longest = max((len(word) for row in rows for tile in row.drawn for word in tile.title.split()), default=1)
+    return min(TITLE_PT, 72 / 25.4 * cell_mm / (0.6 * longest))
 
 
 def _voxels(rows: Sequence[Row]) -> str:

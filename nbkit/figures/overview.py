@@ -158,7 +158,7 @@ def region_heatmap(errors: pd.DataFrame, label: str, *, signed: bool = False, wi
     table = titled(errors).pivot_table("value", "structure", "system", sort=False, observed=True)
     label = wrapped(label, 14 + 5.5 * len(table), size_pt=8)
     reach = float(np.nanpercentile(table.abs(), 95)) or 1.0
-    figure = new_figure(min(width_mm, max(HALF_MM, 46 + 13 * table.shape[1])), 34 + 5.5 * len(table))
+    figure = new_figure(min(width_mm, max(HALF_MM, 46 + 13 * table.shape[1])), 46 + 5.5 * len(table))
     axes = figure.add_subplot()
     texts = table.map(lambda value: number(value, 2))
     sns.heatmap(
@@ -168,8 +168,8 @@ def region_heatmap(errors: pd.DataFrame, label: str, *, signed: bool = False, wi
     )
     axes.set(xlabel="", ylabel="")
     axes.set_yticks(np.arange(len(table)) + 0.5, [region_title(name) for name in table.index], rotation=0)
-    axes.set_xticks(np.arange(table.shape[1]) + 0.5, [wrapped(name, 16, size_pt=7) for name in table], rotation=45,
-                    ha="right", rotation_mode="anchor", fontsize=7)
+    axes.set_xticks(np.arange(table.shape[1]) + 0.5, list(table), rotation=50, ha="right",
+                    rotation_mode="anchor", fontsize=7)
     people = errors["subject"].nunique()
     axes.set_title(f"mean over {people} people", loc="left")
     return figure

@@ -124,3 +124,13 @@ def test_images_are_drawn_smoothly_and_masks_and_details_voxel_by_voxel(scan):
     assert shapes == [(4 * coarse[0], 4 * coarse[1]), coarse, detail.cut(image).T.shape, coarse]
     assert figure.artists[-1].get_text() == "voxels of 2 × 2 × 3 mm; interpolated for display"
     assert panel([Row((tiles[1],))]).artists[-1].get_text() == "voxels of 2 × 2 × 3 mm"
+
+
+def test_titles_shrink_where_a_word_would_reach_into_the_next_tile(scan):
+    view, image = view_of(scan.mask("brain")), scan.images["T1w"]
+    tiles = [Tile(image, view, Scale(0, 200), title) for title in ("InBrainSyn", "CounterSynth", *"abcdefg")]
+    figure = panel([Row(tuple(tiles))])
+    figure.canvas.draw()
+    first, second = (axes.title.get_window_extent() for axes in figure.axes[:2])
+    assert first.x1 < second.x0
+    assert panel([Row(tuple(tiles[:2]))]).axes[0].title.get_fontsize() == 8.5

@@ -13,6 +13,7 @@ from nbkit.core.checks import require
 from nbkit.core.protocols import Cohort, Forecast, Scan
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM
+from nbkit.figures.charts import number
 from nbkit.figures.marks import marks, title_of
 from nbkit.figures.mni import in_mni, on_template, template
 from nbkit.figures.mosaics import Row, Tile, panel
@@ -122,17 +123,17 @@ def uncertainty_sheet(
     for name, forecast in sure.items():
         forecast.image.check_grid(truth, f"uncertainty_sheet: {name} and the true visit")
         errors[name] = truth.with_data((forecast.image.data.float() - truth.data.float()).abs())
-    scale = difference_scale(errors.values(), brain, label=f"error, spread ({UNIT})")
+    scale = difference_scale(errors.values(), brain, label=f"error, SD ({UNIT})")
     views, rows = [view_at(brain, level, plane=plane) for plane, level in levels_mm.items()], []
     for name, mark in marks(sure).items():
         error, spread = errors[name], sure[name].sd
         known = float(spearmanr(error.data[inside].numpy(), spread.data[inside].numpy()).statistic)
         tiles: list[Tile] = []
         for k, view in enumerate(views):
-            said = ("expected", "|error|", f"spread, ρ\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{known:.2f}")
+            said = ("expected", "|error|", f"SD, ρ\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{number(known, decimals=2)}")
             below = truth, dimmed(grey)
             tiles += [Tile(sure[name].image, view, grey, said[0]), Tile(error, view, scale, said[1], under=below),
-                      Tile(spread, view, scale, said[2] if k == 0 else "spread", under=below)]
-        rows.append(Row(tuple(tile if not rows or tile.title.startswith("spread,") else replace(tile, title="")
+                      Tile(spread, view, scale, said[2] if k == 0 else "SD", under=below)]
+        rows.append(Row(tuple(tile if not rows or tile.title.startswith("SD,") else replace(tile, title="")
                               for tile in tiles), mark.title))
     return panel(rows, width_mm=width_mm)

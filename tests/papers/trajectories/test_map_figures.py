@@ -55,7 +55,7 @@ def test_spread_stands_beside_the_error_it_should_know(brain):
     }
     figure = uncertainty_sheet(later, made)
     said = [" ".join(axes.get_title().split()) for axes in figure.axes if axes.get_title()]
-    assert said == ["expected", "|error|", "spread, ρ = 1.00", "expected", "|error|", "spread", "spread, ρ = -1.00"]
+    assert said == ["expected", "|error|", "SD, ρ = 1.00", "expected", "|error|", "SD", "SD, ρ = −1.00"]
     pairs = [axes for axes in figure.axes if len(axes.images) == 2]
     assert len({axes.images[-1].get_clim() for axes in pairs}) == 1
     assert middle(pairs[1]) == pytest.approx(2 * middle(pairs[0]), rel=1e-4)
