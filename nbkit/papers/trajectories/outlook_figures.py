@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from nbkit.core.checks import require
 from nbkit.core.volume import Volume
@@ -150,6 +151,8 @@ def explorer_picture(
                 bottom = height - (row + 1) * (tile * 1.2 + TOP_MM)
                 _tile(sheet, (left, bottom, tile, tile * 1.2), _cut(image, plane, level_mm), title, **look_of)
                 _letters(sheet, (left, bottom, tile, tile * 1.2), dark=row == 0)
+    if any(column.change is not None for column in columns):
+        _bar(sheet, (1.0 + len(columns) * (tile + 1.0), height - 2 * (tile * 1.2 + TOP_MM), 1.8, tile * 1.2), swing)
     sheet.set(aspect="auto")
     _chart(figure, chart, (width_mm - CURVE_MM + 8.0, 11.0, CURVE_MM - 10.0, height - 24.0))
     return figure
@@ -172,7 +175,7 @@ def _tile(
     scale = min(w / size[0], h / size[1])
     x0, y0 = x + (w - scale * size[0]) / 2, y + (h - scale * size[1]) / 2
     extent = (x0, x0 + scale * size[0], y0, y0 + scale * size[1])
-    sheet.imshow(values.T, origin="lower", extent=extent, **colours)
+    sheet.imshow(values.T, origin="lower", extent=extent, interpolation="bicubic", **colours)
     sheet.text(x + w / 2, y + h + 0.8, title, ha="center", va="bottom", fontsize=7.0)
 
 
@@ -187,11 +190,23 @@ def _cut(image: Volume, plane: str, level_mm: float) -> tuple[np.ndarray, tuple[
     return values, (values.shape[0] * rest[0], values.shape[1] * rest[1])
 
 
+def _bar(sheet: Axes, place: tuple[float, float, float, float], swing: float) -> None:
+    """The colours of changes, drawn into the sheet: a colour bar's own axes would cost a slider its time."""
+    x, y, w, h = place
+    steps = np.linspace(-1, 1, 64)
+    sheet.pcolormesh([x, x + w], np.linspace(y, y + h, 65), steps[:, None], cmap="RdBu_r", vmin=-1, vmax=1)
+    for share, value in ((0.0, -swing), (0.5, 0.0), (1.0, swing)):
+        sheet.text(x + w + 0.6, y + share * h, f"{value:+.2g}".replace("-", "−") if value else "0", va="center",
+                   ha="left", fontsize=6.0)
+
+
 def _letters(sheet: Axes, place: tuple[float, float, float, float], *, dark: bool) -> None:
+    """L and R with a halo: in coronal cuts the ground below them is white in one row and black in the other."""
     (x, y, w, h), colour = place, "white" if dark else INK
+    halo = [withStroke(linewidth=1.2, foreground="black" if dark else "white")]
     for share, letter in ((0.03, "L"), (0.97, "R")):
         sheet.text(x + share * w, y + 0.97 * h, letter, ha="left" if share < 0.5 else "right", va="top",
-                   fontsize=6.5, color=colour)
+                   fontsize=6.5, color=colour, path_effects=halo)
 
 
 def _chart(figure: Picture, chart: Chart, place_mm: tuple[float, float, float, float]) -> None:
