@@ -1,4 +1,4 @@
-"""The command line: nbkit doctor | data | run | scorecard | verify | reference | cache.
+"""The command line: nbkit doctor | data | run | export | scorecard | verify | reference | cache.
 
 Exit codes: 0 fine, 1 failed, 2 wrong input.
 """
@@ -28,6 +28,7 @@ from nbkit.core.protocols import SEXES
 from nbkit.data.bids import image_files
 from nbkit.data.check import look_at_images, read_own, verdicts
 from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest, mirror_folder
+from nbkit.export import app as export_app
 from nbkit.runner.execute import choose_notebooks, reproduce
 from nbkit.runner.folder import results_folder
 from nbkit.runner.parameters import from_text
@@ -41,6 +42,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Cohorts: what there is, downl
 cache_app = typer.Typer(invoke_without_command=True, help="Finished work kept on disk; alone, it shows what is there.")
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
+app.add_typer(export_app)
 
 OPTIONAL = {"ipyniivue": ("3D viewer in notebooks", 'pip install -e ".[viewer]"')}
 Profile = Annotated[str, typer.Option(help="smoke, laptop or paper.")]

@@ -24,8 +24,10 @@ MAY_IMPORT = {
     "papers": "core geometry data nets losses metrics training",
     "widgets": "core figures papers",
     "runner": "core claims figures",
+    "systems": "core papers training",
+    "export": "core data cohorts figures metrics systems",
     "session": "core claims cohorts figures runner",
-    "cli": "core data cohorts claims runner",
+    "cli": "core data cohorts claims export runner",
 }
 DRAWS = "figures"
 """Modules of a paper whose names end like this draw; they alone may import nbkit.figures, and they fit nothing."""

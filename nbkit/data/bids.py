@@ -22,6 +22,8 @@ from nbkit.data.tables import COLUMNS, MASK, good_rows, is_mask, one_grid
 from nbkit.data.visits import Key, read_visits, session_name, subject_name
 
 IGNORE = ".bidsignore"
+PREDICTED = "predicted"
+"""What the ``desc-`` of an image begins with that is no scan but a forecast."""
 LEAVE_OUT = f"or leave it out with a line in {IGNORE}."
 _PATTERNS = (
     "sub-*/**/*.nii", "sub-*/**/*.nii.gz", "derivatives/*/sub-*/**/*_mask.nii*",
@@ -153,7 +155,9 @@ def named_images(paths: Iterable[str], findings: list[Finding]) -> Iterator[Bids
 
 
 def _contrast(suffix: str, entities: Mapping[str, str]) -> str | None:
-    """The contrast of a name; None for what is neither an image nor a brain mask."""
+    """The contrast of a name; None for what is neither a scan nor a brain mask."""
+    if entities.get("desc", "").startswith(PREDICTED):
+        return None
     if suffix == "mask":
         return f"{MASK}brain" if entities.get("desc") == "brain" else None
     if suffix == "pet" and "trc" in entities:

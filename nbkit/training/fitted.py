@@ -13,6 +13,7 @@ from nbkit.core.protocols import Cohort
 from nbkit.core.source import module_digest
 
 M = TypeVar("M")
+_KIND = "fitted"
 
 
 def fitted(
@@ -41,22 +42,35 @@ def fitted(
     NbkitError
         If the cohort has no ``data_hash``.
     """
-    data = cohort.provenance.get("data_hash")
-    require(
-        data is not None, f"cohort {cohort.name}: provenance", expected="a data_hash", found="none",
-        remedy="Cohort readers must set provenance['data_hash'] so that finished work can be kept.",
-    )
-    record = {
-        "system": type(model).__name__, "config": model.config.as_dict(), "cohort": cohort.name, "data": data,
-        "train": list(cohort.ids), "key": key, "source": module_digest(type(model).__module__, *sources),
-    }
+    record = _record(model, cohort, key, sources)
 
     def make(folder: Path) -> None:
         fit(model, cohort)
         model.save(folder / "model")
 
     read = load or type(model).load
-    return (cache or Cache()).get("fitted", record, make, lambda folder: read(folder / "model"))
+    return (cache or Cache()).get(_KIND, record, make, lambda folder: read(folder / "model"))
+
+
+def is_fitted(
+    model: Any, cohort: Cohort, *, key: Any = None, sources: Sequence[str] = (), cache: Cache | None = None,
+    **_: Any,
+) -> bool:
+    """Whether :func:`fitted` of the same would read the model back instead of training it."""
+    return (cache or Cache()).holds(_KIND, _record(model, cohort, key, sources))
+
+
+def _record(model: Any, cohort: Cohort, key: Any, sources: Sequence[str]) -> dict[str, Any]:
+    """What a fitted model is kept under."""
+    data = cohort.provenance.get("data_hash")
+    require(
+        data is not None, f"cohort {cohort.name}: provenance", expected="a data_hash", found="none",
+        remedy="Cohort readers must set provenance['data_hash'] so that finished work can be kept.",
+    )
+    return {
+        "system": type(model).__name__, "config": model.config.as_dict(), "cohort": cohort.name, "data": data,
+        "train": list(cohort.ids), "key": key, "source": module_digest(type(model).__module__, *sources),
+    }
 
 
 def fitted_together(*jobs: Mapping[str, Any], device: str = "auto") -> list[Any]:

@@ -79,10 +79,17 @@ def template_kinds(profile: str, *, seed: int, device: str = "auto") -> dict[str
 
 def learned(template: AgedTemplate, settings: Config, cohort: Cohort) -> InBrainSyn:
     """InBrainSyn with templates like `template` for both groups, fitted to `cohort` or read from the cache."""
+    return fitted(cohort=cohort, **learning(template, settings))
+
+
+def learning(template: AgedTemplate, settings: Config) -> dict[str, Any]:
+    """What :func:`~nbkit.training.fitted.fitted` is given for InBrainSyn with templates like `template`."""
     kind, config = type(template), template.config
-    system = InBrainSyn(settings, templates={group: kind(config) for group in GROUPS})
-    load = partial(InBrainSyn.load, template_types=[kind])
-    return fitted(system, cohort, load=load, key=config.as_dict(), sources=[kind.__module__])
+    return {
+        "model": InBrainSyn(settings, templates={group: kind(config) for group in GROUPS}),
+        "load": partial(InBrainSyn.load, template_types=[kind]), "key": config.as_dict(),
+        "sources": [kind.__module__],
+    }
 
 
 def not_here(*, simulated: bool) -> dict[str, str]:
