@@ -29,12 +29,13 @@ from nbkit.data.manifest import list_manifests, load_manifest
 from nbkit.data.text_tables import read_text_table
 from nbkit.figures.marks import ESTIMATES, TRAJECTORIES
 from nbkit.metrics.regions import regional_volumes
-from nbkit.systems import DEFORMS, SYSTEMS, Bench, weights_hash
+from nbkit.systems import DEFORMS, LAST, SYSTEMS, Bench, weights_hash
 
 log = logging.getLogger(__name__)
 app = typer.Typer()
 
 LEFT_OUT = "left_out.tsv"
+AHEAD = "2,4,6"
 EVERY, NONE, TEST, VISITS = "all", "none", "test", "visits"
 _T1W = "T1w"
 _TITLES = {**TRAJECTORIES, **ESTIMATES}
@@ -242,7 +243,7 @@ class Export:
 
     def _wanted(self, person: Subject, name: str, about: Mapping[str, Any]) -> dict[float, Derived]:
         """By age, the images asked for of one person."""
-        history = self.wish.history(person)
+        history = self.wish.history(person)[-1 if name in LAST else 0:]
         shown = "1 scan" if len(history) == 1 else f"{len(history)} scans"
         return {
             age: self._derived(person, history[-1], _T1W, predicted_desc(name, age), {
@@ -316,11 +317,20 @@ def _asker(
         images = model.predict(history, list(ages), told)
         if segmenter is None:
             return [Forecast(image, None, {}, "") for image in images]
-        mask, said = last.mask("brain"), "regional segmenter on the predicted image"
+        mask, counted = last.mask("brain"), regional_volumes(last.labels, last.label_names)
+        start = segmenter.volumes(model.predict(history, [age_of(last)], told)[0], mask=mask)
+        said = "volumes at the last scan shown, times growth read by the regional segmenter between the system's own "\
+            "pictures of both ages; labels by the same segmenter"
         return [Forecast(
-            image, segmenter.segment(image, mask=mask), segmenter.volumes(image, mask=mask), said) for image in images]
+            image, segmenter.segment(image, mask=mask), _grown(counted, start, segmenter.volumes(image, mask=mask)), said,
+        ) for image in images]
 
     return carried if hasattr(model, "futures") else painted
+
+
+def _grown(counted: Mapping[str, float], start: Mapping[str, float], later: Mapping[str, float]) -> dict[str, float]:
+    """mm³ by region; one that the segmenter does not see at the start has none."""
+    return {name: mm3 * later[name] / start[name] for name, mm3 in counted.items() if start[name] > 0}
 
 
 def claim(root: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
@@ -340,6 +350,8 @@ def claim(root: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
         )
         before = read_object(root / DESCRIPTION)["nbkit"]
         if before == dict(identity) and not overwrite:
+            for part in root.glob("sub-*/**/.*.part"):  # of an export that was killed
+                shutil.rmtree(part)
             return False
         differs = [f"{k} {before.get(k)!r}, not {v!r}" for k, v in identity.items() if before.get(k) != v]
         require(
@@ -394,8 +406,8 @@ def command(
     system: Annotated[str, typer.Option(help=f"all, none, or names with commas: {', '.join(SYSTEMS)}.")] = EVERY,
     people: Annotated[str, typer.Option(
         help="test: whom no system learned from; all; a number of test people; or ids with commas.")] = TEST,
-    ahead: Annotated[str, typer.Option(help="Years after the last scan shown.")] = "2,4,6",
-    ages: Annotated[str, typer.Option(help="Ages in years instead of --ahead; visits: those of the later visits.")] = "",
+    ahead: Annotated[str, typer.Option(help=f"Years after the last scan shown; {AHEAD} where no --ages are given.")] = "",
+    ages: Annotated[str, typer.Option(help="Ages in years, or visits: those of the visits after the scans shown.")] = "",
     seen: Annotated[str, typer.Option(help="How many scans systems are shown, the first ones; all.")] = EVERY,
     profile: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "laptop",
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 7,
@@ -405,7 +417,7 @@ def command(
     plan: Annotated[bool, typer.Option(help="Only say what would be trained and written.")] = False,
 ) -> None:
     """Write prepared scans, masks, volumes and every system's predictions of a cohort as BIDS derivatives."""
-    wish = Wish.of(system=system, people=people, ahead="" if ages else ahead, ages=ages, seen=seen)
+    wish = Wish.of(system=system, people=people, ahead=ahead or ("" if ages else AHEAD), ages=ages, seen=seen)
     known(profile, PROFILES, "--profile")
     bench = Bench(cohort_for(cohort, task="ageing", profile=profile, seed=seed, n_jobs=n_jobs), profile, seed, device)
     export = Export(to.expanduser(), bench, wish)
@@ -418,8 +430,10 @@ def command(
     if plan:
         return
     export.begin(overwrite=overwrite)
-    export.scans()
-    for name in wish.systems:
-        export.predictions(name)
-    export.end()
+    try:
+        export.scans()
+        for name in wish.systems:
+            export.predictions(name)
+    finally:
+        export.end()
     typer.echo(f"{export.made} images written, {len(export.left_out)} left out ({LEFT_OUT} says why): {folder}")

@@ -65,6 +65,10 @@ DEFORMS = ("inbrainsyn", "no_pt", "countersynth", "no_change")
 """Those that deform the scan, so that its labels go along; the others' volumes are read by the segmenter."""
 
 
+LAST = ("inbrainsyn", "no_pt", "countersynth", "daninet3d", "no_change")
+"""Those that look at the last scan shown alone."""
+
+
 @dataclass(frozen=True, eq=False)
 class Bench:
     """Systems of one cohort, trained when they are first asked for.

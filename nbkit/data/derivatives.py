@@ -154,9 +154,8 @@ def write_tables(root: Path, names: Mapping[int, str]) -> None:
         "description": {"Description": "What the images so named are"},
     })
     if names:
-        _table(root / "dseg", {str(code): {"name": name} for code, name in sorted(names.items())}, "index", {
-            "name": {"Description": "The structure"}, "SpatialReference": REFERENCE,
-        })
+        _table(root / "dseg", {str(code): {"name": name} for code, name in sorted(names.items())}, "index")
+        write_json(root / "dseg.json", {"name": {"Description": "The structure"}, "SpatialReference": REFERENCE})
 
 
 def _said(image: Derived) -> str:
@@ -205,7 +204,7 @@ def _told(what: str, columns: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.9g}"
     return "n/a" if value is None or value == "" else re.sub(r"\s+", " ", str(value))
 
 
@@ -259,8 +258,8 @@ class Derivatives:
         ``dataset_description.json``.
     images : tuple of Derived
     table : pandas.DataFrame
-        All ``scans.tsv``: participant_id, session_id, filename, system, age, years_ahead, volumes_from and mm³ by
-        structure; None where n/a.
+        All ``scans.tsv``: participant_id, session_id, filename, system ("n/a" for a scan), age, years_ahead,
+        volumes_from and mm³ by structure; NaN for a number that is n/a.
     """
 
     root: Path
@@ -314,9 +313,9 @@ def _read_rows(path: Path) -> pd.DataFrame:
     """One ``scans.tsv`` with file names from the root, numbers as numbers."""
     table = read_text_table(path, ("filename", "system", "age"), tabs=True)
     subject, session = path.parts[-3:-1]
-    numbers = [name for name in table.columns if name not in ("filename", "system", "volumes_from")]
-    table[numbers] = table[numbers].replace("n/a", None).astype(float)
-    table = table.assign(filename=[f"{subject}/{session}/{name}" for name in table["filename"]])
+    words = [name for name in ("filename", "system", "volumes_from") if name in table.columns]
+    numbers = {name: pd.to_numeric(table[name].replace("n/a", None)) for name in table.columns if name not in words}
+    table = table.assign(**numbers, filename=[f"{subject}/{session}/{name}" for name in table["filename"]])
     table.insert(0, "participant_id", subject)
     table.insert(1, "session_id", session)
-    return table.astype(object).where(table.notna() & (table != "n/a"), None).infer_objects()
+    return table
