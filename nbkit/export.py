@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 import typer
 from tqdm.auto import tqdm
 
@@ -29,7 +28,7 @@ from nbkit.data.manifest import list_manifests, load_manifest
 from nbkit.data.text_tables import read_text_table
 from nbkit.figures.marks import ESTIMATES, TRAJECTORIES
 from nbkit.metrics.regions import regional_volumes
-from nbkit.systems import DEFORMS, LAST, SYSTEMS, Bench, weights_hash
+from nbkit.systems import DEFORMS, LAST, SYSTEMS, Bench, Prediction, asked, weights_hash
 
 log = logging.getLogger(__name__)
 app = typer.Typer()
@@ -256,10 +255,10 @@ class Export:
 
     def _forecasts(
         self, model: TrajectoryModel, segmenter: Segmenter | None, person: Subject, ages: Sequence[float], name: str
-    ) -> Iterator[tuple[float, Forecast]]:
+    ) -> Iterator[tuple[float, Prediction]]:
         """Forecasts by age; where a system refuses them together, each age for itself."""
         history = self.wish.history(person)
-        ask = _asker(model, history, person.diagnosis, segmenter)
+        ask = asked(model, history, person.diagnosis, segmenter)
         try:
             yield from zip(ages, ask(ages) if ages else (), strict=True)
             return
@@ -270,7 +269,7 @@ class Export:
         for age in ages:
             yield from self._forecasts(model, segmenter, person, [age], name)
 
-    def _write(self, image: Derived, forecast: Forecast) -> None:
+    def _write(self, image: Derived, forecast: Prediction) -> None:
         facts = {**image.facts, "Volumes": forecast.volumes, "VolumesFrom": forecast.read_from}
         if forecast.labels is not None:
             about = {k: v for k, v in facts.items() if k not in ("SkullStripped", "Volumes", "VolumesFrom")}
@@ -287,50 +286,6 @@ class Export:
     def _leave_out(self, person: str, session: str, system: str, age: str, why: str) -> None:
         self.left_out[person, session, system, age] = " ".join(why.split())
         log.warning("%s left out: %s", " ".join(filter(None, (system, person, session, age))), why)
-
-
-@dataclass(frozen=True, eq=False)
-class Forecast:
-    """What a system says of one age: image, labels (None where nobody can tell), mm³ by region and whence."""
-
-    image: Volume
-    labels: Volume | None
-    volumes: Mapping[str, float]
-    read_from: str
-
-
-def _asker(
-    model: Any, history: Sequence[Scan], told: str, segmenter: Segmenter | None
-) -> Callable[[Sequence[float]], list[Forecast]]:
-    """A function from ages to forecasts."""
-    last = history[-1]
-
-    def carried(ages: Sequence[float]) -> list[Forecast]:
-        futures = model.futures(last, list(ages), told)
-        if last.labels is None:
-            return [Forecast(image, None, {}, "") for image in futures.images()]
-        said = "labels of the last scan shown, carried along; volumes by their growth"
-        rows = zip(futures.images(), futures.labels(), futures.volumes(), strict=True)
-        return [Forecast(*row, said) for row in rows]
-
-    def painted(ages: Sequence[float]) -> list[Forecast]:
-        images = model.predict(history, list(ages), told)
-        if segmenter is None:
-            return [Forecast(image, None, {}, "") for image in images]
-        mask, counted = last.mask("brain"), regional_volumes(last.labels, last.label_names)
-        start = segmenter.volumes(model.predict(history, [age_of(last)], told)[0], mask=mask)
-        said = "volumes at the last scan shown, times growth read by the regional segmenter between the system's own "\
-            "pictures of both ages; labels by the same segmenter"
-        return [Forecast(
-            image, segmenter.segment(image, mask=mask), _grown(counted, start, segmenter.volumes(image, mask=mask)), said,
-        ) for image in images]
-
-    return carried if hasattr(model, "futures") else painted
-
-
-def _grown(counted: Mapping[str, float], start: Mapping[str, float], later: Mapping[str, float]) -> dict[str, float]:
-    """mm³ by region; one that the segmenter does not see at the start has none."""
-    return {name: mm3 * later[name] / start[name] for name, mm3 in counted.items() if start[name] > 0}
 
 
 def claim(root: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
@@ -373,7 +328,8 @@ def description(cohort: Cohort, identity: Mapping[str, Any]) -> dict[str, Any]:
     where = [{"URL": m.repository, **({"Version": m.commit} if m.commit else {})} for m in sources if m.repository]
     return {
         "Name": f"Scans of {cohort.name} as nbkit prepares and predicts them", "BIDSVersion": BIDS_VERSION,
-        "DatasetType": "derivative", "License": told.get("licence", ""), "Acknowledgements": told.get("attribution", ""),
+        "DatasetType": "derivative", "License": told.get("licence", ""),
+        "Acknowledgements": told.get("attribution", ""),
         **({"ReferencesAndLinks": list(told["citation"])} if told.get("citation") else {}),
         "GeneratedBy": [{
             "Name": "nbkit", "Version": __version__, "Description": "nbkit export; no container",
@@ -406,8 +362,8 @@ def command(
     system: Annotated[str, typer.Option(help=f"all, none, or names with commas: {', '.join(SYSTEMS)}.")] = EVERY,
     people: Annotated[str, typer.Option(
         help="test: whom no system learned from; all; a number of test people; or ids with commas.")] = TEST,
-    ahead: Annotated[str, typer.Option(help=f"Years after the last scan shown; {AHEAD} where no --ages are given.")] = "",
-    ages: Annotated[str, typer.Option(help="Ages in years, or visits: those of the visits after the scans shown.")] = "",
+    ahead: Annotated[str, typer.Option(help=f"Years after the last scan shown; {AHEAD} without --ages.")] = "",
+    ages: Annotated[str, typer.Option(help="Ages in years; visits: those of the visits after the scans shown.")] = "",
     seen: Annotated[str, typer.Option(help="How many scans systems are shown, the first ones; all.")] = EVERY,
     profile: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "laptop",
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 7,

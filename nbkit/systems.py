@@ -1,4 +1,4 @@
-"""Every trajectory system by name, with the settings and the training of notebook 08. Rank 6: core, papers, training.
+"""Every trajectory system by name, with the settings and the training of notebook 08. Rank 6.
 
 What a notebook fitted is read from the cache, and the other way round.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from nbkit.core.checks import known
-from nbkit.core.protocols import Cohort, TrajectoryModel
+from nbkit.core.protocols import Cohort, Scan, Segmenter, TrajectoryModel, age_of
+from nbkit.core.volume import Volume
+from nbkit.metrics.regions import regional_volumes
 from nbkit.papers import brlp, countersynth, daninet, inbrainsyn, mrextrap, trajectories
 from nbkit.papers.inbrainsyn.experiments import learning, template_kinds
 from nbkit.papers.trajectories import design, pixel_regression, regional_segmenter
@@ -153,3 +155,52 @@ def weights_hash(model: Any) -> str:
         for path in sorted(Path(folder).rglob("*.safetensors")):
             total.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return total.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a system says of one age: image, labels (or None), mm³ by region, and how these were read."""
+
+    image: Volume
+    labels: Volume | None
+    volumes: Mapping[str, float]
+    read_from: str
+
+
+def asked(
+    model: Any, history: Sequence[Scan], told: str, segmenter: Segmenter | None
+) -> Callable[[Sequence[float]], list[Prediction]]:
+    """A function from ages (years) to predictions of a model that is shown `history` and `told` a diagnosis.
+
+    Volumes are those of the last scan shown times the growth that the model predicts: carried labels grow with the
+    deformation; of what paints, the segmenter reads both ages in the model's own pictures, so that what it reads wrong
+    in both cancels. Without labels there are none.
+    """
+    last = history[-1]
+
+    def carried(ages: Sequence[float]) -> list[Prediction]:
+        futures = model.futures(last, list(ages), told)
+        if last.labels is None:
+            return [Prediction(image, None, {}, "") for image in futures.images()]
+        said = "labels of the last scan shown, carried along; volumes by their growth"
+        rows = zip(futures.images(), futures.labels(), futures.volumes(), strict=True)
+        return [Prediction(*row, said) for row in rows]
+
+    def painted(ages: Sequence[float]) -> list[Prediction]:
+        images = model.predict(history, list(ages), told)
+        if segmenter is None:
+            return [Prediction(image, None, {}, "") for image in images]
+        mask, counted = last.mask("brain"), regional_volumes(last.labels, last.label_names)
+        start = segmenter.volumes(model.predict(history, [age_of(last)], told)[0], mask=mask)
+        said = "volumes at the last scan shown, times growth read by the regional segmenter between the system's own "\
+            "pictures of both ages; labels by the same segmenter"
+        later = [_grown(counted, start, segmenter.volumes(image, mask=mask)) for image in images]
+        labels = [segmenter.segment(image, mask=mask) for image in images]
+        return [Prediction(*row, said) for row in zip(images, labels, later, strict=True)]
+
+    return carried if hasattr(model, "futures") else painted
+
+
+def _grown(counted: Mapping[str, float], start: Mapping[str, float], later: Mapping[str, float]) -> dict[str, float]:
+    """mm³ by region; one that the segmenter does not see at the start has none."""
+    return {name: mm3 * later[name] / start[name] for name, mm3 in counted.items() if start[name] > 0}

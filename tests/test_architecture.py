@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "papers": "core geometry data nets losses metrics training",
     "widgets": "core figures papers",
     "runner": "core claims figures",
-    "systems": "core papers training",
+    "systems": "core metrics papers training",
     "export": "core data cohorts figures metrics systems",
     "session": "core claims cohorts figures runner",
     "cli": "core data cohorts claims export runner",

@@ -284,7 +284,8 @@ def read_derivatives(root: Path | str) -> Derivatives:
         expected="'derivative'", found=repr(description.get("DatasetType")), remedy="Give a folder of derivatives.",
     )
     images = tuple(images_in(root))
-    here, every = {image.path for image in images}, {p.relative_to(root).as_posix() for p in root.glob("sub-*/**/*.nii*")}
+    here = {image.path for image in images}
+    every = {path.relative_to(root).as_posix() for path in root.glob("sub-*/**/*.nii*")}
     _same(root, every, here, "a sidecar beside every image")
     sources = {uri.removeprefix("bids::") for image in images for uri in image.facts.get("Sources", ())}
     _same(root, sources | here, here, "every source among the images")
