@@ -19,7 +19,7 @@ import typer
 from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
-from nbkit.cohorts import CohortInfo, cohort_name, cohort_names, list_cohorts
+from nbkit.cohorts import CohortInfo, cohort_name, cohort_names, list_cohorts, mslesseg
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
@@ -81,6 +81,8 @@ def run(
 def data_state(cohort: str) -> str:
     """Changes when files of the cohort appear, vanish or change: a finished notebook is then run again."""
     name = cohort_name(cohort)
+    if mslesseg.is_archive(name):
+        return digest(mslesseg.state(name))
     if name.lower().endswith(".csv"):
         return digest(_table_state(Path(name)))
     if Path(name).is_dir():

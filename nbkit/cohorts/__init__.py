@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbkit.cohorts import (
-    ageing_phantom, ixi_ageing, ms_phantom, myelin_open_ms, myelin_phantom, open_ms, own_ageing, own_pet, own_scans,
-    pet_ixi, pet_phantom,
+    ageing_phantom, ixi_ageing, ms_phantom, mslesseg, myelin_open_ms, myelin_phantom, open_ms, own_ageing, own_pet,
+    own_scans, pet_ixi, pet_phantom,
 )
 from nbkit.core.checks import NbkitError, closest, known, require
 from nbkit.core.protocols import Cohort
@@ -27,6 +27,8 @@ _MODULES = {m.NAME: m for m in (
     ms_phantom, open_ms, ageing_phantom, ixi_ageing, myelin_phantom, myelin_open_ms, pet_phantom, pet_ixi,
 )}
 NAMES = tuple(_MODULES)
+MS_TASKS = ("overview", "flair")
+"""What MSLesSeg, which is given as a path, serves."""
 NULLS = tuple(LEVELS["myelin_null"].values())
 """Null experiments: the people and the first scans of a simulated cohort, without change at the second."""
 _NOISE_FREE = {
@@ -58,7 +60,7 @@ def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int 
     ----------
     name_or_path : str or path
         One of :data:`NAMES` or :data:`NULLS`, a ``.csv`` (:func:`nbkit.data.tables.read_scan_table` says which
-        columns), or a BIDS folder (:func:`nbkit.cohorts.own_scans.build`).
+        columns), a BIDS folder (:func:`nbkit.cohorts.own_scans.build`), or MSLesSeg's zip or folder.
     profile : {"smoke", "laptop", "paper"}
         Grid size and, for phantoms, the number of subjects.
     seed : int
@@ -77,6 +79,8 @@ def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int 
         settings |= {} if name == open_ms.NAME else {"seed": seed}
         return _MODULES[name.removesuffix("_null")].build(profile, n_jobs=n_jobs, **settings)
     path = Path(name).expanduser()
+    if mslesseg.is_archive(path):
+        return mslesseg.build(path, profile, n_jobs=n_jobs)
     if path.suffix.lower() == ".csv" or path.is_dir():
         return own_scans.build(path, profile)
     raise _unknown(name, (*NAMES, *NULLS))
@@ -98,6 +102,12 @@ def cohort_name(level: str | Path, *, task: str = "flair") -> str:
             "changed: own scans cannot show it. Leave it out, or run it with COHORT=embedded.",
         )
         return null
+    if mslesseg.is_archive(name):
+        require(
+            task in MS_TASKS, f"COHORT: {Path(name).name}", expected=f"a task of {', '.join(MS_TASKS)}", found=task,
+            remedy="MSLesSeg holds T1w, T2w and FLAIR of people with MS: it serves notebook 01.",
+        )
+        return name
     if name in NAMES or name in NULLS or name.lower().endswith(".csv") or Path(name).expanduser().is_dir():
         return name
     raise _unknown(name, (*levels, *NAMES))
@@ -173,7 +183,11 @@ def _info(name: str) -> CohortInfo:
 
 
 def _unknown(name: str, valid: tuple[str, ...]) -> NbkitError:
+    by_path = {mslesseg.NAME: mslesseg.HOW_TO_GET} | {
+        known_as: " ".join(load_manifest(known_as).how_to_get.split()) for known_as in list_manifests()
+        if load_manifest(known_as).access == "restricted"
+    }
     return NbkitError(
         "COHORT", expected=f"one of {', '.join(valid)}, the path of a .csv or of a BIDS folder", found=repr(name),
-        remedy=f"{closest(name, valid)}Use one of the listed names, or check the path.",
+        remedy=by_path.get(name) or f"{closest(name, valid)}Use one of the listed names, or check the path.",
     )
