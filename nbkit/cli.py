@@ -1,4 +1,4 @@
-"""The command line: nbkit doctor | data | run | export-explorer | report | scorecard | verify | reference | cache.
+"""The command line: nbkit doctor | data | run | export | export-explorer | report | scorecard | verify | reference | cache.
 
 Exit codes: 0 fine, 1 failed, 2 wrong input.
 """
@@ -18,7 +18,7 @@ import typer
 from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
-from nbkit.cohorts import SCANNED_TWICE, cohort_name, cohort_names, list_cohorts, to_fetch
+from nbkit.cohorts import SCANNED_TWICE, cohort_name, cohort_names, list_cohorts, mslesseg, to_fetch
 from nbkit.core import shelf
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
@@ -28,6 +28,7 @@ from nbkit.data.bids import image_files
 from nbkit.data.check import look_at_images, read_own, verdicts
 from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest
 from nbkit.doctor import lines
+from nbkit.export import app as export_app
 from nbkit.runner.execute import LOGS, choose_notebooks, reproduce
 from nbkit.runner.folder import results_folder
 from nbkit.runner.parameters import from_text
@@ -42,6 +43,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Cohorts: what there is, downl
 cache_app = typer.Typer(invoke_without_command=True, help="Finished work kept on disk; alone, it shows what is there.")
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
+app.add_typer(export_app)
 
 Profile = Annotated[str, typer.Option(help="smoke, laptop or paper.")]
 CohortOption = Annotated[str, typer.Option(help="embedded, open, dlbs, or the path of your own table.")]
@@ -110,6 +112,8 @@ def data_state(cohort: str) -> str:
     Beside real scans notebook 08 reads those of people scanned twice.
     """
     name = cohort_name(cohort)
+    if mslesseg.is_archive(name):
+        return digest(mslesseg.state(name))
     twice = [] if cohort == "embedded" else _files_state([load_manifest(n) for n in SCANNED_TWICE])
     if name.lower().endswith(".csv"):
         return digest([*_table_state(Path(name)), twice])

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbkit.cohorts import (
-    ageing_phantom, dlbs, ixi_ageing, ms_phantom, myelin_open_ms, myelin_phantom, open_ms, own_ageing, own_pet,
-    own_scans, pet_ixi, pet_phantom, retest,
+    ageing_phantom, dlbs, ixi_ageing, ms_phantom, mslesseg, myelin_open_ms, myelin_phantom, open_ms, own_ageing,
+    own_pet, own_scans, pet_ixi, pet_phantom, retest,
 )
 from nbkit.core.checks import NbkitError, closest, known, require
 from nbkit.core.protocols import Cohort
@@ -30,6 +30,8 @@ _MODULES = {m.NAME: m for m in (
 NAMES = tuple(_MODULES)
 _REAL = (open_ms.NAME, dlbs.NAME)
 """Nothing of them is drawn."""
+MS_TASKS = ("overview", "flair")
+"""What MSLesSeg, which is given as a path, serves."""
 NULLS = tuple(LEVELS["myelin_null"].values())
 """Null experiments: the people and the first scans of a simulated cohort, without change at the second."""
 SCANNED_TWICE = retest.NAMES
@@ -66,8 +68,8 @@ def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int 
     ----------
     name_or_path : str or path
         One of :data:`NAMES`, :data:`NULLS` or the test-retest cohorts, a ``.csv``
-        (:func:`nbkit.data.tables.read_scan_table` says which columns), or a BIDS folder
-        (:func:`nbkit.cohorts.own_scans.build`).
+        (:func:`nbkit.data.tables.read_scan_table` says which columns), a BIDS folder
+        (:func:`nbkit.cohorts.own_scans.build`), or MSLesSeg's zip or folder.
     profile : {"smoke", "laptop", "paper"}
         Grid size and, for phantoms, the number of subjects.
     seed : int
@@ -88,6 +90,8 @@ def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int 
         settings |= {} if name in _REAL else {"seed": seed}
         return _MODULES[name.removesuffix("_null")].build(profile, n_jobs=n_jobs, **settings)
     path = Path(name).expanduser()
+    if mslesseg.is_archive(path):
+        return mslesseg.build(path, profile, n_jobs=n_jobs)
     if path.suffix.lower() == ".csv" or path.is_dir():
         return own_scans.build(path, profile)
     raise _unknown(name, (*NAMES, *NULLS))
@@ -109,6 +113,12 @@ def cohort_name(level: str | Path, *, task: str = "flair") -> str:
             "changed: own scans cannot show it. Leave it out, or run it with COHORT=embedded.",
         )
         return null
+    if mslesseg.is_archive(name):
+        require(
+            task in MS_TASKS, f"COHORT: {Path(name).name}", expected=f"a task of {', '.join(MS_TASKS)}", found=task,
+            remedy="MSLesSeg holds T1w, T2w and FLAIR of people with MS: it serves notebook 01.",
+        )
+        return name
     if name in NAMES or name in NULLS or name.lower().endswith(".csv") or Path(name).expanduser().is_dir():
         return name
     require(
@@ -225,7 +235,11 @@ def _info(name: str) -> CohortInfo:
 
 
 def _unknown(name: str, valid: tuple[str, ...]) -> NbkitError:
+    by_path = {mslesseg.NAME: mslesseg.HOW_TO_GET} | {
+        known_as: " ".join(load_manifest(known_as).how_to_get.split()) for known_as in list_manifests()
+        if load_manifest(known_as).access == "restricted"
+    }
     return NbkitError(
         "COHORT", expected=f"one of {', '.join(valid)}, the path of a .csv or of a BIDS folder", found=repr(name),
-        remedy=f"{closest(name, valid)}Use one of the listed names, or check the path.",
+        remedy=by_path.get(name) or f"{closest(name, valid)}Use one of the listed names, or check the path.",
     )
