@@ -5,7 +5,6 @@ Exit codes: 0 fine, 1 failed, 2 wrong input.
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import shutil
@@ -25,9 +24,11 @@ from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
 from nbkit.core.files import cache_folder, write_text
 from nbkit.core.protocols import SEXES
-from nbkit.data.bids import image_files
+from nbkit.data.bids import IGNORE, image_files
 from nbkit.data.check import look_at_images, read_own, verdicts
 from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest, mirror_folder
+from nbkit.data.own_settings import SETTINGS
+from nbkit.data.text_tables import file_at, read_text_table
 from nbkit.runner.execute import choose_notebooks, reproduce
 from nbkit.runner.folder import results_folder
 from nbkit.runner.parameters import from_text
@@ -98,14 +99,15 @@ def _table_state(table: Path) -> list[object]:
         table.is_file(), "COHORT", expected="a CSV that exists", found=table.name,
         remedy="Check the path; README, 'Your own data', says what the table holds.",
     )
-    text = table.read_text(encoding="utf-8-sig")
-    paths = [table.parent / (row.get("path") or "") for row in csv.DictReader(text.splitlines())]
-    stats = [p.stat() for p in paths if p.is_file()]
-    return [text, [(s.st_size, s.st_mtime_ns) for s in stats]]
+    rows = read_text_table(table, ("path",))
+    files = [table.parent / SETTINGS, *filter(None, (file_at(table.parent, cell) for cell in rows["path"]))]
+    stats = [file.stat() for file in files if file.is_file()]
+    return [rows.to_dict("split"), [(s.st_size, s.st_mtime_ns) for s in stats]]
 
 
 def _folder_state(folder: Path) -> list[object]:
-    stats = [(p.relative_to(folder).as_posix(), p.stat()) for p in image_files(folder)]
+    told = [folder / name for name in (SETTINGS, IGNORE, "participants.json") if (folder / name).is_file()]
+    stats = [(p.relative_to(folder).as_posix(), p.stat()) for p in (*image_files(folder), *told)]
     return [(name, s.st_size, s.st_mtime_ns) for name, s in stats]
 
 

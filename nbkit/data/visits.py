@@ -15,7 +15,7 @@ import pandas as pd
 from nbkit.core.checks import NbkitError
 from nbkit.data import oasis3
 from nbkit.data.findings import Finding
-from nbkit.data.text_tables import read_text_table
+from nbkit.data.text_tables import is_empty, number, read_text_table
 
 DIAGNOSIS_NAMES = {
     "CN": "CN", "NC": "CN", "NL": "CN", "SMC": "SMC", "EMCI": "EMCI", "LMCI": "LMCI", "MCI": "MCI", "AD": "AD",
@@ -31,7 +31,6 @@ _PARTICIPANT = {"sex": ("sex", "gender"), "age": ("age_bl", "age"), "diagnosis":
     "diagnosis_bl", "diagnosis_sc", "diagnosis", "dx", "group")}
 _SESSION = {"age": ("age",), "diagnosis": ("diagnosis", "dx1", "dx"), "cdr": ("cdr_global", "cdr"), "mmse": ("mmse",),
             "days": ("source_session_id",)}
-_EMPTY = ("", "n/a", "nan", "NaN", "N/A", ".")
 Key = tuple[str, str]
 Row = Mapping[str, Any]
 
@@ -122,13 +121,15 @@ def _once(what: str, rows: Iterable[tuple[str, Any, Row]], findings: list[Findin
 
 def _rows(path: Path, root: Path, key: str, columns: Mapping[str, tuple[str, ...]]) -> list[Row]:
     """Rows of a TSV, each with its ``source``; known columns under our names, whatever their case, None if empty."""
-    table = read_text_table(path, (key,), tabs=True)
-    table.columns = [c.lower() for c in table.columns]
+    known = {"participant_id", *columns, *(name for names in columns.values() for name in names)}
+    table = read_text_table(path, (key,), further=sorted(known - {key}), tabs=True)
+    rows = table.index + 2
+    table = table.reset_index(drop=True).rename(columns=str.lower)
     table = table.loc[:, ~table.columns.duplicated()].astype(object)
-    table = table.where(~table.isin(_EMPTY), None)
+    table = table.where(~table.map(is_empty), None)
     for ours, names in columns.items():
         table[ours] = table.reindex(columns=list(names)).bfill(axis=1).iloc[:, 0]
-    table["source"] = [f"{path.relative_to(root).as_posix()} row {n}" for n in range(2, len(table) + 2)]
+    table["source"] = [f"{path.relative_to(root).as_posix()} row {n}" for n in rows]
     return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
@@ -233,7 +234,5 @@ def _doubt(row: Any, expected: str, found: str, remedy: str) -> Finding:
 
 
 def _number(text: object, otherwise: object = None) -> object:
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return otherwise
+    found = number(text)
+    return otherwise if found is None else found
