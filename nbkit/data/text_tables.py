@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", re.ASCII)
 _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _SEP_LINE = re.compile(r'\ufeff?"?sep=(.)"?[,;\t ]*(\r\n|\r|\n|$)', re.IGNORECASE)
-_SAVE = "Save it as plain text in UTF-8 (in a spreadsheet: 'CSV UTF-8')."
+_SAVE = "Save it as plain text in UTF-8 (a spreadsheet calls it 'CSV UTF-8')."
 
 
 def number(text: object) -> float | None:
@@ -73,7 +73,7 @@ def read_text_table(
         Naming the file (and row): missing, no text, no table, a quotation mark that is not closed, more cells than
         names, a column twice, or none of `columns`, with the nearest name.
     """
-    text = _text(path)
+    text = read_text(path)
     told = _SEP_LINE.match(text)
     text = text[told.end():] if told else text
     delimiter = "\t" if tabs else told[1] if told else _delimiter(text, columns)
@@ -88,9 +88,15 @@ def read_text_table(
     return _once_each(path, table, names)
 
 
-def _text(path: Path) -> str:
-    """The whole file; Latin-1, in which every byte is a letter, where it is no UTF-8."""
-    require(path.is_file(), f"{path}", expected="a table", found="no such file", remedy="Check the path.")
+def read_text(path: Path) -> str:
+    """A whole file, in UTF-8 or marked UTF-16; in Latin-1, where every byte is a letter, with a warning.
+
+    Raises
+    ------
+    NbkitError
+        For a file that is missing, cannot be opened, or is no text.
+    """
+    require(path.is_file(), f"{path}", expected="a file", found="no such file", remedy="Check the path.")
     try:
         raw = path.read_bytes()
         encoding = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), "utf-8-sig")
@@ -98,14 +104,14 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         require(encoding == "utf-8-sig", path.name, expected="text", found=f"broken {encoding}: {error}", remedy=_SAVE)
         line = raw.count(b"\n", 0, error.start) + 1
-        log.warning("%s: line %d is not UTF-8; the table is read as Latin-1. %s", path.name, line, _SAVE)
+        log.warning("%s: line %d is not UTF-8; it is read as Latin-1. %s", path.name, line, _SAVE)
         text = raw.decode("cp1252", errors="replace")
     except OSError as error:
         raise NbkitError(
             path.name, expected="a table", found=error.strerror or str(error), remedy="Check the file's permissions.",
         ) from error
     require(
-        "\0" not in text, path.name, expected="a table, as text", found="NUL bytes: no text, or UTF-16 without its mark",
+        "\0" not in text, path.name, expected="text", found="NUL bytes: no text, or UTF-16 without its mark",
         remedy=_SAVE,
     )
     return text
