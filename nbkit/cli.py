@@ -214,13 +214,13 @@ def data_check(
     for f in whole:
         typer.echo(f"{'refused' if f.refused else 'warning':<8} the data set: {f}")
     for v in judged:
-        typer.echo(f"{'pass' if v.passed else 'refused':<8} {v.subject}: {v.scans} scans")
+        typer.echo(f"{v.state:<8} {v.subject}: {v.scans} scans")
         for f in v.findings:
             typer.echo(f"  {'refused' if f.refused else 'warning'}: {f}")
     place = page.write(out or qc_folder("results", reading.name), judged, whole)
     passed = sum(v.passed for v in judged)
     typer.echo(f"{passed} of {len(judged)} subjects pass\nopen {place}")
-    raise typer.Exit(int(passed < len(judged)))
+    raise typer.Exit(int(any(v.refused for v in judged)))
 
 
 def _codes(text: str) -> dict[str, str]:

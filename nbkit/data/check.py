@@ -60,12 +60,22 @@ class Look:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Pass or refused, with all that was found on one subject."""
+    """Pass, refused or left out (nothing to read, and nothing wrong), with all that was found on one subject."""
 
     subject: str
     scans: int
     passed: bool
     findings: tuple[Finding, ...]
+
+    @property
+    def refused(self) -> bool:
+        """Whether something must be mended before a run can be had."""
+        return not self.passed and (self.scans > 0 or not self.findings or any(f.refused for f in self.findings))
+
+    @property
+    def state(self) -> str:
+        """In words."""
+        return "pass" if self.passed else "refused" if self.refused else "left out"
 
 
 def read_own(
@@ -118,10 +128,10 @@ def verdicts(reading: Reading, found: Iterable[Finding] = ()) -> list[Verdict]:
     for subject in reading.subjects:
         mine = tuple(f for f in everything if f.subject == subject)
         scans = counts[subject]
-        if not scans and not whole and not any(f.refused for f in mine):
+        if not scans and not whole and not mine:
             remedy = "Bring the images, or leave the person out."
             mine += (Finding(subject, subject, "at least one image", "none", remedy),)
-        result.append(Verdict(subject, scans, not whole and not any(f.refused for f in mine), mine))
+        result.append(Verdict(subject, scans, bool(scans) and not whole and not any(f.refused for f in mine), mine))
     return result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +72,12 @@ class Reading:
     files: pd.DataFrame
     subjects: tuple[str, ...]
     findings: tuple[Finding, ...]
+
+
+def left_out(findings: Iterable[Finding]) -> dict[str, int]:
+    """How often each reason why somebody or something is left out occurs, in words that name nobody."""
+    told = (f"{f.expected}: {f.found}" for f in dict.fromkeys(findings) if not f.refused and "left out" in f.found)
+    return dict(Counter(told))
 
 
 def raise_refused(findings: Iterable[Finding], name: str, *, remedy: str) -> None:

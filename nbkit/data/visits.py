@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.data import oasis3
 from nbkit.data.findings import Finding
 from nbkit.data.own_settings import read_settings
-from nbkit.data.sidecars import age_unit, levels, read_sidecar
+from nbkit.data.table_sidecars import age_unit, levels, read_sidecar
 from nbkit.data.text_tables import is_empty, number, read_text_table
 
 DIAGNOSIS_NAMES = {
@@ -66,7 +66,6 @@ def read_visits(
     settings = read_settings(root)
     people = _participants(root, findings, settings.sex_codes)
     sessions = _sessions(root, {subject for subject, _ in wanted}, findings)
-    findings += without_scans(people, sessions, wanted)
     ours = any(oasis3.is_subject(subject) for subject, _ in wanted)
     clinical = clinical or (oasis3.find_clinical(root) if ours else None)
     tables = None if clinical is None else oasis3.read_clinical(clinical)
@@ -85,27 +84,9 @@ def read_visits(
     return table.drop(columns=["age", "gap_days", "reckoned"])
 
 
-def without_scans(
-    people: Mapping[str, Row], sessions: Mapping[Key, Row], wanted: Collection[Key]
-) -> Iterator[Finding]:
-    """Warnings: who stands in the tables, and of whom (or of which visits) there is no scan to read."""
-    scanned, expected = {subject for subject, _ in wanted}, "scans of everybody in the tables"
-    for subject, row in people.items():
-        if subject not in scanned:
-            yield Finding(subject, row["source"], expected, "none that can be read: left out",
-                          "Nothing to do, unless there should be scans.", refused=False)
-    absent: dict[str, list[str]] = defaultdict(list)
-    for subject, session in sorted(set(sessions) - set(wanted)):
-        absent[subject].append(session)
-    for subject, missing in absent.items():
-        yield Finding(
-            subject, f"sessions of {subject}", "scans of every session in the table",
-            f"none that can be read of {', '.join(missing)}: left out", "Nothing to do, unless there should be scans.",
-            refused=False,
-        )
-
-
-def _participants(root: Path, findings: list[Finding], sex_codes: Mapping[str, str]) -> dict[str, Row]:
+def _participants(
+    root: Path, findings: list[Finding], sex_codes: Mapping[str, str] | None = None
+) -> dict[str, Row]:
     path = next((p for p in (root / "participants.tsv", root / "subjects" / "participants.tsv") if p.is_file()), None)
     if path is None:
         caps = " (CAPS has none: copy participants.tsv and sub-*/ of tables from the BIDS folder)"
@@ -119,7 +100,7 @@ def _participants(root: Path, findings: list[Finding], sex_codes: Mapping[str, s
     told = {code: SEX_NAMES.get(word.upper(), code) for name in _PARTICIPANT["sex"]
             for code, word in levels(sidecar, name).items()}
     for row in rows:
-        row["sex"] = {**told, **sex_codes}.get(row["sex"], row["sex"])
+        row["sex"] = {**told, **(sex_codes or {})}.get(row["sex"], row["sex"])
     names = [subject_name(row["participant_id"] or "") for row in rows]
     return _once("participant", zip(names, names, rows, strict=True), findings)
 
