@@ -25,6 +25,7 @@ from nbkit.claims.observe import Observation, Run, load_observations, load_rooms
 from nbkit.claims.tables import comparison_table, rooms_table, verdict_table
 from nbkit.claims.verdicts import Scorecard, judge_folder
 from nbkit import cohorts
+from nbkit.core.checks import counted
 from nbkit.core.protocols import Cohort
 from nbkit.core.volume import Volume
 from nbkit.figures.tables import show_table
@@ -75,7 +76,9 @@ class Session(Run):
             table[name] = pd.Series([s.diagnosis for s in group]).value_counts().reindex(table.index, fill_value=0)
         table = table.round(1).dropna(axis="columns", how="all")
         credit = f". {self.attribution}" if self.level == "open" and self.attribution else ""
-        return self.show(table, f"People by diagnosis at the first scan{credit}")
+        told = counted(self.people.provenance.get("left_out", {}))
+        missing = f". Left out: {told}; `nbkit data check` says who" if told else ""
+        return self.show(table, f"People by diagnosis at the first scan{missing}{credit}")
 
     def table(self, name: str, data: pd.DataFrame, *, caption: str) -> Styler:
         """Record ``tables/NAME.csv``, and show it with its source as the last line of a cell does."""
@@ -143,7 +146,7 @@ def begin(
     ----------
     notebook : str
         The notebook's file name without ``.ipynb``.
-    task : {"flair", "ageing", "myelin", "myelin_null", "pet"}
+    task : {"overview", "flair", "ageing", "myelin", "myelin_null", "pet"}
     profile, cohort, seed, out_dir, n_jobs
         As in the notebook's parameters.
     paper : str, optional

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from nbkit.core.checks import known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.files import Cache
@@ -105,19 +103,8 @@ def _prepare(patient: str, files: Mapping[str, Path], profile: str, folder: Path
     masks = {"brain": brain, "lesions": lesions, **tissue.split_tissues(images["T1w"], brain=brain, lesions=lesions)}
     factor = grids.profile_factor(brain.spacing, profile)
     coarse = {name: grids.block_mean(image, factor) for name, image in images.items()}
-    volumes = {"image": coarse, "mask": _coarse_masks(masks, factor)}
+    volumes = {"image": coarse, "mask": tissue.coarse_masks(masks, factor)}
     store(folder, volumes, {"lesion_ml": int(lesions.data.sum()) * lesions.voxel_volume / 1000})
-
-
-def _coarse_masks(masks: Mapping[str, Volume], factor: tuple[int, int, int]) -> dict[str, Volume]:
-    """Masks by majority; each voxel of the brain to the tissue that fills most of it."""
-    coarse = {name: grids.block_majority(masks[name], factor) for name in ("brain", "lesions", "nawm")}
-    shares = torch.cat([grids.block_mean(masks[name], factor).data for name in ("wm", "gm", "csf")])
-    winner = shares.argmax(dim=0, keepdim=True)
-    for k, name in enumerate(("wm", "gm", "csf")):
-        coarse[name] = coarse["brain"].with_data((winner == k) & coarse["brain"].data, f"most of the voxel: {name}")
-    coarse["nawm"] = coarse["nawm"].with_data(coarse["nawm"].data & coarse["wm"].data & ~coarse["lesions"].data)
-    return coarse
 
 
 def _subject(patient: str, folder: Path, shelf: Shelf) -> Subject:

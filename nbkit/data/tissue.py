@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from sklearn.mixture import GaussianMixture
 
 from nbkit.core.checks import require
 from nbkit.core.volume import Volume
+from nbkit.data import grids
 from nbkit.data.brain import largest_piece
 
 _FIT_VOXELS = 50_000
@@ -67,6 +68,17 @@ def split_tissues(t1w: Volume, *, brain: Volume, lesions: Volume) -> dict[str, V
     nawm = ndimage.binary_erosion(wm & ~ill) & ~ndimage.binary_dilation(ill, iterations=2) & deep
     masks = {"wm": wm, "gm": (tissue == 1) & ~ill, "csf": (tissue == 0) & ~ill, "nawm": nawm}
     return {name: brain.with_data(torch.from_numpy(mask), f"tissue split: {name}") for name, mask in masks.items()}
+
+
+def coarse_masks(masks: Mapping[str, Volume], factor: tuple[int, int, int]) -> dict[str, Volume]:
+    """Brain, lesions, nawm, wm, gm and csf by majority of blocks of voxels; a voxel is of the tissue that fills most."""
+    coarse = {name: grids.block_majority(masks[name], factor) for name in ("brain", "lesions", "nawm")}
+    shares = torch.cat([grids.block_mean(masks[name], factor).data for name in ("wm", "gm", "csf")])
+    winner = shares.argmax(dim=0, keepdim=True)
+    for k, name in enumerate(("wm", "gm", "csf")):
+        coarse[name] = coarse["brain"].with_data((winner == k) & coarse["brain"].data, f"most of the voxel: {name}")
+    coarse["nawm"] = coarse["nawm"].with_data(coarse["nawm"].data & coarse["wm"].data & ~coarse["lesions"].data)
+    return coarse
 
 
 def _classes(values: np.ndarray, healthy: np.ndarray) -> np.ndarray:

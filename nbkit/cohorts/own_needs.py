@@ -1,0 +1,197 @@
+"""What of own data each task can use, who is left out and why, and for which notebooks the rest suffices.
+
+The run of a notebook and ``nbkit data check`` ask the same functions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+
+from nbkit.core.checks import NbkitError, counted, require
+from nbkit.core.protocols import Cohort, Subject
+from nbkit.data.findings import Reading
+from nbkit.data.own_scans import subjects_of
+from nbkit.data.pet import read_pet
+from nbkit.data.splits import folds
+from nbkit.data.tables import MASK, is_mask
+
+HEALTHY = ("CN", "HC")
+"""Diagnoses without lesions."""
+TARGET, ANATOMY, BRAIN, LESIONS = "FLAIR", "T1w", f"{MASK}brain", f"{MASK}lesions"
+MYELIN = (ANATOMY, "MTR", "FA", "RD", "AD", "DVR", *(f"{MASK}{m}" for m in ("brain", "lesions", "nawm", "wm", "csf")))
+_DEFAULTS = {"profile": "laptop", "seed": 7}
+
+
+@dataclass(frozen=True)
+class Usable:
+    """What a task takes of a table.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The rows that are read.
+    left_out : mapping of str to tuple of str
+        Who (``subject`` or ``subject/session``), by reason.
+    lacks : str
+        Why the rest does not suffice, "" where it does.
+    """
+
+    table: pd.DataFrame
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lacks: str = ""
+
+    def counts(self) -> dict[str, int]:
+        """How many are left out, by reason: what results may say."""
+        return {reason: len(who) for reason, who in self.left_out.items()}
+
+
+def for_ageing(table: pd.DataFrame) -> Usable:
+    """Every visit with a T1w image and an age."""
+    reasons: dict[str, list[str]] = {}
+    for (subject, session), rows in table.groupby(["subject", "session"], sort=True):
+        why = "visits without T1w" if ANATOMY not in set(rows["contrast"]) else (
+            "visits without an age" if rows["age_years"].isna().any() else "")
+        reasons.setdefault(why, []).append(f"{subject}/{session}")
+    good = set(reasons.pop("", ()))
+    kept = table[(table["subject"] + "/" + table["session"]).isin(good) & table["contrast"].isin((ANATOMY, BRAIN))]
+    lacks = "" if good else "T1w images of visits with an age: other contrasts do not help a model of ageing"
+    return Usable(kept, {why: tuple(who) for why, who in reasons.items()}, lacks)
+
+
+def for_flair(table: pd.DataFrame) -> Usable:
+    """Everybody whose first visit has FLAIR, T1w and a lesion mask (controls need none), in the contrasts all have."""
+    reasons: dict[str, list[str]] = {}
+    first = _first_visits(table)
+    for subject, rows in first.groupby("subject", sort=True):
+        reasons.setdefault(_why_no_flair(rows), []).append(subject)
+    good = first[first["subject"].isin(reasons.pop("", ()))]
+    shared = [set(rows["contrast"]) for _, rows in good[~good["contrast"].map(is_mask)].groupby("subject")]
+    shared = set.intersection(*shared) if shared else set()
+    for contrast in sorted(set(good["contrast"][~good["contrast"].map(is_mask)]) - shared):
+        without = sorted(set(good["subject"]) - set(good.loc[good["contrast"] == contrast, "subject"]))
+        reasons[f"{contrast}, which some do not have, is no input; people without it"] = without
+    kept = good[good["contrast"].map(lambda name: is_mask(name) or name in shared)]
+    return Usable(kept, {why: tuple(who) for why, who in reasons.items()}, _lacking_flair(kept))
+
+
+def _first_visits(table: pd.DataFrame) -> pd.DataFrame:
+    by_age = table.sort_values(["subject", "age_years", "session"], kind="stable")
+    first = by_age.drop_duplicates("subject").set_index("subject")["session"]
+    return table[table["session"] == table["subject"].map(first)]
+
+
+def _why_no_flair(rows: pd.DataFrame) -> str:
+    there = set(rows["contrast"])
+    if TARGET not in there:
+        return f"people without {TARGET} at the first visit"
+    if ANATOMY not in there:
+        return f"people without {ANATOMY} at the first visit, from which brain and tissues are read"
+    healthy = rows["diagnosis"].iloc[0] in HEALTHY
+    return "" if healthy or LESIONS in there else f"patients without {LESIONS} at the first visit"
+
+
+def _lacking_flair(kept: pd.DataFrame) -> str:
+    people = kept["subject"].nunique()
+    if people < 2:
+        return f"at least two people with {TARGET}, {ANATOMY} and {LESIONS} (in a CSV), found {people}"
+    return "" if (kept["contrast"] == LESIONS).any() else f"at least one patient with {LESIONS}"
+
+
+def for_myelin(table: pd.DataFrame) -> Usable:
+    """Everybody whose visits have all contrasts and masks of notebooks 02 and 03."""
+    reasons: dict[str, list[str]] = {}
+    for (subject, session), rows in table.groupby(["subject", "session"], sort=True):
+        missing = [name for name in MYELIN if name not in set(rows["contrast"])]
+        reasons.setdefault(f"visits without {', '.join(missing)}" if missing else "", []).append(f"{subject}/{session}")
+    good = set(reasons.pop("", ()))
+    kept = table[(table["subject"] + "/" + table["session"]).isin(good)]
+    groups = set(kept["diagnosis"])
+    lacks = "" if {"MS", "HC"} <= groups else (
+        f"patients (MS) and controls (HC) with {', '.join(MYELIN)}; found {', '.join(sorted(groups)) or 'nobody'}")
+    return Usable(kept, {why: tuple(who) for why, who in reasons.items()}, lacks)
+
+
+def restricted(cohort: Cohort, usable: Usable) -> Cohort:
+    """The visits that can be used, and in the provenance how many are left out, by reason.
+
+    Raises
+    ------
+    NbkitError
+        If the rest does not suffice; what is needed is said.
+    """
+    require(
+        not usable.lacks, cohort.name, expected=usable.lacks, found=counted(usable.counts()) or "nobody left out",
+        remedy="`nbkit data check` says who lacks what.",
+    )
+    good = set(zip(usable.table["subject"], usable.table["session"], strict=True))
+    subjects = (replace(s, scans=tuple(v for v in s.scans if (v.subject, v.session) in good)) for s in cohort)
+    return told(replace(cohort, subjects=tuple(s for s in subjects if s.scans)), usable.counts())
+
+
+def told(cohort: Cohort, reasons: Mapping[str, int]) -> Cohort:
+    """The cohort with further reasons why somebody is left out in its provenance."""
+    whole = Counter(cohort.provenance.get("left_out", {})) + Counter(reasons)
+    return replace(cohort, provenance={**cohort.provenance, **({"left_out": dict(whole)} if whole else {})})
+
+
+TASKS: Mapping[str, Callable[[pd.DataFrame], Usable]] = {
+    "flair": for_flair, "myelin": for_myelin, "ageing": for_ageing,
+}
+_VISITS = {"05": 4, "06": 2, "08": 4, "09": 3}
+"""Visits that a notebook asks of somebody among its test people, at the default profile."""
+
+
+def suffices(reading: Reading, path: Path) -> dict[str, Usable]:
+    """By number of the notebook, what it can use of a data set; ``lacks`` says what is missing.
+
+    Splits are those of the default profile and seed.
+    """
+    by_task = {task: of(reading.table) for task, of in TASKS.items()}
+    images = reading.table[~reading.table["contrast"].map(is_mask).astype(bool)]
+    found = {"00": Usable(reading.table, lacks="" if len(images) else "an image"), "01": by_task["flair"]}
+    found["02"] = by_task["myelin"]
+    twice = by_task["myelin"].table.groupby("subject")["session"].nunique()
+    found["03"] = found["02"] if found["02"].lacks or (twice > 1).any() else _lacking(
+        found["02"], "people with two visits")
+    ageing = by_task["ageing"]
+    for number in ("04", *_VISITS):
+        found[number] = ageing if ageing.lacks else _lacking(ageing, _no_test_person(ageing.table, number))
+    return dict(sorted((found | {"07": _pet(path)}).items()))
+
+
+def _lacking(usable: Usable, lacks: str) -> Usable:
+    return Usable(usable.table, usable.left_out, lacks)
+
+
+def _no_test_person(table: pd.DataFrame, number: str) -> str:
+    """Why nobody among the test people of the first fold can be predicted; "" where somebody can."""
+    people = Cohort("own", subjects_of(table, source="own", profile=_DEFAULTS["profile"]), "restricted")
+    if len(people) < 2:
+        return f"at least two people, found {len(people)}"
+    split = folds(people, 3, seed=_DEFAULTS["seed"])[0]
+    known = {people.subject(name).diagnosis for name in split.train_ids}
+    test = [s for s in people.subset(split.test_ids) if s.diagnosis in known]
+    if any(_able(subject, number) for subject in test):
+        return ""
+    able = sum(_able(subject, number) for subject in people)
+    asked = "a visit two years or more after the first" if number == "04" else f"{_VISITS[number]} visits"
+    return f"a test person with {asked}, and others of the same diagnosis to learn from; {able} people have as much"
+
+
+def _able(subject: Subject, number: str) -> bool:
+    ages: Sequence[float] = [scan.age for scan in subject.scans]
+    return ages[-1] - ages[0] >= 2 if number == "04" else len(ages) >= _VISITS[number]
+
+
+def _pet(path: Path) -> Usable:
+    try:
+        files = read_pet(path) if path.is_dir() else ()
+    except NbkitError as error:
+        return Usable(pd.DataFrame(), lacks=f"{error.expected}; found {error.found}"[:300])
+    people = pd.DataFrame({"subject": [file.subject for file in files]})
+    return Usable(people, lacks="" if files else "a BIDS folder with FDG scans in pet/")
