@@ -6,7 +6,7 @@ The run of a notebook and ``nbkit data check`` ask the same functions.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pandas as pd
 
 from nbkit.core.checks import NbkitError, counted, require
 from nbkit.core.protocols import Cohort, Subject
-from nbkit.data.findings import Reading
+from nbkit.data.findings import Finding, Reading
 from nbkit.data.own_scans import subjects_of
 from nbkit.data.pet import read_pet
 from nbkit.data.splits import folds
@@ -44,6 +44,11 @@ class Usable:
     table: pd.DataFrame
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lacks: str = ""
+
+    @property
+    def people(self) -> int:
+        """How many can be used."""
+        return self.table["subject"].nunique() if len(self.table) else 0
 
     def counts(self) -> dict[str, int]:
         """How many are left out, by reason: what results may say."""
@@ -146,22 +151,35 @@ _VISITS = {"05": 4, "06": 2, "08": 4, "09": 3}
 """Visits that a notebook asks of somebody among its test people, at the default profile."""
 
 
-def suffices(reading: Reading, path: Path) -> dict[str, Usable]:
+def suffices(reading: Reading, path: Path, found: Iterable[Finding] = ()) -> dict[str, Usable]:
     """By number of the notebook, what it can use of a data set; ``lacks`` says what is missing.
 
+    `found` are the findings of images (:func:`nbkit.data.check.look_at_images`): a scan that is refused serves nobody.
     Splits are those of the default profile and seed.
     """
-    by_task = {task: of(reading.table) for task, of in TASKS.items()}
-    images = reading.table[~reading.table["contrast"].map(is_mask).astype(bool)]
-    found = {"00": Usable(reading.table, lacks="" if len(images) else "an image"), "01": by_task["flair"]}
-    found["02"] = by_task["myelin"]
-    twice = by_task["myelin"].table.groupby("subject")["session"].nunique()
-    found["03"] = found["02"] if found["02"].lacks or (twice > 1).any() else _lacking(
-        found["02"], "people with two visits")
+    table, spoilt = _without_spoilt(reading.table, found)
+    by_task = {task: _with(of(table), spoilt) for task, of in TASKS.items()}
+    images = table[~table["contrast"].map(is_mask).astype(bool)]
+    told = {"00": Usable(images, spoilt, "" if len(images) else "an image"), "01": by_task["flair"]}
+    twice = by_task["myelin"].table.groupby("subject")["session"].nunique() > 1
+    told["02"] = by_task["myelin"]
+    told["03"] = told["02"] if told["02"].lacks or twice.any() else _lacking(told["02"], "somebody with two visits")
     ageing = by_task["ageing"]
     for number in ("04", *_VISITS):
-        found[number] = ageing if ageing.lacks else _lacking(ageing, _no_test_person(ageing.table, number))
-    return dict(sorted((found | {"07": _pet(path)}).items()))
+        told[number] = ageing if ageing.lacks else _lacking(ageing, _no_test_person(ageing.table, number))
+    return dict(sorted((told | {"07": _pet(path)}).items()))
+
+
+def _without_spoilt(table: pd.DataFrame, found: Iterable[Finding]) -> tuple[pd.DataFrame, dict[str, tuple[str, ...]]]:
+    """The rows whose image can be used, and the others by name."""
+    bad = {(f.subject, f.where) for f in found if f.refused}
+    spoilt = pd.Series([pair in bad for pair in zip(table["subject"], table["place"], strict=True)], table.index, bool)
+    names = table.loc[spoilt, ["subject", "session", "contrast"]].agg(" ".join, axis=1) if spoilt.any() else ()
+    return table[~spoilt], {"scans that cannot be used": tuple(names)} if spoilt.any() else {}
+
+
+def _with(usable: Usable, more: Mapping[str, tuple[str, ...]]) -> Usable:
+    return Usable(usable.table, {**more, **usable.left_out}, usable.lacks)
 
 
 def _lacking(usable: Usable, lacks: str) -> Usable:
