@@ -149,7 +149,8 @@ def good_rows(table: pd.DataFrame, findings: list[Finding]) -> pd.DataFrame:
             f"{name}: {rule.description}", f"{name} {'empty' if pd.isna(row[name]) else repr(row[name])}",
             remedy(row[name]) if callable(remedy := rule.metadata["remedy"]) else remedy,
         ))
-    return _SCHEMA.validate(table.drop(index=bad["index"].unique()))
+    # where a cell is no number, the column's other rules have not been asked yet
+    return good_rows(table.drop(index=bad["index"].unique()), findings)
 
 
 def _pointed(cell: object) -> object:
