@@ -75,13 +75,17 @@ def for_flair(table: pd.DataFrame) -> Usable:
     for subject, rows in first.groupby("subject", sort=True):
         reasons.setdefault(_why_no_flair(rows), []).append(subject)
     good = first[first["subject"].isin(reasons.pop("", ()))]
-    shared = [set(rows["contrast"]) for _, rows in good[~good["contrast"].map(is_mask)].groupby("subject")]
+    shared = [set(rows["contrast"]) for _, rows in _images(good).groupby("subject")]
     shared = set.intersection(*shared) if shared else set()
-    for contrast in sorted(set(good["contrast"][~good["contrast"].map(is_mask)]) - shared):
+    for contrast in sorted(set(_images(good)["contrast"]) - shared):
         without = sorted(set(good["subject"]) - set(good.loc[good["contrast"] == contrast, "subject"]))
         reasons[f"{contrast}, which some do not have, is no input; people without it"] = without
-    kept = good[good["contrast"].map(lambda name: is_mask(name) or name in shared)]
+    kept = good[good["contrast"].map(lambda name: is_mask(name) or name in shared).astype(bool)]
     return Usable(kept, {why: tuple(who) for why, who in reasons.items()}, _lacking_flair(kept))
+
+
+def _images(table: pd.DataFrame) -> pd.DataFrame:
+    return table[~table["contrast"].map(is_mask).astype(bool)]
 
 
 def _first_visits(table: pd.DataFrame) -> pd.DataFrame:
@@ -159,7 +163,7 @@ def suffices(reading: Reading, path: Path, found: Iterable[Finding] = ()) -> dic
     """
     table, spoilt = _without_spoilt(reading.table, found)
     by_task = {task: _with(of(table), spoilt) for task, of in TASKS.items()}
-    images = table[~table["contrast"].map(is_mask).astype(bool)]
+    images = _images(table)
     told = {"00": Usable(images, spoilt, "" if len(images) else "an image"), "01": by_task["flair"]}
     twice = by_task["myelin"].table.groupby("subject")["session"].nunique() > 1
     told["02"] = by_task["myelin"]
