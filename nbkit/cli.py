@@ -19,7 +19,7 @@ from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
 from nbkit.cohorts import CohortInfo, cohort_name, cohort_names, list_cohorts
-from nbkit.cohorts.own_needs import suffices
+from nbkit.cohorts.own_needs import account, in_words
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
@@ -27,12 +27,11 @@ from nbkit.core.files import cache_folder, write_text
 from nbkit.core.protocols import SEXES
 from nbkit.data.bids import IGNORE, image_files
 from nbkit.data.check import look_at_images, read_own, verdicts
-from nbkit.data.findings import Finding, Reading
 from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest, mirror_folder
 from nbkit.data.own_settings import SETTINGS
 from nbkit.data.text_tables import file_at, read_text_table
 from nbkit.runner.execute import choose_notebooks, reproduce
-from nbkit.runner.folder import results_folder
+from nbkit.runner.folder import is_own, results_folder
 from nbkit.runner.parameters import from_text
 from nbkit.runner.provenance import ROOT, machine, packages
 from nbkit.runner.qc import QcPage, qc_folder
@@ -67,6 +66,8 @@ def run(
     known(profile, PROFILES, "PROFILE")
     folder = results_folder(out, profile, cohort)
     state = data_state(cohort)
+    if is_own(cohort):
+        typer.echo("\n".join(account(Path(cohort))))
     result = reproduce(
         notebooks, out_dir=folder, profile=profile, cohort=cohort, seed=seed, device=device, n_jobs=n_jobs,
         parameters=from_text(notebooks, parameter or ()), data_state=state,
@@ -219,24 +220,13 @@ def data_check(
         typer.echo(f"{v.state:<8} {v.subject}: {v.scans} scans")
         for f in v.findings:
             typer.echo(f"  {'refused' if f.refused else 'warning'}: {f}")
-    typer.echo("\n".join(_notebooks(reading, path, found)))
+    typer.echo("\n".join(in_words(reading, path, found)))
     place = page.write(out or qc_folder("results", reading.name), judged, whole)
     for option in (name for name, given in (("--sex-codes", sex_codes), ("--clinical", clinical)) if given):
         typer.echo(f"a run does not know {option}: README, 'Your own data', says where it reads the same")
     passed = sum(v.passed for v in judged)
     typer.echo(f"{passed} of {len(judged)} subjects pass\nopen {place}")
     raise typer.Exit(int(any(v.refused for v in judged)))
-
-
-def _notebooks(reading: Reading, path: Path, found: list[Finding]) -> list[str]:
-    """For each notebook, whom it takes and whom it leaves out by name, or what it needs."""
-    if any(f.refused for f in reading.findings):
-        return ["no notebook runs before what is refused in tables and headers is mended"]
-    return [
-        f"notebook {number}: " + (f"needs {usable.lacks}" if usable.lacks else f"people: {usable.people}") + "".join(
-            f"; {why}: {', '.join(who)}" for why, who in usable.left_out.items())
-        for number, usable in suffices(reading, path, found).items()
-    ]
 
 
 def _codes(text: str) -> dict[str, str]:

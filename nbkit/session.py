@@ -25,7 +25,6 @@ from nbkit.claims.observe import Observation, Run, load_observations, load_rooms
 from nbkit.claims.tables import comparison_table, rooms_table, verdict_table
 from nbkit.claims.verdicts import Scorecard, judge_folder
 from nbkit import cohorts
-from nbkit.core.checks import counted
 from nbkit.core.protocols import Cohort
 from nbkit.core.volume import Volume
 from nbkit.figures.tables import show_table
@@ -75,10 +74,9 @@ class Session(Run):
         for name, group in groups.items():
             table[name] = pd.Series([s.diagnosis for s in group]).value_counts().reindex(table.index, fill_value=0)
         table = table.round(1).dropna(axis="columns", how="all")
-        credit = f". {self.attribution}" if self.level == "open" and self.attribution else ""
-        told = counted(self.people.provenance.get("left_out", {}))
-        missing = f". Left out: {told}; `nbkit data check` says who" if told else ""
-        return self.show(table, f"People by diagnosis at the first scan{missing}{credit}")
+        credit = [self.attribution] if self.level == "open" and self.attribution else []
+        told = ["People by diagnosis at the first scan", *self.people.provenance.get("who", ()), *credit]
+        return self.show(table, ". ".join(told))
 
     def table(self, name: str, data: pd.DataFrame, *, caption: str) -> Styler:
         """Record ``tables/NAME.csv``, and show it with its source as the last line of a cell does."""

@@ -12,8 +12,7 @@ from nbkit.core.config import PROFILES, digest
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.source import module_digest
-from nbkit.core.volume import Volume
-from nbkit.data import grids, nifti, tissue
+from nbkit.data import nifti, tissue
 from nbkit.data.lazy import Shelf
 from nbkit.data.manifest import Manifest, load_manifest
 from nbkit.phantom.study import credits_of, facts_of, made_folders, store, stored
@@ -22,7 +21,7 @@ log = logging.getLogger(__name__)
 
 NAME = "open_ms"
 CONTRASTS = ("T1w", "T1wCE", "T2w", "FLAIR")
-MASKS = ("brain", "lesions", "wm", "nawm", "gm", "csf")
+MASKS = tissue.MASKS
 _LESIONS = "mask:lesions"
 _MASKS_TEXT = (
     "brain: not 0 in any contrast; lesions: published three-rater consensus; wm, gm, csf: three-Gaussian split of "
@@ -98,13 +97,7 @@ def _prepare(patient: str, files: Mapping[str, Path], profile: str, folder: Path
     lesions = nifti.read_labels(files[_LESIONS])
     for role, volume in (*images.items(), (_LESIONS, lesions)):
         images["FLAIR"].check_grid(volume, f"{patient}: {files[role]} against its FLAIR")
-    brain = tissue.nonzero_brain(list(images.values()), patient)
-    lesions = lesions.with_data((lesions.data > 0) & brain.data, "inside the brain")
-    masks = {"brain": brain, "lesions": lesions, **tissue.split_tissues(images["T1w"], brain=brain, lesions=lesions)}
-    factor = grids.profile_factor(brain.spacing, profile)
-    coarse = {name: grids.block_mean(image, factor) for name, image in images.items()}
-    volumes = {"image": coarse, "mask": tissue.coarse_masks(masks, factor)}
-    store(folder, volumes, {"lesion_ml": int(lesions.data.sum()) * lesions.voxel_volume / 1000})
+    store(folder, *tissue.visit_with_lesions(images, lesions, profile, where=patient))
 
 
 def _subject(patient: str, folder: Path, shelf: Shelf) -> Subject:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from nbkit.core.checks import NbkitError, counted, require
 from nbkit.core.protocols import Cohort, Subject
+from nbkit.data.check import read_own
 from nbkit.data.findings import Finding, Reading
 from nbkit.data.own_scans import subjects_of
 from nbkit.data.pet import read_pet
@@ -144,8 +145,9 @@ def restricted(cohort: Cohort, usable: Usable) -> Cohort:
 
 def told(cohort: Cohort, reasons: Mapping[str, int]) -> Cohort:
     """The cohort with further reasons why somebody is left out in its provenance."""
-    whole = Counter(cohort.provenance.get("left_out", {})) + Counter(reasons)
-    return replace(cohort, provenance={**cohort.provenance, **({"left_out": dict(whole)} if whole else {})})
+    whole = dict(Counter(cohort.provenance.get("left_out", {})) + Counter(reasons))
+    said = [f"Left out: {counted(whole)}; `nbkit data check` says who"]
+    return replace(cohort, provenance=cohort.provenance | ({"left_out": whole, "who": said} if whole else {}))
 
 
 TASKS: Mapping[str, Callable[[pd.DataFrame], Usable]] = {
@@ -172,6 +174,25 @@ def suffices(reading: Reading, path: Path, found: Iterable[Finding] = ()) -> dic
     for number in ("04", *_VISITS):
         told[number] = ageing if ageing.lacks else _lacking(ageing, _no_test_person(ageing.table, number))
     return dict(sorted((told | {"07": _pet(path)}).items()))
+
+
+def in_words(reading: Reading, path: Path, found: Iterable[Finding]) -> list[str]:
+    """For each notebook, how many people it takes and whom it leaves out by name, or what it needs."""
+    if any(f.refused for f in reading.findings):
+        return ["no notebook runs before what is refused in tables and headers is mended"]
+    return [
+        f"notebook {number}: " + (f"needs {usable.lacks}" if usable.lacks else f"people: {usable.people}") + "".join(
+            f"; {why}: {', '.join(who)}" for why, who in usable.left_out.items())
+        for number, usable in suffices(reading, path, found).items()
+    ]
+
+
+def account(path: Path) -> list[str]:
+    """Who of a data set is read, and everybody and everything that is refused or left out, by name, with the reason."""
+    reading = read_own(path)
+    people = reading.table["subject"].nunique()
+    told = [f"{'refused' if f.refused else 'left out'}: {f}" for f in reading.findings if f.refused or f.left_out]
+    return [f"{reading.name}: {people} of {len(reading.subjects)} people can be read", *told]
 
 
 def _without_spoilt(table: pd.DataFrame, found: Iterable[Finding]) -> tuple[pd.DataFrame, dict[str, tuple[str, ...]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from nbkit.cohorts.own_needs import told
 from nbkit.core.checks import known, require
 from nbkit.core.config import PROFILES
 from nbkit.core.protocols import Cohort
@@ -59,9 +60,8 @@ def build(
         remedy="`nbkit data check` says of everybody why.",
     )
     subjects = subjects_of(table, source=source, profile=profile)
-    return Cohort(f"own-{reading.name}", subjects, "restricted", {
+    return told(Cohort(f"own-{reading.name}", subjects, "restricted", {
         "source": source, "profile": profile, "files": len(table), "licence": "the owner's",
         "attribution": "own data, not shared", "data_hash": data_hash(table),
         "warnings": sum(not finding.refused for finding in reading.findings),
-        **({"left_out": told} if (told := left_out(reading.findings)) else {}),
-    })
+    }), left_out(reading.findings))

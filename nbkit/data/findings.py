@@ -46,6 +46,11 @@ class Finding:
         found = error.found.replace(f"{file.parent}{os.sep}", "") if file else error.found
         return cls(subject, where, error.expected, found, error.remedy, refused)
 
+    @property
+    def left_out(self) -> bool:
+        """Whether it says that somebody or something is not read, and that nothing need be done about it."""
+        return not self.refused and "left out" in self.found
+
     def __str__(self) -> str:
         return f"{self.where}: expected {self.expected}, found {self.found}. {self.remedy}"
 
@@ -76,8 +81,7 @@ class Reading:
 
 def left_out(findings: Iterable[Finding]) -> dict[str, int]:
     """How often each reason why somebody or something is left out occurs, in words that name nobody."""
-    told = (f"{f.expected}: {f.found}" for f in dict.fromkeys(findings) if not f.refused and "left out" in f.found)
-    return dict(Counter(told))
+    return dict(Counter(f"{f.expected}: {f.found}" for f in dict.fromkeys(findings) if f.left_out))
 
 
 def raise_refused(findings: Iterable[Finding], name: str, *, remedy: str) -> None:

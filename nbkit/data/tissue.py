@@ -14,6 +14,8 @@ from nbkit.core.volume import Volume
 from nbkit.data import grids
 from nbkit.data.brain import largest_piece
 
+MASKS = ("brain", "lesions", "wm", "nawm", "gm", "csf")
+"""Of a visit with lesions."""
 _FIT_VOXELS = 50_000
 
 
@@ -71,7 +73,7 @@ def split_tissues(t1w: Volume, *, brain: Volume, lesions: Volume) -> dict[str, V
 
 
 def coarse_masks(masks: Mapping[str, Volume], factor: tuple[int, int, int]) -> dict[str, Volume]:
-    """Brain, lesions, nawm, wm, gm and csf by majority of blocks of voxels; a voxel is of the tissue that fills most."""
+    """The six masks by majority of blocks of voxels; a voxel is of the tissue that fills most of it."""
     coarse = {name: grids.block_majority(masks[name], factor) for name in ("brain", "lesions", "nawm")}
     shares = torch.cat([grids.block_mean(masks[name], factor).data for name in ("wm", "gm", "csf")])
     winner = shares.argmax(dim=0, keepdim=True)
@@ -79,6 +81,36 @@ def coarse_masks(masks: Mapping[str, Volume], factor: tuple[int, int, int]) -> d
         coarse[name] = coarse["brain"].with_data((winner == k) & coarse["brain"].data, f"most of the voxel: {name}")
     coarse["nawm"] = coarse["nawm"].with_data(coarse["nawm"].data & coarse["wm"].data & ~coarse["lesions"].data)
     return coarse
+
+
+def visit_with_lesions(
+    images: Mapping[str, Volume], lesions: Volume, profile: str, *, where: str
+) -> tuple[dict[str, dict[str, Volume]], dict[str, float]]:
+    """Skull-stripped contrasts and :data:`MASKS` on the grid of a profile, and the lesions' volume (``lesion_ml``).
+
+    Parameters
+    ----------
+    images : mapping of str to Volume
+        "T1w" among them, on one grid, 0 outside the brain.
+    lesions : Volume
+        Above 0 in lesions.
+    profile : {"smoke", "laptop", "paper"}
+        Blocks of voxels are averaged to 3 and 2 mm; "paper" keeps the grid.
+    where : str
+        For refusals.
+
+    Returns
+    -------
+    (dict, dict)
+        "image" and "mask", each by name; and the facts.
+    """
+    brain = nonzero_brain(list(images.values()), where)
+    lesions = lesions.with_data((lesions.data > 0) & brain.data, "inside the brain")
+    masks = {"brain": brain, "lesions": lesions, **split_tissues(images["T1w"], brain=brain, lesions=lesions)}
+    factor = grids.profile_factor(brain.spacing, profile)
+    coarse = {name: grids.block_mean(image, factor) for name, image in images.items()}
+    volumes = {"image": coarse, "mask": coarse_masks(masks, factor)}
+    return volumes, {"lesion_ml": int(lesions.data.sum()) * lesions.voxel_volume / 1000}
 
 
 def _classes(values: np.ndarray, healthy: np.ndarray) -> np.ndarray:
