@@ -67,7 +67,7 @@ def run(
     folder = results_folder(out, profile, cohort)
     state = data_state(cohort)
     if is_own(cohort):
-        typer.echo("\n".join(account(Path(cohort))))
+        typer.echo("\n".join([*account(Path(cohort)), ""]), nl=False)
     result = reproduce(
         notebooks, out_dir=folder, profile=profile, cohort=cohort, seed=seed, device=device, n_jobs=n_jobs,
         parameters=from_text(notebooks, parameter or ()), data_state=state,

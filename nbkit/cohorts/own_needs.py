@@ -25,6 +25,7 @@ HEALTHY = ("CN", "HC")
 """Diagnoses without lesions."""
 TARGET, ANATOMY, BRAIN, LESIONS = "FLAIR", "T1w", f"{MASK}brain", f"{MASK}lesions"
 MYELIN = (ANATOMY, "MTR", "FA", "RD", "AD", "DVR", *(f"{MASK}{m}" for m in ("brain", "lesions", "nawm", "wm", "csf")))
+_LINES = 40
 _DEFAULTS = {"profile": "laptop", "seed": 7}
 
 
@@ -188,11 +189,18 @@ def in_words(reading: Reading, path: Path, found: Iterable[Finding]) -> list[str
 
 
 def account(path: Path) -> list[str]:
-    """Who of a data set is read, and everybody and everything that is refused or left out, by name, with the reason."""
-    reading = read_own(path)
+    """Who of a data set is read, and everybody and everything that is refused or left out, by name, with the reason.
+
+    Empty for what is no data set of scans at all, which the notebooks refuse in their own words.
+    """
+    try:
+        reading = read_own(path)
+    except NbkitError:
+        return []
     people = reading.table["subject"].nunique()
     told = [f"{'refused' if f.refused else 'left out'}: {f}" for f in reading.findings if f.refused or f.left_out]
-    return [f"{reading.name}: {people} of {len(reading.subjects)} people can be read", *told]
+    rest = [f"and {len(told) - _LINES} more: `nbkit data check`"] if len(told) > _LINES else []
+    return [f"{reading.name}: {people} of {len(reading.subjects)} people can be read", *told[:_LINES], *rest]
 
 
 def _without_spoilt(table: pd.DataFrame, found: Iterable[Finding]) -> tuple[pd.DataFrame, dict[str, tuple[str, ...]]]:

@@ -65,7 +65,8 @@ _SCHEMA = pa.DataFrameSchema({
     "sex": _column(
         "F or M", pa.Check.isin(SEXES), nullable=True,
         remedy="Write F or M: what 0, 1 and 2 mean differs between data sets, so pass sex_codes, e.g. "
-        '{"1": "M", "2": "F"} (--sex-codes 1=M,2=F), or recode the column.',
+        '{"1": "M", "2": "F"} (--sex-codes 1=M,2=F; for runs sex_codes = {1 = "M", 2 = "F"} in ' + SETTINGS
+        + "), or recode the column.",
     ),
     "diagnosis": _column(
         f"one of {', '.join(DIAGNOSES)}", pa.Check.isin(DIAGNOSES), remedy=_diagnosis_remedy,
