@@ -19,7 +19,7 @@ from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
 from nbkit.cohorts import CohortInfo, cohort_name, cohort_names, list_cohorts
-from nbkit.cohorts.own_needs import account, in_words
+from nbkit.data.own_needs import account, in_words
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device

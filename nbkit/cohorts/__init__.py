@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbkit.cohorts import (
-    ageing_phantom, ixi_ageing, ms_phantom, myelin_open_ms, myelin_phantom, open_ms, own_ageing, own_flair, own_needs,
-    own_pet, own_scans, pet_ixi, pet_phantom,
+    ageing_phantom, ixi_ageing, ms_phantom, myelin_open_ms, myelin_phantom, open_ms, own_ageing, own_flair, own_pet,
+    own_scans, pet_ixi, pet_phantom,
 )
 from nbkit.core.checks import NbkitError, closest, known, require
 from nbkit.core.protocols import Cohort
 from nbkit.core.volume import Volume
+from nbkit.data import own_needs
 from nbkit.data.check import read_own
 from nbkit.data.manifest import list_manifests, load_manifest
 from nbkit.phantom import records, study
@@ -111,9 +112,9 @@ def cohort_for(
     """Open the cohort that COHORT means for a task; see :func:`cohort_name` and :func:`open_cohort`.
 
     Own scans come with the masks that can be made of them for "overview" and "flair" (for "flair" the people who can
-    serve: :func:`nbkit.cohorts.own_flair.for_synthesis`), with the visits that have everything for "myelin", preprocessed
-    for "ageing" (:func:`nbkit.cohorts.own_ageing.on_template`); of a folder for "pet" come the FDG scans, as ratios in
-    MNI space (:func:`nbkit.cohorts.own_pet.build`).
+    serve: :func:`nbkit.cohorts.own_flair.for_synthesis`), with the visits that have everything for "myelin", and
+    preprocessed for "ageing" (:func:`nbkit.cohorts.own_ageing.on_template`); of a folder for "pet" come the FDG scans,
+    as ratios in MNI space (:func:`nbkit.cohorts.own_pet.build`).
     """
     name = cohort_name(level, task=task)
     if task == "pet" and name not in NAMES and Path(name).expanduser().is_dir():

@@ -12,7 +12,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
-from nbkit.cohorts.own_needs import for_ageing, restricted, told
+from nbkit.data.own_needs import for_ageing, restricted, told
 from nbkit.core.checks import NbkitError, require
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject

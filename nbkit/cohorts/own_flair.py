@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from nbkit.cohorts.own_needs import ANATOMY, HEALTHY, for_flair, told
+from nbkit.data.own_needs import ANATOMY, HEALTHY, for_flair, told
 from nbkit.core.checks import NbkitError, counted, require
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject

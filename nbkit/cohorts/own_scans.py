@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from nbkit.cohorts.own_needs import told
+from nbkit.data.own_needs import told
 from nbkit.core.checks import known, require
 from nbkit.core.config import PROFILES
 from nbkit.core.protocols import Cohort

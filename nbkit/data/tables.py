@@ -35,7 +35,7 @@ def _age_remedy(text: object) -> str:
         return "Write the years as one number and nothing else (64.2), or leave the cell empty (n/a)."
     if 0 < years <= 1.2:
         return "Give ages in years: values up to 1.2 are usually age/100."
-    return "Give ages in years: is it in months or days, or a code for a missing value? Then leave the cell empty (n/a)."
+    return "Give ages in years: is it in months or days? A code for a missing value is an empty cell (n/a)."
 
 
 def _diagnosis_remedy(text: object) -> str:

@@ -79,7 +79,9 @@ def read_text_table(
     delimiter = "\t" if tabs else told[1] if told else _delimiter(text, columns)
     rows = [(number, row) for number, row in _rows(path, text, delimiter) if any(row)]
     kind = _DELIMITERS.get(delimiter, repr(delimiter))
-    require(bool(rows), path.name, expected=f"a {kind}-separated table", found="an empty file", remedy="Bring the table again.")
+    require(
+        bool(rows), path.name, expected=f"a {kind}-separated table", found="an empty file", remedy="Bring it again.",
+    )
     (_, header), *rest = rows
     names = [_spelled(name, (*columns, *further)) for name in header]
     _complete(path, names, columns, kind)
@@ -127,7 +129,8 @@ def _delimiter(text: str, columns: Collection[str]) -> str:
 
 def _rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Rows, numbered as a spreadsheet does, of cells without space around them; a broken one is refused by number."""
-    number, reader = 0, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+    number, lines = 0, io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
     try:
         for number, row in enumerate(reader, 1):
             broken = next((cell for cell in row if "\n" in cell.strip() or "\r" in cell.strip()), None)
@@ -162,8 +165,8 @@ def _fitted(path: Path, row: list[str], number: int, width: int) -> list[str]:
     """A row as wide as the header; what is beyond must be empty."""
     require(
         not any(row[width:]), f"{path.name} row {number}", expected=f"{width} cells, as the header has",
-        found=f"{len(row)}", remedy="Put cells that hold the separator (a decimal comma?) in quotation marks, or remove "
-        "what is too much.",
+        found=f"{len(row)}",
+        remedy="Put cells that hold the separator (a decimal comma?) in quotation marks, or remove what is too much.",
     )
     return (row + [""] * width)[:width]
 

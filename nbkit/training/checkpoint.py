@@ -24,7 +24,8 @@ _WEIGHTS, _RECORD = "weights.safetensors", "model.json"
 _PARTS = {"config": dict, "constants": dict, "training_subjects": str}
 _AGAIN = "Save the model again, or point to the folder that save() wrote."
 _DAMAGE = (
-    ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, SafetensorError, TypeError, ValueError,
+    ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, SafetensorError, TypeError,
+    ValueError,
 )
 """What libraries and constructors raise over a damaged file."""
 

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 import torch
 
-from nbkit.cohorts import cohort_for, own_ageing, own_flair, own_needs
+from nbkit.cohorts import cohort_for, own_ageing, own_flair
 from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
-from nbkit.data import brain, check, nifti, tissue
+from nbkit.data import brain, check, nifti, own_needs, tissue
 from nbkit.data.findings import Finding
 
 SHAPE, AFFINE = (30, 34, 28), np.diag([5.0, 5.0, 5.0, 1.0])
@@ -39,7 +39,8 @@ def images(tmp_path_factory):
     for seed, name in enumerate("abcd"):
         parts = head(seed)
         for contrast, scale in (("t1", 1.0), ("flair", 0.7), ("t2", -0.5)):
-            nifti.save_image(folder / f"{name}_{contrast}.nii.gz", Volume(20 + scale * parts["t1"] + 55 * (scale < 0), AFFINE))
+            image = Volume(20 + scale * parts["t1"] + 55 * (scale < 0), AFFINE)
+            nifti.save_image(folder / f"{name}_{contrast}.nii.gz", image)
         for mask in ("brain", "lesions"):
             nifti.save_labels(folder / f"{name}_{mask}.nii.gz", Volume(parts[mask].to(torch.uint8), AFFINE))
     return folder
@@ -62,7 +63,8 @@ def listed(folder, *people, name="mine"):
 
 ALL, TWO = tuple(FILES), ("T1w", "FLAIR", "mask:brain", "mask:lesions")
 PEOPLE = (
-    ("P1", "m0", 34, "MS", "a", ALL), ("P2", "m0", 40, "MS", "b", TWO), ("P3", "m0", 50, "HC", "c", ("T1w", "FLAIR", "mask:brain")),
+    ("P1", "m0", 34, "MS", "a", ALL), ("P2", "m0", 40, "MS", "b", TWO),
+    ("P3", "m0", 50, "HC", "c", ("T1w", "FLAIR", "mask:brain")),
     ("P4", "m0", 60, "MS", "d", ("T1w", "T2w", "mask:brain", "mask:lesions")),
 )
 
@@ -101,7 +103,8 @@ def test_masks_are_those_of_the_open_cohort(images, tmp_path):
 
 
 def test_a_missing_brain_mask_is_found(images, tmp_path, monkeypatch):
-    path = listed(images, *((who, s, a, d, f, [c for c in cs if c != "mask:brain"]) for who, s, a, d, f, cs in PEOPLE[:2]))
+    path = listed(images, *(
+        (*person, [c for c in contrasts if c != "mask:brain"]) for *person, contrasts in PEOPLE[:2]))
     asked = []
 
     def found(t1w: Volume) -> Volume:
@@ -128,7 +131,7 @@ def test_somebody_whose_brain_cannot_be_found_is_left_out(images, tmp_path, monk
 
 
 NOT_ENOUGH = {
-    "no FLAIR": ([("P1", "m0", 34, "MS", "a", ("T1w", "mask:lesions"))] , "at least two people with FLAIR"),
+    "no FLAIR": ([("P1", "m0", 34, "MS", "a", ("T1w", "mask:lesions"))], "at least two people with FLAIR"),
     "one": ([PEOPLE[0]], "at least two people with FLAIR"),
     "no lesions": ([("P1", "m0", 34, "HC", "a", ("T1w", "FLAIR")), ("P2", "m0", 34, "HC", "b", ("T1w", "FLAIR"))],
                    "at least one patient with mask:lesions"),
@@ -176,12 +179,13 @@ def test_visits_without_an_age_or_a_t1w_are_left_out_and_counted(images, tmp_pat
 
 
 def test_a_scan_that_cannot_be_prepared_is_left_out_and_the_rest_goes_on(images, tmp_path, monkeypatch):
-    path = listed(images, *((f"P{k}", "m0", 70 + k, "CN", letter, ("T1w", "mask:brain")) for k, letter in enumerate("abc")))
+    path = listed(images, *(
+        (f"P{k}", "m0", 70 + k, "CN", letter, ("T1w", "mask:brain")) for k, letter in enumerate("abc")))
 
     def prepared(sources, reference, *, shape, affine, **options):
         (source,) = sources
         if source.subject == "P1":
-            raise NbkitError(f"{source.t1w}", expected="0.6 to 2.5 litres of brain", found="2.72", remedy="Give a mask.")
+            raise NbkitError("brain", expected="0.6 to 2.5 litres of brain", found="2.72", remedy="Give a mask.")
         return [Scan(source.subject, source.session, None, {"T1w": nifti.read_image(source.t1w)})]
 
     monkeypatch.setattr(own_ageing, "prepare_files", prepared)

@@ -1,4 +1,4 @@
-"""The one door for tables: whatever a spreadsheet makes of a table, the values are the same, or it is refused by row."""
+"""The one door for tables: whatever a spreadsheet makes of one, the values are the same, or it is refused by row."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HARMLESS = {
     "quotes": "\n".join(",".join(f'"{c}"' for c in row) for row in [COLUMNS, *ROWS]),
     "no end of line": TEXT.rstrip("\n"), "the same column twice": "\n".join(
         ",".join([*row, row[0]]) for row in [COLUMNS, *ROWS]),
-    "a column without a name": "\n".join(",".join([str(k), *r]) for k, r in enumerate(ROWS)).join([",name,age,path\n", ""]),
+    "a column without a name": ",name,age,path\n" + "\n".join(",".join([str(k), *r]) for k, r in enumerate(ROWS)),
 }
 
 
@@ -64,7 +64,7 @@ REFUSED = {
     "line break": (TEXT.replace("P2", '"P\n2"'), r"row 3: expected cells of one line"),
     "text behind a quote": (TEXT.replace("P2", '"P"2'), r"row 3: .*expected after"),
     "an unquoted decimal comma": (TEXT.replace("64.2", "64,2"), r"row 2: expected 3 cells.*found 4.*decimal comma"),
-    "two ages": (TEXT.replace("path\n", "path,age\n").replace("nii\n", "nii,9\n"), "columns: expected each column once, found age twice"),
+    "two ages": (TEXT.replace("path\n", "path,age\n").replace("nii\n", "nii,9\n"), "each column once, found age twice"),
     "no age": (TEXT.replace("age", "aeg"), r"no age among name, aeg, path\. Did you mean 'aeg'"),
     "a huge cell": (TEXT.replace("P2", "P" * 200_000), r"row 3: .*field larger than field limit"),
 }
@@ -83,8 +83,9 @@ def test_folders_and_missing_files_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("cell", "value"), [
-    ("64.2", 64.2), ("64,2", 64.2), (" 7 ", 7.0), ("6.5e1", 65.0), ("-1", -1.0), (".5", 0.5), ("89+", None), ("60-64", None),
-    ("n/a", None), ("inf", None), ("nan", None), ("1_000", None), ("1.000,5", None), ("", None), ("65y", None), ("٦٤", None),
+    ("64.2", 64.2), ("64,2", 64.2), (" 7 ", 7.0), ("6.5e1", 65.0), ("-1", -1.0), (".5", 0.5), ("89+", None),
+    ("60-64", None), ("n/a", None), ("inf", None), ("nan", None), ("1_000", None), ("1.000,5", None), ("", None),
+    ("65y", None), ("٦٤", None),
     (None, None), (64.2, 64.2),
 ])
 def test_numbers_have_a_point_or_a_comma(cell, value):
@@ -119,7 +120,8 @@ def damaged(raw: bytes, draw: random.Random) -> bytes:
         elif kind == 1:
             raw[i:j] = b""
         elif kind == 2:
-            raw[i:i] = draw.choice((b'"', b",", b"\n", b"\r", b"\0", b";", b"\t", b"\xff\xfe", b"x" * 300, b"\xe2\x80\xa8"))
+            parts = (b'"', b",", b"\n", b"\r", b"\0", b";", b"\t", b"\xff\xfe", b"x" * 300, b"\xe2\x80\xa8")
+            raw[i:i] = draw.choice(parts)
         elif kind == 3:
             raw[i:i] = raw[i:j]
         elif kind == 4:

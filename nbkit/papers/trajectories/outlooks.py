@@ -312,7 +312,7 @@ class Outlooks:
 def gaps(
     systems: Mapping[str, Outlooks], people: Sequence[Asked], year: float, course: str
 ) -> tuple[pd.DataFrame, list[str]]:
-    """By system, :meth:`Outlooks.gap` of the first of `people` for whom it has an answer; and in words, why it had none.
+    """By system, :meth:`Outlooks.gap` of the first of `people` for whom it has an answer; and in words, why not.
 
     Tidy rows ``explore.mixing.SYSTEM``, none for a system that answers for nobody.
     """
