@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +90,27 @@ def read_own(
         `clinical` missing.
     """
     path = Path(path)
+    require(
+        path.suffix.lower() == ".csv" or not path.is_file(), path.name, expected="a BIDS folder, or a table named .csv",
+        found="another file", remedy="Save the table as .csv (README, 'Your own data', says what it holds).",
+    )
     if path.suffix.lower() != ".csv":
-        return read_bids(path, sex_codes=sex_codes, clinical=clinical)
+        return _with_ages_told(read_bids(path, sex_codes=sex_codes, clinical=clinical))
     require(
         clinical is None, "--clinical", expected="a BIDS folder to go with it", found=path.name,
         remedy="A CSV carries age and diagnosis itself: leave --clinical out.",
     )
-    return survey_scan_table(path, sex_codes=sex_codes)
+    return _with_ages_told(survey_scan_table(path, sex_codes=sex_codes))
+
+
+def _with_ages_told(reading: Reading) -> Reading:
+    """With a warning for every visit whose age is not known."""
+    unknown = reading.table[reading.table["age_years"].isna()].drop_duplicates(["subject", "session"])
+    told = (Finding(
+        row.subject, row.source, f"the age at {row.session}", "none", "Notebooks of ageing do without this visit: give "
+        "its age in years if it is known.", refused=False,
+    ) for row in unknown.itertuples())
+    return replace(reading, findings=tuple(dict.fromkeys((*reading.findings, *told))))
 
 
 def look_at_images(reading: Reading, *, progress: bool = True) -> Iterator[Look]:

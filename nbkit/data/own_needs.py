@@ -181,11 +181,13 @@ def in_words(reading: Reading, path: Path, found: Iterable[Finding]) -> list[str
     """For each notebook, how many people it takes and whom it leaves out by name, or what it needs."""
     if any(f.refused for f in reading.findings):
         return ["no notebook runs before what is refused in tables and headers is mended"]
+    told = suffices(reading, path, found)
+    none = all(usable.lacks for number, usable in told.items() if number != "00")
     return [
         f"notebook {number}: " + (f"needs {usable.lacks}" if usable.lacks else f"people: {usable.people}") + "".join(
             f"; {why}: {', '.join(who)}" for why, who in usable.left_out.items())
-        for number, usable in suffices(reading, path, found).items()
-    ]
+        for number, usable in told.items()
+    ] + ["no notebook but 00 can run on these data"] * none
 
 
 def account(path: Path) -> list[str]:

@@ -14,6 +14,7 @@ from nbkit.data.text_tables import read_text
 _IN_YEARS = {"year": 1.0, "month": 1 / 12, "week": 7 / 365.25, "day": 1 / 365.25}
 _SHORT = {"y": "year", "yr": "year", "a": "year", "mo": "month", "mon": "month", "wk": "week", "d": "day"}
 _IN_WORDS = re.compile(r"\b(?:in |\()(year|month|week|day)s?\b", re.IGNORECASE)
+_WORD = re.compile(r"year|month|week|day")
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
@@ -55,9 +56,10 @@ def age_unit(sidecar: Mapping[str, Any], column: str, where: str) -> tuple[str, 
     if not words:
         said = _IN_WORDS.search(f"{told.get('longname', '')} {told.get('description', '')}")
         words = said[1].lower() if said else "year"
-    unit = _SHORT.get(words.rstrip("s"), words.rstrip("s"))
+    named = set(_WORD.findall(words)) or {_SHORT.get(words.rstrip("s"))}
+    unit = named.pop()
     require(
-        unit in _IN_YEARS, f"{where}: Units of {column}", expected="years, months, weeks or days", found=repr(words),
+        unit in _IN_YEARS and not named, f"{where}: Units of {column}", expected="years, months, weeks or days", found=repr(words),
         remedy="Give the ages in years, and correct the unit.",
     )
     return unit, _IN_YEARS[unit]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.data import check, nifti
+from nbkit.data.findings import Finding, left_out
 from tests.data import trees
 
 A, B = "sub-ADNI002S0729", "sub-ADNI011S0005"
@@ -181,3 +184,17 @@ def test_rows_that_contradict_each_other_and_other_grids_are_told(listed, tmp_pa
 def test_clinical_tables_do_not_go_with_a_csv(listed, tmp_path):
     with pytest.raises(NbkitError, match="--clinical: expected a BIDS folder"):
         check.read_own(listed("s1,m0,66,F,CN,T1w,a.nii.gz"), clinical=tmp_path)
+
+
+def test_a_table_of_another_kind_is_told_what_to_be_saved_as(tmp_path):
+    (tmp_path / "scans.xlsx").write_bytes(b"PK")
+    with pytest.raises(NbkitError, match=r"scans\.xlsx: expected a BIDS folder, or a table named \.csv"):
+        check.read_own(tmp_path / "scans.xlsx")
+
+
+def test_people_of_whom_nothing_can_be_read_are_left_out_not_refused(tmp_path):
+    reading = check.read_own(trees.adni(tmp_path))
+    absent = Finding("X1", "participants.tsv: X1", "an image of every person", "none; the person is left out", "-", False)
+    judged = check.verdicts(replace(reading, subjects=(*reading.subjects, "X1")), [absent])
+    assert [(v.state, v.refused) for v in judged] == [("pass", False), ("pass", False), ("left out", False)]
+    assert left_out([absent]) == {"an image of every person: none; the person is left out": 1}

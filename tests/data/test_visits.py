@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nbkit.core.checks import NbkitError
-from nbkit.data import bids, oasis3
+from nbkit.data import bids, check, oasis3
 from tests.data import trees
 from tests.data.test_bids import A, changed, refused, row, warned
 
@@ -36,7 +36,7 @@ def test_a_missing_diagnosis_says_where_to_add_it_and_one_line_says_that_everybo
 
 @pytest.mark.parametrize(("told", "years"), [
     ({"Units": "months"}, 65.0), ({"Units": "Month"}, 65.0), ({"Description": "Age in months at the scan"}, 65.0),
-    ({"Units": "days"}, 780 / 365.25), ({"Units": "weeks"}, 780 * 7 / 365.25),
+    ({"Units": "months (whole)"}, 65.0), ({"Units": "mo"}, 65.0), ({"Units": "days"}, 780 / 365.25), ({"Units": "weeks"}, 780 * 7 / 365.25),
 ])
 def test_ages_are_read_in_the_unit_that_the_json_says(tmp_path, told, years):
     root = plain(tmp_path, Age=told, sex={"Levels": {"1": "male", "2": {"Description": "Female"}}})
@@ -45,7 +45,14 @@ def test_ages_are_read_in_the_unit_that_the_json_says(tmp_path, told, years):
     assert refused(reading) == [] and any("they are made years" in w for w in warned(reading))
     assert row(reading, "01", "1").age_years == pytest.approx(years)
     assert np.isnan(row(reading, "02", "1").age_years)
+    told = check.read_own(root).findings[-1]
+    assert told.subject == "02" and told.expected == "the age at 1" and not told.refused
     assert reading.table.sex.tolist() == ["M", "F"]
+
+
+def test_years_old_are_years(tmp_path):
+    root = plain(tmp_path, age={"Units": "Years old"}, people=[{**PLAIN[0], "sex": "M", "age": 66, "dx": "CN"}])
+    assert row(bids.read_bids(root), "01", "1").age_years == 66.0
 
 
 def test_ages_of_sessions_have_a_json_too_and_years_stay_years(tmp_path):
@@ -57,7 +64,7 @@ def test_ages_of_sessions_have_a_json_too_and_years_stay_years(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ('{"age": {"Units": "dog years"}}', "participants.json: Units of age: expected years, months"),
+    ('{"age": {"Units": "centuries"}}', "participants.json: Units of age: expected years, months"),
     ("[1]", "participants.json: expected a JSON object, found list"),
     ("{", "participants.json: expected a JSON object"),
 ])
