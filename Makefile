@@ -42,7 +42,8 @@ help:  ## this list
 env: $(STAMP)  ## make the environment (.venv): with uv if present, else python -m venv; USE_CONDA=1 for conda
 
 reproduce: $(STAMP)  ## run the notebooks, judge the claims, write OUT/PROFILE-COHORT/index.html
-	$(NBKIT) run --nb "$(NB)" --profile "$(PROFILE)" --cohort "$(COHORT)" --seed "$(SEED)" --device "$(DEVICE)" \
+	@# exec: the shell is gone, so what ends make ends the run, which writes its report
+	exec $(NBKIT) run --nb "$(NB)" --profile "$(PROFILE)" --cohort "$(COHORT)" --seed "$(SEED)" --device "$(DEVICE)" \
 		--out "$(OUT)" $(if $(N_JOBS),--n-jobs "$(N_JOBS)")
 
 test: $(STAMP)  ## all tests, the smoke run of every notebook included; FAST=1: without notebooks and what takes seconds

@@ -1,4 +1,4 @@
-"""The command line: nbkit doctor | data | run | scorecard | verify | reference | cache.
+"""The command line: nbkit doctor | data | run | export-explorer | report | scorecard | verify | reference | cache.
 
 Exit codes: 0 fine, 1 failed, 2 wrong input.
 """
@@ -19,7 +19,7 @@ from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
 from nbkit.cohorts import CohortInfo, cohort_name, cohort_names, list_cohorts
-from nbkit.data.own_needs import account, in_words
+from nbkit.core import shelf
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
@@ -28,13 +28,15 @@ from nbkit.core.protocols import SEXES
 from nbkit.data.bids import IGNORE, image_files
 from nbkit.data.check import look_at_images, read_own, verdicts
 from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest, mirror_folder
+from nbkit.data.own_needs import account, in_words
 from nbkit.data.own_settings import SETTINGS
 from nbkit.data.text_tables import file_at, read_text_table
-from nbkit.runner.execute import choose_notebooks, reproduce
+from nbkit.runner.execute import LOGS, choose_notebooks, reproduce
 from nbkit.runner.folder import is_own, results_folder
 from nbkit.runner.parameters import from_text
 from nbkit.runner.provenance import ROOT, machine, packages
 from nbkit.runner.qc import QcPage, qc_folder
+from nbkit.runner.report import write_again
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__,
@@ -48,6 +50,10 @@ OPTIONAL = {"ipyniivue": ("3D viewer in notebooks", 'pip install -e ".[viewer]"'
 Profile = Annotated[str, typer.Option(help="smoke, laptop or paper.")]
 CohortOption = Annotated[str, typer.Option(help="embedded, open, or the path of your own table.")]
 Out = Annotated[Path, typer.Option(help="Where results folders are made.")]
+Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Jobs = Annotated[int | None, typer.Option(help="Jobs side by side on the CPU.")]
+Parameters = Annotated[list[str] | None, typer.Option("-p", help="name=value, where a notebook has it.")]
 
 
 @app.command()
@@ -55,13 +61,39 @@ def run(
     nb: Annotated[str, typer.Option(help="Numbers of notebooks (00,01), or all.")] = "all",
     profile: Profile = "laptop",
     cohort: CohortOption = "embedded",
-    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 7,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    n_jobs: Annotated[int | None, typer.Option(help="Jobs side by side on the CPU.")] = None,
+    seed: Seed = 7,
+    device: Device = "auto",
+    n_jobs: Jobs = None,
     out: Out = Path("results"),
-    parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value, where a notebook has it.")] = None,
+    parameter: Parameters = None,
 ) -> None:
     """Run notebooks, judge the claims, write the report."""
+    folder, exit_code = _reproduced(nb, profile, cohort, seed, device, n_jobs, out, parameter)
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in load_scorecard(folder).counts().items())
+    typer.echo(f"{counts}\nopen {folder / 'index.html'}")
+    raise typer.Exit(exit_code)
+
+
+@app.command("export-explorer")
+def export_explorer(
+    profile: Profile = "laptop", cohort: CohortOption = "embedded", seed: Seed = 7, device: Device = "auto",
+    n_jobs: Jobs = None, out: Out = Path("results"), parameter: Parameters = None,
+) -> None:
+    """Write explorer.html, the explorer that needs no kernel, by notebook 09 (own_scan=... and own_age=... with -p)."""
+    notebook, = choose_notebooks("09")
+    page = results_folder(out, known(profile, PROFILES, "PROFILE"), cohort) / "explorer.html"
+    if not page.exists():
+        (page.parent / ".stamps" / f"{notebook.stem}.json").unlink(missing_ok=True)
+    _, exit_code = _reproduced("09", profile, cohort, seed, device, n_jobs, out, parameter)
+    typer.echo(f"open {page}" if page.exists() else "no explorer was written", err=not page.exists())
+    raise typer.Exit(exit_code)
+
+
+def _reproduced(
+    nb: str, profile: str, cohort: str, seed: int, device: str, n_jobs: int | None, out: Path,
+    parameter: list[str] | None,
+) -> tuple[Path, int]:
+    """The results folder of a run, and its exit code; failures are told."""
     notebooks = choose_notebooks(nb)
     known(profile, PROFILES, "PROFILE")
     folder = results_folder(out, profile, cohort)
@@ -75,9 +107,7 @@ def run(
     for stamp in result.stamps:
         if stamp.error:
             typer.echo(f"{stamp.notebook} failed: {stamp.error}", err=True)
-    counts = ", ".join(f"{n} {verdict}" for verdict, n in load_scorecard(folder).counts().items())
-    typer.echo(f"{counts}\nopen {folder / 'index.html'}")
-    raise typer.Exit(result.exit_code)
+    return folder, result.exit_code
 
 
 def data_state(cohort: str) -> str:
@@ -135,6 +165,12 @@ def scorecard(
 
 def _aligned(rows: list[list[str]]) -> list[str]:
     return [f"{verdict[:14]:<14}  {where:<12}  {claim}" for where, claim, verdict, *_ in rows]
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A results folder: results/laptop-embedded.")]) -> None:
+    """Judge a finished run and write its index.html again, without running anything."""
+    typer.echo(f"open {write_again(folder)}")
 
 
 @app.command()
@@ -245,26 +281,42 @@ def cache(context: typer.Context) -> None:
 
 @cache_app.command("info")
 def cache_info() -> None:
-    """How much each kind of finished work takes."""
-    typer.echo(f"{cache_folder()}")
+    """How much each kind of finished work takes, what dead runs left, and where the logs are."""
+    root = cache_folder()
+    typer.echo(f"{root}")
+    total = 0
     for folder in _kinds():
-        size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-        typer.echo(f"{folder.name:<24} {len(list(folder.iterdir())):>5} entries {size / 1e6:>10.1f} MB")
+        size = shelf.size(folder)
+        total += size
+        typer.echo(f"{folder.name:<24} {len(shelf.entries_of(folder)):>5} entries {size / 1e6:>10.1f} MB")
+    limit = shelf.limit_bytes() / 1e9
+    typer.echo(f"{total / 1e9:.1f} of {limit:g} GB (NBKIT_CACHE_GB); what was used longest ago goes first")
+    if logs := list((root / LOGS).glob("*.log")):
+        typer.echo(f"{len(logs)} logs of failed notebooks in {root / LOGS}")
+    if left := shelf.leftovers(*_kinds()):
+        typer.echo(f"{len(left)} leftovers of killed runs: `nbkit cache clear` removes them, as the next run does")
 
 
 @cache_app.command("clear")
-def cache_clear(kind: Annotated[str, typer.Argument(help="One kind; all by default.")] = "") -> None:
-    """Remove finished work; it is made again when needed. Downloads stay."""
+def cache_clear(kind: Annotated[str, typer.Argument(help="One kind; all and logs by default.")] = "") -> None:
+    """Remove finished work; it is made again when needed. Downloads stay, and files that are not ours."""
     kinds = {folder.name: folder for folder in _kinds()}
-    for name in [known(kind, kinds, "cache clear: kind")] if kind else kinds:
-        shutil.rmtree(kinds[name])
+    chosen = [known(kind, kinds, "cache clear: kind")] if kind else list(kinds)
+    shelf.sweep(*(kinds[name] for name in chosen))
+    for name in chosen:
+        for entry in shelf.entries_of(kinds[name]):
+            shutil.rmtree(entry)
+        if not any(kinds[name].iterdir()):
+            kinds[name].rmdir()
         typer.echo(f"removed {name}")
+    for log in () if kind else (cache_folder() / LOGS).glob("*.log"):
+        log.unlink()
 
 
 def _kinds() -> list[Path]:
     root, downloads = cache_folder(), data_folder()
-    folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
-    return [p for p in folders if p != downloads and any(p.glob("*/key.json"))]
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.is_symlink()) if root.is_dir() else []
+    return [p for p in folders if p != downloads and (shelf.entries_of(p) or shelf.leftovers(p))]
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """Manifests: what a cohort consists of, where its files come from, and whether those here are the right ones.
 
-The only module that downloads. A file is looked for in NBKIT_MIRROR first (read-only, the same relative
+A file is looked for in NBKIT_MIRROR first (read-only, the same relative
 paths as upstream), then in NBKIT_DATA; it is checked against its published hash at every use.
 """
 
@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ import requests
 from tqdm.auto import tqdm
 
 from nbkit.core.checks import NbkitError, closest, known, require
-from nbkit.core.files import cache_folder
+from nbkit.core.files import cache_folder, sole
+from nbkit.data.download import receive
 
 log = logging.getLogger(__name__)
 
@@ -190,18 +192,42 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
             remedy=f"Apply for the data ({self.repository or 'see its manifest'}) and pass their folder instead.",
         )
         wanted = list(self.by_path if paths is None else paths)
+        self._check_room(wanted)
         bar = tqdm(wanted, desc=f"fetch {self.name}", unit="file", disable=not progress)
         return {path: self._fetch_one(path) for path in bar}
 
+    def _check_room(self, paths: Iterable[str]) -> None:
+        need = sum(self.by_path[path].bytes or 0 for path in paths if self.find(path) is None)
+        there = next(p for p in (data_folder(), *data_folder().parents) if p.exists())
+        free = shutil.disk_usage(there).free
+        require(
+            need < free, f"{data_folder()}", expected=f"{need / 1e9:.2f} GB of room for {self.name}",
+            found=f"{free / 1e9:.2f} GB free", remedy="Free some, or set NBKIT_DATA to a folder on a larger disk.",
+        )
+
     def _fetch_one(self, path: str) -> Path:
         row = self.status(path)
+        if row.state == "ok":
+            return row.found
+        target = data_folder() / self.folder / path
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with sole(target.with_name(f".{target.name}.lock")):
+                return self._download(path, target)
+        except OSError as error:
+            raise NbkitError(
+                f"{target.parent}", expected="a folder that can be written to", found=error.strerror or str(error),
+                remedy="Set NBKIT_DATA to a folder with room and permission to write; the download then goes on.",
+            ) from error
+
+    def _download(self, path: str, target: Path) -> Path:
+        row = self.status(path)  # again: whoever held the lock may have brought it
         if row.state == "ok":
             return row.found
         if row.state != "missing":
             if not row.found.is_relative_to(data_folder()):
                 raise self._wrong(row)
             _set_aside(row.found, row.found)
-        target = data_folder() / self.folder / path
         pooch.get_logger().setLevel(logging.WARNING)
         source = pooch.create(
             path=target.parent, base_url="", registry={target.name: None}, retry_if_failed=_RETRIES,
@@ -214,11 +240,6 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
                 path, expected=f"a download from {self.repository or self.base_url}", found=str(error),
                 remedy="Check the network and run the command again: it goes on where it stopped. "
                 "Or set NBKIT_MIRROR to a folder that holds the files.",
-            ) from error
-        except OSError as error:
-            raise NbkitError(
-                f"{target.parent}", expected="a folder that can be written to", found=error.strerror or str(error),
-                remedy="Set NBKIT_DATA to a folder with room and permission to write.",
             ) from error
         return target
 
@@ -319,25 +340,13 @@ def _resume(file: ManifestFile, target: Path, url: str, output_file: str, _pooch
     pooch knows no git blob hashes and deletes what fails its check, so the check is made here.
     """
     part = target.with_name(target.name + ".part")
-    _receive(url, part)
+    receive(url, part, limit=file.bytes)
     if not _matches(part, file):
+        longer = file.bytes and part.stat().st_size > file.bytes
         raise NbkitError(
-            file.path, expected=f"a download with {file.digest}", found="other content",
+            file.path, expected=f"a download with {file.digest}",
+            found=f"more than its {file.bytes} bytes" if longer else "other content",
             remedy=f"It was kept as {_set_aside(part, target)} and is not used. Run the command again; "
             "if it fails again, a proxy may be altering downloads.",
         )
     part.replace(output_file)
-
-
-def _receive(url: str, part: Path) -> None:
-    have = part.stat().st_size if part.exists() else 0
-    # identity: a range counts bytes of the file, not of a compressed transfer
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
-        if answer.status_code == requests.codes.requested_range_not_satisfiable:
-            return
-        answer.raise_for_status()
-        resumed = answer.status_code == requests.codes.partial_content
-        with part.open("ab" if resumed else "wb") as stream:
-            for chunk in answer.iter_content(2**18):
-                stream.write(chunk)

@@ -6,12 +6,13 @@ import base64
 import html
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ipywidgets
 
 from nbkit.widgets.explorer import ALONE, PLANES, Explorer, State
+from nbkit.widgets.explorer_page import write_explorer
 from nbkit.widgets.keys import EXPLORER_CLASS, KeyGuard
 
 PIXELS_PER_INCH = 110
@@ -83,6 +84,11 @@ class Panel:
             waited.append(self.waited)
         slider.value = start
         return waited[count:]
+
+    def write_page(self, folder: Path | str, *, years: Sequence[float], source: str = "", level: str = "") -> Path:
+        """Write the same explorer as ``explorer.html``, which needs no kernel (:func:`write_explorer`); opens as shown."""
+        return write_explorer(self.explorer, folder, years=years, start=self.state, source=source,
+                              restricted=level == "restricted")
 
     @property
     def state(self) -> State:

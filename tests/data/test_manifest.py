@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pooch
 import pytest
 
+from nbkit.core import files
 from nbkit.core.checks import NbkitError
 from nbkit.data import manifest as m
 
@@ -132,6 +134,35 @@ def test_a_download_with_other_content_is_kept_aside_and_not_used(folders, tiny,
     assert not here(folders, "b/three.bin").exists()
     assert here(folders, "b/three.bin.rejected").read_bytes() == b"y" * 5000
     assert tiny.locate("b/three.bin") is None
+
+
+def test_no_more_is_taken_than_the_manifest_says(folders, tiny, server):
+    server.content["b/three.bin"] = b"x" * 20_000_000
+    with pytest.raises(NbkitError, match=r"b/three\.bin: .*found more than its 5000 bytes"):
+        tiny.fetch(["b/three.bin"], progress=False)
+    assert here(folders, "b/three.bin.rejected").stat().st_size <= 5000 + 2**18
+
+
+def test_two_processes_do_not_share_a_partial_file(folders, tiny, server, monkeypatch):
+    target, waiting, got = here(folders, "b/three.bin"), threading.Event(), []
+    target.parent.mkdir(parents=True)
+    monkeypatch.setattr(files.log, "info", lambda *_: waiting.set())
+    second = threading.Thread(target=lambda: got.append(tiny.fetch(["b/three.bin"], progress=False)))
+    with files.sole(target.with_name(".three.bin.lock")):
+        second.start()
+        assert waiting.wait(20)
+        target.write_bytes(CONTENT["b/three.bin"])
+    second.join()
+    assert got == [{"b/three.bin": target}] and server.requests == []
+    assert [p.name for p in target.parent.iterdir()] == ["three.bin"]
+
+
+def test_without_room_nothing_is_begun(folders, tiny, server, monkeypatch):
+    monkeypatch.setattr(m.shutil, "disk_usage", lambda place: types.SimpleNamespace(free=100_000))
+    assert tiny.fetch(["b/three.bin"], progress=False)
+    with pytest.raises(NbkitError, match="GB of room for tiny.*larger disk"):
+        tiny.fetch(progress=False)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,10 @@
 from images, ``experiments`` scores predicted visits and ``calibration`` their uncertainty. ``design`` and
 ``head_to_head`` compare all systems, ``ranking`` says who stands where, ``figures`` draws it. ``outlooks`` are what the
 explorer asks for.
+
+What the comparison asks: which system tells a person's later scan and volumes best, from one scan and from several,
+when all learn from the same people and are measured alike? Beside them stand controls that know no method (no change,
+the population's mean change) and what others printed of BrLP and its rivals.
 """
 
 from nbkit.papers.trajectories.controls import Hindsight, NoChange

@@ -1,0 +1,54 @@
+"""Pictures small enough for a page that fetches nothing."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from PIL import Image
+
+ACROSS, QUALITY = 1000, 75
+"""Pixels across and quality of a picture: a hundred of them stay below five megabytes."""
+
+
+class Embedded(NamedTuple):
+    """A picture as an address that holds it, and its size in pixels."""
+
+    data: str
+    width: int
+    height: int
+
+
+def embedded(path: Path | str, *, most: int = ACROSS) -> Embedded:
+    """A picture file as WebP in a ``data:`` address, at most `most` pixels wide."""
+    with Image.open(path) as opened:
+        picture = opened.convert("RGB")
+    if picture.width > most:
+        picture = picture.resize((most, round(picture.height * most / picture.width)), Image.Resampling.LANCZOS)
+    return Embedded(address(webp(picture, quality=QUALITY)), *picture.size)
+
+
+def webp(picture: Image.Image, *, quality: int | None = None) -> bytes:
+    """A picture as WebP; lossless without a `quality` (0 to 100)."""
+    stream = io.BytesIO()
+    picture.save(stream, "WEBP", method=4, **({"lossless": True} if quality is None else {"quality": quality}))
+    return stream.getvalue()
+
+
+def grey_levels(levels: np.ndarray) -> str:
+    """Grey levels (rows, columns; uint8) as WebP without loss in a ``data:`` address."""
+    return address(webp(Image.fromarray(levels)))
+
+
+def colours(name: str, count: int = 33) -> list[list[int]]:
+    """So many colours along a colour map, each as red, green and blue (0 to 255)."""
+    return (255 * mpl.colormaps[name](np.linspace(0, 1, count))[:, :3]).round().astype(int).tolist()
+
+
+def address(data: bytes) -> str:
+    """WebP as a ``data:`` address."""
+    return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")
