@@ -5,7 +5,6 @@ Exit codes: 0 fine, 1 failed, 2 wrong input.
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import shutil
@@ -24,13 +23,16 @@ from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.files import cache_folder
 from nbkit.core.protocols import SEXES
-from nbkit.data.bids import image_files
+from nbkit.data.bids import IGNORE, image_files
 from nbkit.data.check import look_at_images, read_own, verdicts
 from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest
+from nbkit.data.own_needs import account, in_words
+from nbkit.data.own_settings import SETTINGS
+from nbkit.data.text_tables import file_at, read_text_table
 from nbkit.doctor import lines
 from nbkit.export import app as export_app
 from nbkit.runner.execute import LOGS, choose_notebooks, reproduce
-from nbkit.runner.folder import results_folder
+from nbkit.runner.folder import is_own, results_folder
 from nbkit.runner.parameters import from_text
 from nbkit.runner.provenance import ROOT
 from nbkit.runner.qc import QcPage, qc_folder
@@ -96,6 +98,8 @@ def _reproduced(
     known(profile, PROFILES, "PROFILE")
     folder = results_folder(out, profile, cohort)
     state = data_state(cohort)
+    if is_own(cohort):
+        typer.echo("\n".join([*account(Path(cohort)), ""]), nl=False)
     result = reproduce(
         notebooks, out_dir=folder, profile=profile, cohort=cohort, seed=seed, device=device, n_jobs=n_jobs,
         parameters=from_text(notebooks, parameter or ()), data_state=state,
@@ -138,14 +142,15 @@ def _table_state(table: Path) -> list[object]:
         table.is_file(), "COHORT", expected="a CSV that exists", found=table.name,
         remedy="Check the path; README, 'Your own data', says what the table holds.",
     )
-    text = table.read_text(encoding="utf-8-sig")
-    paths = [table.parent / (row.get("path") or "") for row in csv.DictReader(text.splitlines())]
-    stats = [p.stat() for p in paths if p.is_file()]
-    return [text, [(s.st_size, s.st_mtime_ns) for s in stats]]
+    rows = read_text_table(table, ("path",))
+    files = [table.parent / SETTINGS, *filter(None, (file_at(table.parent, cell) for cell in rows["path"]))]
+    stats = [file.stat() for file in files if file.is_file()]
+    return [rows.to_dict("split"), [(s.st_size, s.st_mtime_ns) for s in stats]]
 
 
 def _folder_state(folder: Path) -> list[object]:
-    stats = [(p.relative_to(folder).as_posix(), p.stat()) for p in image_files(folder)]
+    told = [folder / name for name in (SETTINGS, IGNORE, "participants.json") if (folder / name).is_file()]
+    stats = [(p.relative_to(folder).as_posix(), p.stat()) for p in (*image_files(folder), *told)]
     return [(name, s.st_size, s.st_mtime_ns) for name, s in stats]
 
 
@@ -278,13 +283,16 @@ def data_check(
     for f in whole:
         typer.echo(f"{'refused' if f.refused else 'warning':<8} the data set: {f}")
     for v in judged:
-        typer.echo(f"{'pass' if v.passed else 'refused':<8} {v.subject}: {v.scans} scans")
+        typer.echo(f"{v.state:<8} {v.subject}: {v.scans} scans")
         for f in v.findings:
             typer.echo(f"  {'refused' if f.refused else 'warning'}: {f}")
+    typer.echo("\n".join(in_words(reading, path, found)))
     place = page.write(out or qc_folder("results", reading.name), judged, whole)
+    for option in (name for name, given in (("--sex-codes", sex_codes), ("--clinical", clinical)) if given):
+        typer.echo(f"a run does not know {option}: README, 'Your own data', says where it reads the same")
     passed = sum(v.passed for v in judged)
     typer.echo(f"{passed} of {len(judged)} subjects pass\nopen {place}")
-    raise typer.Exit(int(passed < len(judged)))
+    raise typer.Exit(int(any(v.refused for v in judged)))
 
 
 def _codes(text: str) -> dict[str, str]:

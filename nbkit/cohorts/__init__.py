@@ -7,17 +7,20 @@ from pathlib import Path
 
 from nbkit.cohorts import (
     ageing_phantom, dlbs, ixi_ageing, ms_phantom, mslesseg, myelin_open_ms, myelin_phantom, open_ms, own_ageing,
-    own_pet, own_scans, pet_ixi, pet_phantom, retest,
+    own_flair, own_pet, own_scans, pet_ixi, pet_phantom, retest,
 )
 from nbkit.core.checks import NbkitError, closest, known, require
 from nbkit.core.protocols import Cohort
 from nbkit.core.volume import Volume
+from nbkit.data import own_needs
+from nbkit.data.check import read_own
 from nbkit.data.manifest import Manifest, list_manifests, load_manifest
 from nbkit.phantom import records, study
 from nbkit.phantom.scanned_again import any_pair
 
 # What COHORT=embedded and COHORT=open mean for each task
 LEVELS = {
+    "overview": {"embedded": "ms_phantom", "open": "open_ms"},
     "flair": {"embedded": "ms_phantom", "open": "open_ms"},
     "ageing": {"embedded": "ageing_phantom", "open": "ixi_ageing"},
     "myelin": {"embedded": "myelin_phantom", "open": "myelin_open_ms"},
@@ -133,8 +136,10 @@ def cohort_for(
 ) -> Cohort:
     """Open the cohort that COHORT means for a task; see :func:`cohort_name` and :func:`open_cohort`.
 
-    Own scans come as they are, for "ageing" preprocessed (:func:`nbkit.cohorts.own_ageing.on_template`); of a folder
-    for "pet" come the FDG scans, as ratios in MNI space (:func:`nbkit.cohorts.own_pet.build`).
+    Own scans come with the masks that can be made of them for "overview" and "flair" (for "flair" the people who can
+    serve: :func:`nbkit.cohorts.own_flair.for_synthesis`), with the visits that have everything for "myelin", and
+    preprocessed for "ageing" (:func:`nbkit.cohorts.own_ageing.on_template`); of a folder for "pet" come the FDG scans,
+    as ratios in MNI space (:func:`nbkit.cohorts.own_pet.build`).
     """
     name = cohort_name(level, task=task)
     require(
@@ -144,8 +149,17 @@ def cohort_for(
     if task == "pet" and name not in NAMES and Path(name).expanduser().is_dir():
         return own_pet.build(name, profile)
     cohort = open_cohort(name, profile=profile, seed=seed, n_jobs=n_jobs)
-    if task == "ageing" and name not in NAMES:
-        return own_ageing.on_template(cohort, Path(name).expanduser(), profile, n_jobs=n_jobs)
+    path = Path(name).expanduser()
+    if cohort.access != "restricted":
+        return cohort
+    if task == "overview":
+        return own_flair.with_masks(cohort, path, profile)
+    if task == "flair":
+        return own_flair.for_synthesis(cohort, path, profile)
+    if task == "myelin":
+        return own_needs.restricted(cohort, own_needs.for_myelin(read_own(path).table))
+    if task == "ageing":
+        return own_ageing.on_template(cohort, path, profile, n_jobs=n_jobs)
     return cohort
 
 
@@ -212,7 +226,7 @@ def strangers(
 def cohort_names(level: str) -> list[str]:
     """Every cohort whose files a notebook's COHORT may read: one per task for "embedded" and "open", else the one."""
     named = [name for levels in LEVELS.values() for each, name in levels.items() if each == level]
-    return [name for name in named if name not in NULLS] or [cohort_name(level)]
+    return list(dict.fromkeys(name for name in named if name not in NULLS)) or [cohort_name(level)]
 
 
 def list_cohorts() -> list[CohortInfo]:

@@ -63,12 +63,22 @@ class Look:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Pass or refused, with all that was found on one subject."""
+    """Pass, refused or left out (nothing to read, and nothing wrong), with all that was found on one subject."""
 
     subject: str
     scans: int
     passed: bool
     findings: tuple[Finding, ...]
+
+    @property
+    def refused(self) -> bool:
+        """Whether something must be mended before a run can be had."""
+        return not self.passed and (self.scans > 0 or not self.findings or any(f.refused for f in self.findings))
+
+    @property
+    def state(self) -> str:
+        """In words."""
+        return "pass" if self.passed else "refused" if self.refused else "left out"
 
 
 def read_own(
@@ -83,13 +93,27 @@ def read_own(
         `clinical` missing.
     """
     path = Path(path)
+    require(
+        path.suffix.lower() == ".csv" or not path.is_file(), path.name, expected="a BIDS folder, or a table named .csv",
+        found="another file", remedy="Save the table as .csv (README, 'Your own data', says what it holds).",
+    )
     if path.suffix.lower() != ".csv":
-        return _with_pet(read_bids(path, sex_codes=sex_codes, clinical=clinical), path)
+        return _with_ages_told(_with_pet(read_bids(path, sex_codes=sex_codes, clinical=clinical), path))
     require(
         clinical is None, "--clinical", expected="a BIDS folder to go with it", found=path.name,
         remedy="A CSV carries age and diagnosis itself: leave --clinical out.",
     )
-    return survey_scan_table(path, sex_codes=sex_codes)
+    return _with_ages_told(survey_scan_table(path, sex_codes=sex_codes))
+
+
+def _with_ages_told(reading: Reading) -> Reading:
+    """With a warning for every visit whose age is not known."""
+    unknown = reading.table[reading.table["age_years"].isna()].drop_duplicates(["subject", "session"])
+    told = (Finding(
+        row.subject, row.source, f"the age at {row.session}", "none", "Notebooks of ageing do without this visit: give "
+        "its age in years if it is known.", refused=False,
+    ) for row in unknown.itertuples())
+    return replace(reading, findings=tuple(dict.fromkeys((*reading.findings, *told))))
 
 
 def _with_pet(reading: Reading, root: Path) -> Reading:
@@ -138,10 +162,10 @@ def verdicts(reading: Reading, found: Iterable[Finding] = ()) -> list[Verdict]:
     for subject in reading.subjects:
         mine = tuple(f for f in everything if f.subject == subject)
         scans = counts[subject]
-        if not scans and not whole and not any(f.refused for f in mine):
+        if not scans and not whole and not mine:
             remedy = "Bring the images, or leave the person out."
             mine += (Finding(subject, subject, "at least one image", "none", remedy),)
-        result.append(Verdict(subject, scans, not whole and not any(f.refused for f in mine), mine))
+        result.append(Verdict(subject, scans, bool(scans) and not whole and not any(f.refused for f in mine), mine))
     return result
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.data import check, nifti
+from nbkit.data.findings import Finding, left_out
 from tests.data import trees
 
 A, B = "sub-ADNI002S0729", "sub-ADNI011S0005"
@@ -213,3 +216,17 @@ def test_files_that_hold_no_image_refuse_their_person_and_nobody_else(tmp_path, 
     assert {s: v.passed for s, v in verdicts.items()} == {"ADNI002S0729": False, "ADNI011S0005": True}
     told = " ".join(map(str, verdicts["ADNI002S0729"].findings))
     assert told.startswith(f"{A}/ses-M000/anat/{A}_ses-M000_T1w.nii.gz: expected ") and str(tmp_path) not in told
+
+
+def test_a_table_of_another_kind_is_told_what_to_be_saved_as(tmp_path):
+    (tmp_path / "scans.xlsx").write_bytes(b"PK")
+    with pytest.raises(NbkitError, match=r"scans\.xlsx: expected a BIDS folder, or a table named \.csv"):
+        check.read_own(tmp_path / "scans.xlsx")
+
+
+def test_people_of_whom_nothing_can_be_read_are_left_out_not_refused(tmp_path):
+    reading = check.read_own(trees.adni(tmp_path))
+    absent = Finding("X1", "participants.tsv: X1", "an image of every person", "none; the person is left out", "-", False)
+    judged = check.verdicts(replace(reading, subjects=(*reading.subjects, "X1")), [absent])
+    assert [(v.state, v.refused) for v in judged] == [("pass", False), ("pass", False), ("left out", False)]
+    assert left_out([absent]) == {"an image of every person: none; the person is left out": 1}
