@@ -1,32 +1,48 @@
-"""A brain mask for a T1w scan with the head on, by threshold and distance alone: for scans that come without one."""
+"""The brain of a T1w scan that comes without a mask: found once by deepbet's networks, checked, and kept."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
+
 import numpy as np
-import torch
-from scipy import ndimage
 
 from nbkit.core.checks import require
+from nbkit.core.device import pick_device
+from nbkit.core.files import Cache
+from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume, bounding_box
-from nbkit.geometry.pyramid import block, shrink
-from nbkit.geometry.warp import grid_positions, resample
+from nbkit.data import brain_network, brain_threshold, lazy
+from nbkit.data.pieces import depth, largest_piece
 
-_WORK_MM = 2.0
-_HEAD_MM, _CENTRE_MM, _BALL_MM = 170.0, 75.0, 40.0
-"""Below the top of the head: the end of the brain, its centre, and the radius of a ball that is all brain."""
-_TISSUE = (0.5, 1.6)
-"""Intensities of tissue over the median of that ball; fluid and bone are darker, fat is brighter."""
-_PEEL_MM, _SULCUS_MM, _FLUID_MM = 3.5, 10.0, 2.0
-"""Peeled off to part the brain from the meninges; half-width of sulci to close; fluid kept around the tissue."""
-_LITRES = (0.6, 2.5)
+log = logging.getLogger(__name__)
+
+KIND = "brains"
+_FILE = "brain.safetensors"
+LITRES = (0.6, 2.5)
+"""What a human brain with its fluid measures, generously."""
+NECK_MM, LEAK = 5.0, 0.1
+"""Half-width of the neck by which a leak hangs on, and the share of a mask that may hang on by one."""
 
 
-def find_brain(t1w: Volume) -> Volume:
-    """Brain with its fluid, from a T1w head of any orientation (its top up, within some 30°).
+def finder() -> str:
+    """What finds brains here, for cache keys."""
+    network = f"{brain_network.PACKAGE} {brain_network.VERSION}"
+    return network if brain_network.installed() else "threshold and distance"
 
-    Tissue is what has about the intensity of the middle of the head; peeled until the brain is in one piece by
-    itself, grown back, its sulci closed and a thin layer of fluid added. With DLMUSE's intracranial masks of 14
-    IXI scans at 2 mm, on some of which the constants were chosen, Dice was .95 to .97.
+
+def find_brain(t1w: Volume, *, device: str | None = None) -> Volume:
+    """Brain with its fluid, from a T1w scan of any orientation, by :func:`nbkit.data.brain_network.network_brain`.
+
+    Where the package with the networks' weights is not installed, a warning says so, and the brain is found by
+    threshold and distance, which is less exact and fails on one scan in ten.
+
+    Parameters
+    ----------
+    t1w : Volume
+        One channel, finite, not constant.
+    device : str, optional
+        As :func:`nbkit.core.device.pick_device` takes it.
 
     Returns
     -------
@@ -36,54 +52,63 @@ def find_brain(t1w: Volume) -> Volume:
     Raises
     ------
     NbkitError
-        If what is found is smaller or larger than a human brain.
+        If what is found has not the size of a human brain, or leaks into face or neck.
     """
-    factor = block(t1w.shape, t1w.affine, mm=_WORK_MM)
-    data, affine = shrink(t1w.data.float()[None], t1w.affine, factor)
-    head, middle = _head(Volume(data[0], affine))
-    values, spacing = head.data[0].numpy(), head.spacing
-    tissue = (values > _TISSUE[0] * middle) & (values < _TISSUE[1] * middle)
-    core = largest_piece(_inner(tissue, spacing) > _PEEL_MM)
-    grown = tissue & (_inner(~core, spacing) <= _PEEL_MM + min(spacing) / 2)
-    rim = int(np.ceil(2 * _SULCUS_MM / min(spacing)))
-    near = _inner(~np.pad(grown, rim), spacing) <= _SULCUS_MM
-    closed = ndimage.binary_fill_holes(_inner(near, spacing) > _SULCUS_MM - _FLUID_MM)
-    mask = head.with_data(torch.from_numpy(closed[rim:-rim, rim:-rim, rim:-rim]).float()[None])
-    found = resample(mask, t1w.shape, t1w.affine).data > 0.5
-    return checked(t1w.with_data(found, "brain by threshold and distance"))
+    if brain_network.installed():
+        return checked(brain_network.network_brain(t1w, device=pick_device(device)), found=True)
+    log.warning(
+        "%s is not installed: brains are found by threshold and distance, which fails on one scan in ten. "
+        "Install its weights with `%s`, or give brain masks.", brain_network.PACKAGE, brain_network.REMEDY,
+    )
+    return checked(brain_threshold.threshold_brain(t1w), found=True)
 
 
-def checked(brain: Volume) -> Volume:
-    """A boolean mask of the size of a human brain; others are refused."""
+def kept_brain(t1w: Volume, *, cache: Cache | None = None) -> Volume:
+    """:func:`find_brain` of a scan, read from the cache when it was found before.
+
+    The mask that `nbkit data check` draws is thus the one that a run uses.
+    """
+    key = {
+        "voxels": hashlib.sha256(t1w.data.numpy().tobytes() + t1w.affine.tobytes()).hexdigest(),
+        "shape": list(t1w.shape), "finder": finder(), "source": module_digest(__name__),
+    }
+    return (cache or Cache()).get(
+        KIND, key, lambda folder: lazy.save_volumes(folder / _FILE, {"brain": find_brain(t1w)}),
+        lambda folder: lazy.load_volume(folder / _FILE, "brain"),
+    )
+
+
+def checked(brain: Volume, *, found: bool = False) -> Volume:
+    """A boolean mask of the size of a human brain; others are refused, and if it was `found`, those that leak too.
+
+    A mask that somebody gave may be of tissue alone, which sulci part; so it is not asked for its shape.
+    """
     litres = float(brain.data.sum()) * brain.voxel_volume / 1e6
+    remedy = (
+        "Give a brain mask or a label map of this scan (Source.brain), made with whatever tool suits your scanner, "
+        "and look at its outline on the page of `nbkit data check`."
+    )
     require(
-        _LITRES[0] <= litres <= _LITRES[1], "brain mask", expected=f"{_LITRES[0]} to {_LITRES[1]} litres of brain",
-        found=f"{litres:.2f}", remedy="Give a brain mask or a label map of this scan (Source.brain), made with "
-        "whatever tool suits your scanner, and look at its quality-control picture.",
+        LITRES[0] <= litres <= LITRES[1], "brain mask", expected=f"{LITRES[0]} to {LITRES[1]} litres of brain",
+        found=f"{litres:.2f}", remedy=remedy,
+    )
+    share = leak(brain) if found else 0.0
+    require(
+        share <= LEAK, "brain mask", expected=f"a compact brain, at most {LEAK:.0%} of it beyond a neck of "
+        f"{2 * NECK_MM:g} mm", found=f"{share:.0%}: it leaks into face, neck or scalp", remedy=remedy,
     )
     return brain
 
 
-def _head(t1w: Volume) -> tuple[Volume, float]:
-    """The scan cut to the part of the head that holds the brain, and the median intensity in its middle."""
-    values = t1w.data[0].numpy()
-    bright = values > values[values > values.mean()].mean() / 2
-    bright = largest_piece(ndimage.binary_opening(bright, iterations=2))
-    world = grid_positions(t1w.shape, t1w.affine)[0].numpy()
-    top = float(world[2][bright].max())
-    upper = bright & (world[2] > top - _HEAD_MM)
-    centre = np.array([*(world[k][upper].mean() for k in (0, 1)), top - _CENTRE_MM])
-    ball = np.linalg.norm(world - centre[:, None, None, None], axis=0) < _BALL_MM
-    middle = float(np.median(values[ball & bright])) if (ball & bright).any() else 0.0
-    return t1w.crop(bounding_box(torch.from_numpy(upper), margin=2)), middle
+def leak(brain: Volume, *, neck_mm: float = NECK_MM) -> float:
+    """Share of a mask that is lost when it is peeled by `neck_mm` and its largest piece grown back as far.
 
-
-def _inner(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """Distance in mm of every voxel of `mask` to what is outside it; 0 outside."""
-    return ndimage.distance_transform_edt(mask, sampling=spacing)
-
-
-def largest_piece(mask: np.ndarray) -> np.ndarray:
-    """The largest piece of `mask` that is connected through faces; nothing of nothing."""
-    pieces, count = ndimage.label(mask)
-    return pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:]) if count else mask
+    A brain keeps nearly all of itself. What hangs on by a neck thinner than twice `neck_mm`, as tongue, eyes and scalp
+    do where a mask leaks, is cut off.
+    """
+    mask = np.pad(brain.crop(bounding_box(brain.data[0])).data[0].numpy(), 1)
+    core = largest_piece(depth(mask, brain.spacing) > neck_mm)
+    if not core.any():
+        return 1.0
+    grown = mask & (depth(~core, brain.spacing) <= neck_mm + min(brain.spacing) / 2)
+    return 1 - float(grown.sum() / mask.sum())

@@ -33,6 +33,7 @@ KIND = "preprocessed"
 _FILE = "scan.safetensors"
 _MARGIN_MM = 6.0
 """Kept around the brain, so that interpolation at its edge has something to read."""
+LEAST_OVERLAP, LEAST_CORRELATION = 0.0, -1.0
 _FWHM = 2 * np.sqrt(2 * np.log(2))
 
 
@@ -103,7 +104,7 @@ class Source:
     t1w : Path
         Head on or stripped, any orientation.
     brain : Path, optional
-        Mask or label map on the grid of `t1w`, above 0 in the brain; without one :func:`nbkit.data.brain.find_brain`.
+        Mask or label map on the grid of `t1w`, above 0 in the brain; without one :func:`nbkit.data.brain.kept_brain`.
     """
 
     subject: str
@@ -142,7 +143,10 @@ class Prepared:
         return placed.with_data(placed.data * inside.data, "0 outside the brain")
 
 
-def prepare(t1w: Volume, reference: Reference, *, config: Config | None = None, mask: Volume | None = None) -> Prepared:
+def prepare(
+    t1w: Volume, reference: Reference, *, config: Config | None = None, mask: Volume | None = None,
+    cache: Cache | None = None,
+) -> Prepared:
     """Find the brain, remove the bias field, bring white matter to 1 and align to the reference.
 
     The alignment is :func:`nbkit.geometry.affine.align` of the two stripped images, not SimpleITK's: correlation
@@ -155,18 +159,21 @@ def prepare(t1w: Volume, reference: Reference, *, config: Config | None = None, 
     reference : Reference
     config : Config, optional
     mask : Volume, optional
-        On the grid of `t1w`, above 0 in the brain.
+        On the grid of `t1w`, above 0 in the brain; without one the brain is found.
+    cache : Cache, optional
+        Where a brain that is found is kept.
 
     Raises
     ------
     NbkitError
-        For NaN, a constant image, a mask that is empty or on another grid, or no brain found.
+        For NaN, a constant image, a mask that is empty or on another grid, no brain found, or one that is not where
+        and as large as the reference's once it is aligned.
     """
     config = config or Config()
     check_finite(t1w.data, "prepare: t1w")
     if mask is not None:
         t1w.check_grid(mask, "prepare: t1w and mask")
-    inside = brain.find_brain(t1w) if mask is None else brain.checked(mask.with_data(mask.data > 0))
+    inside = brain.kept_brain(t1w, cache=cache) if mask is None else brain.checked(mask.with_data(mask.data > 0))
     margin = int(np.ceil(_MARGIN_MM / min(t1w.spacing)))
     box = bounding_box(inside.data[0], margin=margin)
     image, inside = t1w.crop(box), inside.crop(box)
@@ -174,7 +181,39 @@ def prepare(t1w: Volume, reference: Reference, *, config: Config | None = None, 
     image = white_matter_one(correct_bias(image, inside, config=config), inside)
     stripped = image.with_data(image.data * inside.data)
     matrix = align(stripped, reference.stripped, kind=config.alignment)
+    check_alignment(image, inside, reference, matrix)
     return Prepared(image.with_data(_filled(image, inside), f"{config.alignment} alignment"), inside, matrix)
+
+
+def check_alignment(image: Volume, inside: Volume, reference: Reference, matrix: np.ndarray) -> tuple[float, float]:
+    """Overlap (Dice) of a brain with the reference's, and correlation of the images where either is; low ones refused.
+
+    Parameters
+    ----------
+    image, inside : Volume
+        The scan and its brain, on one grid.
+    reference : Reference
+    matrix : numpy.ndarray
+        4×4, world of the reference to world of `image` (mm).
+
+    Raises
+    ------
+    NbkitError
+        Below :data:`LEAST_OVERLAP` or :data:`LEAST_CORRELATION`.
+    """
+    grid = {"shape": reference.brain.shape, "affine": reference.brain.affine}
+    covered, theirs = place(inside, matrix, **grid).data > 0.5, reference.brain.data.bool()
+    overlap = 2 * float((covered & theirs).sum()) / max(float(covered.sum() + theirs.sum()), 1.0)
+    either = covered | theirs
+    ours = place(image.with_data(image.data * inside.data), matrix, **grid).data[either]
+    alike = float(np.corrcoef(ours.numpy(), reference.stripped.data[either].numpy())[0, 1])
+    require(
+        overlap >= LEAST_OVERLAP and alike >= LEAST_CORRELATION, "alignment to the template",
+        expected=f"an overlap of brains of {LEAST_OVERLAP:.0%} and a correlation of {LEAST_CORRELATION:g}, or more",
+        found=f"{overlap:.0%} and {alike:.2f}", remedy="The brain mask is wrong, or the head lies far from upright: "
+        "look at its outline on the page of `nbkit data check`, and give a mask or a header that fits.",
+    )
+    return overlap, alike
 
 
 def place(
@@ -310,12 +349,14 @@ def _cached(
         if path is not None:
             nifti.read_grid(path)  # a file that is missing is refused by name before its content is asked for
             content[name] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    make = functools.partial(_make, source, reference, shape, affine, config)
-    return cache.get(KIND, {**key, "content": content}, make, Path)
+    make = functools.partial(_make, source, reference, shape, affine, config, cache)
+    found = {} if source.brain else {"brain": brain.finder()}
+    return cache.get(KIND, {**key, "content": content, **found}, make, Path)
 
 
 def _make(
-    source: Source, reference: Reference, shape: tuple[int, int, int], affine: np.ndarray, config: Config, folder: Path
+    source: Source, reference: Reference, shape: tuple[int, int, int], affine: np.ndarray, config: Config,
+    cache: Cache, folder: Path,
 ) -> None:
     t1w = nifti.read_image(source.t1w)
     mask = None if source.brain is None else nifti.read_labels(source.brain)
@@ -323,7 +364,7 @@ def _make(
         t1w.check_grid(mask, f"{source.brain} against {source.t1w.name}")
     try:
         with one_thread():
-            done = prepare(t1w, reference, config=config, mask=mask)
+            done = prepare(t1w, reference, config=config, mask=mask, cache=cache)
             inside = done.brain_on(shape, affine)
             lazy.save_volumes(folder / _FILE, {"T1w": done.image_on(inside), "brain": inside})
     except NbkitError as error:

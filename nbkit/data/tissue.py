@@ -11,7 +11,7 @@ from sklearn.mixture import GaussianMixture
 
 from nbkit.core.checks import require
 from nbkit.core.volume import Volume
-from nbkit.data.brain import largest_piece
+from nbkit.data.pieces import largest_piece
 
 _FIT_VOXELS = 50_000
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nbkit.core.checks import require
+from nbkit.core.config import digest
 from nbkit.core.device import pick_device, spread
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort
 from nbkit.core.source import module_digest
+from nbkit.training.resume import resumable
 
 M = TypeVar("M")
 
@@ -19,7 +21,7 @@ def fitted(
     model: M, cohort: Cohort, *, fit: Callable[[M, Cohort], Any] = lambda model, cohort: model.fit(cohort),
     load: Callable[[Path], M] | None = None, key: Any = None, sources: Sequence[str] = (), cache: Cache | None = None,
 ) -> M:
-    """`model` fitted on `cohort`, read from the cache when the same was done before.
+    """`model` fitted on `cohort`, read from the cache when the same was done before; a fit that was killed goes on.
 
     Parameters
     ----------
@@ -51,12 +53,15 @@ def fitted(
         "train": list(cohort.ids), "key": key, "source": module_digest(type(model).__module__, *sources),
     }
 
+    cache = cache or Cache()
+
     def make(folder: Path) -> None:
-        fit(model, cohort)
-        model.save(folder / "model")
+        with resumable(cache.root / "training" / digest(record)):
+            fit(model, cohort)
+            model.save(folder / "model")
 
     read = load or type(model).load
-    return (cache or Cache()).get("fitted", record, make, lambda folder: read(folder / "model"))
+    return cache.get("fitted", record, make, lambda folder: read(folder / "model"))
 
 
 def fitted_together(*jobs: Mapping[str, Any], device: str = "auto") -> list[Any]:

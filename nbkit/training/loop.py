@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from nbkit.core.checks import require
+from nbkit.training.resume import Progress
 
+_MEASURED_S, _WORTH_S = 10.0, 60.0
+"""Seconds of training after which its length is told, where at least so many are left."""
 Step = Callable[[Any], dict[str, float]]
 
 
@@ -49,10 +54,14 @@ class History:
 def train(
     step: Step, batches: Callable[[int], Iterable[Any]], *, epochs: int, rule: StripRule,
     validate: Callable[[], float] | None = None, keep: Callable[[], None] = lambda: None,
-    begin: Callable[[int], None] = lambda epoch: None, label: str = "training",
-    progress: bool = False,
+    begin: Callable[[int], None] = lambda epoch: None, state: Mapping[str, Any] | None = None,
+    label: str = "training", progress: bool = False,
 ) -> History:
     """Run `step` over the batches of each epoch until `epochs` or until `rule` stops.
+
+    A long training says after a few seconds how long it will take here. Inside
+    :func:`nbkit.training.resume.resumable` it is kept at the end of an epoch, every few minutes, and goes on from
+    there after a kill, to equal numbers.
 
     Parameters
     ----------
@@ -70,24 +79,54 @@ def train(
         Called whenever the validation error is the lowest so far (to keep the weights).
     begin : callable
         ``begin(epoch)`` is called before each epoch (to set a learning rate).
+    state : mapping of str to object
+        Everything that training changes (:class:`nbkit.training.resume.Progress`): the step, draws, lists of records.
+        What ``batches`` draws must depend on the epoch alone, or stand here.
     label : str
         Name in the progress bar.
     progress : bool
         Show a bar with the time left.
     """
     require(epochs > 0, "train: epochs", expected="at least 1", found=epochs, remedy="Raise it in the Config.")
-    history = History()
-    _assess(history, 0, validate, keep)
-    for epoch in tqdm(range(1, epochs + 1), desc=label, disable=not progress, leave=False):
+    kept = Progress(label, state or {})
+    reached = kept.read()
+    history = History(**reached["history"]) if reached else History()
+    if reached is None:
+        _assess(history, 0, validate, keep)
+    elif reached["finished"]:
+        return history
+    first, told = len(history.loss), _Forecast(label, epochs)
+    for epoch in tqdm(range(first + 1, epochs + 1), desc=label, disable=not progress, leave=False):
         begin(epoch)
         history.loss.append(float(np.mean([step(batch)["total"] for batch in batches(epoch)])))
-        if epoch % rule.strip:
-            continue
-        _assess(history, epoch, validate, keep)
-        if validate is not None and rule.stops(history.validation):
-            history.stopped_early = True
-            break
+        told.after(epoch - first, epochs - epoch)
+        if epoch % rule.strip == 0:
+            _assess(history, epoch, validate, keep)
+            if validate is not None and rule.stops(history.validation):
+                history.stopped_early = True
+                break
+        kept.note({"history": history.as_dict(), "finished": False})
+    kept.note({"history": history.as_dict(), "finished": True}, last=True)
     return history
+
+
+class _Forecast:
+    """Says once how long a training takes here, measured on its first epochs."""
+
+    def __init__(self, label: str, epochs: int) -> None:
+        self.label, self.epochs, self.start, self.said = label, epochs, time.monotonic(), False
+
+    def after(self, done: int, left: int) -> None:
+        spent = time.monotonic() - self.start
+        if self.said or spent < _MEASURED_S:
+            return
+        self.said, remaining = True, left * spent / done
+        if remaining >= _WORTH_S:
+            end = datetime.now() + timedelta(seconds=remaining)
+            tqdm.write(
+                f"{self.label}: {self.epochs} epochs, {spent / done:.2g} s each here; "
+                f"ends at {end:%H:%M} at the latest"
+            )
 
 
 def _assess(history: History, epoch: int, validate: Callable[[], float] | None, keep: Callable[[], None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from nbkit.core.checks import NbkitError, require
 from nbkit.core.device import autocast
+from nbkit.training.resume import restore
 
 Terms = Mapping[str, torch.Tensor]
 Made = Mapping[str, torch.Tensor]
@@ -43,6 +44,14 @@ class PlainStep:
     ) -> None:
         self.net, self.optimiser, self.loss = net, optimiser, loss
         self.device, self.half, self.clip, self.count = device, half, clip, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, the optimiser's state, and the number of steps."""
+        return _state((self.net,), (self.optimiser,), self.count)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self.count = _load((self.net,), (self.optimiser,), state)
 
     def __call__(self, batch: Any) -> dict[str, float]:
         """Update the weights on `batch`; return the mean of every loss term.
@@ -101,6 +110,14 @@ class AdversarialStep:
         self.generate, self.losses = generate, (generator_loss, discriminator_loss)
         self.device, self.half, self.critic_steps, self.clip, self.count = device, half, critic_steps, clip, 0
 
+    def state_dict(self) -> dict[str, Any]:
+        """Weights of both sides, their optimisers' state, and the number of steps."""
+        return _state((self.generator, self.discriminator), self.optimisers, self.count)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self.count = _load((self.generator, self.discriminator), self.optimisers, state)
+
     def __call__(self, batch: Any) -> dict[str, float]:
         """Update both networks on `batch`; return the mean of every loss term, the discriminator's as "critic_...".
 
@@ -129,6 +146,22 @@ class AdversarialStep:
         check_terms(terms, self.count)
         _descend(self.optimisers[side], terms[f"{prefix}total"], self.clip)
         return {name: float(value.detach()) for name, value in terms.items()}
+
+
+def _state(
+    nets: Sequence[nn.Module], optimisers: Sequence[torch.optim.Optimizer], count: int
+) -> dict[str, Any]:
+    return {
+        "nets": [net.state_dict() for net in nets], "optimisers": [o.state_dict() for o in optimisers], "count": count,
+    }
+
+
+def _load(
+    nets: Sequence[nn.Module], optimisers: Sequence[torch.optim.Optimizer], state: Mapping[str, Any]
+) -> int:
+    for part, value in zip((*nets, *optimisers), (*state["nets"], *state["optimisers"]), strict=True):
+        restore(part, value)
+    return state["count"]
 
 
 @contextmanager
