@@ -26,6 +26,8 @@ from nbkit.core.device import pick_device
 from nbkit.core.files import cache_folder, write_text
 from nbkit.core.protocols import SEXES
 from nbkit.data.bids import image_files
+from nbkit.data import brain_network
+from nbkit.data.brain import kept_brain
 from nbkit.data.check import look_at_images, read_own, verdicts
 from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest, mirror_folder
 from nbkit.runner.execute import choose_notebooks, reproduce
@@ -42,7 +44,10 @@ cache_app = typer.Typer(invoke_without_command=True, help="Finished work kept on
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 
-OPTIONAL = {"ipyniivue": ("3D viewer in notebooks", 'pip install -e ".[viewer]"')}
+OPTIONAL = {
+    "ipyniivue": ("3D viewer in notebooks", 'pip install -e ".[viewer]"'),
+    brain_network.PACKAGE: ("finds brains of scans without a mask", brain_network.REMEDY),
+}
 Profile = Annotated[str, typer.Option(help="smoke, laptop or paper.")]
 CohortOption = Annotated[str, typer.Option(help="embedded, open, or the path of your own table.")]
 Out = Annotated[Path, typer.Option(help="Where results folders are made.")]
@@ -204,7 +209,7 @@ def data_check(
     """Look at every table and scan of your own data: a verdict per subject, a page with a picture per scan."""
     reading = read_own(path, sex_codes=_codes(sex_codes), clinical=clinical)
     page, found = QcPage(reading.name), []
-    for look in look_at_images(reading):
+    for look in look_at_images(reading, find=kept_brain):
         page.add(look)
         found += look.findings
     judged = verdicts(reading, found)

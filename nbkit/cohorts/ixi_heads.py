@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from nbkit.cohorts.ixi_ageing import NAME as FILES
 from nbkit.cohorts.ixi_ageing import PARAMETERS
+from nbkit.cohorts.own_ageing import READ_GRID
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.source import module_digest
@@ -33,8 +34,6 @@ from nbkit.phantom.regions import sided
 from nbkit.phantom.study import Study, facts_of, half, store, stored
 
 NAME = "ixi_heads"
-GRID = (2.0, (84, 96, 84))
-"""Voxel size (mm) and shape: the resolution of the scans, around the template's centre."""
 _LEAST = 0.98
 """Share of a head's labels that lies inside the grid."""
 
@@ -71,7 +70,7 @@ def build(
         By person and file: missing, wrong, on another grid, badly aligned.
     """
     manifest = manifest or load_manifest(FILES)
-    box = box_around(ageing_parameters()["grid.centre"], *GRID)
+    box = box_around(ageing_parameters()["grid.centre"], *READ_GRID)
     parameters, roles, table = load_parameters(PARAMETERS), manifest.subjects(), people_of(manifest)
     study = Study(NAME, "2mm", 0, module_digest(__name__), parameters, box, cache)
     people = [Person(name, *table[name]) for name in sorted(table)]

@@ -14,12 +14,15 @@ from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.data.check import read_own
 from nbkit.data.tables import MASK
 from nbkit.data.preprocess import Config, Source, prepare_files
+from nbkit.phantom.acquisition import box_around
 from nbkit.phantom.anatomy import load_template
 from nbkit.phantom.atlas import template_reference
 from nbkit.phantom.longitudinal import ageing_parameters, grid_for
 from nbkit.phantom.parameters import load_parameters
 
 CONTRAST, BRAIN = "T1w", f"{MASK}brain"
+READ, READ_GRID = "read", (2.0, (84, 96, 84))
+"""Instead of a profile: the grid that volumes are read on, its voxel size (mm) and shape round the template's centre."""
 
 
 def on_template(
@@ -39,7 +42,7 @@ def on_template(
     path : path
         What it was read from.
     profile : {"smoke", "laptop", "paper"}
-        Grids of 4, 3 and 1.5 mm.
+        Grids of 5, 3 and 1.5 mm.
 
     Raises
     ------
@@ -77,7 +80,8 @@ def one_scan(
         NIfTI, the head on or stripped, any orientation.
     age : float or None
         At the scan, years.
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "paper", "read"}
+        Whose grid, or at 2 mm the one that volumes are read on.
 
     Raises
     ------
@@ -101,7 +105,9 @@ def one_scan(
 def _prepared(
     sources: Sequence[Source], profile: str, *, cache: Cache | None, n_jobs: int, progress: bool
 ) -> Sequence[Scan]:
-    shape, affine = grid_for(profile, ageing_parameters())
+    parameters = ageing_parameters()
+    reading = profile == READ
+    shape, affine = box_around(parameters["grid.centre"], *READ_GRID) if reading else grid_for(profile, parameters)
     return prepare_files(
         sources, template_reference(load_template(load_parameters())), shape=shape, affine=affine,
         config=Config(alignment="rigid"), cache=cache, n_jobs=n_jobs, progress=progress,

@@ -11,7 +11,7 @@ from scipy import ndimage
 from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
 from nbkit.core.volume import Volume
-from nbkit.data import brain, nifti, preprocess
+from nbkit.data import nifti, preprocess
 from nbkit.data.preprocess import Config, Reference, Source
 from nbkit.geometry.warp import Displacement
 
@@ -103,20 +103,6 @@ def test_the_white_matter_peak_is_found_and_brought_to_one(scan):
     assert preprocess.white_matter_peak(scaled, inside) == pytest.approx(1, rel=0.01)
     with pytest.raises(NbkitError, match="contrast inside the brain"):
         preprocess.white_matter_peak(image.with_data(torch.ones_like(image.data)), inside)
-
-
-@pytest.mark.parametrize("axes", [(), (0,), (0, 1)], ids=["RAS", "LAS", "LPS"])
-def test_the_brain_of_a_head_is_found_in_any_orientation(scan, axes):
-    image, inside = (flipped(v, axes) for v in scan)
-    found = brain.find_brain(image)
-    assert dice(found.data, inside.data) > 0.95
-    np.testing.assert_array_equal(found.affine, image.affine)
-
-
-def test_what_is_no_head_has_no_brain(scan):
-    small = Volume(scan[0].data, np.diag([1.0, 1, 1, 1]))
-    with pytest.raises(NbkitError, match=r"brain mask: expected 0\.6 to 2\.5 litres.*Give a brain mask"):
-        brain.find_brain(small)
 
 
 def smooth_field(shape, seed, size_mm):

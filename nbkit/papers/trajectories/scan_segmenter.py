@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from nbkit.core.device import fast_half
+from nbkit.core.device import fast_half, pick_device
 from nbkit.core.protocols import Cohort, Scan
 from nbkit.core.recent import Recent
 from nbkit.core.seeds import torch_generator
@@ -32,6 +32,7 @@ from nbkit.papers.trajectories.regional_segmenter import (
 )
 from nbkit.papers.trajectories.varied import Variety, mirrored, painted, reshaped, seen
 from nbkit.training.loop import StripRule, train
+from nbkit.training.shipped import shipped_folder
 from nbkit.training.steps import PlainStep
 
 
@@ -192,3 +193,17 @@ class ScanSegmenter(RegionalSegmenter):
         pairs = {structure(name) + a: structure(name) + b for name in names for a, b in (sides, sides[::-1])}
         return torch.tensor([names.index(other) if (other := pairs.get(n, n)) in names else k
                              for k, n in enumerate(names)])
+
+
+def shipped(*, device: str = "auto") -> ScanSegmenter:
+    """The segmenter of real scans that comes with the project.
+
+    Raises
+    ------
+    NbkitError
+        If its weights are missing or not those listed.
+    """
+    model = ScanSegmenter.load(shipped_folder("scan_segmenter"))
+    model.device = pick_device(device)
+    model.net.to(model.device)
+    return model
