@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import copy_context
 from typing import TypeVar
 
 import torch
@@ -72,8 +73,11 @@ def side_by_side(act: Callable[[T], R], items: Iterable[T]) -> list[R]:
     machine that costs several times the work itself.
     """
     count = torch.get_num_threads()
+    items = list(items)
+    # each in a copy of the caller's context, so that what is set there holds in threads too
+    contexts = [copy_context() for _ in items]
     with one_thread(), ThreadPoolExecutor(count) as pool:
-        return list(pool.map(act, items))
+        return list(pool.map(lambda context, item: context.run(act, item), contexts, items))
 
 
 def spread(act: Callable[[T], R], items: Iterable[T], device: torch.device) -> list[R]:

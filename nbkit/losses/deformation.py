@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -50,6 +53,14 @@ class MovingAverage:
     def __init__(self, cap: int = 100) -> None:
         self.cap, self.count, self.mean = cap, 0, None
 
+    def state_dict(self) -> dict[str, Any]:
+        """Fields seen, and their mean."""
+        return {"count": self.count, "mean": self.mean}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self.count, self.mean = state["count"], state["mean"]
+
     def __call__(self, displacement_mm: Displacement) -> torch.Tensor:
         """Take in a batch u (B, 3, X, Y, Z), mm; give the magnitude of ū (mm²), the same (B,) for all.
 
@@ -59,6 +70,6 @@ class MovingAverage:
         self.count += len(displacement_mm)
         share = len(displacement_mm) / max(min(self.count, self.cap), len(displacement_mm))
         new = displacement_mm.mean(dim=0, keepdim=True)
-        mean = new if self.mean is None else share * new + (1 - share) * self.mean
+        mean = new if self.mean is None else share * new + (1 - share) * self.mean.to(new)
         self.mean = mean.detach()
         return magnitude(Displacement(min(1.0, self.count / self.cap) * mean)).expand(len(displacement_mm))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -30,7 +30,7 @@ class Objective(Protocol):
 def train_adversarial(
     net: nn.Module, critic: nn.Module, objective: Objective, *, batches: Callable[[int], Iterable[Any]], epochs: int,
     learning_rate: float, betas: tuple[float, float], schedule: str, device: torch.device, half: bool, label: str,
-    noted: Callable[[dict[str, float]], None] = lambda record: None,
+    noted: Callable[[dict[str, float]], None] = lambda record: None, state: Mapping[str, Any] | None = None,
 ) -> History:
     """Train `net` and `critic` in turns, one step of each per batch.
 
@@ -51,6 +51,8 @@ def train_adversarial(
         Name in the progress bar.
     noted : callable
         Told the losses of every step, after it.
+    state : mapping of str to object
+        What changes besides both networks (:func:`nbkit.training.loop.train`).
     """
     known(schedule, SCHEDULES, "train_adversarial: schedule")
     optimisers = tuple(torch.optim.Adam(n.parameters(), lr=learning_rate, betas=betas) for n in (net, critic))
@@ -69,4 +71,5 @@ def train_adversarial(
         noted(record)
         return record
 
-    return train(stepped, batches, epochs=epochs, rule=StripRule(), begin=begin, label=label)
+    changes = {"step": step, **(state or {})}
+    return train(stepped, batches, epochs=epochs, rule=StripRule(), begin=begin, state=changes, label=label)

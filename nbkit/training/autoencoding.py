@@ -15,7 +15,13 @@ SCHEDULES = ("constant", "linear")
 
 
 class Objective(Protocol):
-    """The losses of both sides; each term one value per subject."""
+    """The losses of both sides; each term one value per subject. What it changes is kept with a training."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a step changes in it."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of ``state_dict``."""
 
     def generate(self, net: nn.Module, batch: Any) -> Made:
         """What the losses need."""
@@ -65,4 +71,8 @@ def train_autoencoder(
         for optimiser in optimisers:
             optimiser.param_groups[0]["lr"] = learning_rate * left
 
-    return train(lambda batch: step(batch), batches, epochs=epochs, rule=StripRule(), begin=begin, label="autoencoder")
+    # both steps share networks and optimisers; each counts its own calls, for messages alone
+    return train(
+        lambda batch: step(batch), batches, epochs=epochs, rule=StripRule(), begin=begin, label="autoencoder",
+        state={"step": adversarial, "objective": objective},
+    )

@@ -15,12 +15,14 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from nbkit.core.checks import check_disjoint, known, require
+from nbkit.core.config import digest
 from nbkit.core.device import one_thread
 from nbkit.core.files import Cache, write_json
 from nbkit.core.protocols import Cohort, ModalitySynthesizer, Subject
 from nbkit.core.source import module_digest
 from nbkit.core.tidy import COLUMNS
 from nbkit.core.volume import Volume
+from nbkit.training.resume import resumable
 
 
 class FoldLike(Protocol):
@@ -167,11 +169,11 @@ def _one_fold(
     def make(folder: Path) -> None:
         train, test = cohort.subset(fold.train_ids), cohort.subset(fold.test_ids)
         model = type(system)(system.config)
-        with one_thread():
+        with one_thread(), resumable(cache.root / "training" / digest(key)):
             model = model.fit(train, validation=test) if stop_on_test else model.fit(train)
             record = {"history": getattr(model, "history", {}), **_test(model, test, score)}
-        model.save(folder / "model")
-        write_json(folder / "record.json", record)
+            model.save(folder / "model")
+            write_json(folder / "record.json", record)
 
     return cache.get("crossval", key, make, lambda folder: folder)
 

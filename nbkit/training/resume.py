@@ -43,12 +43,16 @@ _PLACE: ContextVar[_Place | None] = ContextVar("place", default=None)
 
 
 @contextmanager
-def resumable(folder: Path | str, *, every_s: float = EVERY_S) -> Iterator[None]:
+def resumable(folder: Path | str, *, every_s: float | None = None) -> Iterator[None]:
     """Let every training inside keep its state below `folder`, and go on from what is there; at the end it is removed.
 
     Trainings are told apart by their label and, of one label, by their order. After an error or a kill the folder
-    stays; it must belong to one set of settings, people and sources, as a key of the cache does.
+    stays; it must belong to one set of settings, people and sources, as a key of the cache does. Without `every_s` that
+    of the one around it holds, or else :data:`EVERY_S`.
     """
+    around = _PLACE.get()
+    if every_s is None:
+        every_s = around.every_s if around else EVERY_S
     token = _PLACE.set(_Place(Path(folder), every_s))
     try:
         yield

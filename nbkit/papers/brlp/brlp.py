@@ -305,7 +305,10 @@ class BrLP(Saved):
             drawn = examples.batch(c.batch, paired=paired, noise_steps=NOISE_STEPS, seed=c.seed, number=number)
             yield tuple(x if x is None else x.to(self.device) for x in drawn)
 
-        return train(step, batches, epochs=steps, rule=StripRule(), begin=begin, label=f"BrLP {phase}").as_dict()
+        history = train(
+            step, batches, epochs=steps, rule=StripRule(), begin=begin, state={"step": step}, label=f"BrLP {phase}"
+        )
+        return history.as_dict()
 
     def _draw(self, history: Sequence[Scan], ages: Sequence[float], diagnosis: str) -> torch.Tensor:
         """Samples (n, m, C, x, y, z) on the CPU; each depends on the seed, person, age and its number alone."""

@@ -161,7 +161,7 @@ class CounterSynth(Saved):
 
         train(
             logged, lambda epoch: self._batches(cohort, epoch), epochs=self.config.epochs, rule=StripRule(),
-            begin=begin, label="CounterSynth",
+            begin=begin, state={"step": step, "records": records}, label="CounterSynth",
         )
         rows = np.array_split(np.array([list(record.values()) for record in records]), self.config.epochs)
         means = np.stack([row.mean(axis=0) for row in rows], axis=1)

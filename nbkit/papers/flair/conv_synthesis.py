@@ -213,6 +213,7 @@ class ConvSynthesizer(Saved):
         history = train(
             step, sampler.epoch, epochs=c.epochs, rule=StripRule(c.strip, c.patience), keep=keep, begin=begin,
             validate=validate if watched else None, label=f"{c.network} {c.width}×{c.depth}",
+            state={"step": step, "best": best, "errors": errors},
         )
         if best and c.keep == "best":
             self.net.load_state_dict(best)

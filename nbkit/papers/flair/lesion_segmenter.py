@@ -86,7 +86,9 @@ class LesionSegmenter(Saved):
         self.net.to(self.device, memory_format=torch.channels_last_3d)
         optimiser = torch.optim.Adam(self.net.parameters(), lr=c.learning_rate)
         step = PlainStep(self.net, optimiser, loss=self._loss, device=self.device, half=fast_half(self.device))
-        history = train(step, sampler.epoch, epochs=c.epochs, rule=StripRule(), label="lesion segmenter")
+        history = train(
+            step, sampler.epoch, epochs=c.epochs, rule=StripRule(), state={"step": step}, label="lesion segmenter"
+        )
         self.history, self.trained_on = history.as_dict(), subject_hash(cohort.ids)
         return self
 

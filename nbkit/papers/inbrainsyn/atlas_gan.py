@@ -188,15 +188,18 @@ class AtlasGAN(AgedTemplate):
         order = numpy_generator(self.config.seed, "average").permutation(len(scans))
         order = order[: self.config.average_scans]
         self.net = self._network(sum(frame.read(scans[i]) for i in order) / len(order))
-        step, count = self._step(), self.config.steps_per_epoch
+        losses, count = AtlasLosses(self.config, self.net.half_affine), self.config.steps_per_epoch
+        step = self._step(losses)
         records: list[dict[str, float]] = []
 
         def logged(batch: Tensors) -> dict[str, float]:
             records.append(step(batch))
             return records[-1]
 
-        epochs = self.config.epochs
-        train(logged, lambda epoch: self._batches(scans, epoch), epochs=epochs, rule=StripRule(), label="Atlas-GAN")
+        train(
+            logged, lambda epoch: self._batches(scans, epoch), epochs=self.config.epochs, rule=StripRule(),
+            state={"step": step, "drift": losses.drift, "records": records}, label="Atlas-GAN",
+        )
         rows = [records[i : i + count] for i in range(0, len(records), count)]
         self.history = {name: [float(np.mean([r[name] for r in row])) for row in rows] for name in records[0]}
         return self
@@ -206,7 +209,7 @@ class AtlasGAN(AgedTemplate):
             net = AtlasGenerator(self.frame.shape, self.frame.matrix, average, self.config)
         return net.to(self.device, memory_format=torch.channels_last_3d)
 
-    def _step(self) -> AdversarialStep:
+    def _step(self, losses: AtlasLosses) -> AdversarialStep:
         c = self.config
         with _drawn(c.seed, "discriminator"):
             critic = PatchDiscriminator(widths=c.critic_widths, features=c.critic_features, condition=1)
@@ -219,7 +222,6 @@ class AtlasGAN(AgedTemplate):
             torch.optim.Adam(groups, lr=c.generator_rate, betas=c.betas),
             torch.optim.Adam(critic.parameters(), lr=c.critic_rate, betas=c.betas),
         )
-        losses = AtlasLosses(c, self.net.half_affine)
         return AdversarialStep(
             self.net, critic, optimisers, generate=lambda net, batch: net(batch["image"], batch["condition"]),
             generator_loss=losses.generator, discriminator_loss=losses.discriminator, device=self.device,

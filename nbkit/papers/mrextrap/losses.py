@@ -47,6 +47,14 @@ class AutoencoderObjective:
         self.features, self.slices, self.seed, self.count = features, slices, seed, 0
         self.weights = {"perceptual": perceptual, "adversarial": adversarial, "kl": kl}
 
+    def state_dict(self) -> dict[str, int]:
+        """The number of steps, on which draws of slices depend."""
+        return {"count": self.count}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self.count = state["count"]
+
     @staticmethod
     def generate(net: nn.Module, image: torch.Tensor) -> Terms:
         """What the losses need, of images (B, 1, X, Y, Z)."""

@@ -141,6 +141,7 @@ class StageSettings(Settings):
 def train_stage(
     net: nn.Module, critic: nn.Module | None, objective: ConditionalObjective, settings: StageSettings, *,
     batches: Callable[[int], Iterable[Any]], device: torch.device, validate: Callable[[], float] | None, label: str,
+    draws: Mapping[str, torch.Generator] | None = None,
 ) -> History:
     """Train one stage by Adam, against `critic` if there is one; the last weights stay.
 
@@ -156,6 +157,8 @@ def train_stage(
         Gives an error, which is recorded before training and every ``settings.validate_every`` epochs.
     label : str
         Name in the progress bar.
+    draws : mapping of str to torch.Generator
+        What networks and objective draw from, kept with a training.
     """
     s, sides = settings, [side for side in (net, critic) if side is not None]
     optimisers = tuple(torch.optim.Adam(side.parameters(), lr=s.learning_rate) for side in sides)
@@ -176,4 +179,7 @@ def train_stage(
 
     # patience beyond the number of strips: the rule only says when to look
     rule = StripRule(s.validate_every, s.epochs + 1)
-    return train(step, batches, epochs=s.epochs, rule=rule, validate=validate, begin=begin, label=label)
+    return train(
+        step, batches, epochs=s.epochs, rule=rule, validate=validate, begin=begin, label=label,
+        state={"step": step, **(draws or {})},
+    )

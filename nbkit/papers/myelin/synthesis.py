@@ -303,17 +303,19 @@ class MyelinSynthesizer(Saved):
     def _train(self, number: int, examples: Sequence[Example], watched: Sequence[Example]) -> dict[str, Any]:
         stage, critic = self.config.stage(number), self.config.critic(number)
         net = self.net.stages[number]
-        seed_dropout(net, torch_generator(stage.seed, "dropout", number), whole=stage.dropout_of == "maps")
+        draws = {name: torch_generator(stage.seed, name, number) for name in ("dropout", "labels")}
+        seed_dropout(net, draws["dropout"], whole=stage.dropout_of == "maps")
         objective = ConditionalObjective(
             voxelwise(stage.weighting, self.omega), weight=stage.weight, total=stage.patch_loss == "sum",
             condition=len(stage.inputs), smoothing=stage.label_smoothing,
-            draws=torch_generator(stage.seed, "labels", number),
+            draws=draws["labels"],
         )
         sampler = patches_of(examples, stage)
         history = train_stage(
             net, critic and critic.to(self.device, memory_format=_LAYOUT), objective, stage,
             batches=lambda epoch: self._batches(sampler, number, epoch), device=self.device,
             validate=(lambda: self._error(number, watched)) if watched else None, label=f"{stage.network} {number}",
+            draws=draws,
         )
         return history.as_dict()
 

@@ -29,7 +29,7 @@ from nbkit.data.splits import Fold
 from nbkit.geometry.warp import grid_positions, warp
 from nbkit.nets.weights import draw_weights
 from nbkit.papers.pet_dcgan.metrics import placements
-from nbkit.papers.pet_dcgan.pet_dcgan import PetDCGAN, deck
+from nbkit.papers.pet_dcgan.pet_dcgan import Deck, PetDCGAN
 from nbkit.training.kept import kept_tables
 from nbkit.training.steps import PlainStep
 
@@ -243,7 +243,7 @@ def train_classifier(
     counts = {"real": half if extra is None else round(half * real_share)}
     counts["extra"] = half - counts["real"]
     pools = {"real": real, "extra": extra or real}
-    decks = {(kind, k): deck(range(len(pool[k])), seed, kind, k) for kind, pool in pools.items() for k in (0, 1)}
+    decks = {(kind, k): Deck(range(len(pool[k])), seed, kind, k) for kind, pool in pools.items() for k in (0, 1)}
     truth = torch.arange(2, dtype=torch.float32, device=device).repeat_interleave(half)
     optimiser = torch.optim.AdamW(net.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay)
     step = PlainStep(

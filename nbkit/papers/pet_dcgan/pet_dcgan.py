@@ -7,9 +7,8 @@ conditional network for all stages, and volumes instead of slices.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from itertools import count
 from typing import Any, Self
 
 import torch
@@ -140,12 +139,12 @@ class PetDCGAN(Saved):
         stages = ("",) if self.config.kind == "separate" else self.stages
         return tuple((stage, view) for stage in stages for view in (("",) if self._any_view else self.views))
 
-    def _decks(self, name: str, table: Slices) -> list[Iterator[int]]:
+    def _decks(self, name: str, table: Slices) -> list[Deck]:
         """The images of each class of network `name`."""
         keys = list(zip(table.stage, table.view, strict=True))
         asked = [(stage or name, view) for stage, view in self._classes]
         return [
-            deck([i for i, key in enumerate(keys) if key == (stage, view or key[1])], self.config.seed, stage, view)
+            Deck([i for i, key in enumerate(keys) if key == (stage, view or key[1])], self.config.seed, stage, view)
             for stage, view in asked
         ]
 
@@ -158,10 +157,13 @@ class PetDCGAN(Saved):
         net, critic = (self._started(kind, names) for kind in (Generator, Critic))
         decks = {name: self._decks(name, table) for name in names}
         steps, drawing = c.batches_per_epoch or self.steps_to_see_all, net
+        state: dict[str, Any] = {f"{name} {k}": deck for name, own in decks.items() for k, deck in enumerate(own)}
         if c.averaged:
             average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(c.averaged), use_buffers=True)
             drawing = average.module
+            state["average"] = average
         when, losses, seen = moments(c.epochs * steps, c.snapshots), [], {0: self._snapshot(net, names)}
+        state |= {"losses": losses, "seen": seen}
 
         def noted(record: Mapping[str, float]) -> None:
             losses.append([[record[side + name] for name in names] for side in ("", "critic_")])
@@ -173,6 +175,7 @@ class PetDCGAN(Saved):
         train_adversarial(
             net, critic, GanLosses(names), epochs=c.epochs, learning_rate=c.learning_rate, betas=(c.beta1, c.beta2),
             schedule=c.schedule, device=self.device, half=False, label=f"DCGAN {', '.join(names)}", noted=noted,
+            state=state,
             batches=lambda e: (self._batch(decks, table.images, (e - 1) * steps + n) for n in range(steps)),
         )
         latest = {} if drawing is net else self._apart(net, names)
@@ -203,7 +206,7 @@ class PetDCGAN(Saved):
             classes=classes if classes > 1 else 0, dims=c.dims, kernel=c.kernel, **own,
         )
 
-    def _batch(self, decks: Mapping[str, Sequence[Iterator[int]]], images: torch.Tensor, n: int) -> GanBatch:
+    def _batch(self, decks: Mapping[str, Sequence[Deck]], images: torch.Tensor, n: int) -> GanBatch:
         """Batch `n`, counted from 0; every draw depends on the seed, its network and n alone."""
         c, classes = self.config, len(self._classes)
         told = torch.randint(classes, (c.batch,), generator=torch_generator(c.seed, "classes", n))
@@ -313,8 +316,8 @@ class PetDCGAN(Saved):
         return nets
 
 
-def deck(rows: Sequence[int], seed: int, *names: object) -> Iterator[int]:
-    """Rows dealt without end and without replacement, shuffled anew whenever all have been dealt.
+class Deck:
+    """Rows dealt without end and without replacement, shuffled anew whenever all have been dealt: an iterator.
 
     Parameters
     ----------
@@ -329,13 +332,32 @@ def deck(rows: Sequence[int], seed: int, *names: object) -> Iterator[int]:
     NbkitError
         Without rows, when the first is asked for.
     """
-    require(
-        len(rows) > 0, f"deck {' '.join(map(str, names))}: rows", expected="at least one", found="none",
-        remedy="Every class that is trained needs an image.",
-    )
-    for turn in count():
-        rng = torch_generator(seed, "deck", *names, turn)
-        yield from (rows[i] for i in torch.randperm(len(rows), generator=rng).tolist())
+
+    def __init__(self, rows: Sequence[int], seed: int, *names: object) -> None:
+        self.rows, self.key, self.dealt = list(rows), (seed, "deck", *names), 0
+        self._turn, self._order = -1, torch.empty(0, dtype=torch.long)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> int:
+        require(
+            len(self.rows) > 0, f"deck {' '.join(map(str, self.key[2:]))}: rows", expected="at least one",
+            found="none", remedy="Every class that is trained needs an image.",
+        )
+        turn, place = divmod(self.dealt, len(self.rows))
+        if turn != self._turn:
+            self._turn, self._order = turn, torch.randperm(len(self.rows), generator=torch_generator(*self.key, turn))
+        self.dealt += 1
+        return self.rows[int(self._order[place])]
+
+    def state_dict(self) -> dict[str, int]:
+        """How many have been dealt."""
+        return {"dealt": self.dealt}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self.dealt = state["dealt"]
 
 
 def moments(steps: int, count: int) -> tuple[int, ...]:

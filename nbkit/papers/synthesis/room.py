@@ -21,7 +21,7 @@ from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from nbkit.core.checks import check_disjoint, known, require
-from nbkit.core.device import one_thread
+from nbkit.core.device import one_thread, side_by_side
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.seeds import derive, torch_generator
@@ -86,7 +86,7 @@ class Reach:
         c = self.config
         self.standardiser = c.standardiser(cohort)
         scans = [scan for subject in cohort for scan in subject.scans]
-        parts = [self._drawn(scan, max(1, c.voxels // len(scans))) for scan in scans]
+        parts = side_by_side(lambda scan: self._drawn(scan, max(1, c.voxels // len(scans))), scans)
         rows, values = (np.concatenate(part) for part in zip(*parts))
         self.learner.fit(rows, values)
         return self

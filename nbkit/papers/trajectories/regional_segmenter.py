@@ -125,7 +125,8 @@ class RegionalSegmenter(Saved):
             yield tuple(map(torch.cat, zip(*drawn, strict=True)))
             plan.step()
 
-        history = train(step, epoch, epochs=c.steps, rule=StripRule(), label="regional segmenter")
+        state = {"step": step, "plan": plan}
+        history = train(step, epoch, epochs=c.steps, rule=StripRule(), state=state, label="regional segmenter")
         self.history, self.trained_on = history.as_dict(), subject_hash(cohort.ids)
         self.calibration = self._calibrated(cohort)
         return self

@@ -14,7 +14,7 @@ from nbkit.core.protocols import ImageGenerator
 from nbkit.core.seeds import torch_generator
 from nbkit.data.pet_slices import levels_of
 from nbkit.papers.pet_dcgan.metrics import memorisation
-from nbkit.papers.pet_dcgan.pet_dcgan import TRIES, PetDCGAN, deck, moments
+from nbkit.papers.pet_dcgan.pet_dcgan import TRIES, Deck, PetDCGAN, moments
 from nbkit.papers.pet_dcgan.settings import Config
 from tests.papers.pet_dcgan.pet_heads import head_slices, head_volumes, patterns
 
@@ -265,15 +265,15 @@ def test_a_stage_without_a_view_is_refused(seen_views, told, said):
 @given(n=st.integers(1, 12), count=st.integers(1, 90))
 def test_every_pass_of_a_deck_holds_every_row_once(n, count):
     rows = [10 + 3 * i for i in range(n)]
-    dealt = list(islice(deck(rows, 7, "CN"), count))
+    dealt = list(islice(Deck(rows, 7, "CN"), count))
     for start in range(0, count - n + 1, n):
         assert sorted(dealt[start : start + n]) == rows
 
 
 def test_names_and_seed_and_pass_change_the_order_of_a_deck():
-    orders = [list(islice(deck(range(30), *key), 60)) for key in ((7, "CN"), (7, "AD"), (8, "CN"))]
+    orders = [list(islice(Deck(range(30), *key), 60)) for key in ((7, "CN"), (7, "AD"), (8, "CN"))]
     assert len({tuple(half) for order in orders for half in (order[:30], order[30:])}) == 6
-    assert orders[0] == list(islice(deck(range(30), 7, "CN"), 60))
+    assert orders[0] == list(islice(Deck(range(30), 7, "CN"), 60))
 
 
 def test_images_of_a_batch_come_from_the_deck_of_their_class(seen_views):
