@@ -25,8 +25,8 @@ from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
 from nbkit.core.files import cache_folder, write_text
 from nbkit.core.protocols import SEXES
-from nbkit.data.bids import image_files
 from nbkit.data import brain_network
+from nbkit.data.bids import image_files
 from nbkit.data.brain import kept_brain
 from nbkit.data.check import look_at_images, read_own, verdicts
 from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest, mirror_folder
@@ -35,6 +35,7 @@ from nbkit.runner.folder import results_folder
 from nbkit.runner.parameters import from_text
 from nbkit.runner.provenance import ROOT, machine, packages
 from nbkit.runner.qc import QcPage, qc_folder
+from nbkit.train import TRAININGS
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__,
@@ -262,6 +263,17 @@ def _kinds() -> list[Path]:
     root, downloads = cache_folder(), data_folder()
     folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
     return [p for p in folders if p != downloads and any(p.glob("*/key.json"))]
+
+
+@app.command("train")
+def train_weights(
+    name: Annotated[str, typer.Argument(help="Which of the weights that come with the project.")],
+    collect: Annotated[bool, typer.Option(help="Keep what a training has reached by now; train nothing.")] = False,
+    n_jobs: Annotated[int, typer.Option(help="People prepared side by side.")] = 1,
+) -> None:
+    """Train weights that come with the project again, or go on after a kill; keep them and list them."""
+    make = TRAININGS[known(name, TRAININGS, "nbkit train")]
+    typer.echo(make(collect=collect, n_jobs=n_jobs).round(2).to_string(index=False))
 
 
 @app.command()

@@ -17,12 +17,12 @@ from nbkit.core.checks import require
 from nbkit.core.files import atomic, cache_folder, write_text
 from nbkit.core.protocols import Cohort
 from nbkit.core.source import ROOT
+from nbkit.data.shipped import FOLDER, LIST, weights_list
 from nbkit.data.splits import folds
 from nbkit.papers.trajectories import scan_error
 from nbkit.papers.trajectories.scan_segmenter import Config, ScanSegmenter
 from nbkit.training.checkpoint import save_checkpoint
 from nbkit.training.fitted import fitted
-from nbkit.training.shipped import FOLDER, LIST, weights_list
 
 PARTS, SEED = 4, 7
 """One of so many parts of the heads is never learned from."""
@@ -95,8 +95,10 @@ def keep(
     return write_text(listing, _HEADER + "\n".join(_section(n, e) for n, e in sorted(listed.items())))
 
 
-_HEADER = """# Weights that come with the project (reference/weights/NAME): hashes of the files, what they learned from, and how.
-# Written by `nbkit train NAME`; read and verified by nbkit/training/shipped.py.
+TRAININGS = {scan_error.NAME: scan_segmenter}
+"""What `nbkit train` can make, by name."""
+_HEADER = """# Weights that come with the project (reference/weights/NAME): hashes, what they learned from, and how.
+# Written by `nbkit train NAME`; read and verified by nbkit/data/shipped.py.
 
 """
 

@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "widgets": "core figures papers",
     "runner": "core claims figures",
     "session": "core claims cohorts figures runner",
-    "cli": "core data cohorts claims runner",
+    "train": "core data cohorts papers training",
+    "cli": "core data cohorts claims runner train",
 }
 DRAWS = "figures"
 """Modules of a paper whose names end like this draw; they alone may import nbkit.figures, and they fit nothing."""

@@ -1,4 +1,4 @@
-"""Real T1w heads of 40 healthy adults (IXI) with DLMUSE labels, as an own scan would be prepared, and nothing simulated.
+"""Real T1w heads of 40 healthy adults (IXI) with DLMUSE labels, prepared as an own scan would be; nothing is simulated.
 
 What a segmenter of real scans learns from and is measured on; :mod:`nbkit.cohorts.ixi_ageing` ages the same people.
 """
@@ -11,9 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from nbkit.cohorts.ixi_ageing import NAME as FILES
-from nbkit.cohorts.ixi_ageing import PARAMETERS
-from nbkit.cohorts.own_ageing import READ_GRID
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.source import module_digest
@@ -23,17 +20,20 @@ from nbkit.data.brain import finder
 from nbkit.data.lazy import Shelf, load_volume
 from nbkit.data.manifest import Manifest, load_manifest
 from nbkit.data.participants import all_files
-from nbkit.data.preprocess import Config, Reference, place, prepare
-from nbkit.phantom.acquisition import Box, box_around
+from nbkit.data.preprocess import Config, Reference, prepare
+from nbkit.phantom.acquisition import Box
 from nbkit.phantom.anatomy import load_template
 from nbkit.phantom.atlas import template_reference
-from nbkit.phantom.longitudinal import ageing_parameters, brain_of, labels_of
+from nbkit.phantom.longitudinal import brain_of, labels_of
 from nbkit.phantom.muse import Codes, codes_of, laid_on, people_of, regions_of
 from nbkit.phantom.parameters import load_parameters
+from nbkit.phantom.reading import reading_box
 from nbkit.phantom.regions import sided
 from nbkit.phantom.study import Study, facts_of, half, store, stored
 
-NAME = "ixi_heads"
+NAME, FILES = "ixi_heads", "ixi_ageing"
+"""Of the cohort, and of the manifest of its files."""
+PARAMETERS = Path(__file__).with_name("ixi_ageing.toml")
 _LEAST = 0.98
 """Share of a head's labels that lies inside the grid."""
 
@@ -70,7 +70,7 @@ def build(
         By person and file: missing, wrong, on another grid, badly aligned.
     """
     manifest = manifest or load_manifest(FILES)
-    box = box_around(ageing_parameters()["grid.centre"], *READ_GRID)
+    box = reading_box()
     parameters, roles, table = load_parameters(PARAMETERS), manifest.subjects(), people_of(manifest)
     study = Study(NAME, "2mm", 0, module_digest(__name__), parameters, box, cache)
     people = [Person(name, *table[name]) for name in sorted(table)]
@@ -104,7 +104,7 @@ def _make(
     regions = laid_on(box, sharp, scan.matrix, where=f"{NAME}: {labels.history[0]}", least=_LEAST)
     shape, affine = box
     store(folder, {
-        "image": {"T1w": half(place(scan.image, scan.matrix, shape=shape, affine=affine))},
+        "image": {"T1w": half(scan.uncut_on(shape, affine))},
         "labels": {"0": labels_of(regions)},
         "mask": {"brain": scan.brain_on(shape, affine), "skull": brain_of(regions)},
     }, {"volumes": sharp.volumes})

@@ -14,15 +14,15 @@ from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.data.check import read_own
 from nbkit.data.tables import MASK
 from nbkit.data.preprocess import Config, Source, prepare_files
-from nbkit.phantom.acquisition import box_around
 from nbkit.phantom.anatomy import load_template
 from nbkit.phantom.atlas import template_reference
 from nbkit.phantom.longitudinal import ageing_parameters, grid_for
 from nbkit.phantom.parameters import load_parameters
+from nbkit.phantom.reading import reading_box
 
 CONTRAST, BRAIN = "T1w", f"{MASK}brain"
-READ, READ_GRID = "read", (2.0, (84, 96, 84))
-"""Instead of a profile: the grid that volumes are read on, its voxel size (mm) and shape round the template's centre."""
+READ = "read"
+"""Instead of a profile: the grid that volumes are read on."""
 
 
 def on_template(
@@ -105,9 +105,7 @@ def one_scan(
 def _prepared(
     sources: Sequence[Source], profile: str, *, cache: Cache | None, n_jobs: int, progress: bool
 ) -> Sequence[Scan]:
-    parameters = ageing_parameters()
-    reading = profile == READ
-    shape, affine = box_around(parameters["grid.centre"], *READ_GRID) if reading else grid_for(profile, parameters)
+    shape, affine = reading_box() if profile == READ else grid_for(profile, ageing_parameters())
     return prepare_files(
         sources, template_reference(load_template(load_parameters())), shape=shape, affine=affine,
         config=Config(alignment="rigid"), cache=cache, n_jobs=n_jobs, progress=progress,

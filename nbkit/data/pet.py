@@ -19,8 +19,8 @@ from nbkit.data import nifti
 from nbkit.data.bids import LEAVE_OUT, BidsImage, by_visit, image_names, named_images, visit_table
 from nbkit.data.findings import Finding, raise_refused
 from nbkit.data.pet_slices import STAGE_OF
-from nbkit.data.preprocess import place
 from nbkit.geometry.affine import align
+from nbkit.geometry.placement import place
 
 FDG = ("18FFDG", "FDG", "fdg", "18FDG")
 """Values of ``trc-`` that mean fluorodeoxyglucose; a name without tracer is taken for it."""

@@ -50,7 +50,7 @@ class Person:
     scans : sequence of Scan
         Those that a system may see.
     error : mapping of str to float
-        By structure, the error to be expected of its volume (1 = all of it) where volumes were read from scans, not known.
+        By structure, the error to be expected of a volume that was read from a scan (1 = all of it); empty where known.
     """
 
     id: str
@@ -83,7 +83,9 @@ class Person:
         truth = {age: scan.image(contrast) for age, scan in zip(ages[seen:], scans[seen:], strict=True)}
         last = scans[seen - 1]
         known_of = dict(by_age[:seen]), dict(by_age[seen:])
-        return cls(last.subject, last.image(contrast), ages[seen - 1], *known_of, truth, tuple(scans[:seen]), error or {})
+        return cls(
+            last.subject, last.image(contrast), ages[seen - 1], *known_of, truth, tuple(scans[:seen]), error or {},
+        )
 
 
 Predictor = Callable[[Person, float, str], Outlook]

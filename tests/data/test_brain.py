@@ -1,4 +1,4 @@
-"""Brains: found by the networks as deepbet finds them, in any orientation, checked for size and leaks, kept; the fallback."""
+"""Brains: found as deepbet finds them, in any orientation, checked for size and leaks, kept; and the fallback."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def bright(monkeypatch):
 
 
 def oblong():
-    """Half-axes of 40, 60 and 50 mm (.50 litres) in voxels of 2 × 3 × 2.5 mm, off the middle, with a corner bright too."""
+    """Half-axes of 40, 60 and 50 mm in voxels of 2 × 3 × 2.5 mm, off the middle, with a hole and a bright corner."""
     shape, spacing = (60, 60, 60), np.array([2.0, 3.0, 2.5])
     world = np.indices(shape) * spacing[:, None, None, None] - np.array([50.0, 90.0, 80.0])[:, None, None, None]
     inside = ((world / np.array([40.0, 60.0, 50.0])[:, None, None, None]) ** 2).sum(axis=0) < 1
@@ -156,7 +156,8 @@ def test_a_mask_that_leaks_is_refused_if_it_was_found_and_taken_if_it_was_given(
     centred = [world - np.array(c)[:, None, None, None] for c in ((70, 70, 70), (170, 70, 70))]
     inside, face = ((c**2).sum(axis=0) < r**2 for c, r in zip(centred, (60, 55), strict=True))
     neck = (np.hypot(centred[0][1], centred[0][2]) <= 4) & (world[0] > 70) & (world[0] < 170)
-    image = Volume(torch.from_numpy(np.where(inside | face | neck, 100.0, 5.0).astype(np.float32)), np.diag([2.0, 2, 2, 1]))
+    values = np.where(inside | face | neck, 100.0, 5.0).astype(np.float32)
+    image = Volume(torch.from_numpy(values), np.diag([2.0, 2, 2, 1]))
     whole, leaking = image.with_data(torch.from_numpy(inside)[None]), image.with_data(image.data > 50)
     shrinks, tissue = brain.leak(image, whole)
     assert shrinks == pytest.approx(1, abs=0.01) and tissue == pytest.approx(1, abs=0.01)

@@ -181,3 +181,24 @@ def test_rows_that_contradict_each_other_and_other_grids_are_told(listed, tmp_pa
 def test_clinical_tables_do_not_go_with_a_csv(listed, tmp_path):
     with pytest.raises(NbkitError, match="--clinical: expected a BIDS folder"):
         check.read_own(listed("s1,m0,66,F,CN,T1w,a.nii.gz"), clinical=tmp_path)
+
+
+def test_the_brain_that_a_run_would_find_is_looked_at_and_refused_where_a_run_refuses_it(tmp_path):
+    """Only of T1w scans whose session has no mask."""
+    root, asked = trees.adni(tmp_path), []
+
+    def find(image):
+        asked.append(image)
+        return image.with_data(image.data > 70, "found here")
+
+    reading = check.read_own(root)
+    looks = list(check.look_at_images(reading, find=find, progress=False))
+    found = {(k.subject, k.session): k for k in looks if k.contrast == "T1w"}
+    assert len(asked) == 2 and len(found) == 3
+    mine = found["ADNI002S0729", "M000" if ("ADNI002S0729", "M000") in found else "ses-M000"]
+    assert mine.mask is not None and mine.facts["mask"] == "found here" and mine.findings == ()
+    assert mine.facts["brain_ml"] == pytest.approx(float(trees.brain().data.sum()) * 14**3 / 1000)
+    speck = list(check.look_at_images(reading, find=lambda image: image.with_data(image.data < 0), progress=False))
+    refused = [f for look in speck for f in look.findings if f.refused]
+    assert {f.subject for f in refused} == {"ADNI002S0729"} and all("litres of brain" in f.expected for f in refused)
+    assert all(look.mask is None for look in speck if look.subject == "ADNI002S0729")

@@ -1,8 +1,8 @@
 """How far off the volumes are that the segmenter reads from real scans: measured on people it never saw, and kept.
 
 The table lies beside the weights (``error.tsv``): by structure and voxel size, Dice against DLMUSE, bias, and the error
-to be expected of one reading. Where a cohort has two scans of a person without ageing, :func:`retest_spread` adds what
-two readings of one person differ by.
+to be expected of one reading. What two readings of one person differ by is not in it: notebook 08 measures that on
+people scanned twice.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nbkit.core.checks import require
-from nbkit.core.protocols import Cohort, Scan, Segmenter, VolumeReader
+from nbkit.core.protocols import Cohort, Scan, Segmenter
 from nbkit.core.volume import Volume
-from nbkit.data.preprocess import place
+from nbkit.data.shipped import shipped_folder
+from nbkit.geometry.placement import place
 from nbkit.metrics.regions import by_structure, dice_by_structure
-from nbkit.training.shipped import shipped_folder
+from nbkit.papers.trajectories.design import has_labels
+from nbkit.papers.trajectories.regional_segmenter import RegionalSegmenter, own_error
 
 NAME = "scan_segmenter"
 SPACINGS = (2.0, 3.0, 5.0)
@@ -64,7 +65,7 @@ def measured_error(segmenter: Segmenter, cohort: Cohort, *, spacings: Sequence[f
 
 
 def coarsened(scan: Scan, spacing: float, *, contrast: str = "T1w") -> tuple[Volume, Volume]:
-    """Image and brain of a scan on voxels of `spacing` mm over the same field of view, its own where they are as large."""
+    """Image and brain of a scan on voxels of `spacing` mm over the same field of view; as they are where that is theirs."""
     image, mask = scan.image(contrast), scan.mask("brain")
     if np.allclose(image.spacing, spacing):
         return image, mask
@@ -78,26 +79,27 @@ def coarsened(scan: Scan, spacing: float, *, contrast: str = "T1w") -> tuple[Vol
     return laid.with_data(laid.data * inside.data), inside
 
 
-def retest_spread(reader: VolumeReader, cohort: Cohort, *, contrast: str = "T1w") -> pd.Series:
-    """By structure, what one reading scatters by (%): the SD of the log ratio of two scans of a person, over √2.
-
-    Only people with two scans or more count, by their first two; nothing may have changed between them but the scan.
-    """
-    pairs = [subject.scans[:2] for subject in cohort if len(subject.scans) > 1]
-    require(
-        len(pairs) > 1, f"retest_spread: {cohort.name}", expected="two people with two scans", found=f"{len(pairs)}",
-        remedy="Use a cohort of repeated scans, such as sleepy_brain.",
-    )
-    read = [[by_structure(reader.volumes(s.image(contrast), mask=s.mask("brain"))) for s in pair] for pair in pairs]
-    gaps = pd.DataFrame([{n: np.log(second[n] / first[n]) for n in first} for first, second in read])
-    return 100 * np.sqrt((gaps**2).mean() / 2)
-
-
 def kept_error(spacing: float, *, folder: Path | None = None) -> pd.DataFrame:
     """The rows of the table that comes with the weights, by structure, for the voxel size nearest to `spacing` (mm)."""
     table = _table(folder or shipped_folder(NAME))
     nearest = min(table["spacing_mm"].unique(), key=lambda s: abs(s - spacing))
     return table[table["spacing_mm"] == nearest].set_index("structure")
+
+
+def reading_error(segmenter: RegionalSegmenter, people: Cohort) -> pd.DataFrame:
+    """What limits volumes read from scans of `people`: the segmenter's error on them, or the kept one without labels.
+
+    By structure; on people with labels, whom it was not trained on,
+    :func:`~nbkit.papers.trajectories.regional_segmenter.own_error`, else :func:`kept_error` at their voxel size.
+    """
+    if has_labels(people):
+        return own_error(segmenter, people)
+    return kept_error(people.subjects[0].baseline.image("T1w").spacing[0]).drop(columns="spacing_mm")
+
+
+def whom(people: Cohort) -> str:
+    """On whom :func:`reading_error` is measured, in words."""
+    return f"{len(people)} people of {people.name}" if has_labels(people) else "people of IXI"
 
 
 def relative_error(spacing: float, *, folder: Path | None = None) -> dict[str, float]:

@@ -21,8 +21,9 @@ from nbkit.core.protocols import Cohort, Scan
 from nbkit.core.recent import Recent
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
-from nbkit.data.preprocess import place
+from nbkit.data.shipped import shipped_folder
 from nbkit.data.splits import subject_hash
+from nbkit.geometry.placement import place
 from nbkit.metrics.regions import structure
 from nbkit.nets.fcn import initialise
 from nbkit.nets.unet import UNet
@@ -32,7 +33,6 @@ from nbkit.papers.trajectories.regional_segmenter import (
 )
 from nbkit.papers.trajectories.varied import Variety, mirrored, painted, reshaped, seen
 from nbkit.training.loop import StripRule, train
-from nbkit.training.shipped import shipped_folder
 from nbkit.training.steps import PlainStep
 
 

@@ -9,7 +9,7 @@ import torch
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
-from nbkit.data.preprocess import place
+from nbkit.geometry.placement import place
 from nbkit.metrics.regions import dice_by_structure
 from nbkit.nets.conv import Conv3d
 from nbkit.papers.trajectories.scan_segmenter import Config, InCells, ScanSegmenter
