@@ -84,7 +84,7 @@ def test_one_scan_under_two_names_refuses_both_people(tmp_path):
 MASKS = {
     "empty": (trees.brain().with_data(trees.brain().data & False), "a brain mask with voxels in it", True),
     "elsewhere": (trees.brain().with_data(~trees.brain().data), "a mask on the head", False),
-    "tiny": (trees.brain().with_data(trees.brain().data & (torch.arange(11) == 5)), "a brain of 500", False),
+    "tiny": (trees.brain().with_data(trees.brain().data & (torch.arange(11) == 5)), "a brain of 600", False),
 }
 
 

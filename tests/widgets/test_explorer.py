@@ -68,7 +68,7 @@ def test_what_was_read_from_a_scan_is_told_with_its_error(explorer):
     told = Explorer(
         [read], explorer.systems, courses=["HC", "AD"], structures=["hippocampus"], horizon=10.0, trained=(55.0, 78.0),
     )
-    assert "hippocampus 7.00 mL (+0.0 % since baseline), scan read to ± 0.42 mL" in told.readout(told.start)
+    assert "(−5.0 % since baseline), scan read to ± 0.40 mL" in told.readout(replace(told.start, age=75.0))
 
 
 def test_a_place_once_seen_is_not_predicted_again(explorer, fading):
