@@ -24,7 +24,7 @@ _FINDERS = (brain_network.__name__, brain_threshold.__name__)
 LITRES = (0.6, 2.5)
 """What a human brain with its fluid measures, generously."""
 MOST_SHRINKING, LEAST_TISSUE = 1.3, 0.6
-"""Of 40 IXI heads 1.04 to 1.19 and .70 or more; of masks that leak into the face 1.4 to 2.2; of one grown by 12 mm into the scalp .48."""
+"""Of 40 IXI heads 1.04 to 1.19 and .70 or more; leaking into the face 1.4 to 2.2; grown by 12 mm into the scalp .48."""
 _PEELS_MM, _TISSUE = (3.5, 4.5), (0.5, 1.6)
 
 

@@ -1,4 +1,4 @@
-"""Heads with labels as an own scan would be prepared: on the reading grid, uncut, with the volumes of their label maps."""
+"""Heads with labels as an own scan would be prepared: on the reading grid, uncut, with their label maps' volumes."""
 
 from __future__ import annotations
 

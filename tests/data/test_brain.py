@@ -152,10 +152,10 @@ def test_what_has_not_the_size_of_a_brain_is_refused():
 
 def test_a_mask_that_leaks_is_refused_if_it_was_found_and_taken_if_it_was_given():
     """A brain of .91 litres, and a face of .7 litres that hangs on by a neck of 8 mm: (.91 + .7) / .91 = 1.77."""
-    world = np.indices((110, 70, 70)) * 2.0
-    centred = [world - np.array(c)[:, None, None, None] for c in ((70, 70, 70), (170, 70, 70))]
+    world = np.indices((130, 70, 70)) * 2.0
+    centred = [world - np.array(c)[:, None, None, None] for c in ((70, 70, 70), (200, 70, 70))]
     inside, face = ((c**2).sum(axis=0) < r**2 for c, r in zip(centred, (60, 55), strict=True))
-    neck = (np.hypot(centred[0][1], centred[0][2]) <= 4) & (world[0] > 70) & (world[0] < 170)
+    neck = (np.hypot(centred[0][1], centred[0][2]) <= 4) & (world[0] > 70) & (world[0] < 200)
     values = np.where(inside | face | neck, 100.0, 5.0).astype(np.float32)
     image = Volume(torch.from_numpy(values), np.diag([2.0, 2, 2, 1]))
     whole, leaking = image.with_data(torch.from_numpy(inside)[None]), image.with_data(image.data > 50)

@@ -65,7 +65,7 @@ def measured_error(segmenter: Segmenter, cohort: Cohort, *, spacings: Sequence[f
 
 
 def coarsened(scan: Scan, spacing: float, *, contrast: str = "T1w") -> tuple[Volume, Volume]:
-    """Image and brain of a scan on voxels of `spacing` mm over the same field of view; as they are where that is theirs."""
+    """Image and brain of a scan on voxels of `spacing` mm over the same field of view; as they are if they fit."""
     image, mask = scan.image(contrast), scan.mask("brain")
     if np.allclose(image.spacing, spacing):
         return image, mask
