@@ -32,6 +32,7 @@ from nbkit.papers.trajectories.regional_segmenter import (
     RegionalSegmenter, class_indices, scaled, shared_names, tissues_of, usual_place,
 )
 from nbkit.papers.trajectories.varied import Variety, mirrored, painted, reshaped, seen
+from nbkit.training.checkpoint import Constants
 from nbkit.training.loop import StripRule, train
 from nbkit.training.steps import PlainStep
 
@@ -147,7 +148,8 @@ class ScanSegmenter(RegionalSegmenter):
 
     def segment(self, image: Volume, *, mask: Volume) -> Volume:
         """The likeliest structure of every voxel of `image`, read at the grid of training; 0 outside `mask`."""
-        shares = self.probabilities(*self._laid(image, mask))
+        laid, inside = self._laid(image, mask)
+        shares = self.probabilities(laid, mask=inside)
         there = place(shares, np.eye(4), shape=image.shape, affine=image.affine).data * mask.data.bool()
         codes = torch.tensor([0, *self.names], dtype=torch.int16)
         best = torch.cat([1 - there.sum(0, keepdim=True), there]).argmax(0)
@@ -163,6 +165,10 @@ class ScanSegmenter(RegionalSegmenter):
         grid = {"shape": self.shape, "affine": self.affine}
         share = place(mask, np.eye(4), **grid)
         return place(image, np.eye(4), **grid), share.with_data(share.data > 0.5)
+
+    def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
+        whole = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+        super()._restore(whole, constants, where)  # weights are kept in half precision
 
     def _build(self, usual: torch.Tensor) -> None:
         c, kinds = self.config, 1 + len(self.names)
