@@ -25,12 +25,10 @@ from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
 from nbkit.core.files import cache_folder, write_text
 from nbkit.core.protocols import SEXES
-from nbkit.data.bids import IGNORE, image_files
 from nbkit.data.check import look_at_images, read_own, verdicts
 from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest, mirror_folder
 from nbkit.data.own_needs import account, in_words
-from nbkit.data.own_settings import SETTINGS
-from nbkit.data.text_tables import file_at, read_text_table
+from nbkit.data.own_state import folder_state, table_state
 from nbkit.runner.execute import LOGS, choose_notebooks, reproduce
 from nbkit.runner.folder import is_own, results_folder
 from nbkit.runner.parameters import from_text
@@ -114,9 +112,9 @@ def data_state(cohort: str) -> str:
     """Changes when files of the cohort appear, vanish or change: a finished notebook is then run again."""
     name = cohort_name(cohort)
     if name.lower().endswith(".csv"):
-        return digest(_table_state(Path(name)))
+        return digest(table_state(Path(name)))
     if Path(name).is_dir():
-        return digest(_folder_state(Path(name)))
+        return digest(folder_state(Path(name)))
     places = [(f.digest, manifest.find(f.path)) for manifest in _manifests(cohort) for f in manifest.files]
     return digest([(known_as, path.stat().st_size if path else None) for known_as, path in places])
 
@@ -125,23 +123,6 @@ def _manifests(cohort: str) -> list[Manifest]:
     """Of all cohorts that COHORT means, or of the one of that name; own scans have none."""
     names = [cohort] if cohort in list_manifests() else cohort_names(cohort)
     return [load_manifest(name) for name in names if name in list_manifests()]
-
-
-def _table_state(table: Path) -> list[object]:
-    require(
-        table.is_file(), "COHORT", expected="a CSV that exists", found=table.name,
-        remedy="Check the path; README, 'Your own data', says what the table holds.",
-    )
-    rows = read_text_table(table, ("path",))
-    files = [table.parent / SETTINGS, *filter(None, (file_at(table.parent, cell) for cell in rows["path"]))]
-    stats = [file.stat() for file in files if file.is_file()]
-    return [rows.to_dict("split"), [(s.st_size, s.st_mtime_ns) for s in stats]]
-
-
-def _folder_state(folder: Path) -> list[object]:
-    told = [folder / name for name in (SETTINGS, IGNORE, "participants.json") if (folder / name).is_file()]
-    stats = [(p.relative_to(folder).as_posix(), p.stat()) for p in (*image_files(folder), *told)]
-    return [(name, s.st_size, s.st_mtime_ns) for name, s in stats]
 
 
 @app.command()
