@@ -1,4 +1,5 @@
-"""The command line: nbkit doctor | data | run | export | export-explorer | report | scorecard | verify | reference | cache.
+"""The command line: nbkit doctor | data | run | export | export-explorer | report | scorecard | verify | reference |
+cache.
 
 Exit codes: 0 fine, 1 failed, 2 wrong input.
 """
