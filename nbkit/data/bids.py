@@ -17,13 +17,12 @@ from pathlib import Path
 import pandas as pd
 
 from nbkit.core.checks import require
+from nbkit.data.derivatives import PREDICTED
 from nbkit.data.findings import Finding, Reading
 from nbkit.data.tables import COLUMNS, MASK, good_rows, is_mask, one_grid
 from nbkit.data.visits import Key, read_visits, session_name, subject_name
 
 IGNORE = ".bidsignore"
-PREDICTED = "predicted"
-"""What the ``desc-`` of an image begins with that is no scan but a forecast."""
 LEAVE_OUT = f"or leave it out with a line in {IGNORE}."
 _PATTERNS = (
     "sub-*/**/*.nii", "sub-*/**/*.nii.gz", "derivatives/*/sub-*/**/*_mask.nii*",
