@@ -32,9 +32,9 @@ def _pixels(estimator: str) -> Job:
     return {"model": trajectories.PixelRegression(pixel_regression.Config(estimator=estimator))}
 
 
-def _inbrainsyn(kind: str, sizes: Sizes) -> Job:
+def _inbrainsyn(kind: str, sizes: Sizes, train: Cohort) -> Job:
     settings = inbrainsyn.Config.for_profile(sizes["profile"], device=sizes["device"])
-    return learning(template_kinds(**sizes)[kind], settings)
+    return learning(template_kinds(**sizes)[kind], settings, train)
 
 
 def _brlp(sizes: Sizes) -> Job:
@@ -42,16 +42,16 @@ def _brlp(sizes: Sizes) -> Job:
     return {"model": brlp.BrLP(brlp.Config.for_profile(**sizes)), "key": key, "sources": [mrextrap.MRExtrap.__module__]}
 
 
-_JOBS: Mapping[str, Callable[[Sizes], Job]] = {
-    "pixel_ols": lambda sizes: _pixels("ols"),
-    "pixel_population": lambda sizes: _pixels("population"),
-    "mrextrap": lambda sizes: {"model": mrextrap.MRExtrap(mrextrap.Config.for_profile(**sizes))},
-    "gan templates": lambda sizes: _inbrainsyn("gan", sizes),
-    "kernel templates": lambda sizes: _inbrainsyn("kernel", sizes),
-    "countersynth": lambda sizes: {"model": countersynth.CounterSynth(countersynth.Config.for_profile(**sizes))},
-    "daninet3d": lambda sizes: {"model": daninet.DaniNet3D(daninet.Config3D.variant("P-C", **sizes))},
-    "brlp": _brlp,
-    "segmenter": lambda sizes: {
+_JOBS: Mapping[str, Callable[[Sizes, Cohort], Job]] = {
+    "pixel_ols": lambda sizes, _: _pixels("ols"),
+    "pixel_population": lambda sizes, _: _pixels("population"),
+    "mrextrap": lambda sizes, _: {"model": mrextrap.MRExtrap(mrextrap.Config.for_profile(**sizes))},
+    "gan templates": lambda sizes, train: _inbrainsyn("gan", sizes, train),
+    "kernel templates": lambda sizes, train: _inbrainsyn("kernel", sizes, train),
+    "countersynth": lambda sizes, _: {"model": countersynth.CounterSynth(countersynth.Config.for_profile(**sizes))},
+    "daninet3d": lambda sizes, _: {"model": daninet.DaniNet3D(daninet.Config3D.variant("P-C", **sizes))},
+    "brlp": lambda sizes, _: _brlp(sizes),
+    "segmenter": lambda sizes, _: {
         "model": trajectories.RegionalSegmenter(regional_segmenter.Config.for_profile(**sizes))},
 }
 """What is trained, by name."""
@@ -144,7 +144,8 @@ class Bench:
         return kinds[inbrainsyn.judged_templates(kinds, self.train).name]
 
     def _job(self, part: str) -> dict[str, Any]:
-        return dict(_JOBS[part]({"profile": self.profile, "seed": self.seed, "device": self.device}))
+        sizes = {"profile": self.profile, "seed": self.seed, "device": self.device}
+        return dict(_JOBS[part](sizes, self.train))
 
 
 def weights_hash(model: Any) -> str:
