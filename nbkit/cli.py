@@ -24,6 +24,7 @@ from nbkit.core.config import PROFILES, digest
 from nbkit.core.files import cache_folder
 from nbkit.core.protocols import SEXES
 from nbkit.data.bids import IGNORE, image_files
+from nbkit.data.brain import kept_brain
 from nbkit.data.check import look_at_images, read_own, verdicts
 from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest
 from nbkit.data.own_needs import account, in_words
@@ -37,6 +38,7 @@ from nbkit.runner.parameters import from_text
 from nbkit.runner.provenance import ROOT
 from nbkit.runner.qc import QcPage, qc_folder
 from nbkit.runner.report import write_again
+from nbkit.train import TRAININGS
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__,
@@ -275,7 +277,7 @@ def data_check(
     """Look at every table and scan of your own data: a verdict per subject, a page with a picture per scan."""
     reading = read_own(path, sex_codes=_codes(sex_codes), clinical=clinical)
     page, found = QcPage(reading.name), []
-    for look in look_at_images(reading):
+    for look in look_at_images(reading, find=kept_brain):
         page.add(look)
         found += look.findings
     judged = verdicts(reading, found)
@@ -347,6 +349,17 @@ def _kinds() -> list[Path]:
     root, downloads = cache_folder(), data_folder()
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.is_symlink()) if root.is_dir() else []
     return [p for p in folders if p != downloads and (shelf.entries_of(p) or shelf.leftovers(p))]
+
+
+@app.command("train")
+def train_weights(
+    name: Annotated[str, typer.Argument(help="Which of the weights that come with the project.")],
+    collect: Annotated[bool, typer.Option(help="Keep what a training has reached by now; train nothing.")] = False,
+    n_jobs: Annotated[int, typer.Option(help="People prepared side by side.")] = 1,
+) -> None:
+    """Train weights that come with the project again, or go on after a kill; keep them and list them."""
+    make = TRAININGS[known(name, TRAININGS, "nbkit train")]
+    typer.echo(make(collect=collect, n_jobs=n_jobs).round(2).to_string(index=False))
 
 
 @app.command()

@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "export": "core data cohorts figures metrics systems",
     "session": "core claims cohorts figures runner",
     "doctor": "core data cohorts runner",
-    "cli": "core data cohorts claims export runner doctor",
+    "train": "core data cohorts papers training",
+    "cli": "core data cohorts claims export runner doctor train",
 }
 DRAWS = "figures"
 """Modules of a paper whose names end like this draw; they alone may import nbkit.figures, and they fit nothing."""

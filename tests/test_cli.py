@@ -228,7 +228,13 @@ def test_a_reference_of_restricted_data_is_refused(nbkit, home):
     assert code == 2 and "found restricted data" in err and not (home / "reference").exists()
 
 
-def test_data_check_gives_verdicts_and_a_page(nbkit, home):
+@pytest.fixture
+def bright_brains(monkeypatch):
+    """The brain of a drawn head is what is bright."""
+    monkeypatch.setattr("nbkit.cli.kept_brain", lambda image: image.with_data(image.data > 70, "bright"))
+
+
+def test_data_check_gives_verdicts_and_a_page(nbkit, home, bright_brains):
     code, out, _ = nbkit("data", "check", str(trees.adni(home / "adni")))
     assert code == 0 and "pass     ADNI002S0729: 2 scans" in out and "2 of 2 subjects pass" in out
     assert "notebook 00: people: 2\n" in out and "notebook 01: needs at least two people with FLAIR" in out
@@ -238,7 +244,7 @@ def test_data_check_gives_verdicts_and_a_page(nbkit, home):
     assert [p.name for p in (home / "results").iterdir()] == ["qc-adni"]
 
 
-def test_data_check_fails_when_anybody_is_refused(nbkit, home):
+def test_data_check_fails_when_anybody_is_refused(nbkit, home, bright_brains):
     root = trees.oasis3(home / "oasis")
     code, out, _ = nbkit("data", "check", str(root), "--out", "page")
     assert code == 1 and "refused  the data set: " in out and "0 of 2 subjects pass" in out
@@ -246,7 +252,7 @@ def test_data_check_fails_when_anybody_is_refused(nbkit, home):
     assert nbkit("data", "check", str(root), "--clinical", str(trees.clinical(home / "tables")))[0] == 0
 
 
-def test_data_check_takes_sex_codes_and_csv_files(nbkit, home):
+def test_data_check_takes_sex_codes_and_csv_files(nbkit, home, bright_brains):
     trees.scan(home, "sub-01", "ses-1")
     (home / "mine.csv").write_text(
         "subject,session,age_years,sex,diagnosis,contrast,path\n"

@@ -23,9 +23,12 @@ from nbkit.phantom.anatomy import load_template
 from nbkit.phantom.atlas import template_reference
 from nbkit.phantom.longitudinal import ageing_parameters, grid_for
 from nbkit.phantom.parameters import load_parameters
+from nbkit.phantom.reading import reading_box
 
 log = logging.getLogger(__name__)
 CONTRAST, BRAIN = "T1w", f"{MASK}brain"
+READ = "read"
+"""Instead of a profile: the grid that volumes are read on."""
 
 
 def on_template(
@@ -86,7 +89,8 @@ def one_scan(
         NIfTI, the head on or stripped, any orientation.
     age : float or None
         At the scan, years.
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "paper", "read"}
+        Whose grid, or at 2 mm the one that volumes are read on.
 
     Raises
     ------
@@ -124,7 +128,7 @@ def _tried(source: Source, profile: str, cache: Cache | None) -> Scan | str:
 
 
 def _prepare(source: Source, profile: str, *, cache: Cache | None, progress: bool) -> Scan:
-    shape, affine = grid_for(profile, ageing_parameters())
+    shape, affine = reading_box() if profile == READ else grid_for(profile, ageing_parameters())
     (scan,) = prepare_files(
         [source], template_reference(load_template(load_parameters())), shape=shape, affine=affine,
         config=Config(alignment="rigid"), cache=cache, n_jobs=1, progress=progress,

@@ -12,7 +12,7 @@ from sklearn.mixture import GaussianMixture
 from nbkit.core.checks import require
 from nbkit.core.volume import Volume
 from nbkit.data import grids
-from nbkit.data.brain import largest_piece
+from nbkit.data.pieces import largest_piece
 
 MASKS = ("brain", "lesions", "wm", "nawm", "gm", "csf")
 """Of a visit with lesions."""

@@ -87,7 +87,7 @@ def test_one_scan_under_two_names_refuses_both_people(tmp_path):
 MASKS = {
     "empty": (trees.brain().with_data(trees.brain().data & False), "a brain mask with voxels in it", True),
     "elsewhere": (trees.brain().with_data(~trees.brain().data), "a mask on the head", False),
-    "tiny": (trees.brain().with_data(trees.brain().data & (torch.arange(11) == 5)), "a brain of 500", False),
+    "tiny": (trees.brain().with_data(trees.brain().data & (torch.arange(11) == 5)), "a brain of 600", False),
 }
 
 
@@ -230,3 +230,24 @@ def test_people_of_whom_nothing_can_be_read_are_left_out_not_refused(tmp_path):
     judged = check.verdicts(replace(reading, subjects=(*reading.subjects, "X1")), [absent])
     assert [(v.state, v.refused) for v in judged] == [("pass", False), ("pass", False), ("left out", False)]
     assert left_out([absent]) == {"an image of every person: none; the person is left out": 1}
+
+
+def test_the_brain_that_a_run_would_find_is_looked_at_and_refused_where_a_run_refuses_it(tmp_path):
+    """Only of T1w scans whose session has no mask."""
+    root, asked = trees.adni(tmp_path), []
+
+    def find(image):
+        asked.append(image)
+        return image.with_data(image.data > 70, "found here")
+
+    reading = check.read_own(root)
+    looks = list(check.look_at_images(reading, find=find, progress=False))
+    found = {(k.subject, k.session): k for k in looks if k.contrast == "T1w"}
+    assert len(asked) == 2 and len(found) == 3
+    mine = found["ADNI002S0729", "M000" if ("ADNI002S0729", "M000") in found else "ses-M000"]
+    assert mine.mask is not None and mine.facts["mask"] == "found here" and mine.findings == ()
+    assert mine.facts["brain_ml"] == pytest.approx(float(trees.brain().data.sum()) * 14**3 / 1000)
+    speck = list(check.look_at_images(reading, find=lambda image: image.with_data(image.data < 0), progress=False))
+    refused = [f for look in speck for f in look.findings if f.refused]
+    assert {f.subject for f in refused} == {"ADNI002S0729"} and all("litres of brain" in f.expected for f in refused)
+    assert all(look.mask is None for look in speck if look.subject == "ADNI002S0729")

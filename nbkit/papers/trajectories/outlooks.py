@@ -87,13 +87,30 @@ def people_table(people: Sequence[Subject]) -> pd.DataFrame:
 
 
 def measured(
-    subject: Subject, segmenter: Segmenter, truth: Mapping[str, Any]
+    subject: Subject, segmenter: Segmenter, truth: Mapping[str, Any], *, closer: Sequence[Scan] = ()
 ) -> tuple[list[Scan], list[dict[str, float]]]:
-    """A person's scans with labels, and mm³ at each visit: what a simulation knows, or else the labels counted."""
+    """A person's scans with labels, and mm³ at each visit: what a simulation knows, or else the labels counted.
+
+    Of a scan without labels the segmenter reads them, from the scan of the same person and session among `closer`, on a
+    finer grid, where there is one.
+    """
     scans = [labelled(scan, segmenter) for scan in subject.scans]
     if subject.id in truth:
         return scans, [by_structure(volumes) for volumes in truth[subject.id].volumes]
-    return scans, [counted(scan) for scan in scans]
+    finer = {(scan.subject, scan.session): scan for scan in closer}
+    volumes = []
+    for bare, scan in zip(subject.scans, scans, strict=True):
+        near = finer.get((scan.subject, scan.session), scan)
+        read = bare.labels is None
+        volumes.append(by_structure(segmenter.volumes(near.image("T1w"), mask=near.mask("brain"))) if read
+                       else counted(scan))
+    return scans, volumes
+
+
+def read_at(scan: Scan, closer: Sequence[Scan] = ()) -> float:
+    """Voxel size (mm) of the image that :func:`measured` reads a scan's volumes from."""
+    finer = {(near.subject, near.session): near for near in closer}
+    return finer.get((scan.subject, scan.session), scan).image("T1w").spacing[0]
 
 
 def counted(scan: Scan) -> dict[str, float]:

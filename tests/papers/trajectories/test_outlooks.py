@@ -18,9 +18,10 @@ from nbkit.core.protocols import Cohort, Forecast, Scan, Subject
 from nbkit.core.volume import Volume
 from nbkit.geometry.futures import Futures
 from nbkit.geometry.warp import Displacement
+from nbkit.metrics.regions import by_structure
 from nbkit.papers.trajectories.outlooks import (
     Carried, Outlooks, Painted, Seen, Sliced, counted, first_of_each, gaps, kept_back, labelled, measured,
-    people_table,
+    people_table, read_at,
 )
 
 SHAPE, YEARS = (10, 9, 8), (0, 2, 6)
@@ -288,9 +289,15 @@ def test_the_first_of_every_diagnosis_and_whose_last_visits_are_kept_back():
     assert not {"own", "s1"} & set(table.astype(str).to_numpy().ravel())
 
 
-def test_volumes_are_those_that_a_simulation_knows_or_counted():
-    subject = Subject("s", None, "CN", (scan(), replace(scan(71.0), labels=None)))
+def test_volumes_are_those_that_a_simulation_knows_or_counted_or_read():
+    bare = replace(scan(71.0), labels=None)
+    subject = Subject("s", None, "CN", (scan(), bare))
     scans, volumes = measured(subject, Segmenter(), {})
     assert scans[1].labels is not None and volumes[0] == counted(scan())
+    read = by_structure(Segmenter().volumes(bare.image("T1w"), mask=bare.mask("brain")))
+    assert volumes[1] == read
+    finer = replace(bare, images={"T1w": Volume(2 * bare.image("T1w").data, np.diag([0.5, 0.5, 0.5, 1.0]))})
+    assert measured(subject, Segmenter(), {}, closer=[finer])[1][1] != read
+    assert (read_at(bare), read_at(bare, [finer])) == (1.0, 0.5)
     known = SimpleNamespace(volumes=[{"hippocampus_left": 1.0, "hippocampus_right": 2.0}] * 2)
     assert measured(subject, Segmenter(), {"s": known})[1] == [{"hippocampus": 3.0}] * 2
