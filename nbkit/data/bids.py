@@ -19,12 +19,11 @@ from nbkit.core.checks import require
 from nbkit.data.bids_files import (
     IGNORE, IMAGES, LEAVE_OUT, PET_IMAGES, all_image_names, ignored, image_names, person_and_session_folders,
 )
+from nbkit.data.derivatives import PREDICTED
 from nbkit.data.findings import Finding, Reading
 from nbkit.data.tables import COLUMNS, MASK, good_rows, is_mask, one_grid
 from nbkit.data.visits import Key, named_visits, read_visits, session_name, subject_name
 
-PREDICTED = "predicted"
-"""What the ``desc-`` of an image begins with that is no scan but a forecast."""
 _KINDS = {"anat", "pet", "t1_linear", "pet_linear"}
 _OTHER_KINDS = {"func", "dwi", "fmap", "perf", "meg", "eeg", "ieeg", "micr", "nirs", "motion", "mrs"}
 _NAME = re.compile(
