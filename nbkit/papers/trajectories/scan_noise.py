@@ -37,23 +37,28 @@ def differences(twice: Sequence[Cohort], reader: VolumeReader | None) -> pd.Data
     Returns
     -------
     DataFrame
-        Tidy, with the columns "structure" and "setting", which is the name of the cohort.
+        Tidy, with the columns "structure", "setting", which is the name of the cohort, and "note": who they are.
     """
     frames = [frame for cohort in twice for frame in _of_cohort(cohort, reader)]
-    return stacked(*frames) if frames else pd.DataFrame(columns=[*COLUMNS, "structure", "setting"])
+    return stacked(*frames) if frames else pd.DataFrame(columns=[*COLUMNS, "structure", "setting", "note"])
 
 
 def _of_cohort(cohort: Cohort, reader: VolumeReader | None) -> Iterator[pd.DataFrame]:
+    told = {"system": "second scan", "setting": cohort.name, "note": _who(cohort)}
     scores = {subject.id: _images(subject) for subject in cohort}
     for metric, unit in UNITS.items():
         values = {who: found[metric] for who, found in scores.items()}
-        yield tidy(values, id=f"scan_noise.{cohort.name}.{metric}", unit=unit, system="second scan", metric=metric,
-                   structure="", setting=cohort.name)
+        yield tidy(values, id=f"scan_noise.{cohort.name}.{metric}", unit=unit, metric=metric, structure="", **told)
     read = {subject.id: _changes(subject, reader) for subject in cohort} if reader else {}
     for name in next(iter(read.values()), {}):
         values = {who: found[name] for who, found in read.items() if not math.isnan(found[name])}
-        yield tidy(values, id=f"scan_noise.{cohort.name}.{name}", unit=PERCENT, system="second scan", metric=VOLUME,
-                   structure=name, setting=cohort.name)
+        yield tidy(values, id=f"scan_noise.{cohort.name}.{name}", unit=PERCENT, metric=VOLUME, structure=name, **told)
+
+
+def _who(cohort: Cohort) -> str:
+    """What the cohort says of its people, and whose scans they are."""
+    facts = cohort.provenance
+    return ". ".join(filter(None, [*facts.get("who", [facts.get("kind", "")]), facts.get("attribution", "")]))
 
 
 def _images(subject: Subject) -> dict[str, float]:
@@ -103,7 +108,8 @@ def said(found: pd.DataFrame) -> str:
             f"; volumes of 95 % of pairs within ±{widest.iloc[0, -1]:.1f} % ({widest.iloc[0, 1].split(' (')[0]}) to "
             f"±{widest.iloc[-1, -1]:.1f} % ({widest.iloc[-1, 1].split(' (')[0]})"
         )
-        lines.append(f"{cohort}, {ssim['pairs']} pairs: SSIM of two scans {ssim['mean']:.3f}{wide}.")
+        who = found.loc[found["setting"] == cohort, "note"].iloc[0]
+        lines.append(f"{cohort}, {ssim['pairs']} pairs: SSIM of two scans {ssim['mean']:.3f}{wide}. {who}.")
     lines.append("A forecast that is nearer than that to a real scan is lucky, not better."
                  + ("" if volumes else " Volumes are not read here: no segmenter has learned from labels."))
     return " ".join(lines)
