@@ -61,6 +61,8 @@ def record(folder, fcn: float) -> None:
         (["verify", "--profile", "laptp"], "Did you mean 'laptop'"),
         (["data", "fetch", "opn"], "Did you mean 'open'"),
         (["cache", "clear", "weights"], "cache clear: kind"),
+        (["report", "nowhere"], "a results folder with provenance.json"),
+        (["export-explorer", "--profile", "smok"], "Did you mean 'smoke'"),
         (["data", "check", "nowhere"], "expected a folder"),
         (["run", "--seed", "seven"], "valid integer"),
     ],
@@ -91,6 +93,34 @@ def test_run_hands_its_options_on_and_returns_the_runs_exit_code(nbkit, home, mo
     assert os.path.join("results", "smoke-embedded", "index.html") in out
     assert seen["folder"] == "smoke-embedded" and seen["parameters"] == {"width": 32}
     assert (seen["seed"], seen["n_jobs"], seen["profile"], seen["device"]) == (8, 2, "smoke", "auto")
+
+
+def test_a_finished_run_is_reported_again(nbkit, home):
+    record(home / "results", 1.0)
+    finish(home / "results", profile="smoke", cohort="embedded", seed=7)
+    (home / "results" / "index.html").unlink()
+    code, out, _ = nbkit("report", "results")
+    assert code == 0 and os.path.join("results", "index.html") in out and (home / "results" / "index.html").exists()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_explorer_that_is_missing_is_made_again(nbkit, home, monkeypatch, there):
+    """Notebook 09 runs even if nothing has changed where its page is gone; where it is there, the stamp decides."""
+    folder = home / "results" / "smoke-embedded"
+    write_stamp(folder, Stamp("09_explore_trajectories", "k", "done"))
+    page = folder / "explorer.html"
+    if there:
+        page.write_text("", encoding="utf-8")
+
+    def fake(notebooks, **given):
+        assert [n.stem for n in notebooks] == ["09_explore_trajectories"]
+        assert bool(read_stamps(folder)) == there
+        page.write_text("made", encoding="utf-8")
+        return type("R", (), {"stamps": (), "exit_code": 0})
+
+    monkeypatch.setattr(cli, "reproduce", fake)
+    code, out, _ = nbkit("export-explorer", "--profile", "smoke")
+    assert code == 0 and os.path.join("smoke-embedded", "explorer.html") in out
 
 
 def test_data_state_follows_the_files_of_a_table(home):
@@ -271,13 +301,12 @@ def test_cache_tells_limit_logs_and_leftovers_and_clears_what_is_ours(nbkit, hom
     write_text(root / "logs" / "smoke-embedded.01_a.log", "boom")
     code, out, _ = nbkit("cache")
     assert code == 0 and "of 3 GB (NBKIT_CACHE_GB)" in out and "1 logs" in out and "1 leftovers" in out
-    counted = [line.split()[:2] for line in out.splitlines()[1:4]]
-    assert counted == [["fitted", "1"], ["phantom", "1"], ["training", "1"]]
+    kinds = [line.split()[:2] for line in out.splitlines()[1:4]]
+    assert kinds == [["fitted", "1"], ["phantom", "1"], ["training", "1"]]
     assert nbkit("cache", "clear", "fitted")[1] == "removed fitted\n" and not (root / "fitted").exists()
     assert nbkit("cache", "clear")[1] == "removed phantom\nremoved training\n"
-    assert sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file() and ".live" not in str(p)) == [
-        "phantom/mine/thesis.txt",
-    ]
+    left = [p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file() and ".live" not in str(p)]
+    assert left == ["phantom/mine/thesis.txt"]
 
 
 def test_doctor_is_one_line_each_and_leaves_nothing(nbkit, home):

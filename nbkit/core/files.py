@@ -10,9 +10,8 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,24 +59,22 @@ def atomic(path: Path | str, *, remedy: str = ELSEWHERE) -> Iterator[Path]:
         If the folder cannot be written to, or its disk is full; `remedy` says what to do.
     """
     path = Path(path)
-    with _named(path.parent, remedy):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=shelf.UNFINISHED, dir=path.parent))
-    try:
-        with shelf.at_work(holder):
+    with ExitStack() as stack:
+        with _named(path.parent, remedy):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            holder = stack.enter_context(shelf.unfinished(path.parent, path.name))
+        try:
             yield holder / path.name
             if path.is_dir():
                 shutil.rmtree(path)
             os.replace(holder / path.name, path)
-    except Exception as error:
-        if not _is_full(error, path.parent):
-            raise
-        raise NbkitError(
-            f"{path.parent}", expected=f"room for {path.name}",
-            found=f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB free ({error})", remedy=f"{ROOM} {remedy}",
-        ) from error
-    finally:
-        shutil.rmtree(holder, ignore_errors=True)
+        except Exception as error:
+            if not _is_full(error, path.parent):
+                raise
+            raise NbkitError(
+                f"{path.parent}", expected=f"room for {path.name}", remedy=f"{ROOM} {remedy}",
+                found=f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB free ({error})",
+            ) from error
 
 
 def write_text(path: Path | str, text: str) -> Path:
@@ -105,14 +102,14 @@ def plain_cell(value: Any) -> Any:
 
 
 @contextmanager
-def sole(lock: Path | str) -> Iterator[None]:
+def sole(lock: Path | str, *, remedy: str = ELSEWHERE) -> Iterator[None]:
     """Wait until no other process holds `lock`, a file that is made for this and removed afterwards.
 
     The system frees it when its holder dies.
     """
     lock = Path(lock)
     while True:
-        with _named(lock.parent, ELSEWHERE):
+        with _named(lock.parent, remedy):
             lock.parent.mkdir(parents=True, exist_ok=True)
             handle = open(lock, "a")  # noqa: SIM115 - closed below
         with suppress(OSError):  # network disks without locks: as it was before there were any
@@ -188,7 +185,7 @@ class Cache:
                 log.warning("%s %s cannot be read (%s): made again", kind, entry.name, error)
                 self._make(entry, key, make)
         if not self._is_right(entry):
-            with sole(entry.with_name(f".{entry.name}.lock")):
+            with sole(entry.with_name(f".{entry.name}.lock"), remedy=CACHE_REMEDY):
                 if not self._is_right(entry):  # nobody else made it meanwhile
                     self._make(entry, key, make)
         return load(entry)

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,8 +19,8 @@ from nbkit.core.checks import require
 log = logging.getLogger(__name__)
 SUMS, KEY, LIVE, UNFINISHED, TRAINING = "SHA256SUMS", "key.json", ".live", ".new", "training"
 DEFAULT_GB = 50.0
-# a temporary folder younger than the first may be about to be locked; one that cannot be locked goes after the second
-YOUNG_S, WEEK_S = 60.0, 7 * 86400.0
+WEEK_S = 7 * 86400.0
+"""Age after which what cannot be locked counts as left behind."""
 _checked: set[tuple] = set()
 _live: dict[tuple[int, Path], int] = {}
 
@@ -67,14 +68,18 @@ def _is(file: Path, given: str) -> bool:
 
 
 @contextmanager
-def at_work(folder: Path) -> Iterator[None]:
-    """Hold a temporary folder for as long as it is filled; the system frees it when its holder dies."""
+def unfinished(parent: Path, name: str) -> Iterator[Path]:
+    """A temporary folder, held for as long as it is filled and then removed; the system frees it if its holder dies."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=parent))
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # some network disks lock no folders: then age decides
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        # a leftover by its name only once it is held
+        folder = folder.rename(folder.with_name(folder.name + UNFINISHED))
+        yield folder
     finally:
+        shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
 
 
@@ -99,9 +104,9 @@ def _is_left(path: Path) -> bool:
     if not (old or (name.startswith(".") and name.endswith((UNFINISHED, ".lock")) and name != ".run.lock")):
         return False
     with suppress(OSError):
-        age, free = time.time() - path.stat().st_mtime, False
-        if age > YOUNG_S and path.stat().st_uid == os.getuid():
-            return age > WEEK_S if old or (free := _free(path)) is None else free
+        stat = path.stat()
+        free = None if old else _free(path)
+        return stat.st_uid == os.getuid() and (time.time() - stat.st_mtime > WEEK_S if free is None else free)
     return False
 
 

@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from nbkit.core.checks import NbkitError, closest, known, require
 from nbkit.core.files import cache_folder, sole
+from nbkit.core.shelf import sweep
 from nbkit.data.fetched import at_fault_alone, download, set_aside
 from nbkit.data.listed_file import ManifestFile, forget, matches
 
@@ -206,6 +207,7 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
         )
         wanted, got, failed = list(self.wanted() if paths is None else paths), {}, []
         self._check_room(wanted)
+        sweep(*{(data_folder() / self.folder / path).parent for path in wanted if path in self.by_path})
         for path in tqdm(wanted, desc=f"fetch {self.name}", unit="file", disable=not progress):
             try:
                 got[path] = self._fetch_one(path)
@@ -235,14 +237,14 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
         if row.state in ("ok", "unverified"):
             return row.found
         target = data_folder() / self.folder / path
+        remedy = "Set NBKIT_DATA to a folder with room and permission to write; the download then goes on."
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with sole(target.with_name(f".{target.name}.lock")):
+            with sole(target.with_name(f".{target.name}.lock"), remedy=remedy):
                 return self._download(path, target)
         except OSError as error:
             raise NbkitError(
                 f"{target.parent}", expected="a folder that can be written to", found=error.strerror or str(error),
-                remedy="Set NBKIT_DATA to a folder with room and permission to write; the download then goes on.",
+                remedy=remedy,
             ) from error
 
     def _download(self, path: str, target: Path) -> Path:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from nbkit.core.checks import NbkitError, require
 from nbkit.core.files import CACHE_REMEDY, cache_folder
-from nbkit.core.shelf import UNFINISHED, at_work, limit_bytes, sweep
+from nbkit.core.shelf import limit_bytes, sweep, unfinished
 
-PREFIX = ".nbkit-"
+NAME = "nbkit"
 # bytes without which not even a smoke run comes to its end
 RESULTS, CACHE, TEMPORARY = 50_000_000, 200_000_000, 50_000_000
 OURS = (".run.lock", ".stamps", "observations.jsonl", "artefacts.json")
@@ -60,22 +60,19 @@ def temporary_folder() -> Path:
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A folder for one notebook's temporary files, all of them; it goes with the notebook."""
-    try:
-        scratch = tempfile.mkdtemp(prefix=PREFIX, suffix=UNFINISHED, dir=temporary_folder())
-    except OSError as error:
-        raise NbkitError(
-            f"{temporary_folder()}", expected="a folder for temporary files that can be written to",
-            found=error.strerror or str(error), remedy="Set TMPDIR to another one.",
-        ) from error
-    try:
-        with at_work(Path(scratch)):
-            yield Path(scratch)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with ExitStack() as stack:
+        try:
+            scratch = stack.enter_context(unfinished(temporary_folder(), NAME))
+        except OSError as error:
+            raise NbkitError(
+                f"{temporary_folder()}", expected="a folder for temporary files that can be written to",
+                found=error.strerror or str(error), remedy="Set TMPDIR to another one.",
+            ) from error
+        yield scratch
 
 
 def clear_leftovers(out_dir: Path) -> None:
     """Remove what runs that were killed left in a results folder and among the temporary files."""
     with suppress(OSError):
         sweep(out_dir, out_dir / "tables", out_dir / "figures", out_dir / ".stamps")
-        sweep(temporary_folder(), prefix=PREFIX)
+        sweep(temporary_folder(), prefix=f".{NAME}.")

@@ -24,6 +24,7 @@ HIDDEN = "[hidden]"
 WITHHELD = "what it says may name people or files, so it stands in the log alone (`nbkit cache` says where)"
 
 _PICTURE = re.compile(r"(data:image/[a-z+]+;base64,[A-Za-z0-9+/=\s]+)")
+_SCRIPT = re.compile(r"(<script\b.*?</script>)", re.DOTALL)
 _PATH = re.compile(r"(?<![\w/:<.\]])~?(?:/[^\s\"'<>:|,;()\\]+){2,}|\b[A-Za-z]:\\[^\s\"'<>|,;()]+")
 _ENTITY = re.compile(r"\b(?:sub|ses)-[A-Za-z0-9]+(?:[\w.-]*\.(?:nii|json|tsv|csv|gz)\b)*", re.IGNORECASE)
 _WORD = re.compile(r"[^\s\"'<>(){}\[\],;:=|&/\\]+")
@@ -116,6 +117,10 @@ class Scrubber:
             if old and (new := _READ[path.suffix](self, old)) != old:
                 write_text(path, new)
 
+    def _page(self, text: str) -> str:
+        """A page of ours: its scripts run by their hash, so they stay, and the data beside them name nobody."""
+        return "".join(p if i % 2 else self.text(p) for i, p in enumerate(_SCRIPT.split(text)))
+
     def _lines(self, text: str) -> str:
         return "".join(json.dumps(self.json(json.loads(line)), ensure_ascii=False) + "\n" for line in text.splitlines())
 
@@ -135,7 +140,7 @@ class Scrubber:
         return stream.getvalue()
 
 
-_READ = {".jsonl": Scrubber._lines, ".json": Scrubber._document, ".csv": Scrubber._table, ".html": Scrubber.text,
+_READ = {".jsonl": Scrubber._lines, ".json": Scrubber._document, ".csv": Scrubber._table, ".html": Scrubber._page,
          ".txt": Scrubber.text, ".md": Scrubber.text}
 
 

@@ -86,7 +86,7 @@ class Panel:
         return waited[count:]
 
     def write_page(self, folder: Path | str, *, years: Sequence[float], source: str = "", level: str = "") -> Path:
-        """Write the same explorer as ``explorer.html``, which needs no kernel (:func:`write_explorer`); opens as shown."""
+        """Write ``explorer.html``, which needs no kernel and opens at what is shown (:func:`write_explorer`)."""
         return write_explorer(self.explorer, folder, years=years, start=self.state, source=source,
                               restricted=level == "restricted")
 
@@ -123,6 +123,6 @@ class Panel:
         refusal = self.explorer.refusal(self.state)
         files = {} if refusal else self.explorer.files(self.state)
         self.links.value = html.escape(refusal) or " ".join(
-            f'<a download="{name}" href="data:{_KINDS[Path(name).suffix]};base64,{base64.b64encode(data).decode()}">'
-            f"{name}</a>" for name, data in files.items()
+            f'<a download="{html.escape(name)}" href="data:{_KINDS[Path(name).suffix]};base64,'
+            f'{base64.b64encode(data).decode()}">{html.escape(name)}</a>' for name, data in files.items()
         )

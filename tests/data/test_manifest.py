@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import resource
 import threading
 import types
 
@@ -123,6 +125,28 @@ def test_two_processes_do_not_share_a_partial_file(folders, tiny, server, monkey
     second.join()
     assert got == [{"b/three.bin": target}] and server.requests == []
     assert [p.name for p in target.parent.iterdir()] == ["three.bin"]
+
+
+def test_a_disk_that_fills_is_named_and_the_download_goes_on_when_there_is_room(folders, tiny, server):
+    old, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(NbkitError, match="File too large.*Set NBKIT_DATA.*goes on"):
+            tiny.fetch(["a/one.bin"], progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (old, hard))
+    assert [p.name for p in here(folders, "a").iterdir()] == ["one.bin.part"]
+    assert tiny.fetch(["a/one.bin"], progress=False)["a/one.bin"].read_bytes() == CONTENT["a/one.bin"]
+    assert server.requests[-1][1] == "bytes=50000-"
+
+
+def test_partial_files_given_up_a_week_ago_and_locks_of_the_dead_go(folders, tiny):
+    here(folders, "b").mkdir(parents=True)
+    for name in ("three.bin.part", "other.bin.part", ".three.bin.lock"):
+        here(folders, f"b/{name}").write_bytes(b"x")
+        os.utime(here(folders, f"b/{name}"), (1e9, 1e9))
+    tiny.fetch(["b/three.bin"], progress=False)
+    assert [p.name for p in here(folders, "b").iterdir()] == ["three.bin"]
 
 
 def test_without_room_nothing_is_begun(folders, tiny, server, monkeypatch):

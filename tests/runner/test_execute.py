@@ -165,7 +165,9 @@ def test_a_killed_run_resumes_with_the_same_numbers(recorder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, True)])
+@pytest.mark.parametrize(
+    ("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, True)],
+)
 def test_a_run_that_is_asked_to_end_leaves_a_readable_folder_and_nothing_else(
     recorder, tmp_path, monkeypatch, number, whole_group
 ):

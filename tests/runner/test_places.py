@@ -13,7 +13,7 @@ import pytest
 from nbkit.core.checks import NbkitError
 from nbkit.runner import places
 from nbkit.runner.execute import reproduce
-from nbkit.runner.places import PREFIX, check_places, clear_leftovers, scratch_folder
+from nbkit.runner.places import NAME, check_places, clear_leftovers, scratch_folder
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,8 @@ def test_a_disk_without_room_is_named_before_anything_runs(recorder, tmp_path, m
     for name in ("out", "cache"):
         (tmp_path / name).mkdir()
     full = str(tmp_path / place)
-    monkeypatch.setattr(places.shutil, "disk_usage", lambda p: types.SimpleNamespace(free=10**6 if str(p) == full else 10**12))
+    free = {full: 10**6}
+    monkeypatch.setattr(places.shutil, "disk_usage", lambda p: types.SimpleNamespace(free=free.get(str(p), 10**12)))
     with pytest.raises(NbkitError, match=f"{place}: expected at least .* MB of room, found 1 MB free.*{remedy}"):
         reproduce([recorder("01_a")], out_dir=tmp_path / "out", profile="smoke")
     assert list((tmp_path / "out").iterdir()) == []
@@ -78,12 +79,9 @@ def test_temporary_files_go_with_their_notebook_and_those_of_the_dead_at_the_nex
     )
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(temporary)})
     (left,) = temporary.iterdir()
-    assert left.name.startswith(PREFIX)
+    assert left.name.startswith(f".{NAME}.")
     (temporary / ".other.lock").touch()
-    for path in temporary.iterdir():
-        os.utime(path, (1e9, 1e9))
     with scratch_folder() as mine:
-        os.utime(mine, (1e9, 1e9))
         clear_leftovers(tmp_path / "out")
         assert mine.exists() and not left.exists()
     assert [p.name for p in temporary.iterdir()] == [".other.lock"], "what others left is theirs"

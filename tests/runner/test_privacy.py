@@ -70,7 +70,7 @@ def test_a_good_and_a_failing_run_name_nobody(write_notebook, tmp_path, table, c
              if word.lower() in text.lower()]
     assert leaks == []
     assert "20817.5" in found["tables/of_all.csv"] and "0.31 mm" in found["artefacts.json"]
-    assert "cell 3: ValueError" in found["index.html"] and "log alone" in found["index.html"]
+    assert "cell 4: ValueError" in found["index.html"] and "log alone" in found["index.html"]
     told = (tmp_path / "cache" / "logs" / f"{out.name}.02_bad.log").read_text(encoding="utf-8")
     for text in (caplog.text, told):
         assert "row 3: P0417, wave-2: scans/P0417/flair.nii.gz is not there" in text
@@ -128,6 +128,14 @@ def test_pictures_and_numbers_are_left_alone():
     assert door.text(image) == image
     value = {"image/png": "ab/ab+ab", "value": 2081, "ab": [None, True, "ab", 0.5]}
     assert door.json(value) == {"image/png": "ab/ab+ab", "value": 2081, "ab": [None, True, HIDDEN, 0.5]}
+
+
+def test_a_page_keeps_its_scripts_and_nobodys_name(tmp_path):
+    """A script that is changed no longer runs, and numbers of its data may look like a person's."""
+    kept = '<script type="application/json">{"ml": [2081, 7.2081]}</script><script>a = 2081 / 2; // go/on/so</script>'
+    (tmp_path / "a.html").write_text(f"<p>2081 came</p>{kept}", encoding="utf-8")
+    Scrubber(names=frozenset({"2081"}), own=True).folder(tmp_path)
+    assert (tmp_path / "a.html").read_text(encoding="utf-8") == f"<p>[hidden] came</p>{kept}"
 
 
 def test_a_run_on_open_data_hides_places_only(tmp_path, write_notebook):

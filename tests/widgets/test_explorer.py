@@ -189,7 +189,8 @@ def test_what_is_not_there_is_refused_by_name(explorer):
         explorer.render(replace(explorer.start, system="fadin"))
     with pytest.raises(NbkitError, match="Explorer: people"):
         Explorer([], {"a": Fading()}, courses=["HC"], structures=["x"], horizon=1, trained=(1, 2))
-    bare = Explorer([somebody()], {"a": Fading()}, courses=["HC"], structures=["hippocampus"], horizon=1, trained=(1, 2))
+    seen = {"courses": ["HC"], "structures": ["hippocampus"], "horizon": 1, "trained": (1, 2)}
+    bare = Explorer([somebody()], {"a": Fading()}, **seen)
     with pytest.raises(NbkitError, match="save=nbkit.data.nifti.save_image"):
         bare.files(bare.start)
 

@@ -115,8 +115,11 @@ def ages_seen(person: Subject) -> tuple[float, float]:
 
 
 def predicted(models: Mapping[str, TrajectoryModel], person: Subject) -> dict[str, list[Volume]]:
-    """A person's next two visits after those shown, by lines through latents and voxels, and by no change."""
-    asked = {name: models[name] for name in ("mrextrap_ols", "mrextrap_bayes", "pixel_ols")} | {NO_CHANGE: NoChange()}
+    """A person's next two visits after those shown, by lines through latents and voxels, and by no change.
+
+    Anchored, the decoded change is added to the last scan: what the autoencoder cannot encode hides it otherwise.
+    """
+    asked = {n: models[n] for n in ("mrextrap_anchored", "mrextrap_ols", "pixel_ols")} | {NO_CHANGE: NoChange()}
     seen, ages = person.scans[: shown([person])], [scan.age for scan in seen_and_later(person)[1]]
     return {name: model.predict(seen, ages, person.diagnosis) for name, model in asked.items()}
 
