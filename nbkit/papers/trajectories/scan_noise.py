@@ -18,7 +18,7 @@ from nbkit.papers.trajectories.image_scores import image_scores
 
 UNITS = {"ssim": "SSIM", "psnr": "dB", "mae": "share of peak"}
 VOLUME, PERCENT = "volume", "% of the volume"
-_Z = 1.96
+_Z, _FETCH = 1.96, "nbkit data fetch sleepy_brain --people 10"
 
 
 def differences(twice: Sequence[Cohort], reader: VolumeReader | None) -> pd.DataFrame:
@@ -79,13 +79,14 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
     The last is the repeatability coefficient, 1.96 times the root mean square of the differences (Bland & Altman,
     Lancet 327:307-310, 1986). Of nobody, one row that says so.
     """
-    nobody = {"cohort": "nobody", "measure": "was scanned twice", "pairs": 0}
+    nobody = {"cohort": "nobody", "measure": f"was scanned twice (`{_FETCH}` brings people who were)", "pairs": 0}
     rows = [] if len(found) else [nobody]
     for (setting, metric, name), part in found.groupby(["setting", "metric", "structure"], sort=False):
-        apart = _Z * float((part["value"] ** 2).mean()) ** 0.5 if metric == VOLUME else math.nan
+        values = part.loc[part["value"].abs() < math.inf, "value"]  # PSNR of one scan twice is no number
+        apart = _Z * float((values**2).mean()) ** 0.5 if metric == VOLUME else math.nan
         rows.append({
             "cohort": setting, "measure": f"{name or metric} ({part['unit'].iloc[0]})", "pairs": len(part),
-            "mean": part["value"].mean(), "SD": part["value"].std(), "95 % of pairs within ±": apart,
+            "mean": values.mean(), "SD": values.std(), "95 % of pairs within ±": apart,
         })
     columns = ["cohort", "measure", "pairs", "mean", "SD", "95 % of pairs within ±"]
     return pd.DataFrame(rows, columns=columns).set_index(["cohort", "measure"]).round(4)
@@ -95,7 +96,7 @@ def said(found: pd.DataFrame) -> str:
     """What the table means, in sentences; what to fetch where nobody was scanned twice."""
     if found.empty:
         return (
-            "Not known here: nobody was scanned twice within weeks. `nbkit data fetch sleepy_brain --people 10` "
+            f"Not known here: nobody was scanned twice within weeks. `{_FETCH}` "
             "(1.1 GB) or `nbkit data fetch hrv_er` (older people before and after five weeks, about 1 GB) brings "
             "people who were; then run this notebook again."
         )
