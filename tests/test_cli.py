@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 
@@ -10,11 +11,12 @@ import pytest
 from nbkit import cli
 from nbkit.claims.observe import Run
 from nbkit.claims.verdicts import judge_folder
-from nbkit.core.files import Cache
-from nbkit.data.manifest import load_manifest
+from nbkit.core.files import Cache, write_text
+from nbkit.data.manifest import Manifest, ManifestFile, load_manifest
 from nbkit.runner.execute import finish
 from nbkit.runner.folder import Stamp, read_stamps, write_stamp
 from tests.data import trees
+from tests.data.loopback import serving
 
 
 @pytest.fixture
@@ -59,6 +61,8 @@ def record(folder, fcn: float) -> None:
         (["verify", "--profile", "laptp"], "Did you mean 'laptop'"),
         (["data", "fetch", "opn"], "Did you mean 'open'"),
         (["cache", "clear", "weights"], "cache clear: kind"),
+        (["report", "nowhere"], "a results folder with provenance.json"),
+        (["export-explorer", "--profile", "smok"], "Did you mean 'smoke'"),
         (["data", "check", "nowhere"], "expected a folder"),
         (["run", "--seed", "seven"], "valid integer"),
     ],
@@ -89,6 +93,34 @@ def test_run_hands_its_options_on_and_returns_the_runs_exit_code(nbkit, home, mo
     assert os.path.join("results", "smoke-embedded", "index.html") in out
     assert seen["folder"] == "smoke-embedded" and seen["parameters"] == {"width": 32}
     assert (seen["seed"], seen["n_jobs"], seen["profile"], seen["device"]) == (8, 2, "smoke", "auto")
+
+
+def test_a_finished_run_is_reported_again(nbkit, home):
+    record(home / "results", 1.0)
+    finish(home / "results", profile="smoke", cohort="embedded", seed=7)
+    (home / "results" / "index.html").unlink()
+    code, out, _ = nbkit("report", "results")
+    assert code == 0 and os.path.join("results", "index.html") in out and (home / "results" / "index.html").exists()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_explorer_that_is_missing_is_made_again(nbkit, home, monkeypatch, there):
+    """Notebook 09 runs even if nothing has changed where its page is gone; where it is there, the stamp decides."""
+    folder = home / "results" / "smoke-embedded"
+    write_stamp(folder, Stamp("09_explore_trajectories", "k", "done"))
+    page = folder / "explorer.html"
+    if there:
+        page.write_text("", encoding="utf-8")
+
+    def fake(notebooks, **given):
+        assert [n.stem for n in notebooks] == ["09_explore_trajectories"]
+        assert bool(read_stamps(folder)) == there
+        page.write_text("made", encoding="utf-8")
+        return type("R", (), {"stamps": (), "exit_code": 0})
+
+    monkeypatch.setattr(cli, "reproduce", fake)
+    code, out, _ = nbkit("export-explorer", "--profile", "smoke")
+    assert code == 0 and os.path.join("smoke-embedded", "explorer.html") in out
 
 
 def test_data_state_follows_the_files_of_a_table(home):
@@ -211,6 +243,41 @@ def test_data_commands(nbkit, home):
     assert code == 0 and f"0 ok, {needed} missing" in out
 
 
+def test_fetching_a_part_says_what_it_costs_and_what_cannot_be_checked(nbkit, home, monkeypatch):
+    content = {"participants.tsv": b"table", "sub-1/t1.bin": b"1" * 3_000_000}
+    content |= {"sub-2/t1.bin": b"2", "sub-3/t1.bin": b"3"}
+    files = [ManifestFile(path="participants.tsv", unverified=True)]
+    for path, body in list(content.items())[1:]:
+        who = path.split("/")[0]
+        files.append(ManifestFile(path=path, bytes=len(body), md5=hashlib.md5(body).hexdigest(), participant=who,
+                                  session="1", more=who == "sub-3"))
+    with serving(content) as server:
+        manifest = Manifest(name="study", title="t", access="open", licence="CC0", attribution="By them",
+                            folder="study", release="1", partial=True, base_url=f"{server.address}/",
+                            files=tuple(files))
+        monkeypatch.setattr(cli, "_manifests", lambda cohort: [manifest])
+        code, out, _ = nbkit("data", "fetch", "study", "--people", "1")
+        assert code == 0 and out == (
+            "study: 2 files, 2 to download (3 MB)\n"
+            "study: 2 files here and verified, but for participants.tsv: no hash of it is published. By them\n")
+        assert "study: 3 files, 1 to download (0 MB)" in nbkit("data", "fetch", "study")[1]
+        assert "4 files here" in nbkit("data", "fetch", "study", "--all")[1]
+    assert nbkit("data", "verify", "study")[1] == "3 ok, 0 missing, 0 wrong, 1 without a published hash, as at first\n"
+    (cli.data_folder() / "study" / "participants.tsv").write_text("other")
+    code, out, _ = nbkit("data", "verify", "study")
+    assert code == 1 and "participants.tsv: wrong hash" in out
+    code, _, err = nbkit("data", "fetch", "study", "--people", "0")
+    assert code == 1 and "--people: expected a number above 0" in err
+
+
+def test_data_state_follows_people_scanned_twice(home, monkeypatch):
+    first, embedded = cli.data_state("dlbs"), cli.data_state("embedded")
+    place = cli.data_folder() / "ds003823" / "participants.tsv"
+    place.parent.mkdir(parents=True)
+    place.write_text("table")
+    assert cli.data_state("dlbs") != first and cli.data_state("embedded") == embedded
+
+
 def test_cache_shows_and_clears_finished_work_but_no_downloads(nbkit, home):
     Cache().get("phantom", {"seed": 7}, lambda p: (p / "x").write_bytes(b"1" * 2_000_000), lambda p: p)
     (home / "cache" / "data").mkdir()
@@ -219,6 +286,27 @@ def test_cache_shows_and_clears_finished_work_but_no_downloads(nbkit, home):
     assert code == 0 and "phantom" in out and "2.0 MB" in out
     assert nbkit("cache", "clear")[1] == "removed phantom\n"
     assert (home / "cache" / "data" / "scan.nii").exists() and not (home / "cache" / "phantom").exists()
+
+
+def test_cache_tells_limit_logs_and_leftovers_and_clears_what_is_ours(nbkit, home, monkeypatch):
+    monkeypatch.setenv("NBKIT_CACHE_GB", "3")
+    root = home / "cache"
+    for kind in ("phantom", "fitted"):
+        Cache().get(kind, 1, lambda p: (p / "x").touch(), lambda p: p)
+    (root / "phantom" / "mine").mkdir()
+    (root / "phantom" / "mine" / "thesis.txt").touch()
+    (root / "training" / "0123" / "net-1").mkdir(parents=True)
+    (root / "fitted" / ".abc.x.new").mkdir()
+    os.utime(root / "fitted" / ".abc.x.new", (1e9, 1e9))
+    write_text(root / "logs" / "smoke-embedded.01_a.log", "boom")
+    code, out, _ = nbkit("cache")
+    assert code == 0 and "of 3 GB (NBKIT_CACHE_GB)" in out and "1 logs" in out and "1 leftovers" in out
+    kinds = [line.split()[:2] for line in out.splitlines()[1:4]]
+    assert kinds == [["fitted", "1"], ["phantom", "1"], ["training", "1"]]
+    assert nbkit("cache", "clear", "fitted")[1] == "removed fitted\n" and not (root / "fitted").exists()
+    assert nbkit("cache", "clear")[1] == "removed phantom\nremoved training\n"
+    left = [p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file() and ".live" not in str(p)]
+    assert left == ["phantom/mine/thesis.txt"]
 
 
 def test_doctor_is_one_line_each_and_leaves_nothing(nbkit, home):

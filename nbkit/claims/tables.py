@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -220,14 +220,25 @@ def _claim_row(claim: ClaimVerdict) -> list[str]:
     low, high = decides["interval"]
     interval = f"{_signed(decides['difference'])} [{_signed(low)}, {_signed(high)}]"
     ps = [_p(decides["p_holm"]), _p(decides["p_paired_t"])]
-    return [*start, " − ".join(_apart(decides["ids"])), interval, *ps, str(decides["n"])]
+    return [*start, " − ".join(told_apart(decides["ids"])), interval, *ps, str(decides["n"])]
 
 
-def _apart(ids: list[str]) -> list[str]:
-    """What tells the ids of a claim apart: their ends, with the table where that differs."""
-    parts = [i.split(".") for i in ids]
-    one_table = len({tuple(p[:-1]) for p in parts}) == 1
-    return [p[-1] if one_table else f"{p[-1]} ({re.sub('^[a-z]+', '', p[1]).replace('_', '.')})" for p in parts]
+def told_apart(ids: Sequence[str]) -> list[str]:
+    """What tells the numbers of a claim apart, in the words of the printed table: row, column, else the table.
+
+    Of an id that no ledger has, its end.
+    """
+    numbers = [_of_ledger(i.partition(".")[0]).get(i) for i in ids]
+    parts = [(n.row, n.column, n.where) if n else ("", i.rpartition(".")[2], "") for n, i in zip(numbers, ids)]
+    cells = [k for k in (0, 1) if len({p[k] for p in parts}) > 1] or [0, 1]
+    alike = len({tuple(p[k] for k in cells) for p in parts}) < len(parts)
+    return [", ".join(p[k] for k in cells + [2] * alike if p[k]) for p in parts]
+
+
+@lru_cache(maxsize=16)
+def _of_ledger(prefix: str) -> dict[str, Number]:
+    """Numbers by id of the ledger with this prefix; nothing of an unknown one."""
+    return next((ledger.ids for ledger in map(load_paper, papers()) if ledger.prefix == prefix), {})
 
 
 def _signed(value: float) -> str:

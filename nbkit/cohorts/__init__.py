@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbkit.cohorts import (
-    ageing_phantom, ixi_ageing, ms_phantom, myelin_open_ms, myelin_phantom, open_ms, own_ageing, own_pet, own_scans,
-    pet_ixi, pet_phantom,
+    ageing_phantom, dlbs, ixi_ageing, ms_phantom, myelin_open_ms, myelin_phantom, open_ms, own_ageing, own_pet,
+    own_scans, pet_ixi, pet_phantom, retest,
 )
 from nbkit.core.checks import NbkitError, closest, known, require
 from nbkit.core.protocols import Cohort
 from nbkit.core.volume import Volume
-from nbkit.data.manifest import list_manifests, load_manifest
+from nbkit.data.manifest import Manifest, list_manifests, load_manifest
 from nbkit.phantom import records, study
+from nbkit.phantom.scanned_again import any_pair
 
 # What COHORT=embedded and COHORT=open mean for each task
 LEVELS = {
@@ -24,26 +25,33 @@ LEVELS = {
     "pet": {"embedded": "pet_phantom", "open": "pet_ixi"},
 }
 _MODULES = {m.NAME: m for m in (
-    ms_phantom, open_ms, ageing_phantom, ixi_ageing, myelin_phantom, myelin_open_ms, pet_phantom, pet_ixi,
+    ms_phantom, open_ms, ageing_phantom, ixi_ageing, myelin_phantom, myelin_open_ms, pet_phantom, pet_ixi, dlbs,
 )}
 NAMES = tuple(_MODULES)
+_REAL = (open_ms.NAME, dlbs.NAME)
+"""Nothing of them is drawn."""
 NULLS = tuple(LEVELS["myelin_null"].values())
 """Null experiments: the people and the first scans of a simulated cohort, without change at the second."""
+SCANNED_TWICE = retest.NAMES
+"""People who do not age between two scans; notebook 08 reads them beside a cohort of real scans."""
 _NOISE_FREE = {
     name: study.noise_free
     for name in (ms_phantom.NAME, myelin_phantom.NAME, myelin_open_ms.NAME, *NULLS, pet_phantom.NAME, pet_ixi.NAME)
 } | {ageing_phantom.NAME: records.noise_free}
 """By name of cohort: ``(cohort, contrast) -> {(subject, session): Volume}``, images without noise."""
+_SCANNED_TWICE = {ageing_phantom.NAME: records.noise_again}
+"""By name of cohort: ``(cohort, *, seed) -> Cohort``, the first visits once more with other noise."""
 _STRANGERS = {m.NAME: m.strangers for m in (ms_phantom, myelin_phantom, ageing_phantom, pet_phantom)}
 """By name of cohort: ``(profile, *, seed, times, n_jobs) -> Cohort``, other people of the same design."""
 
 
 @dataclass(frozen=True)
 class CohortInfo:
-    """One line of `nbkit data list`: what there is, and what of it is here."""
+    """One line of `nbkit data list`: what there is, what of it is here, and the COHORT that `make data` takes."""
 
     name: str
     level: str
+    fetched_by: str
     access: str
     title: str
     subjects: int
@@ -57,8 +65,9 @@ def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int 
     Parameters
     ----------
     name_or_path : str or path
-        One of :data:`NAMES` or :data:`NULLS`, a ``.csv`` (:func:`nbkit.data.tables.read_scan_table` says which
-        columns), or a BIDS folder (:func:`nbkit.cohorts.own_scans.build`).
+        One of :data:`NAMES`, :data:`NULLS` or the test-retest cohorts, a ``.csv``
+        (:func:`nbkit.data.tables.read_scan_table` says which columns), or a BIDS folder
+        (:func:`nbkit.cohorts.own_scans.build`).
     profile : {"smoke", "laptop", "paper"}
         Grid size and, for phantoms, the number of subjects.
     seed : int
@@ -72,9 +81,11 @@ def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int 
         For an unknown name (with the nearest one) or whatever the cohort itself refuses.
     """
     name = str(name_or_path)
+    if name in SCANNED_TWICE:
+        return retest.build(name, profile, n_jobs=n_jobs)
     if name in NAMES or name in NULLS:
         settings = {"changed": name not in NULLS} if name.startswith("myelin") else {}
-        settings |= {} if name == open_ms.NAME else {"seed": seed}
+        settings |= {} if name in _REAL else {"seed": seed}
         return _MODULES[name.removesuffix("_null")].build(profile, n_jobs=n_jobs, **settings)
     path = Path(name).expanduser()
     if path.suffix.lower() == ".csv" or path.is_dir():
@@ -100,6 +111,10 @@ def cohort_name(level: str | Path, *, task: str = "flair") -> str:
         return null
     if name in NAMES or name in NULLS or name.lower().endswith(".csv") or Path(name).expanduser().is_dir():
         return name
+    require(
+        name not in SCANNED_TWICE, "COHORT", expected="people who age", found=f"{name}, two scans within weeks",
+        remedy="Once it is fetched, notebook 08 reads it beside COHORT=dlbs or your own scans.",
+    )
     raise _unknown(name, (*levels, *NAMES))
 
 
@@ -112,6 +127,10 @@ def cohort_for(
     for "pet" come the FDG scans, as ratios in MNI space (:func:`nbkit.cohorts.own_pet.build`).
     """
     name = cohort_name(level, task=task)
+    require(
+        name != dlbs.NAME or task == "ageing", "COHORT", expected=f"a cohort for {task}: {', '.join(LEVELS[task])}",
+        found=f"{name}, T1w scans of people who age", remedy="Notebooks 04, 05, 06, 08 and 09 read it.",
+    )
     if task == "pet" and name not in NAMES and Path(name).expanduser().is_dir():
         return own_pet.build(name, profile)
     cohort = open_cohort(name, profile=profile, seed=seed, n_jobs=n_jobs)
@@ -132,6 +151,38 @@ def noise_free(cohort: Cohort, contrast: str) -> dict[tuple[str, str], Volume]:
         For a contrast of which a simulated cohort keeps none.
     """
     return _NOISE_FREE[cohort.name](cohort, contrast) if cohort.name in _NOISE_FREE else {}
+
+
+def scanned_twice(cohort: Cohort, *, profile: str, seed: int = 7, n_jobs: int = 1) -> list[Cohort]:
+    """People scanned twice without ageing between, as real scans or as the simulation of `cohort` makes them.
+
+    Of simulated people the scan and another draw of its noise; for real scans every test-retest cohort of which
+    anybody's pair is here. Empty where there is none.
+    """
+    if cohort.name in _SCANNED_TWICE:
+        return [_SCANNED_TWICE[cohort.name](cohort, seed=seed)]
+    listed = [load_manifest(name) for name in SCANNED_TWICE]
+    here = [manifest.name for manifest in listed if manifest.find(retest.TABLE) and any_pair(manifest)]
+    return [retest.build(name, profile, n_jobs=n_jobs) for name in here]
+
+
+def to_fetch(manifest: Manifest, *, people: int | None = None, everybody: bool = False) -> list[str]:
+    """Paths of the files that a command asks for: of the first `people`, of everybody, or of the default set.
+
+    Of test-retest cohorts older people alone, whom their table names; it is fetched first.
+
+    Raises
+    ------
+    NbkitError
+        For a number of people where the cohort needs all of them.
+    """
+    require(
+        people is None or (people > 0 and manifest.partial), f"data fetch {manifest.name} --people",
+        expected="a number above 0, of a cohort that runs on a part of its people", found=people,
+        remedy="Leave --people out.",
+    )
+    named = retest.older(manifest) if manifest.name in SCANNED_TWICE else list(manifest.subjects(everybody=everybody))
+    return manifest.wanted(named[:people])
 
 
 def strangers(
@@ -161,15 +212,16 @@ def list_cohorts() -> list[CohortInfo]:
 
 def _info(name: str) -> CohortInfo:
     manifest = load_manifest(name)
-    level = next((level for levels in LEVELS.values() for level, n in levels.items() if n == name), manifest.access)
-    subjects = manifest.subjects()
+    level = next((level for levels in LEVELS.values() for level, n in levels.items() if n == name), None)
+    subjects = manifest.subjects(everybody=False)
     if manifest.access == "embedded":
         present = "built here, nothing to download"
     else:
         complete = sum(all(manifest.find(path) for path in roles.values()) for roles in subjects.values())
         present = f"{complete} of {len(subjects)} subjects"
     total = manifest.expected.get("subjects", len(subjects))
-    return CohortInfo(name, level, manifest.access, manifest.title, total, manifest.licence, present)
+    told = level or manifest.access, level or name, manifest.access
+    return CohortInfo(name, *told, manifest.title, total, manifest.licence, present)
 
 
 def _unknown(name: str, valid: tuple[str, ...]) -> NbkitError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from nbkit.core.volume import Volume
 from nbkit.data import nifti
 from nbkit.data.bids import read_bids
 from nbkit.data.findings import Finding, Reading
+from nbkit.data.intensity import air_level
+from nbkit.data.pet import has_pet, survey_pet
 from nbkit.data.tables import MASK, images_first, is_mask, survey_scan_table
 
 QUANTILES = (0.01, 0.5, 0.99)
@@ -25,6 +27,7 @@ QUANTILES = (0.01, 0.5, 0.99)
 _FIELD_MM, _BRAIN_ML = (100.0, 400.0), (500.0, 2500.0)
 # below a tenth of the range is air; fluid and bone may make up the tenth of a mask that is allowed there
 _DARK, _INSIDE = 0.1, 0.9
+_SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +84,29 @@ def read_own(
     """
     path = Path(path)
     if path.suffix.lower() != ".csv":
-        return read_bids(path, sex_codes=sex_codes, clinical=clinical)
+        return _with_pet(read_bids(path, sex_codes=sex_codes, clinical=clinical), path)
     require(
         clinical is None, "--clinical", expected="a BIDS folder to go with it", found=path.name,
         remedy="A CSV carries age and diagnosis itself: leave --clinical out.",
     )
     return survey_scan_table(path, sex_codes=sex_codes)
+
+
+def _with_pet(reading: Reading, root: Path) -> Reading:
+    """With what keeps FDG scans from being read; where there are other images, as one warning for the whole."""
+    if not has_pet(root):
+        return reading
+    _, found, _ = survey_pet(root)
+    further = tuple(f for f in found if f not in reading.findings)
+    other = ~reading.files["contrast"].map(lambda name: is_mask(name) or name.startswith("pet")).astype(bool)
+    if other.any() and further:
+        told = "; ".join(f"{f.where}: {f.found}" for f in further[:_SHOWN]) + " ..." * (len(further) > _SHOWN)
+        remedies = " ".join(dict.fromkeys(f.remedy for f in further[:_SHOWN]))
+        further = (Finding(
+            "", "FDG-PET", "scans that the notebook on PET can read", told,
+            f"Nothing to do for the other notebooks. {remedies}", refused=False,
+        ),)
+    return replace(reading, findings=(*reading.findings, *further))
 
 
 def look_at_images(reading: Reading, *, progress: bool = True) -> Iterator[Look]:
@@ -135,7 +155,7 @@ def _look_at_session(visit: pd.DataFrame, seen: dict[str, tuple[str, str]]) -> I
             same = mask is not None and mask.shape == image.shape and np.allclose(mask.affine, image.affine, atol=1e-2)
             fits = mask if same else None
             facts = {"stored": nifti.read_orientation(row["file"])} | _facts(image, fits)
-            faults = [*_twins(row, image, seen), *_odd(row, facts)]
+            faults = [*_twins(row, image, seen), *_odd(row, facts), *_unscaled(row, image, fits)]
         age = pd.to_numeric(row["age_years"], errors="coerce")
         yield Look(
             row["subject"], row["session"], row["contrast"], None if pd.isna(age) else float(age),
@@ -174,6 +194,15 @@ def _facts(image: Volume, mask: Volume | None) -> dict[str, Any]:
     dark, light = np.quantile(values, QUANTILES)[[0, 2]]
     bright = values > dark + _DARK * (light - dark)
     return facts | {"brain_ml": float(brain.sum()) * mask.voxel_volume / 1000, "inside": float(bright[brain].mean())}
+
+
+def _unscaled(row: pd.Series, image: Volume, mask: Volume | None) -> Iterator[Finding]:
+    """A warning where intensities do not count from air, which preprocessing for ageing refuses."""
+    try:
+        if mask is not None and row["contrast"] == "T1w":
+            air_level(image, mask)
+    except NbkitError as error:
+        yield Finding.of(error, row["subject"], f"{row['place']}: for ageing", refused=False)
 
 
 def _twins(row: pd.Series, image: Volume, seen: dict[str, tuple[str, str]]) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -21,6 +22,29 @@ def all_files(manifest: Manifest, paths: Collection[str]) -> dict[str, Path]:
         f"that holds {manifest.folder}/.",
     )
     return found
+
+
+MISSING = ("", "n/a", "na", "nan", "xx", ".")
+"""What stands for a value that is not there, in any capitals."""
+_SEXES = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
+
+
+def number(cell: str, *, where: str) -> float | None:
+    """A cell as a number, with a decimal point or comma; None where it is missing."""
+    text = cell.strip()
+    if text.lower() in MISSING:
+        return None
+    require(
+        re.fullmatch(r"[-+]?\d+([.,]\d+)?", text) is not None, where, expected="a number, or n/a", found=repr(cell),
+        remedy="Use the published table.",
+    )
+    return float(text.replace(",", "."))
+
+
+def sex_of(cell: str, *, where: str) -> str | None:
+    """A cell as "F" or "M"; None where it is missing."""
+    text = cell.strip().lower()
+    return None if text in MISSING else _SEXES[known(text, _SEXES, where)]
 
 
 def sexes_and_ages(path: Path, wanted: Collection[str]) -> dict[str, tuple[str, float]]:

@@ -134,7 +134,9 @@ def one_grid(table: pd.DataFrame, findings: list[Finding], *, images_may_differ:
         for row in images_first(visit).itertuples():
             where, refused = row.place, True
             try:
-                grid = nifti.read_grid(row.file)
+                grid, doubt = nifti.read_grid(row.file), nifti.header_doubt(row.file)
+                if doubt is not None:
+                    findings.append(Finding.of(doubt, row.subject, where, file=row.file, refused=False))
                 first = first or (row.place, grid)
                 where, refused = f"{row.place} against {first[0]}", not images_may_differ or is_mask(row.contrast)
                 check_same_grid(*first[1], *grid, where)

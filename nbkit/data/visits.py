@@ -48,6 +48,21 @@ def session_name(label: str) -> str:
     return f"M{int(months[1]):03d}" if months else name
 
 
+def named_visits(root: Path, folders: Iterable[Key]) -> Iterator[tuple[str, str | None, str]]:
+    """Subject, session and the place that names them: every one of `folders`, every row of the tables.
+
+    A session is None where only the person is named.
+    """
+    seen = set()
+    for person, session in folders:
+        yield subject_name(person), session_name(session or "single"), "/".join(filter(None, (person, session)))
+        seen.add(subject_name(person))
+    people = _participants(root, [])
+    yield from ((subject, None, f"participants.tsv: {subject}") for subject in people if subject)
+    for (subject, session), row in _sessions(root, seen | set(people), []).items():
+        yield subject, session, f"{row['source']}: {subject} {session}"
+
+
 def read_visits(
     root: Path, wanted: Collection[Key], findings: list[Finding], *, clinical: Path | str | None = None
 ) -> pd.DataFrame:

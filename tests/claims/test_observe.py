@@ -205,3 +205,20 @@ def test_ids_of_a_paper_are_checked_or_left_out_where_they_are_not_published(tmp
 def test_a_subject_twice_under_one_id_is_refused(tmp_path):
     with pytest.raises(NbkitError, match="one row a subject"):
         make(tmp_path).record(stacked(tidy({"s1": 1.0}, id="a.b"), tidy({"s1": 2.0}, id="a.b")))
+
+
+def test_a_figure_of_restricted_data_names_nobody(tmp_path):
+    from matplotlib.figure import Figure as Drawn
+
+    cohort = Cohort("mine", tuple(Subject(f"sub-{i}", None, "MS", ()) for i in (31, 3)), "restricted")
+    run = Run(tmp_path, notebook="01_a", cohort=cohort, profile="smoke", seed=7)
+    drawn = Drawn()
+    axes = drawn.subplots()
+    axes.set_title("sub-31, sub-3 and sub-310")
+    axes.text(0, 0, "T1w")
+    run.figure("who", drawn, caption="Somebody.")
+    assert axes.get_title() == "#1, #2 and sub-310" and axes.texts[0].get_text() == "T1w"
+    open_run = Run(tmp_path / "b", notebook="01_a", cohort="open", profile="smoke", seed=7)
+    axes.set_title("sub-31")
+    open_run.figure("who", drawn, caption="Somebody.")
+    assert axes.get_title() == "sub-31"

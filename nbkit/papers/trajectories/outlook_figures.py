@@ -75,6 +75,44 @@ class Chart:
     reach: tuple[float, float] | None = None
 
 
+@dataclass(frozen=True)
+class Window:
+    """What of a cut is shown: the head with two voxels round it.
+
+    Parameters
+    ----------
+    plane : {"axial", "coronal"}
+    level_mm : float
+        World coordinate of the cut.
+    across, up : slice
+        Voxels from left to right, and from posterior or inferior upwards.
+    mm : (float, float)
+        Width and height shown.
+    """
+
+    plane: str
+    level_mm: float
+    across: slice
+    up: slice
+    mm: tuple[float, float]
+
+    @classmethod
+    def of(cls, image: Volume, plane: str, level_mm: float) -> Window:
+        """Round what is brighter than a fiftieth of the brightest voxel; all of an empty cut."""
+        values, size = _cut(image, plane, level_mm)
+        inside = values > 0.02 * float(image.data.max())
+        slices = [slice(max(found[0] - 2, 0), found[-1] + 3) if len(found := np.flatnonzero(inside.any(1 - axis)))
+                  else slice(None) for axis in (0, 1)]
+        shown = values[slices[0], slices[1]].shape
+        return cls(plane, level_mm, *slices, tuple(s * n / v for s, n, v in zip(size, shown, values.shape)))
+
+
+def grey_tile(image: Volume, window: Window, *, full: float) -> np.ndarray:
+    """A cut as grey levels (rows from the top, columns from the left; uint8); `full` and above are 255."""
+    values = _cut(image, window.plane, window.level_mm)[0][window.across, window.up]
+    return (255 * np.clip(values / full, 0, 1)).round().astype(np.uint8).T[::-1]
+
+
 @look()
 def explorer_picture(
     columns: Sequence[Column], chart: Chart, *, level_mm: float, plane: str = "axial", top: float, swing: float,
