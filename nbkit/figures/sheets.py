@@ -66,7 +66,7 @@ def _tissue(scan: Scan) -> Volume:
 
 
 def _unit(name: str, grey: Scale) -> str:
-    """The unit of a map; diffusivities are told by their size, because files have them in mm²/s or a thousandth of it."""
+    """The unit of a map; of diffusivities by their size: files have them in mm²/s or a thousandth of it."""
     return "mm²/s" if name in ("RD", "AD", "MD") and grey.high < 0.05 else QUANTITIES[name]
 
 
