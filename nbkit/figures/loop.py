@@ -138,5 +138,5 @@ def _frame(
     sns.scatterplot(titled(now, "model"), x="age", y="value", hue="model", palette=palette, s=36, edgecolor=INK,
                     legend=False, ax=axes, zorder=5)
     axes.set(xlabel="age (years)", ylabel=ylabel)
-    axes.legend(loc="upper left", title=None)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, title=None, borderaxespad=0.2)
     return figure
