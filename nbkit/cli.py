@@ -1,11 +1,10 @@
-"""The command line: nbkit doctor | data | run | export-explorer | report | scorecard | verify | reference | cache.
+"""The command line: nbkit doctor | data | run | export | export-explorer | report | scorecard | verify | reference | cache.
 
 Exit codes: 0 fine, 1 failed, 2 wrong input.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import shutil
@@ -18,22 +17,28 @@ import typer
 from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
-from nbkit.cohorts import SCANNED_TWICE, cohort_name, cohort_names, list_cohorts, to_fetch
+from nbkit.cohorts import SCANNED_TWICE, cohort_name, cohort_names, list_cohorts, mslesseg, to_fetch
 from nbkit.core import shelf
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.files import cache_folder
 from nbkit.core.protocols import SEXES
-from nbkit.data.bids import image_files
+from nbkit.data.bids import IGNORE, image_files
+from nbkit.data.brain import kept_brain
 from nbkit.data.check import look_at_images, read_own, verdicts
 from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest
+from nbkit.data.own_needs import account, in_words
+from nbkit.data.own_settings import SETTINGS
+from nbkit.data.text_tables import file_at, read_text_table
 from nbkit.doctor import lines
+from nbkit.export import app as export_app
 from nbkit.runner.execute import LOGS, choose_notebooks, reproduce
-from nbkit.runner.folder import results_folder
+from nbkit.runner.folder import is_own, results_folder
 from nbkit.runner.parameters import from_text
 from nbkit.runner.provenance import ROOT
 from nbkit.runner.qc import QcPage, qc_folder
 from nbkit.runner.report import write_again
+from nbkit.train import TRAININGS
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__,
@@ -42,6 +47,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Cohorts: what there is, downl
 cache_app = typer.Typer(invoke_without_command=True, help="Finished work kept on disk; alone, it shows what is there.")
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
+app.add_typer(export_app)
 
 Profile = Annotated[str, typer.Option(help="smoke, laptop or paper.")]
 CohortOption = Annotated[str, typer.Option(help="embedded, open, dlbs, or the path of your own table.")]
@@ -94,6 +100,8 @@ def _reproduced(
     known(profile, PROFILES, "PROFILE")
     folder = results_folder(out, profile, cohort)
     state = data_state(cohort)
+    if is_own(cohort):
+        typer.echo("\n".join([*account(Path(cohort)), ""]), nl=False)
     result = reproduce(
         notebooks, out_dir=folder, profile=profile, cohort=cohort, seed=seed, device=device, n_jobs=n_jobs,
         parameters=from_text(notebooks, parameter or ()), data_state=state,
@@ -110,6 +118,8 @@ def data_state(cohort: str) -> str:
     Beside real scans notebook 08 reads those of people scanned twice.
     """
     name = cohort_name(cohort)
+    if mslesseg.is_archive(name):
+        return digest(mslesseg.state(name))
     twice = [] if cohort == "embedded" else _files_state([load_manifest(n) for n in SCANNED_TWICE])
     if name.lower().endswith(".csv"):
         return digest([*_table_state(Path(name)), twice])
@@ -134,14 +144,15 @@ def _table_state(table: Path) -> list[object]:
         table.is_file(), "COHORT", expected="a CSV that exists", found=table.name,
         remedy="Check the path; README, 'Your own data', says what the table holds.",
     )
-    text = table.read_text(encoding="utf-8-sig")
-    paths = [table.parent / (row.get("path") or "") for row in csv.DictReader(text.splitlines())]
-    stats = [p.stat() for p in paths if p.is_file()]
-    return [text, [(s.st_size, s.st_mtime_ns) for s in stats]]
+    rows = read_text_table(table, ("path",))
+    files = [table.parent / SETTINGS, *filter(None, (file_at(table.parent, cell) for cell in rows["path"]))]
+    stats = [file.stat() for file in files if file.is_file()]
+    return [rows.to_dict("split"), [(s.st_size, s.st_mtime_ns) for s in stats]]
 
 
 def _folder_state(folder: Path) -> list[object]:
-    stats = [(p.relative_to(folder).as_posix(), p.stat()) for p in image_files(folder)]
+    told = [folder / name for name in (SETTINGS, IGNORE, "participants.json") if (folder / name).is_file()]
+    stats = [(p.relative_to(folder).as_posix(), p.stat()) for p in (*image_files(folder), *told)]
     return [(name, s.st_size, s.st_mtime_ns) for name, s in stats]
 
 
@@ -266,7 +277,7 @@ def data_check(
     """Look at every table and scan of your own data: a verdict per subject, a page with a picture per scan."""
     reading = read_own(path, sex_codes=_codes(sex_codes), clinical=clinical)
     page, found = QcPage(reading.name), []
-    for look in look_at_images(reading):
+    for look in look_at_images(reading, find=kept_brain):
         page.add(look)
         found += look.findings
     judged = verdicts(reading, found)
@@ -274,13 +285,16 @@ def data_check(
     for f in whole:
         typer.echo(f"{'refused' if f.refused else 'warning':<8} the data set: {f}")
     for v in judged:
-        typer.echo(f"{'pass' if v.passed else 'refused':<8} {v.subject}: {v.scans} scans")
+        typer.echo(f"{v.state:<8} {v.subject}: {v.scans} scans")
         for f in v.findings:
             typer.echo(f"  {'refused' if f.refused else 'warning'}: {f}")
+    typer.echo("\n".join(in_words(reading, path, found)))
     place = page.write(out or qc_folder("results", reading.name), judged, whole)
+    for option in (name for name, given in (("--sex-codes", sex_codes), ("--clinical", clinical)) if given):
+        typer.echo(f"a run does not know {option}: README, 'Your own data', says where it reads the same")
     passed = sum(v.passed for v in judged)
     typer.echo(f"{passed} of {len(judged)} subjects pass\nopen {place}")
-    raise typer.Exit(int(passed < len(judged)))
+    raise typer.Exit(int(any(v.refused for v in judged)))
 
 
 def _codes(text: str) -> dict[str, str]:
@@ -335,6 +349,17 @@ def _kinds() -> list[Path]:
     root, downloads = cache_folder(), data_folder()
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.is_symlink()) if root.is_dir() else []
     return [p for p in folders if p != downloads and (shelf.entries_of(p) or shelf.leftovers(p))]
+
+
+@app.command("train")
+def train_weights(
+    name: Annotated[str, typer.Argument(help="Which of the weights that come with the project.")],
+    collect: Annotated[bool, typer.Option(help="Keep what a training has reached by now; train nothing.")] = False,
+    n_jobs: Annotated[int, typer.Option(help="People prepared side by side.")] = 1,
+) -> None:
+    """Train weights that come with the project again, or go on after a kill; keep them and list them."""
+    make = TRAININGS[known(name, TRAININGS, "nbkit train")]
+    typer.echo(make(collect=collect, n_jobs=n_jobs).round(2).to_string(index=False))
 
 
 @app.command()

@@ -11,10 +11,14 @@ from nbkit.cohorts import CohortInfo, list_cohorts
 from nbkit.core.checks import NbkitError
 from nbkit.core.device import pick_device
 from nbkit.core.files import cache_folder, write_text
+from nbkit.data import brain_network
 from nbkit.data.manifest import load_manifest, mirror_folder
 from nbkit.runner.provenance import machine, packages
 
-OPTIONAL = {"ipyniivue": ("3D viewer in notebooks", 'pip install -e ".[viewer]"')}
+OPTIONAL = {
+    "ipyniivue": ("3D viewer in notebooks", 'pip install -e ".[viewer]"'),
+    brain_network.PACKAGE: ("finds brains of scans without a mask", brain_network.REMEDY),
+}
 Line = tuple[str, str, str, str]
 
 

@@ -161,7 +161,7 @@ def begin(
     ----------
     notebook : str
         The notebook's file name without ``.ipynb``.
-    task : {"flair", "ageing", "myelin", "myelin_null", "pet"}
+    task : {"overview", "flair", "ageing", "myelin", "myelin_null", "pet"}
     profile, cohort, seed, out_dir, n_jobs
         As in the notebook's parameters.
     paper : str, optional

@@ -24,9 +24,12 @@ MAY_IMPORT = {
     "papers": "core geometry data nets losses metrics training",
     "widgets": "core figures papers",
     "runner": "core claims figures",
+    "systems": "core metrics papers training",
+    "export": "core data cohorts figures metrics systems",
     "session": "core claims cohorts figures runner",
     "doctor": "core data cohorts runner",
-    "cli": "core data cohorts claims runner doctor",
+    "train": "core data cohorts papers training",
+    "cli": "core data cohorts claims export runner doctor train",
 }
 DRAWS = "figures"
 """Modules of a paper whose names end like this draw; they alone may import nbkit.figures, and they fit nothing."""

@@ -134,6 +134,47 @@ def test_data_state_follows_the_files_of_a_table(home):
     assert len({first, second, cli.data_state("t.csv")}) == 3
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_data_state_reads_a_table_as_the_check_does(home, encoding):
+    (home / "ä.nii").write_bytes(b"1")
+    (home / "t.csv").write_bytes("Subject;PATH\r\ns1;ä.nii\r\n".encode(encoding))
+    first = cli.data_state("t.csv")
+    (home / "ä.nii").write_bytes(b"12")
+    second = cli.data_state("t.csv")
+    (home / ".nbkit.toml").write_text('diagnosis = "CN"')
+    assert len({first, second, cli.data_state("t.csv")}) == 3
+
+
+TABLES = {
+    "bytes": b"\0\1subject,path", "broken utf-16": "subject,path\n".encode("utf-16")[:-1], "no path": b"subject\ns1\n",
+    "open quote": b'subject,path\n"s1,a.nii\n', "too many cells": b"subject,path\ns1,a.nii,7\n",
+}
+
+
+@pytest.mark.parametrize("content", TABLES.values(), ids=TABLES)
+def test_run_and_check_refuse_a_table_in_the_same_words(nbkit, home, content):
+    (home / "t.csv").write_bytes(content)
+    for command in (("run", "--cohort", "t.csv"), ("data", "check", "t.csv")):
+        code, _, err = nbkit(*command)
+        assert code == 2 and err.startswith("nbkit: t.csv") and "Traceback" not in err
+
+
+def test_run_names_who_is_read_refused_or_left_out(nbkit, home, monkeypatch):
+    people = [*trees.ADNI_PEOPLE, {**trees.ADNI_PEOPLE[1], "participant_id": "sub-ADNI941S1195", "sex": 3}]
+    root = trees.adni(home / "adni", people=people)
+    trees.scan(root, "sub-ADNI941S1195", "ses-M000")
+    (home / "01_a.ipynb").write_text('{"cells": []}', encoding="utf-8")
+
+    def stop(*args, **given):
+        raise cli.NbkitError("here", expected="an end", found="one", remedy="Stop.")
+
+    monkeypatch.setattr(cli, "choose_notebooks", lambda nb: [home / "01_a.ipynb"])
+    monkeypatch.setattr(cli, "reproduce", stop)
+    _, out, _ = nbkit("run", "--cohort", str(root))
+    assert out.startswith("adni: 2 of 3 people can be read\n")
+    assert "refused: participants.tsv: ADNI941S1195: expected F or M" in out or "sex: F or M" in out
+
+
 def test_data_state_of_open_scans_changes_when_a_file_appears(home, monkeypatch):
     before = cli.data_state("open")
     manifest = cli.load_manifest("open_ms")
@@ -187,16 +228,23 @@ def test_a_reference_of_restricted_data_is_refused(nbkit, home):
     assert code == 2 and "found restricted data" in err and not (home / "reference").exists()
 
 
-def test_data_check_gives_verdicts_and_a_page(nbkit, home):
+@pytest.fixture
+def bright_brains(monkeypatch):
+    """The brain of a drawn head is what is bright."""
+    monkeypatch.setattr("nbkit.cli.kept_brain", lambda image: image.with_data(image.data > 70, "bright"))
+
+
+def test_data_check_gives_verdicts_and_a_page(nbkit, home, bright_brains):
     code, out, _ = nbkit("data", "check", str(trees.adni(home / "adni")))
     assert code == 0 and "pass     ADNI002S0729: 2 scans" in out and "2 of 2 subjects pass" in out
+    assert "notebook 00: people: 2\n" in out and "notebook 01: needs at least two people with FLAIR" in out
     assert os.path.join("results", "qc-adni", "index.html") in out
     assert sorted(p.name for p in (home / "results" / "qc-adni").iterdir()) == [
         ".gitignore", "findings.csv", "index.html"]
     assert [p.name for p in (home / "results").iterdir()] == ["qc-adni"]
 
 
-def test_data_check_fails_when_anybody_is_refused(nbkit, home):
+def test_data_check_fails_when_anybody_is_refused(nbkit, home, bright_brains):
     root = trees.oasis3(home / "oasis")
     code, out, _ = nbkit("data", "check", str(root), "--out", "page")
     assert code == 1 and "refused  the data set: " in out and "0 of 2 subjects pass" in out
@@ -204,14 +252,17 @@ def test_data_check_fails_when_anybody_is_refused(nbkit, home):
     assert nbkit("data", "check", str(root), "--clinical", str(trees.clinical(home / "tables")))[0] == 0
 
 
-def test_data_check_takes_sex_codes_and_csv_files(nbkit, home):
+def test_data_check_takes_sex_codes_and_csv_files(nbkit, home, bright_brains):
     trees.scan(home, "sub-01", "ses-1")
     (home / "mine.csv").write_text(
         "subject,session,age_years,sex,diagnosis,contrast,path\n"
         "01,1,70,2,CN,T1w,sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz\n", encoding="utf-8")
     code, out, _ = nbkit("data", "check", "mine.csv")
     assert code == 1 and "--sex-codes 1=M,2=F" in out
-    assert nbkit("data", "check", "mine.csv", "--sex-codes", "1=M, 2=F")[0] == 0
+    code, out, _ = nbkit("data", "check", "mine.csv", "--sex-codes", "1=M, 2=F")
+    assert code == 0 and "a run does not know --sex-codes" in out
+    (home / ".nbkit.toml").write_text('sex_codes = {1 = "M", 2 = "F"}')
+    assert nbkit("data", "check", "mine.csv")[0] == 0
     code, _, err = nbkit("data", "check", "mine.csv", "--sex-codes", "2=female")
     assert code == 2 and "--sex-codes 2: expected one of F, M" in err
 

@@ -6,18 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbkit.cohorts import (
-    ageing_phantom, dlbs, ixi_ageing, ms_phantom, myelin_open_ms, myelin_phantom, open_ms, own_ageing, own_pet,
-    own_scans, pet_ixi, pet_phantom, retest,
+    ageing_phantom, dlbs, ixi_ageing, ms_phantom, mslesseg, myelin_open_ms, myelin_phantom, open_ms, own_ageing,
+    own_flair, own_pet, own_scans, pet_ixi, pet_phantom, retest,
 )
 from nbkit.core.checks import NbkitError, closest, known, require
 from nbkit.core.protocols import Cohort
 from nbkit.core.volume import Volume
+from nbkit.data import own_needs
+from nbkit.data.check import read_own
 from nbkit.data.manifest import Manifest, list_manifests, load_manifest
 from nbkit.phantom import records, study
 from nbkit.phantom.scanned_again import any_pair
 
 # What COHORT=embedded and COHORT=open mean for each task
 LEVELS = {
+    "overview": {"embedded": "ms_phantom", "open": "open_ms"},
     "flair": {"embedded": "ms_phantom", "open": "open_ms"},
     "ageing": {"embedded": "ageing_phantom", "open": "ixi_ageing"},
     "myelin": {"embedded": "myelin_phantom", "open": "myelin_open_ms"},
@@ -30,6 +33,8 @@ _MODULES = {m.NAME: m for m in (
 NAMES = tuple(_MODULES)
 _REAL = (open_ms.NAME, dlbs.NAME)
 """Nothing of them is drawn."""
+MS_TASKS = ("overview", "flair")
+"""What MSLesSeg, which is given as a path, serves."""
 NULLS = tuple(LEVELS["myelin_null"].values())
 """Null experiments: the people and the first scans of a simulated cohort, without change at the second."""
 SCANNED_TWICE = retest.NAMES
@@ -66,8 +71,8 @@ def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int 
     ----------
     name_or_path : str or path
         One of :data:`NAMES`, :data:`NULLS` or the test-retest cohorts, a ``.csv``
-        (:func:`nbkit.data.tables.read_scan_table` says which columns), or a BIDS folder
-        (:func:`nbkit.cohorts.own_scans.build`).
+        (:func:`nbkit.data.tables.read_scan_table` says which columns), a BIDS folder
+        (:func:`nbkit.cohorts.own_scans.build`), or MSLesSeg's zip or folder.
     profile : {"smoke", "laptop", "paper"}
         Grid size and, for phantoms, the number of subjects.
     seed : int
@@ -88,6 +93,8 @@ def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int 
         settings |= {} if name in _REAL else {"seed": seed}
         return _MODULES[name.removesuffix("_null")].build(profile, n_jobs=n_jobs, **settings)
     path = Path(name).expanduser()
+    if mslesseg.is_archive(path):
+        return mslesseg.build(path, profile, n_jobs=n_jobs)
     if path.suffix.lower() == ".csv" or path.is_dir():
         return own_scans.build(path, profile)
     raise _unknown(name, (*NAMES, *NULLS))
@@ -109,6 +116,12 @@ def cohort_name(level: str | Path, *, task: str = "flair") -> str:
             "changed: own scans cannot show it. Leave it out, or run it with COHORT=embedded.",
         )
         return null
+    if mslesseg.is_archive(name):
+        require(
+            task in MS_TASKS, f"COHORT: {Path(name).name}", expected=f"a task of {', '.join(MS_TASKS)}", found=task,
+            remedy="MSLesSeg holds T1w, T2w and FLAIR of people with MS: it serves notebook 01.",
+        )
+        return name
     if name in NAMES or name in NULLS or name.lower().endswith(".csv") or Path(name).expanduser().is_dir():
         return name
     require(
@@ -123,8 +136,10 @@ def cohort_for(
 ) -> Cohort:
     """Open the cohort that COHORT means for a task; see :func:`cohort_name` and :func:`open_cohort`.
 
-    Own scans come as they are, for "ageing" preprocessed (:func:`nbkit.cohorts.own_ageing.on_template`); of a folder
-    for "pet" come the FDG scans, as ratios in MNI space (:func:`nbkit.cohorts.own_pet.build`).
+    Own scans come with the masks that can be made of them for "overview" and "flair" (for "flair" the people who can
+    serve: :func:`nbkit.cohorts.own_flair.for_synthesis`), with the visits that have everything for "myelin", and
+    preprocessed for "ageing" (:func:`nbkit.cohorts.own_ageing.on_template`); of a folder for "pet" come the FDG scans,
+    as ratios in MNI space (:func:`nbkit.cohorts.own_pet.build`).
     """
     name = cohort_name(level, task=task)
     require(
@@ -134,8 +149,17 @@ def cohort_for(
     if task == "pet" and name not in NAMES and Path(name).expanduser().is_dir():
         return own_pet.build(name, profile)
     cohort = open_cohort(name, profile=profile, seed=seed, n_jobs=n_jobs)
-    if task == "ageing" and name not in NAMES:
-        return own_ageing.on_template(cohort, Path(name).expanduser(), profile, n_jobs=n_jobs)
+    path = Path(name).expanduser()
+    if cohort.access != "restricted":
+        return cohort
+    if task == "overview":
+        return own_flair.with_masks(cohort, path, profile)
+    if task == "flair":
+        return own_flair.for_synthesis(cohort, path, profile)
+    if task == "myelin":
+        return own_needs.restricted(cohort, own_needs.for_myelin(read_own(path).table))
+    if task == "ageing":
+        return own_ageing.on_template(cohort, path, profile, n_jobs=n_jobs)
     return cohort
 
 
@@ -202,7 +226,7 @@ def strangers(
 def cohort_names(level: str) -> list[str]:
     """Every cohort whose files a notebook's COHORT may read: one per task for "embedded" and "open", else the one."""
     named = [name for levels in LEVELS.values() for each, name in levels.items() if each == level]
-    return [name for name in named if name not in NULLS] or [cohort_name(level)]
+    return list(dict.fromkeys(name for name in named if name not in NULLS)) or [cohort_name(level)]
 
 
 def list_cohorts() -> list[CohortInfo]:
@@ -225,7 +249,11 @@ def _info(name: str) -> CohortInfo:
 
 
 def _unknown(name: str, valid: tuple[str, ...]) -> NbkitError:
+    by_path = {mslesseg.NAME: mslesseg.HOW_TO_GET} | {
+        known_as: " ".join(load_manifest(known_as).how_to_get.split()) for known_as in list_manifests()
+        if load_manifest(known_as).access == "restricted"
+    }
     return NbkitError(
         "COHORT", expected=f"one of {', '.join(valid)}, the path of a .csv or of a BIDS folder", found=repr(name),
-        remedy=f"{closest(name, valid)}Use one of the listed names, or check the path.",
+        remedy=by_path.get(name) or f"{closest(name, valid)}Use one of the listed names, or check the path.",
     )

@@ -23,6 +23,8 @@ from nbkit.data.findings import Finding, Reading
 from nbkit.data.tables import COLUMNS, MASK, good_rows, is_mask, one_grid
 from nbkit.data.visits import Key, named_visits, read_visits, session_name, subject_name
 
+PREDICTED = "predicted"
+"""What the ``desc-`` of an image begins with that is no scan but a forecast."""
 _KINDS = {"anat", "pet", "t1_linear", "pet_linear"}
 _OTHER_KINDS = {"func", "dwi", "fmap", "perf", "meg", "eeg", "ieeg", "micr", "nirs", "motion", "mrs"}
 _NAME = re.compile(
@@ -185,7 +187,9 @@ def _once_suffixed(name: str) -> str:
 
 
 def _contrast(suffix: str, entities: Mapping[str, str]) -> str | None:
-    """The contrast of a name; None for what is neither an image nor a brain mask."""
+    """The contrast of a name; None for what is neither a scan nor a brain mask."""
+    if entities.get("desc", "").startswith(PREDICTED):
+        return None
     if suffix in _MASKS:
         brain = suffix != "mask" or "brain" in (entities.get("desc"), entities.get("label"))
         return f"{MASK}brain" if brain else None

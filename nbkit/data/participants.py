@@ -9,7 +9,7 @@ from pathlib import Path
 from nbkit.core.checks import known, require
 from nbkit.core.protocols import SEXES
 from nbkit.data.manifest import Manifest
-from nbkit.data.text_tables import read_text_table
+from nbkit.data.text_tables import number, read_text_table
 
 
 def all_files(manifest: Manifest, paths: Collection[str]) -> dict[str, Path]:
@@ -56,7 +56,7 @@ def sexes_and_ages(path: Path, wanted: Collection[str]) -> dict[str, tuple[str, 
         For a missing column, an unknown sex, or somebody of `wanted` who is not in the table.
     """
     table = {
-        row.MRID: (known(row.Sex, SEXES, f"{path}: Sex of {row.MRID}"), float(row.Age))
+        row.MRID: (known(row.Sex, SEXES, f"{path.name}: Sex of {row.MRID}"), _age(row.Age, f"{path.name}: {row.MRID}"))
         for row in read_text_table(path, ("MRID", "Age", "Sex")).itertuples()
     }
     absent = sorted(set(wanted) - set(table))
@@ -65,3 +65,9 @@ def sexes_and_ages(path: Path, wanted: Collection[str]) -> dict[str, tuple[str, 
         remedy="Use the published table.",
     )
     return {name: table[name] for name in wanted}
+
+
+def _age(cell: str, where: str) -> float:
+    age = number(cell)
+    require(age is not None, f"{where}: Age", expected="years", found=repr(cell), remedy="Use the published table.")
+    return age

@@ -23,9 +23,9 @@ from nbkit.data.bids import BidsImage, absent, by_visit, named_images, visit_tab
 from nbkit.data.bids_files import LEAVE_OUT, ignored, image_names
 from nbkit.data.findings import Finding, raise_refused
 from nbkit.data.pet_slices import STAGE_OF
-from nbkit.data.preprocess import place
 from nbkit.data.sidecars import sidecar
 from nbkit.geometry.affine import align
+from nbkit.geometry.placement import place
 
 log = logging.getLogger(__name__)
 

@@ -81,16 +81,23 @@ def template_kinds(profile: str, *, seed: int, device: str = "auto") -> dict[str
 
 
 def learned(template: AgedTemplate, settings: Config, cohort: Cohort) -> InBrainSyn:
-    """InBrainSyn with templates like `template`, fitted to `cohort` or read from the cache.
+    """InBrainSyn with templates like `template`, fitted to `cohort` or read from the cache."""
+    return fitted(cohort=cohort, **learning(template, settings, cohort))
+
+
+def learning(template: AgedTemplate, settings: Config, cohort: Cohort) -> dict[str, Any]:
+    """What :func:`~nbkit.training.fitted.fitted` is given for InBrainSyn with templates like `template`.
 
     There is a template of each group of which the cohort has visits: where nobody is ill, that of the healthy alone.
     """
     kind, config = type(template), template.config
     both = InBrainSyn(settings, templates={group: kind(config) for group in GROUPS})
     there = {group: model for group, model in both.templates.items() if both.visits(cohort, group)}
-    system = InBrainSyn(settings, templates=there) if there else both
-    load = partial(InBrainSyn.load, template_types=[kind])
-    return fitted(system, cohort, load=load, key=config.as_dict(), sources=[kind.__module__])
+    return {
+        "model": InBrainSyn(settings, templates=there) if there else both,
+        "load": partial(InBrainSyn.load, template_types=[kind]), "key": config.as_dict(),
+        "sources": [kind.__module__],
+    }
 
 
 def not_here(people: Cohort) -> dict[str, str]:
