@@ -38,13 +38,14 @@ export MALLOC_ARENA_MAX ?= 1
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "  PROFILE=smoke|laptop|paper  COHORT=embedded|open|/path/to/table.csv|/path/to/bids  NB=all|00,01  SEED=7"
+	@echo "  PROFILE=smoke|laptop|paper  COHORT=embedded|open|dlbs|/path/to/table.csv|/path/to/bids  NB=all|00,01  SEED=7"
 	@echo "  DEVICE=auto|cpu|cuda|mps  N_JOBS=2  OUT=results  USE_CONDA=1  PYTHON=python3.12"
 
 env: $(STAMP)  ## make the environment (.venv): with uv if present, else python -m venv; USE_CONDA=1 for conda
 
 reproduce: $(STAMP)  ## run the notebooks, judge the claims, write OUT/PROFILE-COHORT/index.html
-	$(NBKIT) run --nb "$(NB)" --profile "$(PROFILE)" --cohort "$(COHORT)" --seed "$(SEED)" --device "$(DEVICE)" \
+	@# exec: the shell is gone, so what ends make ends the run, which writes its report
+	exec $(NBKIT) run --nb "$(NB)" --profile "$(PROFILE)" --cohort "$(COHORT)" --seed "$(SEED)" --device "$(DEVICE)" \
 		--out "$(OUT)" $(if $(N_JOBS),--n-jobs "$(N_JOBS)")
 
 test: $(STAMP)  ## all tests, the smoke run of every notebook included; FAST=1: without notebooks and what takes seconds
@@ -56,8 +57,8 @@ verify: $(STAMP)  ## compare a finished run with the committed reference values
 lab: $(STAMP)  ## JupyterLab on the notebooks
 	cd notebooks && ../$(PY) -m jupyterlab
 
-data: $(STAMP)  ## download and verify a cohort: make data COHORT=open
-	$(NBKIT) data fetch "$(COHORT)"
+data: $(STAMP)  ## download and verify a cohort: make data COHORT=open, or COHORT=dlbs PEOPLE=20 (ALL=1: everybody)
+	$(NBKIT) data fetch "$(COHORT)" $(if $(PEOPLE),--people "$(PEOPLE)") $(if $(filter 1,$(ALL)),--all)
 
 doctor: $(STAMP)  ## what is installed, what is missing, and how to fix it
 	$(NBKIT) doctor

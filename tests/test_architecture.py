@@ -24,9 +24,12 @@ MAY_IMPORT = {
     "papers": "core geometry data nets losses metrics training",
     "widgets": "core figures papers",
     "runner": "core claims figures",
+    "systems": "core metrics papers training",
+    "export": "core data cohorts figures metrics systems",
     "session": "core claims cohorts figures runner",
+    "doctor": "core data cohorts runner",
     "train": "core data cohorts papers training",
-    "cli": "core data cohorts claims runner train",
+    "cli": "core data cohorts claims export runner doctor train",
 }
 DRAWS = "figures"
 """Modules of a paper whose names end like this draw; they alone may import nbkit.figures, and they fit nothing."""
@@ -37,13 +40,14 @@ SCORES = ("experiments", "metrics", "observer")
 
 # a library is imported below its folder, or in its one file, and nowhere else
 FENCES = {
-    "nibabel": ("nbkit/data/nifti.py", "nbkit/figures/qc.py"),
+    "nibabel": ("nbkit/data/nifti.py", "nbkit/data/nifti_header.py", "nbkit/figures/qc.py"),
     "nilearn": ("nbkit/phantom/anatomy.py", "nbkit/figures/"),
     "SimpleITK": "nbkit/data/preprocess.py",
-    "pooch": "nbkit/data/manifest.py",
-    "requests": "nbkit/data/manifest.py",
-    "urllib": "nbkit/data/manifest.py",
-    "http": "nbkit/data/manifest.py",
+    "pooch": "nbkit/data/fetched.py",
+    "requests": ("nbkit/data/download.py", "nbkit/data/fetched.py"),
+    "urllib": "nbkit/data/download.py",
+    "urllib3": "nbkit/data/download.py",
+    "http": "nbkit/data/download.py",
     "matplotlib": "nbkit/figures/",
     "seaborn": "nbkit/figures/",
     "ipywidgets": "nbkit/widgets/",
@@ -236,7 +240,7 @@ BAD = {
     "plotting": ("nbkit/papers/x/a.py", "import matplotlib.pyplot as plt", "only in nbkit/figures/"),
     "plotting, hidden": ("nbkit/cli.py", "def f():\n    import seaborn", "only in nbkit/figures/"),
     "NIfTI": ("nbkit/cohorts/x.py", "import nibabel as nib", "only in nbkit/data/nifti.py"),
-    "downloads": ("nbkit/cohorts/x.py", "from urllib.request import urlopen", "only in nbkit/data/manifest.py"),
+    "downloads": ("nbkit/cohorts/x.py", "from urllib.request import urlopen", "only in nbkit/data/download.py"),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import tomllib
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +22,7 @@ DIRECTIONS = {
     "correlation": ("less", "greater"),
     "equivalence": (None,),
 }
+_SAYS = re.compile(r"What the (paper|comparison)( of (?P<year>\d{4}))? (claims|asks): (?P<words>.+)")
 COMPARES = {"order": (2, 99), "sign": (1, 1), "difference": (2, 2), "equivalence": (2, 2), "correlation": (2, 2)}
 
 
@@ -28,7 +31,11 @@ class _Record(BaseModel):
 
 
 class Source(_Record):
-    """A paper or chapter, and whether its absolute numbers can be compared with ours."""
+    """A paper or chapter, and whether its absolute numbers can be compared with ours.
+
+    `short` is what people call it; `notebook` answers it, and records the pictures `method` and `hero`; `key` are the
+    ids of the three numbers that matter most.
+    """
 
     name: str
     prefix: str
@@ -38,6 +45,11 @@ class Source(_Record):
     source: str
     comparable: bool
     reason: str = ""
+    short: str = ""
+    notebook: str = ""
+    method: str = ""
+    hero: str = ""
+    key: tuple[str, ...] = ()
 
 
 class Number(_Record):
@@ -150,6 +162,18 @@ def load_paper(name: str) -> Paper:
     return read_ledger(_ledgers()[known(name, papers(), "load_paper: name")])
 
 
+def claimed(name: str) -> str:
+    """What a paper says, in sentences: the paragraph "What the paper claims" of its package's docstring.
+
+    A package with two papers names the year: "What the paper of 2020 claims".
+    """
+    year, package = load_paper(name).paper.year, _ledgers()[name].with_name("__init__.py")
+    text = ast.get_docstring(ast.parse(package.read_text(encoding="utf-8"))) or ""
+    told = (_SAYS.match(" ".join(paragraph.split())) for paragraph in text.split("\n\n"))
+    words = next((m["words"] for m in told if m and m["year"] in (None, str(year))), "")
+    return words[:1].upper() + words[1:]
+
+
 @lru_cache(maxsize=1)
 def _ledgers() -> dict[str, Path]:
     """Ledger files by their name; all are read once, so that one with a wrong name cannot hide."""
@@ -187,9 +211,9 @@ def _check_ids(paper: Paper, file: str) -> None:
         remedy="Add the paper's prefix.",
     )
     valid = paper.ids
-    for claim in paper.claim:
-        for i in claim.ids:
-            require(
-                i in valid, f"{file}: {claim.id}", expected="ids of numbers in this file", found=repr(i),
-                remedy=f"{closest(i, valid)}Add a number record (without a value if none is printed).",
-            )
+    compared = [(claim.id, i) for claim in paper.claim for i in claim.ids]
+    for where, i in [*compared, *(("paper.key", i) for i in paper.paper.key)]:
+        require(
+            i in valid, f"{file}: {where}", expected="ids of numbers in this file", found=repr(i),
+            remedy=f"{closest(i, valid)}Add a number record (without a value if none is printed).",
+        )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from operator import itemgetter
@@ -19,14 +17,12 @@ import pandas as pd
 
 from nbkit.claims.ledger import load_paper
 from nbkit.claims.room import Room
-from nbkit.claims.shown import Savable, Shown
+from nbkit.claims.shown import Savable, Shown, save_png
 from nbkit.core.checks import NbkitError, closest, require
-from nbkit.core.files import atomic, write_json, write_text
+from nbkit.core.files import atomic, plain_cell, sole, write_json, write_text
 from nbkit.core.protocols import Cohort
 
-OBSERVATIONS, ARTEFACTS = "observations.jsonl", "artefacts.json"
-PNG_BYTES = 250_000
-DPI_LADDER = (180, 150, 120, 100, 80, 64)
+OBSERVATIONS, ARTEFACTS, LOCK = "observations.jsonl", "artefacts.json", ".records.lock"
 
 
 @dataclass(frozen=True)
@@ -250,21 +246,22 @@ class Run:
         levels = {"header": data.columns.nlevels, "index": data.index.nlevels}
         path = self._artefact("table", name, ".csv", caption, **levels)
         with atomic(path) as part:
-            data.to_csv(part)
+            plain = data.map(plain_cell).rename(index=plain_cell, columns=plain_cell)
+            for labels in (plain.index, plain.columns):
+                labels.names = [plain_cell(name) for name in labels.names]
+            plain.to_csv(part)
         self._write_index()
         return path
 
     def figure(self, name: str, figure: Savable, *, caption: str) -> Shown:
-        """Write ``figures/NAME.png``, at the finest resolution that keeps it below 250 KB, and index it.
+        """Write ``figures/NAME.png`` (:func:`~nbkit.claims.shown.save_png`), and index it.
 
         As the last line of a cell it shows the picture with its caption and source.
         """
         path = self._artefact("figure", name, ".png", caption)
+        self._hide_names(figure)
         with atomic(path) as part:
-            for dpi in DPI_LADDER:
-                figure.savefig(part, dpi=dpi, format="png", metadata={"Software": None})
-                if part.stat().st_size <= PNG_BYTES:
-                    break
+            save_png(figure, part)
         self._write_index()
         return Shown(path, f"{caption.rstrip('.')}. {self.source}.")
 
@@ -342,6 +339,15 @@ class Run:
             found=", ".join(named + placed), remedy="Report values over the group, and name files by their role.",
         )
 
+    def _hide_names(self, figure: Savable) -> None:
+        """Subjects that a figure of restricted data names are called by their rank."""
+        names = sorted((s for s in self._ranks if not s.isdigit()), key=len, reverse=True)
+        if self.level != "restricted" or not names or not hasattr(figure, "findobj"):
+            return
+        pattern = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, names))})(?!\w)")
+        for artist in figure.findobj(lambda a: hasattr(a, "set_text")):
+            artist.set_text(pattern.sub(lambda found: f"#{self._ranks[found[0]]}", artist.get_text()))
+
     def _texts(self, data: pd.DataFrame) -> list[str]:
         labels = [*data.index.to_flat_index(), *data.columns.to_flat_index()]
         flat = [part for label in labels for part in (label if isinstance(label, tuple) else (label,))]
@@ -370,12 +376,12 @@ class Run:
 
     def _write_index(self) -> None:
         mine = {"artefacts": self._artefacts, "not_run": self._not_run, "rooms": self._rooms}
-        with _exclusive(self.out_dir):
+        with sole(self.out_dir / LOCK):
             merged = {key: sorted(self._others(key) + mine[key], key=lambda a: a["notebook"]) for key in mine}
             write_json(self.out_dir / ARTEFACTS, merged)
 
     def _write_observations(self, *new: Observation) -> None:
-        with _exclusive(self.out_dir):
+        with sole(self.out_dir / LOCK):
             others = {line: o for line, o in _read(self.out_dir).items() if o.notebook != self.notebook}
             twice = [o for o in others.values() if o.id in {n.id for n in new}]
             require(
@@ -387,14 +393,3 @@ class Run:
             mine = [(self.notebook, line) for line in self._lines.values()]
             everything = sorted([*((o.notebook, line) for line, o in others.items()), *mine], key=itemgetter(0))
             write_text(self.out_dir / OBSERVATIONS, "".join(f"{line}\n" for _, line in everything))
-
-
-@contextmanager
-def _exclusive(out_dir: Path) -> Iterator[None]:
-    """Hold the folder while its records are read, changed and written back."""
-    lock = out_dir / ".records.lock"
-    if not lock.exists():
-        write_text(lock, "")
-    with open(lock, "a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -72,6 +72,30 @@ def papers_table(scorecard: Scorecard) -> pd.DataFrame:
         rows[name] = [*mine.counts().values(), *numbers.values()]
     columns = [("claims", v) for v in VERDICTS] + [("numbers", v) for v in NUMBER_VERDICTS]
     return pd.DataFrame.from_dict(rows, orient="index", columns=pd.MultiIndex.from_tuples(columns))
+
+
+def printed_beside_ours(scorecard: Scorecard, observations: Mapping[str, Observation]) -> pd.DataFrame:
+    """Printed numbers and ours, where both are of one unit; p-values are none, they are of other numbers of people.
+
+    Returns
+    -------
+    DataFrame
+        A row a number: "paper" (:func:`paper_title`), "id", "published", "ours", "unit".
+    """
+    rows = []
+    for name in scorecard.papers:
+        ids, seen = load_paper(name).ids, {n.id: n for n in scorecard.numbers}
+        for id, number in ids.items():
+            if number.value is not None and id in observations and number.unit == observations[id].unit != "p":
+                rows.append((paper_title(name), id, number.value, seen[id].observed, number.unit))
+    return pd.DataFrame(rows, columns=["paper", "id", "published", "ours", "unit"])
+
+
+def claims_by_cohort(scorecards: Mapping[str, Scorecard]) -> pd.DataFrame:
+    """Every claim and cohort a row: "paper" (:func:`paper_title`), "claim" (its id), "cohort", "verdict"."""
+    rows = [(paper_title(name), claim.id, cohort, claim.verdict) for cohort, card in scorecards.items()
+            for name in card.papers for claim in card.claims if claim.id.startswith(f"{load_paper(name).prefix}.")]
+    return pd.DataFrame(rows, columns=["paper", "claim", "cohort", "verdict"])
 
 
 def rooms_table(scorecard: Scorecard) -> pd.DataFrame:
@@ -196,14 +220,25 @@ def _claim_row(claim: ClaimVerdict) -> list[str]:
     low, high = decides["interval"]
     interval = f"{_signed(decides['difference'])} [{_signed(low)}, {_signed(high)}]"
     ps = [_p(decides["p_holm"]), _p(decides["p_paired_t"])]
-    return [*start, " − ".join(_apart(decides["ids"])), interval, *ps, str(decides["n"])]
+    return [*start, " − ".join(told_apart(decides["ids"])), interval, *ps, str(decides["n"])]
 
 
-def _apart(ids: list[str]) -> list[str]:
-    """What tells the ids of a claim apart: their ends, with the table where that differs."""
-    parts = [i.split(".") for i in ids]
-    one_table = len({tuple(p[:-1]) for p in parts}) == 1
-    return [p[-1] if one_table else f"{p[-1]} ({re.sub('^[a-z]+', '', p[1]).replace('_', '.')})" for p in parts]
+def told_apart(ids: Sequence[str]) -> list[str]:
+    """What tells the numbers of a claim apart, in the words of the printed table: row, column, else the table.
+
+    Of an id that no ledger has, its end.
+    """
+    numbers = [_of_ledger(i.partition(".")[0]).get(i) for i in ids]
+    parts = [(n.row, n.column, n.where) if n else ("", i.rpartition(".")[2], "") for n, i in zip(numbers, ids)]
+    cells = [k for k in (0, 1) if len({p[k] for p in parts}) > 1] or [0, 1]
+    alike = len({tuple(p[k] for k in cells) for p in parts}) < len(parts)
+    return [", ".join(p[k] for k in cells + [2] * alike if p[k]) for p in parts]
+
+
+@lru_cache(maxsize=16)
+def _of_ledger(prefix: str) -> dict[str, Number]:
+    """Numbers by id of the ledger with this prefix; nothing of an unknown one."""
+    return next((ledger.ids for ledger in map(load_paper, papers()) if ledger.prefix == prefix), {})
 
 
 def _signed(value: float) -> str:

@@ -6,7 +6,6 @@ warning, since nothing here registers images.
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,19 +16,25 @@ from pathlib import Path
 import pandas as pd
 
 from nbkit.core.checks import require
+from nbkit.data.bids_files import (
+    IGNORE, LEAVE_OUT, all_image_names, ignored, image_names, person_and_session_folders,
+)
 from nbkit.data.findings import Finding, Reading
 from nbkit.data.tables import COLUMNS, MASK, good_rows, is_mask, one_grid
-from nbkit.data.visits import Key, read_visits, session_name, subject_name
+from nbkit.data.visits import Key, named_visits, read_visits, session_name, subject_name
 
-IGNORE = ".bidsignore"
-LEAVE_OUT = f"or leave it out with a line in {IGNORE}."
-_PATTERNS = (
-    "sub-*/**/*.nii", "sub-*/**/*.nii.gz", "derivatives/*/sub-*/**/*_mask.nii*",
-    "subjects/sub-*/*/t1_linear/*.nii", "subjects/sub-*/*/t1_linear/*.nii.gz", "subjects/sub-*/*/**/*_mask.nii*",
-)
+PREDICTED = "predicted"
+"""What the ``desc-`` of an image begins with that is no scan but a forecast."""
 _KINDS = {"anat", "pet", "t1_linear", "pet_linear"}
-_NAME = re.compile(r"(?P<entities>(?:[A-Za-z0-9]+-[A-Za-z0-9]+_)+)(?P<suffix>[A-Za-z0-9]+)\.nii(?:\.gz)?")
+_OTHER_KINDS = {"func", "dwi", "fmap", "perf", "meg", "eeg", "ieeg", "micr", "nirs", "motion", "mrs"}
+_NAME = re.compile(
+    r"(?P<entities>(?:[A-Za-z0-9]+-[A-Za-z0-9+]+_)+)(?P<suffix>[A-Za-z0-9]+)\.nii(?:\.gz)?", re.IGNORECASE)
 _NOT_IMAGES = ("dseg", "probseg", "defacemask")
+_MASKS = ("mask", "brainmask")
+_OWN_SPACE = ("T1w", "orig", "native", "individual", "scanner")
+"""Values of ``space-`` that mean the image's own."""
+_TEXTS = (".tsv", ".json", ".txt")
+_NOT_MAGNITUDE = ("phase", "real", "imag")
 
 
 @dataclass(frozen=True)
@@ -91,10 +96,11 @@ def read_bids(
     root, findings = Path(root), []
     images = list(named_images(image_names(root), findings))
     require(
-        bool(images or findings), f"{root.name}",
+        bool(images or findings), f"{root.resolve().name}",
         expected="images named as in BIDS, sub-X/ses-Y/anat/sub-X_ses-Y_T1w.nii.gz", found="none",
         remedy="Give the folder that holds sub-*; or list the files in a CSV (README, 'Your own data').",
     )
+    findings += absent(root, images, findings)
     everyone = tuple(sorted({i.subject for i in images} | {f.subject for f in findings}))
     kept = [image for visit in by_visit(images) for image in _unambiguous(visit, findings)]
     files, table = visit_table(root, kept, findings, sex_codes=sex_codes, clinical=clinical)
@@ -105,43 +111,59 @@ def read_bids(
 def image_files(root: Path | str) -> list[Path]:
     """Every image and table that :func:`read_bids` would look at, for noticing that a data set has changed."""
     root = Path(root)
-    return [root / p for p in image_names(root)] + sorted(root.rglob("*.tsv"))
+    return [path for p in image_names(root) if (path := root / p).is_file()] + sorted(root.rglob("*.tsv"))
 
 
-def image_names(root: Path, patterns: Iterable[str] = _PATTERNS) -> list[str]:
-    """Relative paths of images, without those that .bidsignore leaves out."""
-    require(root.is_dir(), f"{root}", expected="a folder", found="none", remedy="Check the path.")
-    ignored = root / IGNORE
-    lines = ignored.read_text(encoding="utf-8").split("\n") if ignored.is_file() else []
-    left_out = [line.strip().strip("/") for line in lines if line.strip() and not line.startswith("#")]
-    found = {p.relative_to(root).as_posix() for pattern in patterns for p in root.glob(pattern) if p.is_file()}
-    return [p for p in sorted(found) if not any(_matches(p, pattern) for pattern in left_out)]
+def absent(root: Path, images: Iterable[BidsImage], findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Every person and visit that folders or tables name, of which there is neither one of `images` nor a finding.
 
-
-def _matches(path: str, pattern: str) -> bool:
-    """Much as in .gitignore: a pattern leaves out what it names and all below; without a slash it counts anywhere.
-
-    Unlike there, ``*`` crosses slashes, and ``!`` is not known.
+    Whom .bidsignore leaves out is not missed.
     """
+    everything = all_image_names(root)
+    known = {i.visit for i in images} | {v for path in ignored(root, everything) if (v := _visit_of(path))}
+    known |= {v for f in findings if (v := _visit_of(f.where))}
+    people = {subject for subject, _ in known}
+    for subject, session, where in named_visits(root, person_and_session_folders(root)):
+        if ignored(root, [f"sub-{subject}/_", f"sub-{subject}/ses-{session}/_", f"{where}/_"]):
+            continue
+        missing = subject not in people if session is None else (subject, session) not in known
+        if missing:
+            known.add((subject, session or "single"))
+            what = "person" if session is None else "visit"
+            there = (p.name for p in sorted((root / where).rglob("*")) if not p.is_dir() and p.suffix not in _TEXTS)
+            beside = next(there, None)
+            yield Finding(
+                subject, where, f"an image of every {what} in anat or pet", f"none; the {what} is left out",
+                f"There is {beside}, which is not read: images are .nii or .nii.gz in anat or pet." if beside else
+                f"If there should be one, bring it: a download may be incomplete, or {what} and folder spelled apart.",
+                refused=False,
+            )
+
+
+def _visit_of(path: str) -> Key | None:
+    """Subject and session of a path by its folders."""
     parts = path.split("/")
-    below = ["/".join(parts[: i + 1]) for i in range(len(parts))]
-    return any(fnmatch.fnmatchcase(p, pattern) for p in (below if "/" in pattern else [*below, *parts]))
+    found = {p[:3].lower(): p[4:] for p in parts[:-1] if p[:4].lower() in ("sub-", "ses-")}
+    return (subject_name(found["sub"]), session_name(found.get("ses", "single"))) if "sub" in found else None
 
 
 def named_images(paths: Iterable[str], findings: list[Finding]) -> Iterator[BidsImage]:
     """Images and brain masks by what their names say; one that says nothing, or another folder, is a finding."""
     for path in paths:
         *parts, name = path.split("/")
-        if not (name.split(".")[0].endswith("_mask") or _KINDS.intersection(parts)):
+        kinds, is_a_mask = {p.lower() for p in parts}, name.split(".")[0].lower().endswith(_MASKS)
+        if not (kinds & _KINDS or is_a_mask) or kinds & _OTHER_KINDS:
             continue
-        folders = {p.split("-")[0]: p.split("-", 1)[1] for p in parts if p.startswith(("sub-", "ses-"))}
-        subject, match = subject_name(folders["sub"]), _NAME.fullmatch(name)
-        if match is None:
+        folders = {p[:3].lower(): p for p in parts if p[:4].lower() in ("sub-", "ses-")}
+        subject, match = subject_name(folders["sub"][4:]), _NAME.fullmatch(_once_suffixed(name))
+        odd = [p for p in folders.values() if p[:4] not in ("sub-", "ses-")]
+        if match is None or odd:
             findings.append(Finding(
-                subject, path, "a name such as sub-X_ses-Y_T1w.nii.gz", name, f"Rename the file, {LEAVE_OUT}"))
+                subject, path, "a name such as sub-X_ses-Y_T1w.nii.gz", odd[0] if odd else name,
+                f"Rename the {'folder' if odd else 'file'}, {LEAVE_OUT}"))
             continue
         entities = dict(e.split("-") for e in match["entities"].strip("_").split("_"))
-        if folders != {e: entities[e] for e in ("sub", "ses") if e in entities}:
+        if {e: p[4:] for e, p in folders.items()} != {e: entities[e] for e in ("sub", "ses") if e in entities}:
             findings.append(Finding(
                 subject, path, "a file named after its folder", name,
                 f"A scan may lie with the wrong person or visit: move or rename it, {LEAVE_OUT}",
@@ -150,12 +172,27 @@ def named_images(paths: Iterable[str], findings: list[Finding]) -> Iterator[Bids
             session = session_name(entities.get("ses", "single"))
             rest = {e: value for e, value in entities.items() if e not in ("sub", "ses")}
             yield BidsImage(path, subject, session, contrast, rest)
+        elif match["suffix"] == "mask" and not {"desc", "label", "res"} & set(entities):
+            findings.append(Finding(
+                subject, path, "the name of a mask to say of what", "neither desc- nor label-; it is not used",
+                "If it is of the brain, write desc-brain into the name.", refused=False,
+            ))
+
+
+def _once_suffixed(name: str) -> str:
+    """``sub-1_pet_space-MNI_pet.nii`` and ``sub-1_T1w_brainmask.nii`` without what stands before: Clinica, fMRIPrep."""
+    *parts, last = name.split("_")
+    suffix = last.split(".")[0]
+    return "_".join([p for p in parts if "-" in p or p != suffix and suffix not in _MASKS] + [last])
 
 
 def _contrast(suffix: str, entities: Mapping[str, str]) -> str | None:
-    """The contrast of a name; None for what is neither an image nor a brain mask."""
-    if suffix == "mask":
-        return f"{MASK}brain" if entities.get("desc") == "brain" else None
+    """The contrast of a name; None for what is neither a scan nor a brain mask."""
+    if entities.get("desc", "").startswith(PREDICTED):
+        return None
+    if suffix in _MASKS:
+        brain = suffix != "mask" or "brain" in (entities.get("desc"), entities.get("label"))
+        return f"{MASK}brain" if brain else None
     if suffix == "pet" and "trc" in entities:
         return f"pet-{entities['trc']}"
     return None if suffix in _NOT_IMAGES else suffix
@@ -176,10 +213,22 @@ def _unambiguous(visit: list[BidsImage], findings: list[Finding]) -> list[BidsIm
             "Both names mean one visit of one person: keep one of the folders.",
         ))
         return []
+    if not folders:
+        findings.append(Finding(
+            subject, f"{subject}/{session}", "at least one image", f"only {', '.join(i.path for i in visit)}",
+            f"Bring the image that the mask belongs to, {LEAVE_OUT}",
+        ))
     chosen: dict[str, BidsImage] = {}
     twins = set()
-    by_run = sorted(visit, key=lambda i: (i.entities.get("run", ""), "desc" not in i.entities, i.path))
+    by_run = sorted(visit, key=lambda i: (
+        "ce" in i.entities, _number(i.entities.get("run", "")), "desc" not in i.entities, i.path))
     for image in (i for i in by_run if not is_mask(i.contrast)):
+        if image.entities.get("part") in _NOT_MAGNITUDE:
+            findings.append(Finding(
+                subject, image.path, "the magnitude of an image", f"part-{image.entities['part']}; it is left out",
+                "Nothing to do where the magnitude is there too.", refused=False,
+            ))
+            continue
         first = chosen.setdefault(image.contrast, image)
         if image is not first and image.path.split(".nii")[0] == first.path.split(".nii")[0]:
             twins.add(image.contrast)
@@ -191,24 +240,45 @@ def _unambiguous(visit: list[BidsImage], findings: list[Finding]) -> list[BidsIm
             findings.append(Finding(
                 subject, image.path, f"one {image.contrast} per session",
                 f"a further {image.contrast}; {first.path} is used",
-                "Nothing to do; to have the other one used, leave this choice out in .bidsignore.", refused=False,
+                f"Nothing to do; to have the other one used, leave this choice out in {IGNORE}.", refused=False,
             ))
     images = [image for contrast, image in chosen.items() if contrast not in twins]
+    findings += [Finding(
+        subject, i.path, f"a {i.contrast} without contrast agent", f"ce-{i.entities['ce']}; it is used",
+        f"Bring the scan without contrast agent, {LEAVE_OUT}", refused=False,
+    ) for i in images if "ce" in i.entities]
     return images + _masks_of(images, [i for i in by_run if is_mask(i.contrast)], findings)
 
 
 def _masks_of(images: list[BidsImage], masks: list[BidsImage], findings: list[Finding]) -> list[BidsImage]:
     """The brain mask that names the space and the run of the session's T1w (or first image)."""
     image = next((i for i in images if i.contrast == "T1w"), images[0] if images else None)
-    mine = [m for m in masks if image and all(
-        m.entities.get(e) in (image.entities.get(e), None) for e in ("space", "run"))]
-    if len(mine) < 2:
+    mine = [m for m in masks if image and _belongs(m.entities, image.entities)]
+    # one that names the run is of it, whatever else lies there
+    mine = [m for m in mine if "run" in m.entities] or mine
+    if len(mine) == 1 or not masks or image is None:
         return mine
+    where, told = f"{image.subject}/{image.session}", ", ".join(m.path for m in mine or masks)
     findings.append(Finding(
-        image.subject, f"{image.subject}/{image.session}", "one brain mask per scan",
-        ", ".join(m.path for m in mine), f"Keep the mask you trust, {LEAVE_OUT}",
+        image.subject, where, "one brain mask per scan", told, f"Keep the mask you trust, {LEAVE_OUT}",
+    ) if mine else Finding(
+        image.subject, where, f"a brain mask of {Path(image.path).name}", f"only of another space or run: {told}; none "
+        "is used", "Name it as the image, with desc-brain (and space-T1w, if you like) before _mask.", refused=False,
     ))
     return []
+
+
+def _belongs(mask: Mapping[str, str], image: Mapping[str, str]) -> bool:
+    """Whether a mask's name allows that it is this image's; what it leaves out allows anything."""
+    space = mask.get("space", image.get("space"))
+    at_home = space == image.get("space") or "space" not in image and space in _OWN_SPACE
+    return at_home and all(
+        _number(mask[e]) == _number(image.get(e, "")) for e in ("run", "acq", "rec", "ce") if e in mask)
+
+
+def _number(label: str) -> tuple[int, str]:
+    """``1``, ``01`` and ``001`` are one run, before the second; words follow."""
+    return (int(label), "") if label.isdecimal() else (10**9 if label else 0, label)
 
 
 def visit_table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from nbkit.core.volume import Volume
 from nbkit.data import brain, nifti
 from nbkit.data.bids import read_bids
 from nbkit.data.findings import Finding, Reading
+from nbkit.data.intensity import air_level
+from nbkit.data.pet import has_pet, survey_pet
 from nbkit.data.tables import MASK, images_first, is_mask, survey_scan_table
 
 QUANTILES = (0.01, 0.5, 0.99)
@@ -27,6 +29,7 @@ _FIELD_MM, _BRAIN_ML = (100.0, 400.0), tuple(1000 * litres for litres in brain.L
 _FOUND_IN = "T1w"
 # below a tenth of the range is air; fluid and bone may make up the tenth of a mask that is allowed there
 _DARK, _INSIDE = 0.1, 0.9
+_SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +65,22 @@ class Look:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Pass or refused, with all that was found on one subject."""
+    """Pass, refused or left out (nothing to read, and nothing wrong), with all that was found on one subject."""
 
     subject: str
     scans: int
     passed: bool
     findings: tuple[Finding, ...]
+
+    @property
+    def refused(self) -> bool:
+        """Whether something must be mended before a run can be had."""
+        return not self.passed and (self.scans > 0 or not self.findings or any(f.refused for f in self.findings))
+
+    @property
+    def state(self) -> str:
+        """In words."""
+        return "pass" if self.passed else "refused" if self.refused else "left out"
 
 
 def read_own(
@@ -82,13 +95,44 @@ def read_own(
         `clinical` missing.
     """
     path = Path(path)
+    require(
+        path.suffix.lower() == ".csv" or not path.is_file(), path.name, expected="a BIDS folder, or a table named .csv",
+        found="another file", remedy="Save the table as .csv (README, 'Your own data', says what it holds).",
+    )
     if path.suffix.lower() != ".csv":
-        return read_bids(path, sex_codes=sex_codes, clinical=clinical)
+        return _with_ages_told(_with_pet(read_bids(path, sex_codes=sex_codes, clinical=clinical), path))
     require(
         clinical is None, "--clinical", expected="a BIDS folder to go with it", found=path.name,
         remedy="A CSV carries age and diagnosis itself: leave --clinical out.",
     )
-    return survey_scan_table(path, sex_codes=sex_codes)
+    return _with_ages_told(survey_scan_table(path, sex_codes=sex_codes))
+
+
+def _with_ages_told(reading: Reading) -> Reading:
+    """With a warning for every visit whose age is not known."""
+    unknown = reading.table[reading.table["age_years"].isna()].drop_duplicates(["subject", "session"])
+    told = (Finding(
+        row.subject, row.source, f"the age at {row.session}", "none", "Notebooks of ageing do without this visit: give "
+        "its age in years if it is known.", refused=False,
+    ) for row in unknown.itertuples())
+    return replace(reading, findings=tuple(dict.fromkeys((*reading.findings, *told))))
+
+
+def _with_pet(reading: Reading, root: Path) -> Reading:
+    """With what keeps FDG scans from being read; where there are other images, as one warning for the whole."""
+    if not has_pet(root):
+        return reading
+    _, found, _ = survey_pet(root)
+    further = tuple(f for f in found if f not in reading.findings)
+    other = ~reading.files["contrast"].map(lambda name: is_mask(name) or name.startswith("pet")).astype(bool)
+    if other.any() and further:
+        told = "; ".join(f"{f.where}: {f.found}" for f in further[:_SHOWN]) + " ..." * (len(further) > _SHOWN)
+        remedies = " ".join(dict.fromkeys(f.remedy for f in further[:_SHOWN]))
+        further = (Finding(
+            "", "FDG-PET", "scans that the notebook on PET can read", told,
+            f"Nothing to do for the other notebooks. {remedies}", refused=False,
+        ),)
+    return replace(reading, findings=(*reading.findings, *further))
 
 
 def look_at_images(
@@ -131,10 +175,10 @@ def verdicts(reading: Reading, found: Iterable[Finding] = ()) -> list[Verdict]:
     for subject in reading.subjects:
         mine = tuple(f for f in everything if f.subject == subject)
         scans = counts[subject]
-        if not scans and not whole and not any(f.refused for f in mine):
+        if not scans and not whole and not mine:
             remedy = "Bring the images, or leave the person out."
             mine += (Finding(subject, subject, "at least one image", "none", remedy),)
-        result.append(Verdict(subject, scans, not whole and not any(f.refused for f in mine), mine))
+        result.append(Verdict(subject, scans, bool(scans) and not whole and not any(f.refused for f in mine), mine))
     return result
 
 
@@ -152,7 +196,7 @@ def _look_at_session(
             if find and mask is None and row["contrast"] == _FOUND_IN:
                 fits, faults = _found(row, image, find)
             facts = {"stored": nifti.read_orientation(row["file"])} | _facts(image, fits)
-            faults = [*faults, *_twins(row, image, seen), *_odd(row, facts)]
+            faults = [*faults, *_twins(row, image, seen), *_odd(row, facts), *_unscaled(row, image, fits)]
         age = pd.to_numeric(row["age_years"], errors="coerce")
         yield Look(
             row["subject"], row["session"], row["contrast"], None if pd.isna(age) else float(age),
@@ -206,6 +250,15 @@ def _facts(image: Volume, mask: Volume | None) -> dict[str, Any]:
     bright = values > dark + _DARK * (light - dark)
     return facts | {"brain_ml": float(inside.sum()) * mask.voxel_volume / 1000, "inside": float(bright[inside].mean()),
                     "mask": mask.history[-1] if mask.history else "given"}
+
+
+def _unscaled(row: pd.Series, image: Volume, mask: Volume | None) -> Iterator[Finding]:
+    """A warning where intensities do not count from air, which preprocessing for ageing refuses."""
+    try:
+        if mask is not None and row["contrast"] == "T1w":
+            air_level(image, mask)
+    except NbkitError as error:
+        yield Finding.of(error, row["subject"], f"{row['place']}: for ageing", refused=False)
 
 
 def _twins(row: pd.Series, image: Volume, seen: dict[str, tuple[str, str]]) -> Iterator[Finding]:

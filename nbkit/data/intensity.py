@@ -1,4 +1,4 @@
-"""Intensities on one scale: z-scores from constants learned on training images."""
+"""Intensities on one scale: 0 at air, and z-scores from constants learned on training images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from operator import methodcaller
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
 
 from nbkit.core.checks import check_keys, closest, known, require
@@ -15,6 +16,50 @@ from nbkit.core.volume import Volume
 
 Over = Literal["brain", "image"]
 Per = Literal["cohort", "subject"]
+
+
+_AIR, _BRAIN = 0.01, (0.01, 0.99)
+"""Quantiles outside the brain and in it that stand for air, darkest and brightest tissue."""
+_BELOW, _ABOVE, _DARKER = 0.02, 0.1, 0.1
+"""Shares of the range from air to the brightest tissue: air that lies lower or higher than this is brought to 0, and
+tissue may be darker than air by the last."""
+
+
+def air_level(image: Volume, inside: Volume) -> float:
+    """Intensity of the air around a brain, in the image's unit; 0 where that is about it.
+
+    Ratios of tissues mean something only when air is 0. An image with an offset, z-scored with its background or all
+    below 0, tells its air and can be mended; one z-scored after the skull was stripped, with 0 in its middle and
+    around it, cannot.
+
+    Parameters
+    ----------
+    image, inside : Volume
+        One channel, and a boolean mask of the brain, on one grid.
+
+    Raises
+    ------
+    NbkitError
+        If tissue is darker than air, or nothing in the brain brighter.
+    """
+    values, brain = image.numpy().astype(np.float64), inside.numpy().astype(bool)
+    outside = values[~brain]
+    air = float(np.quantile(outside, _AIR)) if outside.size else 0.0
+    dark, bright = np.quantile(values[brain], _BRAIN) if brain.any() else (0.0, 0.0)
+    span = bright - air
+    require(
+        bool(span > 0 and dark >= air - _DARKER * span), "intensities",
+        expected="a brain brighter than the air around it",
+        found=f"tissue from {dark:.4g} to {bright:.4g}, air at {air:.4g}",
+        remedy="The image was z-scored or shifted after the skull was stripped, or inverted: give it as it was before.",
+    )
+    return air if air < -_BELOW * span or air > _ABOVE * span else 0.0
+
+
+def from_air(image: Volume, inside: Volume) -> Volume:
+    """`image` with air at 0; as it is where it lies there."""
+    air = air_level(image, inside)
+    return image.with_data(image.data - air, f"air of {air:.5g} to 0") if air else image
 
 
 @dataclass(frozen=True)

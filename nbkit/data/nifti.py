@@ -1,21 +1,24 @@
-"""NIfTI in and out: the only module that touches nibabel, and the only writers of images and labels."""
+"""NIfTI in and out: the one door for image files of strangers, and the only writers of images and labels."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
+import logging
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import torch
-from nibabel import orientations
+from nibabel import orientations, volumeutils
 
 from nbkit.core.checks import NbkitError, check_finite, check_labels, check_same_grid, require
 from nbkit.core.files import atomic
 from nbkit.core.volume import Volume
+from nbkit.data.image_bytes import readable, voxel_bytes
+from nbkit.data.nifti_header import closest_turn, read_layout
 
-_BROKEN = (OSError, EOFError, ValueError, zlib.error, gzip.BadGzipFile, nib.filebasedimages.ImageFileError)
+log = logging.getLogger(__name__)
+_EXACT = 2**24
+"""Whole numbers above it are not all float32."""
 
 
 def read_image(path: Path | str) -> Volume:
@@ -24,17 +27,20 @@ def read_image(path: Path | str) -> Volume:
     Parameters
     ----------
     path : path
-        A ``.nii`` or ``.nii.gz`` file; other formats that nibabel knows are read as well.
+        NIfTI-1 or NIfTI-2, ``.nii`` or a pair ``.hdr`` and ``.img``, or FreeSurfer's ``.mgh``, each also gzipped; a
+        name without ending is read by its content.
 
     Returns
     -------
     Volume
-        float32, shape (1, X, Y, Z), in the file's own intensity unit.
+        float32, shape (1, X, Y, Z), in the file's own intensity unit: scl_slope · x + scl_inter where scl_slope is
+        neither 0 nor NaN, else as stored.
 
     Raises
     ------
     NbkitError
-        Naming the file: missing, truncated or not an image, not 3D, without orientation, NaN, constant.
+        Naming the file: missing, not fetched, damaged or not an image; not 3D, complex, coloured; without orientation,
+        or with an sform and a qform of opposite handedness or other voxel sizes; NaN, constant.
     """
     values, affine = _read(Path(path))
     check_finite(values, str(path))
@@ -48,20 +54,29 @@ def read_labels(path: Path | str) -> Volume:
     """
     values, affine = _read(Path(path))
     check_labels(values, str(path))
+    most = float(np.abs(values).max())
+    require(
+        most <= _EXACT, str(path), expected=f"labels up to {_EXACT}", found=f"{most:g}", remedy="Renumber the labels.",
+    )
     return Volume(torch.from_numpy(values).to(torch.int32), affine, (f"read {Path(path).name}",))
 
 
 def read_grid(path: Path | str) -> tuple[tuple[int, int, int], np.ndarray]:
     """Shape and affine that :func:`read_image` would return, from the header alone."""
-    image = _open(Path(path))
-    turn, affine = _canonical(image)
-    shape = np.array(image.shape[:3])[np.argsort(turn[:, 0])]
+    layout = read_layout(Path(path))
+    turn, affine = layout.canonical()
+    shape = np.array(layout.shape)[np.argsort(turn[:, 0])]
     return tuple(shape.tolist()), affine
+
+
+def header_doubt(path: Path | str) -> NbkitError | None:
+    """What a header leaves in doubt though the image is read: a qform that is not quite the sform."""
+    return read_layout(Path(path)).doubt
 
 
 def read_orientation(path: Path | str) -> str:
     """Axis codes of the file as it is stored, before reorientation: "LAS" runs to Left, Anterior, Superior."""
-    return "".join(nib.aff2axcodes(_open(Path(path)).affine))
+    return "".join(nib.aff2axcodes(read_layout(Path(path)).affine))
 
 
 def save_image(path: Path | str, volume: Volume, *, like: Path | str | None = None) -> Path:
@@ -106,60 +121,18 @@ def save_labels(path: Path | str, volume: Volume, *, like: Path | str | None = N
     return _write(Path(path), values.numpy().astype(kind), volume.affine, like)
 
 
-def _open(path: Path) -> nib.spatialimages.SpatialImage:
-    require(
-        path.is_file(), f"{path}", expected="an image file", found="no such file",
-        remedy="Check the path; `nbkit data fetch` downloads the open cohorts.",
-    )
-    try:
-        image = nib.load(path)
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
-    require(
-        len(image.shape) >= 3 and all(n == 1 for n in image.shape[3:]), f"{path}", expected="one 3D image",
-        found=f"shape {image.shape}", remedy="Save each time point or channel as its own 3D file.",
-    )
-    affine_ok = np.isfinite(image.affine).all() and abs(np.linalg.det(image.affine[:3, :3])) > 1e-9
-    require(
-        any(_codes(image)) and bool(affine_ok), f"{path}", expected="an orientation (sform or qform) in the header",
-        found="none" if affine_ok else "an affine that cannot be inverted",
-        remedy="Left and right cannot be told apart: convert the scan again from DICOM.",
-    )
-    return image
-
-
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Values (X, Y, Z) as contiguous float32, and the affine, in canonical order."""
-    image = _open(path)
-    try:
-        if path.suffix in (".gz", ".mgz"):
-            # nibabel stops before the end of a gzip stream, and so never sees a wrong checksum
-            image = type(image).from_bytes(gzip.decompress(path.read_bytes()))
-        values = np.asarray(image.dataobj, dtype=np.float32)
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
-    turn, affine = _canonical(image)
-    return np.ascontiguousarray(orientations.apply_orientation(values.reshape(image.shape[:3]), turn)), affine
-
-
-def _canonical(image: nib.spatialimages.SpatialImage) -> tuple[np.ndarray, np.ndarray]:
-    """How nibabel turns the axes to RAS, and the affine thereafter."""
-    turn = orientations.io_orientation(image.affine)
-    return turn, image.affine @ orientations.inv_ornt_aff(turn, image.shape[:3])
-
-
-def _codes(image: nib.spatialimages.SpatialImage) -> tuple[int, int]:
-    """Of sform and qform; other formats have one orientation, which counts as an sform."""
-    header = image.header
-    return (int(header["sform_code"]), int(header["qform_code"])) if isinstance(image, nib.Nifti1Image) else (1, 0)
-
-
-def _unreadable(path: Path, error: Exception) -> NbkitError:
-    return NbkitError(
-        f"{path}", expected="a complete image file", found=f"one that cannot be read ({error})",
-        remedy="The file is truncated or damaged: download or convert it again "
-        "(`nbkit data verify` checks the open cohorts).",
-    )
+    layout = read_layout(path)
+    if layout.doubt is not None:
+        log.warning("%s", layout.doubt.at(f"{path.name}: sform and qform"))
+    with readable(path), np.errstate(all="ignore"):
+        content = voxel_bytes(
+            layout.file, offset=layout.offset, count=layout.count * layout.kind.itemsize, exact=layout.exact)
+        stored = np.frombuffer(content, layout.kind).reshape(layout.shape, order="F")
+        values = volumeutils.apply_read_scaling(stored, *layout.scale).astype(np.float32, copy=False)
+    turn, affine = layout.canonical()
+    return np.ascontiguousarray(orientations.apply_orientation(values, turn)), affine
 
 
 def _single(volume: Volume, where: str) -> torch.Tensor:
@@ -189,7 +162,7 @@ def _write(path: Path, values: np.ndarray, affine: np.ndarray, like: Path | str 
 
 def _as_source(values: np.ndarray, affine: np.ndarray, like: Path, where: str):
     """Turn canonical `values` back into the axis order of the file `like`."""
-    source, (shape, canonical) = _open(like), read_grid(like)
+    source, (shape, canonical) = read_layout(like), read_grid(like)
     check_same_grid(values.shape, affine, shape, canonical, f"{where}: like {like.name}")
-    back = orientations.ornt_transform(orientations.axcodes2ornt("RAS"), orientations.io_orientation(source.affine))
-    return orientations.apply_orientation(values, back), source.affine, _codes(source)
+    back = orientations.ornt_transform(orientations.axcodes2ornt("RAS"), closest_turn(source.affine))
+    return orientations.apply_orientation(values, back), source.affine, source.codes

@@ -24,6 +24,7 @@ from nbkit.core.protocols import Scan
 from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume, bounding_box
 from nbkit.data import brain, lazy, nifti
+from nbkit.data.intensity import from_air
 from nbkit.geometry.affine import DEGREES, align
 from nbkit.geometry.placement import place
 from nbkit.geometry.pyramid import block, shrink
@@ -181,7 +182,7 @@ def prepare(
     inside = brain.checked(given, t1w=t1w if mask is None else None)
     margin = int(np.ceil(_MARGIN_MM / min(t1w.spacing)))
     box = bounding_box(inside.data[0], margin=margin)
-    image, inside = t1w.crop(box), inside.crop(box)
+    image, inside = from_air(t1w, inside).crop(box), inside.crop(box)
     image = image.with_data(image.data, "brain: found" if mask is None else "brain: given")
     image = white_matter_one(correct_bias(image, inside, config=config), inside)
     stripped = image.with_data(image.data * inside.data)
@@ -262,7 +263,7 @@ def white_matter_peak(image: Volume, inside: Volume) -> float:
     Raises
     ------
     NbkitError
-        If the mask is empty or the image constant inside it.
+        If the mask is empty, the image constant inside it, or hardly anything above 0.
     """
     values = image.data[inside.data.bool()].double().numpy()
     require(
@@ -270,7 +271,12 @@ def white_matter_peak(image: Volume, inside: Volume) -> float:
         expected="contrast inside the brain", found=f"{values.size} voxels of one value",
         remedy="Check that the mask belongs to the image.",
     )
-    counts, edges = np.histogram(values, bins=256, range=(0, float(np.quantile(values, 0.995))))
+    top = float(np.quantile(values, 0.995))
+    require(
+        top > 0, "white_matter_peak: image", expected="a brain above 0", found=f"99.5 % of it at {top:.4g} or below",
+        remedy="Bring air to 0 first (nbkit.data.intensity.from_air).",
+    )
+    counts, edges = np.histogram(values, bins=256, range=(0, top))
     smooth = ndimage.gaussian_filter1d(np.pad(counts, 16).astype(float), 2)
     peaks, _ = signal.find_peaks(smooth, prominence=0.03 * smooth.max())
     return float((edges[:-1] + edges[1:])[peaks[-1] - 16] / 2)
@@ -279,6 +285,7 @@ def white_matter_peak(image: Volume, inside: Volume) -> float:
 def prepare_files(
     sources: Sequence[Source], reference: Reference, *, shape: tuple[int, int, int], affine: np.ndarray,
     config: Config | None = None, cache: Cache | None = None, n_jobs: int | None = None, progress: bool = True,
+    left_out: dict[tuple[str, str], NbkitError] | None = None,
 ) -> list[Scan]:
     """:func:`prepare` many scans, and put each on one grid of the reference's world.
 
@@ -296,6 +303,9 @@ def prepare_files(
         Scans at a time; by default what ``joblib.parallel_config`` says, with its backend (dask included), else 1.
     progress : bool
         Show a bar with the time left.
+    left_out : dict, optional
+        Takes up, by subject and session, the refusal of a scan that cannot be prepared; the others are. Without it the
+        first such scan is refused.
 
     Returns
     -------
@@ -314,10 +324,25 @@ def prepare_files(
     }
     with one_thread():
         jobs = Parallel(n_jobs=n_jobs, return_as="generator")(
-            delayed(_cached)(source, reference, shape, affine, config, cache, key) for source in sources
+            delayed(_tried)(source, reference, shape, affine, config, cache, key) for source in sources
         )
-        entries = list(tqdm(jobs, total=len(sources), desc="preprocess", unit="scan", disable=not progress))
-    return [_scan(source, entry) for source, entry in zip(sources, entries, strict=True)]
+        made, bar = [], tqdm(jobs, total=len(sources), desc="preprocess", unit="scan", disable=not progress)
+        for source, entry in zip(sources, bar, strict=True):
+            if not isinstance(entry, NbkitError):
+                made.append(_scan(source, entry))
+            elif left_out is None:
+                raise entry
+            else:
+                left_out[source.subject, source.session] = entry
+    return made
+
+
+def _tried(source: Source, *settings: Any) -> Path | NbkitError:
+    """The cache entry of one scan, or why there is none."""
+    try:
+        return _cached(source, *settings)
+    except NbkitError as error:
+        return error
 
 
 def _cached(

@@ -76,6 +76,8 @@ def show_table(frame: pd.DataFrame, caption: str, *, digits: int = 3) -> Styler:
     )
     # the identity of the HTML follows from the content, so a rerun changes no byte of the executed notebook
     identity = digest([caption, frame.astype(str).to_dict("split")])
+    # pandas escapes what tables hold, not what their axes are called
+    frame = frame.rename_axis(columns=[n if n is None else html.escape(str(n)) for n in frame.columns.names])
     styler = frame.style.set_uuid(identity).set_caption(html.escape(caption)).set_table_styles(CSS)
     styler = styler.format(lambda v: _cell(v, digits), escape="html").format_index(escape="html", axis="columns")
     styler = styler.format_index(escape="html", axis="index")
@@ -103,5 +105,5 @@ def _cell(value: object, digits: int) -> str:
     if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
         return "–"
     if isinstance(value, (bool, numbers.Integral)) or not isinstance(value, numbers.Real):
-        return str(value)
+        return html.escape(str(value))
     return number(float(value), digits)

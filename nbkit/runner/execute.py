@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
+import re
+import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,18 +19,21 @@ from typing import Any
 
 from nbkit.claims.observe import load_observations
 from nbkit.claims.verdicts import judge_folder
-from nbkit.core.checks import known, require
+from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
-from nbkit.core.files import write_json, write_text
+from nbkit.core.files import cache_folder, write_json, write_text
 from nbkit.runner.ending import describe
 from nbkit.runner.folder import Stamp, is_current, is_own, locked, read_stamps, records_of, write_stamp
 from nbkit.runner.parameters import bind, check_names, declared, reads_results, source_of
+from nbkit.runner.places import check_places, clear_leftovers, scratch_folder
+from nbkit.runner.privacy import Scrubber, scrubber
 from nbkit.runner.provenance import ROOT, code_digest, collect
 from nbkit.runner.report import write_report
+from nbkit.runner.stopping import stoppable
 
 log = logging.getLogger(__name__)
-NOTEBOOKS = ROOT / "notebooks"
+NOTEBOOKS, LOGS = ROOT / "notebooks", "logs"
 _CHILD = "import sys; from nbkit.runner.child import main; main(sys.argv[1])"
 # glibc hands freed blocks back to the system and faults them in again: a sixth of a training step of a 3D U-Net, and in
 # threads, which have heaps of their own, more
@@ -41,13 +46,13 @@ class RunResult:
 
     folder: Path
     stamps: tuple[Stamp, ...]
-    interrupted: bool = False
+    signal: int = 0
 
     @property
     def exit_code(self) -> int:
-        """0 when every notebook is done, 1 when one failed, 130 after Ctrl-C."""
-        if self.interrupted:
-            return 130
+        """0 when every notebook is done, 1 when one failed, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
+        if self.signal:
+            return 128 + self.signal
         return int(any(s.status not in ("done", "unchanged") for s in self.stamps))
 
 
@@ -106,12 +111,17 @@ def reproduce(
     } | ({"n_jobs": n_jobs} if n_jobs else {})
     check_names(notebooks, parameters or {})
     plan = {n: bind(n, standard, parameters or {}) for n in notebooks}
-    with locked(out_dir) as lock:
-        if is_own(cohort):
+    own = is_own(cohort)
+    check_places(out_dir)
+    with stoppable() as finishing, locked(out_dir) as lock:
+        if own:
             write_text(out_dir / ".gitignore", "*\n")
-        stamps, interrupted = _run_all(plan, out_dir, data_state, lock)
-        finish(out_dir, profile=profile, cohort=Path(cohort).name, seed=seed)
-    return RunResult(out_dir, tuple(stamps), interrupted)
+        clear_leftovers(out_dir)
+        stamps, number = _run_all(plan, out_dir, data_state, lock)
+        finishing()
+        clear_leftovers(out_dir)
+        finish(out_dir, profile=profile, cohort="own data" if own else Path(cohort).name, seed=seed)
+    return RunResult(out_dir, tuple(stamps), number)
 
 
 def _cohort(name: str) -> str:
@@ -125,31 +135,39 @@ def _cohort(name: str) -> str:
 
 def _run_all(
     plan: Mapping[Path, dict[str, Any]], out_dir: Path, data_state: str, lock: int,
-) -> tuple[list[Stamp], bool]:
+) -> tuple[list[Stamp], int]:
+    """A stamp for each notebook, and the signal that ended the run before its time, else 0."""
     stamps: list[Stamp] = []
     before = read_stamps(out_dir)
-    for i, (notebook, values) in enumerate(plan.items(), 1):
-        code = code_digest()
-        parts = [source_of(notebook), code, _influential(notebook, values), data_state]
-        key = digest([*parts, _others(notebook, out_dir)] if reads_results(notebook) else parts)
-        name = f"[{i}/{len(plan)}] {notebook.stem}"
-        if is_current(out_dir, before.get(notebook.stem), key):
-            log.info("%s: nothing has changed since its last run, kept", name)
-            stamps.append(replace(before[notebook.stem], status="unchanged"))
-            continue
-        log.info("%s: running", name)
-        fresh = Stamp(notebook.stem, key, "stopped", code, parameters=_shown(values))
-        write_stamp(out_dir, fresh)
-        try:
-            stamps.append(_run_one(notebook, values, out_dir, fresh, lock))
-        except KeyboardInterrupt:
-            log.warning("%s: stopped; the same command goes on from here", name)
-            rest = [Stamp(n.stem, "", "stopped") for n in list(plan)[i:]]
-            for stamp in rest:
-                write_stamp(out_dir, before.get(stamp.notebook, stamp))
-            return [*stamps, fresh, *rest], True
-        log.info("%s: %s in %.0f s %s", name, stamps[-1].status, stamps[-1].seconds, stamps[-1].error)
-    return stamps, False
+    try:
+        for i, (notebook, values) in enumerate(plan.items(), 1):
+            name, scrub = f"[{i}/{len(plan)}] {notebook.stem}", scrubber(notebook, out_dir, values)
+            fresh = _fresh(notebook, values, out_dir, data_state, scrub)
+            if is_current(out_dir, before.get(notebook.stem), fresh.key):
+                log.info("%s: nothing has changed since its last run, kept", name)
+                stamps.append(replace(before[notebook.stem], status="unchanged"))
+                continue
+            log.info("%s: running", name)
+            write_stamp(out_dir, fresh)
+            stamps.append(_run_one(notebook, values, out_dir, fresh, lock, scrub))
+            log.info("%s: %s in %.0f s", name, stamps[-1].status, stamps[-1].seconds)
+    except KeyboardInterrupt as asked:
+        stopped = [Stamp(n.stem, "", "stopped") for n in list(plan)[len(stamps):]]
+        log.warning("%s: stopped; the same command goes on from here", stopped[0].notebook if stopped else "all done")
+        for stamp in stopped[1:]:
+            write_stamp(out_dir, before.get(stamp.notebook, stamp))
+        return [*stamps, *stopped], getattr(asked, "number", signal.SIGINT)
+    return stamps, 0
+
+
+def _fresh(
+    notebook: Path, values: Mapping[str, Any], out_dir: Path, data_state: str, scrub: Scrubber
+) -> Stamp:
+    """The stamp of a notebook that is about to run; its key is the digest of all it depends on."""
+    code = code_digest()
+    parts = [source_of(notebook), code, _influential(notebook, values), data_state]
+    key = digest([*parts, _others(notebook, out_dir)] if reads_results(notebook) else parts)
+    return Stamp(notebook.stem, key, "stopped", code, parameters=scrub.json(_shown(values)))
 
 
 def _influential(notebook: Path, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,22 +184,26 @@ def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: Path(v).name if isinstance(v, str) and Path(v).is_absolute() else v for k, v in values.items()}
 
 
-def _run_one(notebook: Path, values: Mapping[str, Any], out_dir: Path, stamp: Stamp, lock: int) -> Stamp:
-    places = _places(notebook, out_dir, values)
-    with tempfile.TemporaryDirectory(prefix="nbkit-") as scratch:
-        begun = time.monotonic()
-        outcome = _in_child(notebook, values, out_dir, Path(scratch), lock)
-        executed = Path(scratch) / "out.ipynb"
-        done = outcome["status"] == "done"
-        kept, other = f"{notebook.stem}.ipynb", f"{notebook.stem}.failed.ipynb"
-        kept, other = (kept, other) if done else (other, kept)
-        if executed.exists():
-            node = json.loads(executed.read_text(encoding="utf-8"))
-            node["metadata"]["papermill"] = {k: v for k, v in node["metadata"]["papermill"].items() if "path" not in k}
-            write_json(out_dir / kept, _without(node, places))
-        (out_dir / other).unlink(missing_ok=True)
+def _run_one(
+    notebook: Path, values: Mapping[str, Any], out_dir: Path, stamp: Stamp, lock: int, scrub: Scrubber
+) -> Stamp:
+    begun = time.monotonic()
+    try:
+        with scratch_folder() as scratch:
+            outcome = _in_child(notebook, values, out_dir, scratch, lock)
+            done = outcome["status"] == "done"
+            kept, other = f"{notebook.stem}.ipynb", f"{notebook.stem}.failed.ipynb"
+            kept, other = (kept, other) if done else (other, kept)
+            node = _executed(scratch / "out.ipynb")
+            if node:
+                write_json(out_dir / kept, scrub.notebook(copy.deepcopy(node)))
+            (out_dir / other).unlink(missing_ok=True)
+    finally:
+        scrub.folder(out_dir)
+    if not done:
+        _tell(outcome, node, f"{out_dir.name}.{notebook.stem}")
     stamp = replace(
-        stamp, status=outcome["status"], error=_without(outcome["error"], places),
+        stamp, status=outcome["status"], error=scrub.error(outcome.get("where", ""), outcome["error"]),
         seconds=round(time.monotonic() - begun, 1),
         peak_bytes=outcome.get("peak_bytes", 0), records=records_of(out_dir, notebook.stem) if done else [],
     )
@@ -189,29 +211,54 @@ def _run_one(notebook: Path, values: Mapping[str, Any], out_dir: Path, stamp: St
     return stamp
 
 
+def _executed(file: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # the kernel or the room for it ended too early
+        return None
+
+
+def _tell(outcome: Mapping[str, Any], node: Mapping[str, Any] | None, name: str) -> None:
+    """Everything about a failure, to the terminal and to a log of the user's own."""
+    place = cache_folder() / LOGS / f"{name}.log"
+    message = ": ".join(filter(None, [outcome.get("where", ""), outcome["error"]]))
+    outputs = [o for c in (node or {"cells": []})["cells"] for o in c.get("outputs", [])]
+    lines = ["".join(o.get("text", [])) if o["output_type"] == "stream" else "\n".join(o.get("traceback", []))
+             for o in outputs if o["output_type"] in ("stream", "error")]
+    log.error("%s", message)
+    try:
+        write_text(place, re.sub(r"\x1b\[[\d;]*m", "", "\n".join([message, *lines, ""])))
+    except NbkitError as error:
+        log.warning("no log was written: %s", error)
+    else:
+        log.error("more in %s", place)
+
+
 def _in_child(
     notebook: Path, values: Mapping[str, Any], out_dir: Path, scratch: Path, lock: int,
 ) -> dict[str, Any]:
     if "out_dir" in declared(notebook):
         values = {**values, "out_dir": os.path.relpath(out_dir, notebook.parent)}
+    read, write = os.pipe()  # a file would need room
     job = {
         "notebook": str(notebook), "name": notebook.stem, "output": str(scratch / "out.ipynb"),
         "parameters": dict(values), "cwd": str(notebook.parent), "progress": sys.stderr.isatty(),
-        "result": str(scratch / "result.json"), "parent": os.getpid(),
+        "result": write, "parent": os.getpid(),
     }
     write_json(scratch / "job.json", job)
     command = [sys.executable, "-c", _CHILD, str(scratch / "job.json")]
-    child = subprocess.Popen(command, env=_environment(scratch), pass_fds=(lock,))
+    child = subprocess.Popen(command, env=_environment(scratch), pass_fds=(lock, write))
+    os.close(write)
     try:
         code = child.wait()
     except BaseException:
         child.terminate()
         child.wait()
         raise
-    result = scratch / "result.json"
-    if result.exists():
-        return json.loads(result.read_text(encoding="utf-8"))
-    return {"status": "failed", "error": describe(code)}
+    finally:
+        with open(read, encoding="utf-8") as pipe:
+            told = pipe.read() if child.returncode is not None else ""
+    return json.loads(told) if told else {"status": "failed", "error": describe(code)}
 
 
 def _environment(scratch: Path) -> dict[str, str]:
@@ -220,31 +267,10 @@ def _environment(scratch: Path) -> dict[str, str]:
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **HEAP, **os.environ, **{name: str(scratch / folder) for name, folder in places.items()}, "JUPYTER_PATH": "",
+        "TMPDIR": str(scratch),
         "JUPYTER_PLATFORM_DIRS": "1", "PYTHONPATH": os.pathsep.join(path), "PYTHONHASHSEED": "0",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     }
-
-
-def _places(notebook: Path, out_dir: Path, values: Mapping[str, Any]) -> dict[str, str]:
-    """Absolute paths of this machine, the innermost first, with what stands for them in a results folder."""
-    given = sorted((v for v in values.values() if isinstance(v, str) and Path(v).is_absolute()), key=len, reverse=True)
-    own = {path: Path(path).name for path in given if path != str(out_dir)}
-    return own | {
-        str(out_dir): out_dir.name, str(notebook.parent): ".", str(ROOT): "..", sys.prefix: "<env>",
-        str(Path.home()) + os.sep: "~" + os.sep,
-    }
-
-
-def _without(value: Any, places: Mapping[str, str]) -> Any:
-    """`value` (JSON) with the absolute paths in its texts replaced; pictures are left alone."""
-    if isinstance(value, dict):
-        return {k: v if k.startswith("image/") else _without(v, places) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_without(v, places) for v in value]
-    if isinstance(value, str):
-        for place, word in places.items():
-            value = value.replace(place, word) if len(place) > 2 else value
-    return value
 
 
 def finish(out_dir: Path, *, profile: str, cohort: str, seed: int) -> None:

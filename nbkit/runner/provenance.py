@@ -14,6 +14,7 @@ import torch
 import nbkit
 from nbkit.core.device import fast_half, pick_device
 from nbkit.core.files import source_digest
+from nbkit.runner.ending import memory_bytes
 
 ROOT = Path(nbkit.__file__).resolve().parents[1]
 WITHOUT_METADATA = ("torch", "numpy", "scipy", "pandas", "nibabel", "nilearn", "scikit-learn", "papermill", "monai")
@@ -71,16 +72,6 @@ def machine() -> dict[str, Any]:
 def cpu_count() -> int:
     """Processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def memory_bytes() -> int:
-    """Memory this process may use: of the machine, or of its container where that is less."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-    except OSError:
-        return total
-    return min(total, int(limit)) if limit.isdigit() else total
 
 
 def _cpu_name() -> str:

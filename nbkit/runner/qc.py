@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import jinja2
-
 from nbkit import __version__
-from nbkit.core.files import write_text
+from nbkit.core.files import plain_cell, write_text
+from nbkit.core.page import page
 from nbkit.core.volume import Volume
 from nbkit.figures.qc import png, scan_picture
 
@@ -39,6 +38,8 @@ class Judged(Protocol):
     subject: str
     scans: int
     passed: bool
+    refused: bool
+    state: str
     findings: Sequence[Fault]
 
 
@@ -92,15 +93,12 @@ class QcPage:
         folder = Path(folder)
         write_text(folder / ".gitignore", "*\n")
         write_text(folder / "findings.csv", _csv([*findings, *(f for v in verdicts for f in v.findings)]))
-        environment = jinja2.Environment(
-            autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        )
-        environment.filters |= {"anchor": anchor, "short": lambda x: f"{x:.4g}"}
-        page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-            name=self.name, version=__version__, verdicts=verdicts, findings=findings, total=len(self.scans),
+        text = page(
+            TEMPLATE, filters={"anchor": anchor, "short": lambda x: f"{x:.4g}"}, name=self.name,
+            version=__version__, verdicts=verdicts, findings=findings, total=len(self.scans),
             scans={v.subject: [s for s in self.scans if s["subject"] == v.subject] for v in verdicts},
         )
-        return write_text(folder / "index.html", page)
+        return write_text(folder / "index.html", text)
 
 
 def qc_folder(root: Path | str, name: str) -> Path:
@@ -119,5 +117,6 @@ def _csv(findings: Sequence[Fault]) -> str:
     writer.writerow(COLUMNS)
     for f in findings:
         state = "refused" if f.refused else "warning"
-        writer.writerow([f.subject or "(all)", state, f.where, f.expected, f.found, f.remedy])
+        cells = (f.subject or "(all)", state, f.where, f.expected, f.found, f.remedy)
+        writer.writerow([plain_cell(c) for c in cells])
     return stream.getvalue()

@@ -1,24 +1,33 @@
-"""``index.html``: one file that shows a run to a reader, with nothing to fetch from elsewhere."""
+"""``index.html``: one file that shows a run to a reader, a page for each paper, with nothing to fetch."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable, Mapping
-from itertools import groupby
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import pandas as pd
-
-from nbkit.claims.ledger import load_paper
+from nbkit.claims.ledger import Paper, claimed, load_paper, papers
 from nbkit.claims.observe import Observation, load_artefacts, load_observations
 from nbkit.claims.tables import comparison_table, rooms_table, short_number, verdict_table
-from nbkit.claims.verdicts import Scorecard
+from nbkit.claims.verdicts import Scorecard, judge_folder
+from nbkit.core.checks import require
 from nbkit.core.files import write_text
+from nbkit.core.page import look, page
+from nbkit.figures.marks import title_of
 from nbkit.figures.tables import VERDICTS
+from nbkit.figures.web import ACROSS, embedded
+from nbkit.runner.glance import in_words, key_numbers, name_of, scatters, untold_table, why
+from nbkit.runner.grid import grid, read_grid
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
+THUMB = 360
+"""Pixels across of a picture on the first page."""
+REPEATED = ("published, and ours", "the ends of each measure, and the room")
+"""Ends of the captions of tables that notebooks keep, and the page of a paper shows anyway."""
+EXPLORER = "explorer.html"
+"""What notebook 09 leaves beside the report."""
 
 
 def write_report(out_dir: Path | str, card: Scorecard, record: Mapping[str, Any]) -> Path:
@@ -33,100 +42,117 @@ def write_report(out_dir: Path | str, card: Scorecard, record: Mapping[str, Any]
         The content of ``provenance.json``: run, notebooks, system.
     """
     out_dir = Path(out_dir)
-    observations, index = load_observations(out_dir), load_artefacts(out_dir)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )
-    environment.filters |= {"verdict": _verdict, "short": short_number}
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    observations, found = load_observations(out_dir), load_artefacts(out_dir)["artefacts"]
+    shown = _Shown(out_dir, found)
+    ledgers = sorted(map(load_paper, card.papers), key=lambda p: p.paper.notebook)
+    pages = [_paper(ledger, card, observations, shown) for ledger in ledgers]
+    claims = {p["source"].short: p["claims"] for p in pages}
+    rest = [s for s in record["notebooks"] if s["notebook"] not in {p.paper.notebook for p in ledgers}]
+    text = page(
+        TEMPLATE, filters={"verdict": _verdict, "short": short_number}, styles=look(TEMPLATE),
         record=record, system=record["system"], run=record["run"], counts=card.counts(), total=len(card.claims),
-        papers=[_paper(name, card, observations) for name in card.papers], verdicts=VERDICTS,
-        notebooks=[_notebook(s, index["artefacts"], out_dir) for s in record["notebooks"]],
-        not_run=_not_run(card, record["notebooks"]), levels=sorted({o.level for o in observations.values()}),
+        papers=pages, verdicts=VERDICTS, scatters=scatters(ledgers, observations), untold=untold_table(claims),
+        absent=[p.paper for p in map(load_paper, papers()) if p.name not in card.papers],
+        more=[{"title": shown.title(s["notebook"]), **shown.of(s["notebook"])} for s in rest],
+        explorer=EXPLORER if (out_dir / EXPLORER).exists() else "", view=shown.picture("explore_beside", most=720),
+        not_run=_not_run(card, record["notebooks"]),
+        titles={s["notebook"]: shown.title(s["notebook"]) for s in record["notebooks"]},
+        levels=sorted({o.level for o in observations.values()}),
         cohorts=sorted({o.cohort for o in observations.values()}),
     )
-    return write_text(out_dir / "index.html", page)
+    return write_text(out_dir / "index.html", text)
 
 
-def _paper(name: str, card: Scorecard, observations: Mapping[str, Observation]) -> dict[str, Any]:
-    paper = load_paper(name)
+def write_again(out_dir: Path | str) -> Path:
+    """Write ``index.html`` of a finished run again, from what its folder holds.
+
+    Raises
+    ------
+    NbkitError
+        If the folder holds no run.
+    """
+    record = Path(out_dir) / "provenance.json"
+    require(
+        record.is_file(), f"report: {Path(out_dir).name}", expected="a results folder with provenance.json",
+        found="none", remedy="Give the folder of a run: results/laptop-embedded.",
+    )
+    return write_report(out_dir, judge_folder(out_dir), json.loads(record.read_text(encoding="utf-8")))
+
+
+class _Shown:
+    """What notebooks recorded to be shown, made ready for a page."""
+
+    def __init__(self, out_dir: Path, artefacts: Iterable[Mapping[str, Any]]) -> None:
+        self.out_dir = out_dir
+        self.artefacts = [a for a in artefacts if (out_dir / a["file"]).exists()]
+
+    def picture(self, name: str, *, most: int = ACROSS) -> dict[str, Any] | None:
+        """A picture by its name, with its caption; None where the run has none."""
+        found = next((a for a in self.artefacts if (a["kind"], a["name"]) == ("figure", name)), None)
+        return found and {**found, **embedded(self.out_dir / found["file"], most=most)._asdict()}
+
+    def of(self, notebook: str, *, without: Sequence[str] = ()) -> dict[str, Any]:
+        """Pictures and tables of a notebook, but for some pictures by name."""
+        mine = [a for a in self.artefacts if a["notebook"] == notebook]
+        return {
+            "pictures": [self.picture(a["name"]) for a in mine if a["kind"] == "figure" and a["name"] not in without],
+            "tables": [{**a, "grid": read_grid(self.out_dir / a["file"], header=a["header"], index=a["index"])}
+                       for a in mine if a["kind"] == "table" and not a["caption"].endswith(REPEATED)],
+        }
+
+    def title(self, notebook: str) -> str:
+        """The heading of a notebook without its number; its name where there is none."""
+        for path in (self.out_dir / f"{notebook}.ipynb", self.out_dir / f"{notebook}.failed.ipynb"):
+            cells = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else []
+            heading = re.match(r"#\s+(?:\d+\s*·\s*)?(.+)", "".join(cells[0]["source"])) if cells else None
+            if heading:
+                return heading[1].strip()
+        return notebook.partition("_")[2].replace("_", " ") or notebook
+
+
+def _paper(paper: Paper, card: Scorecard, observations: Mapping[str, Observation], shown: _Shown) -> dict[str, Any]:
     mine = Scorecard(tuple(c for c in card.claims if c.id.startswith(paper.prefix + ".")))
     rooms = tuple(r for r in card.rooms if any(i.startswith(paper.prefix + ".") for i in r.of))
-    judged = [n for n in card.numbers if n.verdict in ("within tolerance", "outside tolerance")]
+    judged = [n for n in card.numbers if n.verdict in ("within tolerance", "outside tolerance") and n.id in paper.ids]
     seen = [where for where in paper.places if any(n.id in observations for n in paper.at(where))]
+    source = paper.paper
     return {
-        "source": paper.paper,
-        "counts": mine.counts(),
-        "claims": _grid(verdict_table(mine).set_index(["where", "claim"])),
-        "rooms": _grid(rooms_table(Scorecard(rooms=rooms))) if rooms else None,
-        "judged": [n for n in judged if n.id in paper.ids],
-        "tables": [(where, _grid(comparison_table(paper, observations, where=where))) for where in seen],
-        "notes": [n for n in paper.number if n.note and n.value is not None],
+        "source": source, "says": claimed(paper.name), "counts": mine.counts(),
+        "claims": sorted(mine.claims, key=lambda c: list(mine.counts()).index(c.verdict.split(":")[0])),
+        "why": why(mine.claims), "key": key_numbers(paper, observations),
+        "method": shown.picture(source.method), "hero": shown.picture(source.hero),
+        "thumb": shown.picture(source.hero, most=THUMB), "by_place": _by_place(mine),
+        "rooms": _rooms(rooms), "judged": [(paper.ids[n.id], name_of(paper.ids[n.id]), n) for n in judged],
+        "beside": [(where, grid(comparison_table(paper, observations, where=where))) for where in seen],
+        "notes": [(n.where, name_of(n), n.note) for n in paper.number if n.note and n.value is not None],
+        **shown.of(source.notebook, without=(source.method, source.hero)),
     }
 
 
-def _notebook(stamp: Mapping[str, Any], artefacts: Iterable[Mapping[str, Any]], out_dir: Path) -> dict[str, Any]:
-    mine = [a for a in artefacts if a["notebook"] == stamp["notebook"] and (out_dir / a["file"]).exists()]
-    shown = [a | ({"grid": _read_table(out_dir, a)} if a["kind"] == "table" else _picture(out_dir, a)) for a in mine]
-    return {**stamp, "shown": shown}
+def _by_place(card: Scorecard) -> list[dict[str, Any]]:
+    """Claims by table or figure, each place with its verdicts counted."""
+    places: dict[str, list[Any]] = {}
+    for claim in card.claims:
+        places.setdefault(claim.where, []).append(claim)
+    found = []
+    for where, claims in places.items():
+        part = Scorecard(tuple(claims))
+        table = verdict_table(part).drop(columns=["where", "p (paired t)"]).set_index("claim")
+        table["verdict"] = table["verdict"].map(_named)
+        found.append({"where": where, "counts": part.counts(), "grid": grid(table)})
+    return found
 
 
-def _picture(out_dir: Path, artefact: Mapping[str, Any]) -> dict[str, str]:
-    data = base64.b64encode((out_dir / artefact["file"]).read_bytes()).decode("ascii")
-    return {"data": f"data:image/png;base64,{data}"}
+def _named(verdict: str) -> str:
+    kind, colon, reason = verdict.partition(": ")
+    return kind + colon + in_words(reason)
 
 
-def _read_table(out_dir: Path, artefact: Mapping[str, Any]) -> dict[str, Any]:
-    path, n_header, n_index = out_dir / artefact["file"], artefact["header"], artefact["index"]
-    frame = pd.read_csv(path, header=list(range(n_header)), index_col=list(range(n_index)), keep_default_na=False)
-    if n_index == 1 and list(frame.index) == list(range(len(frame))):
-        return _grid(frame, index=False)
-    return _grid(frame)
-
-
-def _grid(frame: pd.DataFrame, *, index: bool = True) -> dict[str, Any]:
-    """Header rows and body rows as cells: text, whether a row header, how many rows or columns it spans."""
-    labels = [k if isinstance(k, tuple) else (k,) for k in frame.index] if index else [() for _ in frame.index]
-    names = [_plain(n) for n in frame.index.names] if index else []
-    columns = [k if isinstance(k, tuple) else (k,) for k in frame.columns]
-    depth = frame.columns.nlevels
-    cells = [[_text(v) for v in values] for values in frame.itertuples(index=False, name=None)]
-    sides = ["words" if any(map(_is_words, column)) else "" for column in zip(*cells, strict=True)]
-    head = []
-    for level in range(depth):
-        corner = names if level == depth - 1 else [""] * len(names)
-        merged = [(text, len(list(run))) for text, run in groupby(columns, key=lambda c: c[: level + 1])]
-        head.append([(c, 1) for c in corner] + [(_plain(text[-1]), span) for text, span in merged])
-    rows = []
-    for i, texts in enumerate(cells):
-        spans = [(_plain(label), _span(labels, i, level)) for level, label in enumerate(labels[i])]
-        rows.append({"heads": [s for s in spans if s[1]], "cells": list(zip(texts, sides, strict=True))})
-    return {"head": head, "rows": rows, "sides": ["words"] * len(names) + sides}
-
-
-def _is_words(text: str) -> bool:
-    return sum(map(str.isalpha, text)) > 2
-
-
-def _span(labels: list[tuple], row: int, level: int) -> int:
-    """Rows that a label spans; 0 where the row above shows it already. The innermost label never spans."""
-    if level == len(labels[row]) - 1:
-        return 1
-    same = [label[: level + 1] for label in labels]
-    if row and same[row - 1] == same[row]:
-        return 0
-    return next((k for k in range(1, len(same) - row) if same[row + k] != same[row]), len(same) - row)
-
-
-def _plain(label: Any) -> str:
-    text = "" if label is None else str(label)
-    return "" if text.startswith("Unnamed:") else text
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return "–" if pd.isna(value) else short_number(value)
-    return str(value)
+def _rooms(rooms: Sequence[Any]) -> dict[str, Any] | None:
+    if not rooms:
+        return None
+    table = rooms_table(Scorecard(rooms=tuple(rooms)))
+    return grid(table.assign(which=table["which"].map(title_of)))
 
 
 def _verdict(text: str) -> dict[str, str] | None:
@@ -134,15 +160,11 @@ def _verdict(text: str) -> dict[str, str] | None:
     family = next((name for name in VERDICTS if text.startswith(name)), None)
     if family is None:
         return None
-    kind, reason = family.replace(" ", "-"), text.partition(": ")[2]
-    return {"sign": VERDICTS[family][0], "kind": kind, "words": family, "reason": reason}
+    kind = {"within tolerance": "reproduced", "outside tolerance": "contradicted"}.get(family, family)
+    kind = "not-run" if kind == "not comparable" else kind.replace(" ", "-")
+    return {"sign": VERDICTS[family][0], "kind": kind, "words": family, "reason": text.partition(": ")[2]}
 
 
 def _not_run(card: Scorecard, notebooks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    missing: dict[str, list[str]] = {}
-    for claim in card.claims:
-        if claim.verdict.startswith("not run: "):
-            missing.setdefault(claim.verdict.removeprefix("not run: "), []).append(claim.statement)
     absent = sum(n.verdict.startswith("not run") for n in card.numbers)
-    stopped = [n for n in notebooks if n["status"] in ("failed", "stopped")]
-    return {"claims": missing, "numbers": absent, "notebooks": stopped}
+    return {"numbers": absent, "notebooks": [n for n in notebooks if n["status"] in ("failed", "stopped")]}

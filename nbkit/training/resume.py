@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from nbkit.core import shelf
 from nbkit.core.files import atomic
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,10 @@ class Progress:
         """Bring `state` to where it was and return what was noted with it; None where nothing is kept."""
         if self.path is None or not self.path.exists():
             return None
+        wrong = shelf.damage(self.path) if (self.path / shelf.SUMS).exists() else ""
+        if wrong:
+            log.warning("%s is damaged (%s): the training starts again", self.path, wrong)
+            return None
         try:
             tensors = load_file(self.path / "state.safetensors")
             record = _unpacked(json.loads((self.path / "state.json").read_text(encoding="utf-8")), tensors)
@@ -104,6 +109,7 @@ class Progress:
             part.mkdir()
             save_file(tensors, part / "state.safetensors")
             (part / "state.json").write_text(json.dumps(record), encoding="utf-8")
+            shelf.write_sums(part)
         self.written = time.monotonic()
 
 

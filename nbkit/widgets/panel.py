@@ -6,12 +6,13 @@ import base64
 import html
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ipywidgets
 
 from nbkit.widgets.explorer import ALONE, PLANES, Explorer, State
+from nbkit.widgets.explorer_page import write_explorer
 from nbkit.widgets.keys import EXPLORER_CLASS, KeyGuard
 
 PIXELS_PER_INCH = 110
@@ -84,6 +85,11 @@ class Panel:
         slider.value = start
         return waited[count:]
 
+    def write_page(self, folder: Path | str, *, years: Sequence[float], source: str = "", level: str = "") -> Path:
+        """Write ``explorer.html``, which needs no kernel and opens at what is shown (:func:`write_explorer`)."""
+        return write_explorer(self.explorer, folder, years=years, start=self.state, source=source,
+                              restricted=level == "restricted")
+
     @property
     def state(self) -> State:
         """What is shown."""
@@ -117,6 +123,6 @@ class Panel:
         refusal = self.explorer.refusal(self.state)
         files = {} if refusal else self.explorer.files(self.state)
         self.links.value = html.escape(refusal) or " ".join(
-            f'<a download="{name}" href="data:{_KINDS[Path(name).suffix]};base64,{base64.b64encode(data).decode()}">'
-            f"{name}</a>" for name, data in files.items()
+            f'<a download="{html.escape(name)}" href="data:{_KINDS[Path(name).suffix]};base64,'
+            f'{base64.b64encode(data).decode()}">{html.escape(name)}</a>' for name, data in files.items()
         )

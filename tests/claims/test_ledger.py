@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 
-from nbkit.claims.ledger import load_paper, papers, read_ledger
+from nbkit.claims.ledger import PAPERS, claimed, load_paper, papers, read_ledger
 from nbkit.core.checks import NbkitError
+from tests.sources import ROOT
 
 WEI = load_paper("wei2019_flair")
 AVERAGES = [n for n in WEI.number if n.row == "Average" and n.value is not None]
@@ -98,3 +102,29 @@ def test_faulty_ledgers_are_refused_by_file_and_field(tmp_path, text, message):
     with pytest.raises(NbkitError) as caught:
         read_ledger(file)
     assert "x.toml" in str(caught.value) and message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", papers())
+def test_a_paper_is_introduced(name):
+    """Two sentences of its package's docstring, three numbers, and pictures that its notebook records."""
+    source = load_paper(name).paper
+    assert 1 <= len(re.findall(r"[.?](?: |$)", claimed(name))) <= 3 and claimed(name)[0].isupper()
+    notebook = json.loads((ROOT / "notebooks" / f"{source.notebook}.ipynb").read_text(encoding="utf-8"))
+    text = "".join("".join(cell["source"]) for cell in notebook["cells"])
+    names = [re.sub(r"\\{[^}]*\\}", ".+", re.escape(n)) for n in re.findall(r'run\.figure\(\s*f?"([^"]+)"', text)]
+    assert len(source.key) == 3 and source.short
+    for picture in (source.method, source.hero):
+        assert any(re.fullmatch(pattern, picture) for pattern in names), picture
+
+
+def test_papers_of_one_package_say_different_things():
+    assert claimed("wei2019_myelin").startswith("A generator refined by a second one (Sketcher-Refiner)")
+    assert claimed("wei2020_cfsagan").startswith("A refined generator with attention and residual blocks")
+
+
+def test_a_key_number_that_is_none_is_refused(tmp_path):
+    text = (PAPERS / "daninet" / "published.toml").read_text(encoding="utf-8")
+    text = text.replace('"daninet.table1.gain.t"]', '"daninet.table1.gain.tt"]')
+    (tmp_path / "p.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(NbkitError, match="paper.key.*daninet.table1.gain.tt"):
+        read_ledger(tmp_path / "p.toml")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.data import check, nifti
+from nbkit.data.findings import Finding, left_out
 from tests.data import trees
 
 A, B = "sub-ADNI002S0729", "sub-ADNI011S0005"
@@ -181,6 +184,52 @@ def test_rows_that_contradict_each_other_and_other_grids_are_told(listed, tmp_pa
 def test_clinical_tables_do_not_go_with_a_csv(listed, tmp_path):
     with pytest.raises(NbkitError, match="--clinical: expected a BIDS folder"):
         check.read_own(listed("s1,m0,66,F,CN,T1w,a.nii.gz"), clinical=tmp_path)
+
+
+def test_z_scored_brains_and_quarrels_of_headers_are_told(tmp_path):
+    root = trees.adni(tmp_path)
+    image = root / B / "ses-M000" / "anat" / f"{B}_ses-M000_T1w.nii.gz"
+    inside, head = trees.brain().data, trees.head(5)
+    values = head.data[inside]
+    nifti.save_image(image, head.with_data(torch.where(inside, (head.data - values.mean()) / values.std(), 0.0)))
+    told = {str(f): f for f in checked(root)[2]["ADNI011S0005"].findings}
+    (words,) = (words for words in told if "brighter than the air" in words)
+    assert words.startswith(f"{B}/ses-M000/anat/") and "for ageing" in words and not told[words].refused
+    content = nib.load(first_image(root))
+    moved = content.affine + np.eye(4, k=3)[:4] * 3
+    content.set_qform(moved, 1)
+    nib.save(nib.Nifti1Image(np.asarray(content.dataobj), None, content.header), first_image(root))
+    (finding,) = checked(root)[2]["ADNI002S0729"].findings
+    assert not finding.refused and "corners up to 3 mm apart" in finding.found and finding.where.startswith(A)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda p: p.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), lambda p: p.write_bytes(b""),
+    lambda p: p.write_bytes(b"<html>log in</html>"), lambda p: p.write_bytes(nib.load(p).to_bytes()),
+    lambda p: nib.save(nib.Nifti1Image(np.zeros(trees.SHAPE, [(c, "u1") for c in "RGB"]), trees.AFFINE), p),
+    lambda p: nib.save(nib.Nifti1Image(np.ones(trees.SHAPE, np.complex64), trees.AFFINE), p),
+], ids=["git-lfs", "empty", "page", "unpacked", "RGB", "complex"])
+def test_files_that_hold_no_image_refuse_their_person_and_nobody_else(tmp_path, spoil):
+    root = trees.adni(tmp_path)
+    spoil(first_image(root))
+    _, _, verdicts = checked(root)
+    assert {s: v.passed for s, v in verdicts.items()} == {"ADNI002S0729": False, "ADNI011S0005": True}
+    told = " ".join(map(str, verdicts["ADNI002S0729"].findings))
+    assert told.startswith(f"{A}/ses-M000/anat/{A}_ses-M000_T1w.nii.gz: expected ") and str(tmp_path) not in told
+
+
+def test_a_table_of_another_kind_is_told_what_to_be_saved_as(tmp_path):
+    (tmp_path / "scans.xlsx").write_bytes(b"PK")
+    with pytest.raises(NbkitError, match=r"scans\.xlsx: expected a BIDS folder, or a table named \.csv"):
+        check.read_own(tmp_path / "scans.xlsx")
+
+
+def test_people_of_whom_nothing_can_be_read_are_left_out_not_refused(tmp_path):
+    reading = check.read_own(trees.adni(tmp_path))
+    absent = Finding("X1", "participants.tsv: X1", "an image of every person", "none; the person is left out", "-", False)
+    judged = check.verdicts(replace(reading, subjects=(*reading.subjects, "X1")), [absent])
+    assert [(v.state, v.refused) for v in judged] == [("pass", False), ("pass", False), ("left out", False)]
+    assert left_out([absent]) == {"an image of every person: none; the person is left out": 1}
 
 
 def test_the_brain_that_a_run_would_find_is_looked_at_and_refused_where_a_run_refuses_it(tmp_path):

@@ -3,56 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import resource
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import types
 
 import pooch
 import pytest
 
+from nbkit.core import files
 from nbkit.core.checks import NbkitError
 from nbkit.data import manifest as m
+from tests.data.loopback import serving
 
 CONTENT = {"a/one.bin": bytes(range(256)) * 400, "a/two.bin": b"hello world\n", "b/three.bin": b"x" * 5000}
 # git hash-object of "hello world\n"
 HELLO_SHA1 = "3b18e512dba79e4c8300dd08aeb37f8e728b8dad"
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `content`; counts requests; can ignore ranges or drop the line after `cut` bytes, once."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.requests, self.ranges, self.cut = dict(CONTENT), [], True, None
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = self.server.content[self.path.lstrip("/").removeprefix("c0ffee/")]
-        asked = self.headers.get("Range")
-        self.server.requests.append((self.path, asked))
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.server.ranges else 0
-        if start >= len(body):
-            self.send_response(416)
-            self.end_headers()
-            return
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        cut, self.server.cut = self.server.cut, None
-        self.wfile.write(body[start : cut if cut else None])
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def server():
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(CONTENT, under="c0ffee/") as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -132,6 +104,57 @@ def test_a_download_with_other_content_is_kept_aside_and_not_used(folders, tiny,
     assert not here(folders, "b/three.bin").exists()
     assert here(folders, "b/three.bin.rejected").read_bytes() == b"y" * 5000
     assert tiny.locate("b/three.bin") is None
+
+
+def test_no_more_is_taken_than_the_manifest_says(folders, tiny, server):
+    server.content["b/three.bin"] = b"x" * 20_000_000
+    with pytest.raises(NbkitError, match=r"b/three\.bin: .*found more than its 5000 bytes"):
+        tiny.fetch(["b/three.bin"], progress=False)
+    assert here(folders, "b/three.bin.rejected").stat().st_size <= 5000 + 2**18
+
+
+def test_two_processes_do_not_share_a_partial_file(folders, tiny, server, monkeypatch):
+    target, waiting, got = here(folders, "b/three.bin"), threading.Event(), []
+    target.parent.mkdir(parents=True)
+    monkeypatch.setattr(files.log, "info", lambda *_: waiting.set())
+    second = threading.Thread(target=lambda: got.append(tiny.fetch(["b/three.bin"], progress=False)))
+    with files.sole(target.with_name(".three.bin.lock")):
+        second.start()
+        assert waiting.wait(20)
+        target.write_bytes(CONTENT["b/three.bin"])
+    second.join()
+    assert got == [{"b/three.bin": target}] and server.requests == []
+    assert [p.name for p in target.parent.iterdir()] == ["three.bin"]
+
+
+def test_a_disk_that_fills_is_named_and_the_download_goes_on_when_there_is_room(folders, tiny, server):
+    old, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(NbkitError, match="File too large.*Set NBKIT_DATA.*goes on"):
+            tiny.fetch(["a/one.bin"], progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (old, hard))
+    assert [p.name for p in here(folders, "a").iterdir()] == ["one.bin.part"]
+    assert tiny.fetch(["a/one.bin"], progress=False)["a/one.bin"].read_bytes() == CONTENT["a/one.bin"]
+    assert server.requests[-1][1] == "bytes=50000-"
+
+
+def test_partial_files_given_up_a_week_ago_and_locks_of_the_dead_go(folders, tiny):
+    here(folders, "b").mkdir(parents=True)
+    for name in ("three.bin.part", "other.bin.part", ".three.bin.lock"):
+        here(folders, f"b/{name}").write_bytes(b"x")
+        os.utime(here(folders, f"b/{name}"), (1e9, 1e9))
+    tiny.fetch(["b/three.bin"], progress=False)
+    assert [p.name for p in here(folders, "b").iterdir()] == ["three.bin"]
+
+
+def test_without_room_nothing_is_begun(folders, tiny, server, monkeypatch):
+    monkeypatch.setattr(m.shutil, "disk_usage", lambda place: types.SimpleNamespace(free=100_000))
+    assert tiny.fetch(["b/three.bin"], progress=False)
+    with pytest.raises(NbkitError, match="GB of room for tiny.*larger disk"):
+        tiny.fetch(progress=False)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(

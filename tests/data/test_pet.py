@@ -11,7 +11,7 @@ import torch
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
-from nbkit.data import nifti
+from nbkit.data import check, nifti
 from nbkit.data.pet import ratio_on, read_pet, uptake_ratio
 from nbkit.geometry.affine import apply_affine
 from nbkit.phantom.acquisition import rigid
@@ -156,3 +156,134 @@ def test_a_scan_elsewhere_in_the_world_is_brought_to_the_reference(root):
     back, before = ratio_on(found, control).numpy(), moved.numpy()
     likeness = [np.corrcoef(x.ravel(), control.numpy().ravel())[0, 1] for x in (before, back)]
     assert likeness[0] < 0.9 < 0.98 < likeness[1] and back.min() >= 0
+
+
+def beside(scan: Path, content: bytes | dict) -> Path:
+    path = scan.with_name(scan.name.replace(".nii.gz", ".json"))
+    path.write_bytes(json.dumps(content).encode() if isinstance(content, dict) else content)
+    return path
+
+
+OTHER_TRACERS = {
+    "trc": ("trc-18FAV45_suvr-pons", {}), "trc PIB": ("trc-11CPIB_suvr-pons", {}),
+    "acq": ("acq-AV45_suvr-pons", {}), "old": ("task-rest_acq-av45_suvr-pons", {}),
+    "json": ("suvr-pons", {"TracerName": "florbetapir"}), "json PIB": ("run-1_suvr-pons", {"TracerName": "[11C]PiB"}),
+    "pharmaceutical": ("suvr-pons", {"Radiopharmaceutical": "Flortaucipir"}),
+    "unheard of": ("suvr-pons", {"TracerName": "XYZ123"}), "old, unheard of": ("acq-XYZ123_suvr-pons", {}),
+}
+
+
+@pytest.mark.parametrize(("name", "told"), OTHER_TRACERS.values(), ids=OTHER_TRACERS)
+@pytest.mark.parametrize("inherited", [False, True])
+def test_other_tracers_are_never_read_as_fdg(root, name, told, inherited, caplog):
+    scan = put(root, "sub-01", name)
+    (root / "pet.json").write_text(json.dumps(told)) if inherited else beside(scan, told)
+    with pytest.raises(NbkitError, match=r"expected FDG scans, .* found .* only"):
+        read_pet(root)
+    (root / "pet.json").unlink(missing_ok=True)
+    beside(scan, told)
+    put(root, "sub-02", "trc-18FFDG_suvr-pons")
+    assert [f.subject for f in read_pet(root)] == ["02"]
+    assert scan.name in caplog.text and "the scan is left out" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "told"), [
+    ("trc-18FFDG", {}), ("trc-fdg", {}), ("acq-FDG", {}), ("task-rest_acq-fdg", {}),
+    ("run-1", {"TracerName": "[18F]FDG"}), ("run-1", {"TracerName": "2-deoxy-2-[18F]fluoro-D-glucose"}),
+    ("run-1", {"Radiopharmaceutical": "Fluorodeoxyglucose"}), ("trc-18FFDG", {"TracerName": "FDG"}),
+])
+def test_fdg_by_whatever_name_is_read(root, name, told, caplog):
+    beside(put(root, "sub-01", name), {**told, "Units": "SUVR"})
+    assert [f.subject for f in read_pet(root)] == ["01"] and "tracer" not in caplog.text
+
+
+def test_a_scan_that_names_no_tracer_is_said(root, caplog):
+    put(root, "sub-01", "run-1_suvr-pons")
+    assert len(read_pet(root)) == 1 and "none; it is taken for FDG" in caplog.text
+
+
+def test_a_tracer_that_contradicts_the_name_is_refused(root):
+    beside(put(root, "sub-01", "trc-18FFDG_suvr-pons"), {"TracerName": "AV45"})
+    with pytest.raises(NbkitError, match="one tracer in name and JSON, found 18FFDG and AV45"):
+        read_pet(root)
+
+
+ENCODED = {
+    "BOM": b'\xef\xbb\xbf{"Units": "SUVR"}', "Latin-1": '{"Units": "SUVR", "Site": "K\xf6ln"}'.encode("latin-1"),
+    "UTF-16": '{"Units": "SUVR"}'.encode("utf-16"), "null": b'{"Units": "SUVR", "TracerName": null}',
+}
+
+
+@pytest.mark.parametrize("content", ENCODED.values(), ids=ENCODED)
+def test_sidecars_are_read_in_whatever_encoding(root, content):
+    beside(put(root, "sub-01", "trc-18FFDG"), content)
+    assert read_pet(root)[0].region == "not named"
+
+
+NO_OBJECTS = {"list": b'[{"Units": "SUVR"}]', "broken": b'{"Units": ', "word": b"SUVR", "number": b'{"Units": 3}'}
+
+
+@pytest.mark.parametrize("content", NO_OBJECTS.values(), ids=NO_OBJECTS)
+def test_sidecars_that_say_nothing_are_refused_beside_whatever_else_is_wrong(root, content):
+    beside(put(root, "sub-01", "trc-18FFDG"), content)
+    put(root, "sub-02", "trc-18FFDG")
+    with pytest.raises(NbkitError, match="2 refused") as caught:
+        read_pet(root)
+    assert "_pet.json" in str(caught.value) or "JSON: Units" in str(caught.value)
+
+
+@pytest.mark.parametrize("place", [
+    "pet.json", "trc-18FFDG_pet.json", "sub-01/sub-01_pet.json", "sub-01/ses-M000/pet.json",
+])
+def test_the_unit_may_be_inherited(root, place):
+    put(root, "sub-01", "trc-18FFDG")
+    (root / place).write_text('{"Units": "SUVR", "ReferenceRegion": "pons"}')
+    assert read_pet(root)[0].region == "pons"
+
+
+@pytest.mark.parametrize(("folder", "name"), [
+    ("pet_linear", f"trc-18FFDG_{MNI}_desc-Crop_res-1x1x1_suvr-pons2"),
+    ("pet_linear", f"trc-18FFDG_pet_{MNI}_desc-Crop_res-1x1x1_suvr-pons2"),
+    ("pet_linear", f"task-rest_acq-fdg_pet_{MNI}_desc-Crop_res-1x1x1_suvr-pons2"),
+    ("pet/preprocessing/group-UnitTest", "trc-18FFDG_pet_space-Ixi549Space_suvr-pons2"),
+    ("pet/preprocessing/group-UnitTest", "trc-18FFDG_pet_space-Ixi549Space_suvr-pons2_mask-brain_fwhm-8mm"),
+])
+def test_names_of_caps_are_read_by_the_run_and_by_the_check(root, folder, name):
+    put(root / "subjects", "sub-01", name, folder=folder)
+    (found,) = read_pet(root)
+    assert (found.region, found.standard) == ("pons2", True)
+    reading = check.read_own(root)
+    assert list(reading.table["subject"]) == ["01"] and not any(f.refused for f in reading.findings)
+
+
+def test_of_clinicas_several_images_the_least_processed_counts(root):
+    for more in ("pvc-rbv_suvr-pons", "suvr-pons", "suvr-pons_fwhm-8mm"):
+        put(root / "subjects", "sub-01", f"trc-18FFDG_space-Ixi549Space_{more}", folder="pet/preprocessing/group-A")
+    assert read_pet(root)[0].path.name.endswith("Ixi549Space_suvr-pons_pet.nii.gz")
+
+
+def test_masks_that_a_line_leaves_out_are_not_taken(root):
+    scan = put(root, "sub-01", "trc-18FFDG")
+    mask_beside(scan)
+    (root / ".bidsignore").write_text("*_label-cerebellum_mask*\n")
+    with pytest.raises(NbkitError, match="neither"):
+        read_pet(root)
+
+
+def test_the_check_refuses_what_the_notebook_on_pet_refuses(root):
+    put(root, "sub-01", "trc-18FFDG")
+    (told,) = [f for f in check.read_own(root).findings if f.refused]
+    assert told.subject == "01" and "neither" in told.found
+    anat = root / "sub-01" / "ses-M000" / "anat" / "sub-01_ses-M000_T1w.nii.gz"
+    nifti.save_image(anat, image(3))
+    (told,) = [f for f in check.read_own(root).findings if "PET" in f.where]
+    assert not told.refused and told.subject == ""
+    assert told.found == "01/M000: sub-01_ses-M000_trc-18FFDG_pet.nii.gz: neither"
+
+
+def test_people_without_a_scan_are_named(root, caplog):
+    put(root, "sub-01", "trc-18FFDG_suvr-pons")
+    assert [f.subject for f in read_pet(root)] == ["01"] and "left out, no FDG scan: 02" in caplog.text
+    caplog.clear()
+    (root / ".bidsignore").write_text("sub-02\n")
+    assert [f.subject for f in read_pet(root)] == ["01"] and caplog.text == ""

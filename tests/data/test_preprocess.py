@@ -267,3 +267,35 @@ def test_bad_files_are_refused_by_name(sources, reference, tmp_path):
     with pytest.raises(NbkitError, match=r"0_T1w\.nii\.gz: brain mask.*litres"):
         run([Source("a", "1", good.t1w, empty)], reference, Cache(tmp_path / "c"))
     assert not list((tmp_path / "c").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(("times", "plus"), [(1, -1000), (0.01, -3), (-1e-3 + 1.001, 0), (2, 5000), (1, -500)])
+def test_an_offset_or_z_scores_of_a_whole_image_do_not_move_the_ratio_of_tissues(scan, times, plus):
+    """Grey is .7 of white, air 0, whatever is added to all voxels; all-negative images among them."""
+    image, inside = scan
+    shifted = preprocess.from_air(image.with_data(image.data * times + plus), inside)
+    scaled = preprocess.white_matter_one(shifted, inside).numpy()
+    names, _ = tissue_at(np.stack([np.einsum("r,rijk->ijk", centred()[k, :3], np.indices(SHAPE)) + centred()[k, 3]
+                                   for k in range(3)]))
+    for name, value in (("white", 1.0), ("grey", 0.7), ("outside", 0.02)):
+        assert np.median(scaled[names == name]) == pytest.approx(value, abs=0.03), name
+
+
+def test_z_scores_of_a_stripped_brain_are_refused_before_anything_is_done(scan, reference):
+    image, inside = scan
+    values = image.data[inside.data]
+    scored = image.with_data(torch.where(inside.data, (image.data - values.mean()) / values.std(), 0.0))
+    for bad in (scored, image.with_data(-image.data * inside.data)):
+        with pytest.raises(NbkitError, match=r"a brain brighter than the air.*z-scored or shifted after the skull"):
+            preprocess.prepare(bad, reference, config=QUICK, mask=inside)
+    with pytest.raises(NbkitError, match=r"a brain above 0"):
+        preprocess.white_matter_peak(image.with_data(image.data - 5000), inside)
+
+
+def test_air_that_is_about_nothing_stays_as_it_is(scan):
+    image, inside = scan
+    assert preprocess.from_air(image, inside) is image
+    stripped = image.with_data(image.data * inside.data)
+    assert preprocess.from_air(stripped, inside) is stripped
+    ringing = stripped.with_data(stripped.data - 4 * inside.data)
+    assert preprocess.from_air(ringing, inside) is ringing

@@ -64,3 +64,19 @@ def test_ours_is_bold_beneath_the_published_row_and_numbers_stand_right():
 def test_a_name_twice_is_refused(frame):
     with pytest.raises(NbkitError, match="rows and columns named once, found a name twice"):
         show_table(frame.set_axis(["a", "a", "b", "c"], axis="columns"), "x")
+
+
+class Evil:
+    """Not text, but says some."""
+
+    def __str__(self) -> str:
+        return "<script>alert(1)</script>"
+
+
+def test_nothing_in_a_table_is_run():
+    text = str(Evil())
+    index = pd.MultiIndex.from_tuples([(text, "1"), ("k", text)], names=[text, "z"])
+    frame = pd.DataFrame({(text, "a"): [text, 1.0], ("x", text): [Evil(), None]}, index=index)
+    frame.columns.names = [text, None]
+    shown = show_table(frame, text).to_html()
+    assert "<script" not in shown and shown.count("&lt;script&gt;") >= 6

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import html
 import re
 from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
 
+from nbkit.claims.ledger import load_paper
 from nbkit.claims.observe import Run
+from nbkit.core.checks import NbkitError
 from nbkit.runner.execute import finish
 from nbkit.runner.folder import Stamp, results_folder, write_stamp
 from nbkit.runner.provenance import collect
+from nbkit.runner.report import write_again
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -34,7 +38,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img", "br"):
+        if tag not in ("meta", "img", "br", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -79,11 +83,44 @@ def test_the_page_is_accessible(page):
 def test_the_page_says_what_matters(page):
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
     for words in (
-        "1 ✓ reproduced", "1 ✗ contradicted", "918.07 (41.70)", "ours, z²", "213,700", "231,745", "outside tolerance",
-        "the cohort has no DIR", "02_b failed: cell 3: KeyError", "&lt;b&gt;bold&lt;/b&gt;", "Choices &amp; effects.",
-        "0.1235", "embedded, embedded data, smoke profile", "torch threads",
+        "1 ✓ reproduced", "1 ✗ contradicted", "FLAIR synthesis", "It keeps the contrast of lesions",
+        "918.07 (41.70)", "ours, z²", "213,700", "231,745", "outside tolerance",
+        "the cohort has no DIR", "b failed: cell 3: KeyError", "&lt;b&gt;bold&lt;/b&gt;", "Choices &amp; effects.",
+        "0.1235", "embedded, embedded data, smoke profile", "torch threads", "Our Method − Random Forest 60",
+        "Of 62 claims 1 hold and 1 are contradicted, most clearly “",
     ):
         assert words in text, words
+    assert "wei2019." not in text
+
+
+def test_a_tile_for_every_claim_and_a_page_for_every_paper(page):
+    tiles = re.findall(r'<i class="([a-z-]+)" title="([^"]+)">', page)
+    claims = load_paper("wei2019_flair").claim
+    assert len(tiles) == len(claims) and [kind for kind, _ in tiles][:2] == ["reproduced", "contradicted"]
+    assert {c.statement for c in claims} == {html.unescape(words).partition(": ")[2] for _, words in tiles}
+    pages = [a["id"] for tag, a in Page(page).tags if a.get("class") == "page"]
+    assert pages == ["home", "wei2019_flair", "more", "system"]
+
+
+def test_the_three_numbers_that_matter_stand_beside_the_published_ones(page):
+    keys = page[page.index('<div class="keys">') : page.index("standard deviation over people")]
+    keys = re.sub(r"<[^>]+>", " ", keys)
+    assert "0.86 ± 0.031" in keys and keys.count("not run here") == 3 and "Table 2.2b, SSIM" in keys
+
+
+def test_a_finished_run_is_shown_again_without_running(page, tmp_path):
+    before = (tmp_path / "provenance.json").read_bytes()
+    (tmp_path / "index.html").unlink()
+    assert write_again(tmp_path).read_text(encoding="utf-8") == page
+    assert (tmp_path / "provenance.json").read_bytes() == before
+    with pytest.raises(NbkitError, match="a results folder with provenance.json"):
+        write_again(tmp_path / "tables")
+
+
+def test_the_explorer_is_linked_where_it_is(page, tmp_path):
+    assert "explorer.html" not in page
+    (tmp_path / "explorer.html").touch()
+    assert 'href="explorer.html"' in write_again(tmp_path).read_text(encoding="utf-8")
 
 
 def test_spanning_headers_cover_the_columns(page):

@@ -118,12 +118,21 @@ def test_a_short_training_leaves_no_file(tmp_path):
         assert not (tmp_path / "short").exists()
 
 
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flipped(content: bytes) -> bytes:
+    return content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+
+
+@pytest.mark.parametrize("harm", [cut, flipped])
 @pytest.mark.parametrize("name", ["state.safetensors", "state.json"])
-def test_a_damaged_state_is_not_used(tmp_path, name, caplog):
+def test_a_damaged_state_is_not_used(tmp_path, name, harm, caplog):
     with pytest.raises(Killed), resumable(tmp_path, every_s=0):
         run(7)
     (file,) = tmp_path.rglob(name)
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    file.write_bytes(harm(file.read_bytes()))
     with resumable(tmp_path, every_s=0):
         same(run(), run())
     assert "starts again" in caplog.text

@@ -14,33 +14,11 @@ from PIL import Image
 from nbkit.core.checks import NbkitError, require
 from nbkit.papers.trajectories.outlook import Outlook
 from nbkit.core.protocols import Scan
-from nbkit.core.volume import Volume
 from nbkit.data.nifti import read_image, save_image
 from nbkit.widgets.explorer import ALONE, KEPT, Explorer, Person
 from nbkit.widgets.keys import EXPLORER_CLASS, KeyGuard
 from nbkit.widgets.panel import Panel
-
-AFFINE = np.diag([4.0, 4.0, 4.0, 1.0]) + np.array([[0, 0, 0, -40.0], [0, 0, 0, -60.0], [0, 0, 0, -40.0], [0, 0, 0, 0]])
-
-
-def _person(name: str = "sub-01", age: float = 70.0) -> Person:
-    image = Volume(torch.rand(20, 24, 20, generator=torch.Generator().manual_seed(3)), AFFINE)
-    return Person(
-        name, image, age, {age: {"hippocampus": 7000.0}}, {age + 3: {"hippocampus": 6800.0}}, {age + 3: image},
-    )
-
-
-class Fading:
-    """A system that darkens the baseline by 1 % a year (2 % with AD) and counts its calls."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self, person: Person, age: float, course: str) -> Outlook:
-        self.calls += 1
-        left = 1 - 0.01 * (age - person.age) * (2 if course == "AD" else 1)
-        image = person.baseline.with_data(person.baseline.data * left, f"aged to {age}")
-        return Outlook(image, {"hippocampus": 7000 * left}, {"hippocampus": 10 * (age - person.age)})
+from tests.widgets.fading import Fading, somebody, unchanged
 
 
 @pytest.fixture
@@ -50,9 +28,9 @@ def fading() -> Fading:
 
 @pytest.fixture
 def explorer(fading) -> Explorer:
-    systems = {"fading": fading, "no change": lambda p, a, c: Outlook(p.baseline, {"hippocampus": 7000.0})}
+    systems = {"fading": fading, "no change": unchanged}
     return Explorer(
-        [_person(), _person("sub-02", 66.0)], systems, courses=["HC", "AD"], structures=["hippocampus"],
+        [somebody(), somebody("sub-02", 66.0)], systems, courses=["HC", "AD"], structures=["hippocampus"],
         horizon=10.0, trained=(55.0, 78.0), save=save_image,
     )
 
@@ -107,7 +85,7 @@ def test_images_changes_and_the_truth_are_in_the_picture(explorer):
 
 def test_the_blur_of_a_system_is_no_change():
     dark = lambda p, a, c: Outlook(p.baseline.with_data(p.baseline.data * 0.5), {"hippocampus": 7000.0})  # noqa: E731
-    one = Explorer([_person()], {"dark": dark}, courses=["HC"], structures=["hippocampus"], horizon=4, trained=(1, 99))
+    one = Explorer([somebody()], {"dark": dark}, courses=["HC"], structures=["hippocampus"], horizon=4, trained=(1, 99))
     (change, _) = [i for i in one.render(one.start).axes[0].images if i.get_cmap().name == "RdBu_r"]
     assert not np.asarray(change.get_array()).any()
 
@@ -126,7 +104,7 @@ def test_what_a_system_refuses_is_left_out_and_said():
         return Outlook(person.baseline, {"hippocampus": 7000.0})
 
     keeps = lambda p, a, c: Outlook(p.baseline, {"hippocampus": 6500.0})  # noqa: E731
-    one = Explorer([_person()], {"short": short, "long": keeps}, courses=["HC"], structures=["hippocampus"],
+    one = Explorer([somebody()], {"short": short, "long": keeps}, courses=["HC"], structures=["hippocampus"],
                    horizon=10, trained=(55, 90), save=save_image)
     state = replace(one.start, age=78.0, beside="long")
     assert "short has no answer here: it expects ages below 75, not 78" in one.readout(state)
@@ -189,7 +167,7 @@ def test_the_download_holds_the_image_and_how_it_came_about(explorer, tmp_path):
 
 
 def test_a_person_is_made_of_scans_of_which_some_are_kept_back():
-    images = [_person(f"v{k}").baseline for k in range(3)]
+    images = [somebody(f"v{k}").baseline for k in range(3)]
     scans = [Scan("sub-09", str(k), 70.0 + k, {"T1w": image}) for k, image in enumerate(images)]
     volumes = [{"hippocampus": 7000.0 - k} for k in range(3)]
     person = Person.of(scans, volumes, seen=2)
@@ -220,7 +198,8 @@ def test_what_is_not_there_is_refused_by_name(explorer):
         explorer.render(replace(explorer.start, system="fadin"))
     with pytest.raises(NbkitError, match="Explorer: people"):
         Explorer([], {"a": Fading()}, courses=["HC"], structures=["x"], horizon=1, trained=(1, 2))
-    bare = Explorer([_person()], {"a": Fading()}, courses=["HC"], structures=["hippocampus"], horizon=1, trained=(1, 2))
+    seen = {"courses": ["HC"], "structures": ["hippocampus"], "horizon": 1, "trained": (1, 2)}
+    bare = Explorer([somebody()], {"a": Fading()}, **seen)
     with pytest.raises(NbkitError, match="save=nbkit.data.nifti.save_image"):
         bare.files(bare.start)
 

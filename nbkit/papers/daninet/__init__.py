@@ -2,7 +2,7 @@
 
 What the paper claims: a conditional adversarial autoencoder (CAAE) that is told age and diagnosis (C), held by
 constraints on how voxels and regions change with age (P), and tuned on each person (T), simulates slices closer to
-the true follow-up, in SSIM, than any of its parts and than face ageing [9]; and people who are asked prefer it.
+the true follow-up, in SSIM, than any of its parts and than face ageing [9]. People who are asked prefer it.
 
 ``daninet`` is the system and its baseline [9], ``constraints`` the losses of Section 2.3, ``personalise`` the tuning
 on one person, ``experiments`` Table 1 and the follow-ups, ``progression`` Figures 2 and 4, ``observer`` an automated

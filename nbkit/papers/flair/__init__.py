@@ -2,7 +2,7 @@
 
 What the paper claims: a 3D fully convolutional network of three hidden layers and 64 maps predicts FLAIR from T1w,
 T1SE, T2w, PDw and DIR better than modality propagation, random forests, a U-Net and a voxelwise network, in MSE and
-SSIM; it keeps the contrast of lesions; T1 sequences matter least, DIR most; and its saliency maps show why.
+SSIM. It keeps the contrast of lesions; T1 sequences matter least, DIR most, and its saliency maps show why.
 
 ``conv_synthesis`` holds the three networks, ``forest_synthesis`` and ``modality_propagation`` the rivals,
 ``lesion_segmenter`` what reads lesions in real and synthetic FLAIR, ``saliency`` the pulse-sequence maps. ``metrics``

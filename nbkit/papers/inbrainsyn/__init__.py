@@ -2,8 +2,8 @@
 
 What the paper claims: velocities between templates of a healthy and an ill group at different ages, moved to a person
 by parallel transport (pole ladder) and integrated, give that person's future from one scan, with his own anatomy, no
-fold and no training on him; closer to the true follow-up (PSNR, SSIM, MAE, Dice) than registering the scan straight
-to the older template and than BrLP; and onset of a disease at any age can be asked for.
+fold and no training on him. It is closer to the true follow-up (PSNR, SSIM, MAE, Dice) than registering the scan
+straight to the older template and than BrLP, and onset of a disease at any age can be asked for.
 
 ``inbrainsyn`` is the system, ``atlas_gan`` the published templates and ``kernel_template`` those that a small cohort
 can teach, ``templates`` the test that says which of the two are judged, ``experiments`` the tables and claims,

@@ -1,7 +1,7 @@
 """MRExtrap (Kapoor, Macke and Baumgartner): a straight line through a person's latents, continued and decoded.
 
 What the paper claims: the latents of a convolutional autoencoder of brain scans change linearly with age, so that
-half-way between two scans lie the mean volumes; lines through a person's latents predict later scans, better with
+half-way between two scans lie the mean volumes. Lines through a person's latents predict later scans, better with
 more scans, and competitive with DaniNet; a prior over slopes would extend this to a single scan.
 
 ``mrextrap`` is the system, ``losses`` what its autoencoder minimises; ``volumes`` reads what models make, ``metrics``

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from nbkit.core.checks import require
 from nbkit.core.volume import Volume
@@ -74,6 +75,44 @@ class Chart:
     reach: tuple[float, float] | None = None
 
 
+@dataclass(frozen=True)
+class Window:
+    """What of a cut is shown: the head with two voxels round it.
+
+    Parameters
+    ----------
+    plane : {"axial", "coronal"}
+    level_mm : float
+        World coordinate of the cut.
+    across, up : slice
+        Voxels from left to right, and from posterior or inferior upwards.
+    mm : (float, float)
+        Width and height shown.
+    """
+
+    plane: str
+    level_mm: float
+    across: slice
+    up: slice
+    mm: tuple[float, float]
+
+    @classmethod
+    def of(cls, image: Volume, plane: str, level_mm: float) -> Window:
+        """Round what is brighter than a fiftieth of the brightest voxel; all of an empty cut."""
+        values, size = _cut(image, plane, level_mm)
+        inside = values > 0.02 * float(image.data.max())
+        slices = [slice(max(found[0] - 2, 0), found[-1] + 3) if len(found := np.flatnonzero(inside.any(1 - axis)))
+                  else slice(None) for axis in (0, 1)]
+        shown = values[slices[0], slices[1]].shape
+        return cls(plane, level_mm, *slices, tuple(s * n / v for s, n, v in zip(size, shown, values.shape)))
+
+
+def grey_tile(image: Volume, window: Window, *, full: float) -> np.ndarray:
+    """A cut as grey levels (rows from the top, columns from the left; uint8); `full` and above are 255."""
+    values = _cut(image, window.plane, window.level_mm)[0][window.across, window.up]
+    return (255 * np.clip(values / full, 0, 1)).round().astype(np.uint8).T[::-1]
+
+
 @look()
 def explorer_picture(
     columns: Sequence[Column], chart: Chart, *, level_mm: float, plane: str = "axial", top: float, swing: float,
@@ -112,6 +151,8 @@ def explorer_picture(
                 bottom = height - (row + 1) * (tile * 1.2 + TOP_MM)
                 _tile(sheet, (left, bottom, tile, tile * 1.2), _cut(image, plane, level_mm), title, **look_of)
                 _letters(sheet, (left, bottom, tile, tile * 1.2), dark=row == 0)
+    if any(column.change is not None for column in columns):
+        _bar(sheet, (1.0 + len(columns) * (tile + 1.0), height - 2 * (tile * 1.2 + TOP_MM), 1.8, tile * 1.2), swing)
     sheet.set(aspect="auto")
     _chart(figure, chart, (width_mm - CURVE_MM + 8.0, 11.0, CURVE_MM - 10.0, height - 24.0))
     return figure
@@ -134,7 +175,7 @@ def _tile(
     scale = min(w / size[0], h / size[1])
     x0, y0 = x + (w - scale * size[0]) / 2, y + (h - scale * size[1]) / 2
     extent = (x0, x0 + scale * size[0], y0, y0 + scale * size[1])
-    sheet.imshow(values.T, origin="lower", extent=extent, **colours)
+    sheet.imshow(values.T, origin="lower", extent=extent, interpolation="bicubic", **colours)
     sheet.text(x + w / 2, y + h + 0.8, title, ha="center", va="bottom", fontsize=7.0)
 
 
@@ -149,11 +190,23 @@ def _cut(image: Volume, plane: str, level_mm: float) -> tuple[np.ndarray, tuple[
     return values, (values.shape[0] * rest[0], values.shape[1] * rest[1])
 
 
+def _bar(sheet: Axes, place: tuple[float, float, float, float], swing: float) -> None:
+    """The colours of changes, drawn into the sheet: a colour bar's own axes would cost a slider its time."""
+    x, y, w, h = place
+    steps = np.linspace(-1, 1, 64)
+    sheet.pcolormesh([x, x + w], np.linspace(y, y + h, 65), steps[:, None], cmap="RdBu_r", vmin=-1, vmax=1)
+    for share, value in ((0.0, -swing), (0.5, 0.0), (1.0, swing)):
+        sheet.text(x + w + 0.6, y + share * h, f"{value:+.2g}".replace("-", "−") if value else "0", va="center",
+                   ha="left", fontsize=6.0)
+
+
 def _letters(sheet: Axes, place: tuple[float, float, float, float], *, dark: bool) -> None:
+    """L and R with a halo: in coronal cuts the ground below them is white in one row and black in the other."""
     (x, y, w, h), colour = place, "white" if dark else INK
+    halo = [withStroke(linewidth=1.2, foreground="black" if dark else "white")]
     for share, letter in ((0.03, "L"), (0.97, "R")):
         sheet.text(x + share * w, y + 0.97 * h, letter, ha="left" if share < 0.5 else "right", va="top",
-                   fontsize=6.5, color=colour)
+                   fontsize=6.5, color=colour, path_effects=halo)
 
 
 def _chart(figure: Picture, chart: Chart, place_mm: tuple[float, float, float, float]) -> None:

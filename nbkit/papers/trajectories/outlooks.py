@@ -22,6 +22,7 @@ from nbkit.papers.trajectories.outlook import Outlook, between
 from nbkit.core.protocols import Cohort, Forecast, Scan, Segmenter, Subject, TrajectoryModel
 from nbkit.core.recent import Recent, fingerprint
 from nbkit.core.source import module_digest
+from nbkit.core.tidy import COLUMNS, stacked, tidy
 from nbkit.core.volume import Volume
 from nbkit.data.slices import put_back, sliced_scan
 from nbkit.metrics.regions import by_structure, regional_volumes
@@ -323,6 +324,27 @@ class Outlooks:
     def _told(self, seen: Seen, course: str) -> Any:
         told = self.courses[known(course, self.courses, "Outlooks: course")]
         return told(seen.scans[-1]) if callable(told) else told
+
+
+def gaps(
+    systems: Mapping[str, Outlooks], people: Sequence[Asked], year: float, course: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """By system, :meth:`Outlooks.gap` of the first of `people` for whom it has an answer; and in words, why not.
+
+    Tidy rows ``explore.mixing.SYSTEM``, none for a system that answers for nobody.
+    """
+    frames, said = [], []
+    for name, system in systems.items():
+        for place, person in enumerate(people, 1):
+            try:
+                gap = system.gap(person, year, course)
+            except NbkitError as error:
+                expected = f"it expects {error.expected}, not {error.found}"
+                said.append(f"{name} has no answer here for person {place} of {len(people)}: {expected}.")
+                continue
+            frames.append(tidy(gap, id=f"explore.mixing.{name.lower()}", unit="1 = white matter"))
+            break
+    return stacked(*frames) if frames else pd.DataFrame(columns=list(COLUMNS)), said
 
 
 def _grown(seen: Seen, growth: Mapping[str, float]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
-from nbkit.papers.trajectories.outlook_figures import Chart, Column, Curve, explorer_picture
+from nbkit.papers.trajectories.outlook_figures import Chart, Column, Curve, Window, explorer_picture, grey_tile
 
 CHART = Chart("hippocampus (mL)", [Curve("one", [70, 80], [7, 6], [0, 0.2])], 75.0, (60.0, 78.0), {"seen": ([70], [7])})
 
@@ -67,3 +67,34 @@ def test_no_column_or_an_unknown_plane_is_refused():
         explorer_picture([], CHART, level_mm=0.0, top=1.0, swing=1.0)
     with pytest.raises(NbkitError, match="sagittal"):
         explorer_picture([Column("a", _gradient("RAS"))], CHART, level_mm=0.0, plane="sagittal", top=1.0, swing=1.0)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS"])
+def test_a_tile_shows_the_head_with_left_on_the_left(codes):
+    """A bright corner that is left and posterior in the world comes out at the lower left, whatever the file's axes."""
+    image = _gradient(codes)
+    data = torch.zeros_like(image.data)
+    corner = (slice(0, 3), slice(0, 2)) if codes == "RAS" else (slice(-3, None), slice(-2, None))
+    data[0][corner] = 0.5
+    image = image.with_data(data)
+    window = Window.of(image, "axial", 6.0)
+    tile = grey_tile(image, window, full=1.0)
+    assert tile.shape == (4, 5) and window.mm == (5 * 4.0, 4 * 3.0)
+    np.testing.assert_array_equal(tile == 128, [[0] * 5, [0] * 5, [1, 1, 1, 0, 0], [1, 1, 1, 0, 0]])
+
+
+def test_an_empty_cut_is_shown_whole():
+    image = _gradient("RAS").with_data(torch.zeros(1, 10, 10, 12))
+    assert grey_tile(image, Window.of(image, "coronal", 0.0), full=1.0).shape == (12, 10)
+
+
+def test_changes_have_their_colours_beside_them_and_letters_a_halo():
+    image = _gradient("RAS")
+    sheet = explorer_picture([Column("a", image), Column("b", image, image)], CHART, level_mm=0.0, top=1.0,
+                             swing=0.25).axes[0]
+    (bar,) = sheet.collections
+    assert bar.get_clim() == (-1, 1) and bar.get_cmap().name == "RdBu_r"
+    assert [t.get_text() for t in sheet.texts if t.get_text() in ("−0.25", "0", "+0.25")] == ["−0.25", "0", "+0.25"]
+    letters = [t for t in sheet.texts if t.get_text() in "LR"]
+    assert len(letters) == 6 and all(t.get_path_effects() for t in letters)
+    assert not explorer_picture([Column("a", image)], CHART, level_mm=0.0, top=1.0, swing=1.0).axes[0].collections

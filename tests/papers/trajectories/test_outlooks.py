@@ -20,8 +20,8 @@ from nbkit.geometry.futures import Futures
 from nbkit.geometry.warp import Displacement
 from nbkit.metrics.regions import by_structure
 from nbkit.papers.trajectories.outlooks import (
-    Carried, Outlooks, Painted, Seen, Sliced, counted, first_of_each, kept_back, labelled, measured, people_table,
-    read_at,
+    Carried, Outlooks, Painted, Seen, Sliced, counted, first_of_each, gaps, kept_back, labelled, measured,
+    people_table, read_at,
 )
 
 SHAPE, YEARS = (10, 9, 8), (0, 2, 6)
@@ -245,6 +245,26 @@ def test_the_gap_of_mixing_is_that_half_way():
     brightest = float(person.image("T1w").data.quantile(0.99))
     assert outlooks.gap(asked, 4.0, "HC") == pytest.approx(0.04 * brightest, rel=1e-3)
     assert outlooks.gap(asked, 2.0, "HC") == pytest.approx(0, abs=1e-6)
+
+
+def test_gaps_are_those_of_the_first_person_who_can_be_answered():
+    class Picky(Painter):
+        def predict(self, history, ages, diagnosis):
+            if history[-1].age < 60:
+                raise NbkitError("Picky: ages", expected="ages above 60", found="50.6", remedy="Choose another.")
+            return super().predict(history, ages, diagnosis)
+
+    young, old = scan(50.65), scan(70.0)
+    seen = {"own": Seen([young], {"hippocampus": 60.0}), "sub-01": Seen([old], {"hippocampus": 60.0})}
+    asked = [SimpleNamespace(id="own", age=young.age), SimpleNamespace(id="sub-01", age=old.age)]
+    options = {"courses": {"HC": "CN"}, "years": (0, 2, 6), "cache": Nothing()}
+    systems = {n: Outlooks(Painted(m(0.01), Segmenter()), seen, **options) for n, m in (("A", Painter), ("B", Picky))}
+    table, said = gaps(systems, asked, 4.0, "HC")
+    assert table["id"].tolist() == ["explore.mixing.a", "explore.mixing.b"]
+    assert table["value"].tolist() == [systems["A"].gap(asked[0], 4.0, "HC"), systems["B"].gap(asked[1], 4.0, "HC")]
+    assert said == ["B has no answer here for person 1 of 2: it expects ages above 60, not 50.6."]
+    table, said = gaps({"B": systems["B"]}, asked[:1], 4.0, "HC")
+    assert len(table) == 0 and len(said) == 1
 
 
 class Nothing:

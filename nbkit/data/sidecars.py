@@ -1,0 +1,73 @@
+"""Small text files of a BIDS folder as people write them, and the JSON of a scan with what it inherits."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nbkit.core.checks import NbkitError
+
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+def lenient_text(path: Path) -> str:
+    """The text of a file in UTF-8 or UTF-16, with or without a byte order mark, else in Latin-1."""
+    content = path.read_bytes()
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def entities_of(stem: str) -> tuple[dict[str, str], str]:
+    """Entities and suffix of a BIDS name without its ending; ``{"sub": "01"}, "pet"`` of ``sub-01_pet``."""
+    *entities, suffix = stem.split("_")
+    return {key: value for key, _, value in (e.partition("-") for e in entities)}, suffix
+
+
+def sidecar(root: Path, image: Path) -> dict[str, Any]:
+    """What the JSON files that apply to `image` say, the nearest above the others (BIDS, inheritance principle).
+
+    A file applies if it lies beside the image or in a folder above it, up to `root`, has the same suffix, and no
+    entity that the image lacks.
+
+    Raises
+    ------
+    NbkitError
+        By file, for one that is no JSON object.
+    """
+    mine, suffix = entities_of(image.name.split(".nii")[0])
+    below = image.relative_to(root).parts[:-1]
+    told: dict[str, Any] = {}
+    for depth in range(len(below) + 1):
+        found = []
+        for path in (root.joinpath(*below[:depth])).glob("*.json"):
+            entities, theirs = entities_of(path.stem)
+            if theirs == suffix and entities.items() <= mine.items() and not path.name.startswith("."):
+                found.append((len(entities), path))
+        for _, path in sorted(found):
+            told |= _object(path)
+    return told
+
+
+def _object(path: Path) -> Mapping[str, Any]:
+    try:
+        told = json.loads(lenient_text(path))
+    except (ValueError, RecursionError) as error:
+        raise _no_object(path, str(error)) from error
+    except OSError as error:
+        raise _no_object(path, error.strerror or "a file that cannot be read") from error
+    if not isinstance(told, dict):
+        raise _no_object(path, f"a {type(told).__name__}")
+    return told
+
+
+def _no_object(path: Path, found: str) -> NbkitError:
+    return NbkitError(
+        path.name, expected="a JSON object that describes the scan", found=found,
+        remedy="Correct the file, or take it away.",
+    )
