@@ -24,6 +24,7 @@ HIDDEN = "[hidden]"
 WITHHELD = "what it says may name people or files, so it stands in the log alone (`nbkit cache` says where)"
 
 _PICTURE = re.compile(r"(data:image/[a-z+]+;base64,[A-Za-z0-9+/=\s]+)")
+_CODE = re.compile(r"(<script>.*?</script>|<style>.*?</style>)", re.DOTALL)
 _PATH = re.compile(r"(?<![\w/:<.\]])~?(?:/[^\s\"'<>:|,;()\\]+){2,}|\b[A-Za-z]:\\[^\s\"'<>|,;()]+")
 _ENTITY = re.compile(r"\b(?:sub|ses)-[A-Za-z0-9]+(?:[\w.-]*\.(?:nii|json|tsv|csv|gz)\b)*", re.IGNORECASE)
 _WORD = re.compile(r"[^\s\"'<>(){}\[\],;:=|&/\\]+")
@@ -124,6 +125,10 @@ class Scrubber:
         hidden = self.json(value)
         return text if hidden == value else json.dumps(hidden, indent=1, ensure_ascii=False) + "\n"
 
+    def _page(self, text: str) -> str:
+        """A page; its own scripts and styles hold no data, and a script that changes runs no more."""
+        return "".join(p if i % 2 else self.text(p) for i, p in enumerate(_CODE.split(text)))
+
     def _table(self, text: str) -> str:
         rows = list(csv.reader(io.StringIO(text, newline="")))
         naming = {i for i, label in enumerate(rows[0] if rows else ()) if label.strip().lower() in (*NAMING, *VISITS)}
@@ -135,7 +140,7 @@ class Scrubber:
         return stream.getvalue()
 
 
-_READ = {".jsonl": Scrubber._lines, ".json": Scrubber._document, ".csv": Scrubber._table, ".html": Scrubber.text,
+_READ = {".jsonl": Scrubber._lines, ".json": Scrubber._document, ".csv": Scrubber._table, ".html": Scrubber._page,
          ".txt": Scrubber.text, ".md": Scrubber.text}
 
 
