@@ -23,6 +23,8 @@ NBKIT := $(PY) -m nbkit.cli
 LOCK  := --constraint requirements.lock
 # for `make bench` only, past the resolver: antspyx declares numpy < 2.4 and runs with 2.4
 PEERS := antspyx==0.6.3 webcolors==25.10.0 picsl-greedy==1.4.0.3
+# for its weights alone, past the resolver: it declares a window (customtkinter) and LGPL helpers that nothing here runs
+WEIGHTS := deepbet==1.0.2
 PIP   := $(if $(UV),"$(UV)" pip install --python $(PY),$(PY) -m pip install --disable-pip-version-check)
 
 # glibc keeps what is freed: training faults its pages in once, not at every step
@@ -36,7 +38,7 @@ export MALLOC_ARENA_MAX ?= 1
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "  PROFILE=smoke|laptop|paper  COHORT=embedded|open|/path/to/table.csv|/path/to/bids  NB=all|00,01  SEED=7"
+	@echo "  PROFILE=smoke|laptop|paper  COHORT=embedded|open|dlbs|/path/to/table.csv|/path/to/bids  NB=all|00,01  SEED=7"
 	@echo "  DEVICE=auto|cpu|cuda|mps  N_JOBS=2  OUT=results  USE_CONDA=1  PYTHON=python3.12"
 
 env: $(STAMP)  ## make the environment (.venv): with uv if present, else python -m venv; USE_CONDA=1 for conda
@@ -55,8 +57,8 @@ verify: $(STAMP)  ## compare a finished run with the committed reference values
 lab: $(STAMP)  ## JupyterLab on the notebooks
 	cd notebooks && ../$(PY) -m jupyterlab
 
-data: $(STAMP)  ## download and verify a cohort: make data COHORT=open
-	$(NBKIT) data fetch "$(COHORT)"
+data: $(STAMP)  ## download and verify a cohort: make data COHORT=open, or COHORT=dlbs PEOPLE=20 (ALL=1: everybody)
+	$(NBKIT) data fetch "$(COHORT)" $(if $(PEOPLE),--people "$(PEOPLE)") $(if $(filter 1,$(ALL)),--all)
 
 doctor: $(STAMP)  ## what is installed, what is missing, and how to fix it
 	$(NBKIT) doctor
@@ -73,6 +75,7 @@ clean:  ## remove the environment and test leftovers; results and downloads stay
 $(STAMP): pyproject.toml requirements.lock environment.yml
 	@test -x $(PY) && $(PY) $(IS_NEW) || $(MAKE) --no-print-directory $(if $(filter 1,$(USE_CONDA)),.conda,.python)
 	$(PIP) --quiet $(LOCK) --editable ".[test]"
+	$(PIP) --quiet --no-deps $(WEIGHTS) || echo "note: without $(WEIGHTS) brains are found less well; make doctor says how to add it"
 	@touch $@
 
 .PHONY: .conda .python

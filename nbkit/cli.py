@@ -1,16 +1,14 @@
-"""The command line: nbkit doctor | data | run | export-explorer | report | scorecard | verify | reference | cache.
+"""The command line: nbkit doctor | data | run | export | export-explorer | report | scorecard | verify | reference | cache.
 
 Exit codes: 0 fine, 1 failed, 2 wrong input.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import shutil
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -19,22 +17,28 @@ import typer
 from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
-from nbkit.cohorts import CohortInfo, cohort_name, cohort_names, list_cohorts
+from nbkit.cohorts import SCANNED_TWICE, cohort_name, cohort_names, list_cohorts, mslesseg, to_fetch
 from nbkit.core import shelf
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
-from nbkit.core.device import pick_device
-from nbkit.core.files import cache_folder, write_text
+from nbkit.core.files import cache_folder
 from nbkit.core.protocols import SEXES
-from nbkit.data.bids import image_files
+from nbkit.data.bids import IGNORE, image_files
+from nbkit.data.brain import kept_brain
 from nbkit.data.check import look_at_images, read_own, verdicts
-from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest, mirror_folder
+from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest
+from nbkit.data.own_needs import account, in_words
+from nbkit.data.own_settings import SETTINGS
+from nbkit.data.text_tables import file_at, read_text_table
+from nbkit.doctor import lines
+from nbkit.export import app as export_app
 from nbkit.runner.execute import LOGS, choose_notebooks, reproduce
-from nbkit.runner.folder import results_folder
+from nbkit.runner.folder import is_own, results_folder
 from nbkit.runner.parameters import from_text
-from nbkit.runner.provenance import ROOT, machine, packages
+from nbkit.runner.provenance import ROOT
 from nbkit.runner.qc import QcPage, qc_folder
 from nbkit.runner.report import write_again
+from nbkit.train import TRAININGS
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__,
@@ -43,10 +47,10 @@ data_app = typer.Typer(no_args_is_help=True, help="Cohorts: what there is, downl
 cache_app = typer.Typer(invoke_without_command=True, help="Finished work kept on disk; alone, it shows what is there.")
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
+app.add_typer(export_app)
 
-OPTIONAL = {"ipyniivue": ("3D viewer in notebooks", 'pip install -e ".[viewer]"')}
 Profile = Annotated[str, typer.Option(help="smoke, laptop or paper.")]
-CohortOption = Annotated[str, typer.Option(help="embedded, open, or the path of your own table.")]
+CohortOption = Annotated[str, typer.Option(help="embedded, open, dlbs, or the path of your own table.")]
 Out = Annotated[Path, typer.Option(help="Where results folders are made.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -96,6 +100,8 @@ def _reproduced(
     known(profile, PROFILES, "PROFILE")
     folder = results_folder(out, profile, cohort)
     state = data_state(cohort)
+    if is_own(cohort):
+        typer.echo("\n".join([*account(Path(cohort)), ""]), nl=False)
     result = reproduce(
         notebooks, out_dir=folder, profile=profile, cohort=cohort, seed=seed, device=device, n_jobs=n_jobs,
         parameters=from_text(notebooks, parameter or ()), data_state=state,
@@ -107,14 +113,24 @@ def _reproduced(
 
 
 def data_state(cohort: str) -> str:
-    """Changes when files of the cohort appear, vanish or change: a finished notebook is then run again."""
+    """Changes when files of the cohort appear, vanish or change: a finished notebook is then run again.
+
+    Beside real scans notebook 08 reads those of people scanned twice.
+    """
     name = cohort_name(cohort)
+    if mslesseg.is_archive(name):
+        return digest(mslesseg.state(name))
+    twice = [] if cohort == "embedded" else _files_state([load_manifest(n) for n in SCANNED_TWICE])
     if name.lower().endswith(".csv"):
-        return digest(_table_state(Path(name)))
+        return digest([*_table_state(Path(name)), twice])
     if Path(name).is_dir():
-        return digest(_folder_state(Path(name)))
-    places = [(f.digest, manifest.find(f.path)) for manifest in _manifests(cohort) for f in manifest.files]
-    return digest([(known_as, path.stat().st_size if path else None) for known_as, path in places])
+        return digest([*_folder_state(Path(name)), twice])
+    return digest([_files_state(_manifests(cohort)), twice])
+
+
+def _files_state(manifests: list[Manifest]) -> list[object]:
+    places = [(f.digest, manifest.find(f.path)) for manifest in manifests for f in manifest.files]
+    return [(known_as, path.stat().st_size if path else None) for known_as, path in places]
 
 
 def _manifests(cohort: str) -> list[Manifest]:
@@ -128,14 +144,15 @@ def _table_state(table: Path) -> list[object]:
         table.is_file(), "COHORT", expected="a CSV that exists", found=table.name,
         remedy="Check the path; README, 'Your own data', says what the table holds.",
     )
-    text = table.read_text(encoding="utf-8-sig")
-    paths = [table.parent / (row.get("path") or "") for row in csv.DictReader(text.splitlines())]
-    stats = [p.stat() for p in paths if p.is_file()]
-    return [text, [(s.st_size, s.st_mtime_ns) for s in stats]]
+    rows = read_text_table(table, ("path",))
+    files = [table.parent / SETTINGS, *filter(None, (file_at(table.parent, cell) for cell in rows["path"]))]
+    stats = [file.stat() for file in files if file.is_file()]
+    return [rows.to_dict("split"), [(s.st_size, s.st_mtime_ns) for s in stats]]
 
 
 def _folder_state(folder: Path) -> list[object]:
-    stats = [(p.relative_to(folder).as_posix(), p.stat()) for p in image_files(folder)]
+    told = [folder / name for name in (SETTINGS, IGNORE, "participants.json") if (folder / name).is_file()]
+    stats = [(p.relative_to(folder).as_posix(), p.stat()) for p in (*image_files(folder), *told)]
     return [(name, s.st_size, s.st_mtime_ns) for name, s in stats]
 
 
@@ -201,7 +218,11 @@ def data_list() -> None:
 
 
 @data_app.command("fetch")
-def data_fetch(cohort: Annotated[str, typer.Argument(help="open (all of them), or the name of a cohort.")]) -> None:
+def data_fetch(
+    cohort: Annotated[str, typer.Argument(help="open (all of them), or the name of a cohort.")],
+    people: Annotated[int | None, typer.Option(help="Only the first so many people.")] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="Also who is not in the default set.")] = False,
+) -> None:
     """Download what is missing and verify everything."""
     manifests = _manifests(cohort)
     if not manifests:
@@ -211,22 +232,38 @@ def data_fetch(cohort: Annotated[str, typer.Argument(help="open (all of them), o
             typer.echo(f"{manifest.name}: nothing to download")
             continue
         try:
-            found = manifest.fetch()
+            paths = to_fetch(manifest, people=people, everybody=everybody)
+            typer.echo(_cost(manifest, paths))
+            found = manifest.fetch(paths)
         except NbkitError as error:
             typer.echo(f"nbkit: {error}", err=True)
             raise typer.Exit(1) from error
-        typer.echo(f"{manifest.name}: {len(found)} files here and verified. {manifest.attribution}")
+        typer.echo(f"{manifest.name}: {len(found)} files here and verified{_unverified(manifest, paths)}. "
+                   f"{manifest.attribution}")
+
+
+def _cost(manifest: Manifest, paths: list[str]) -> str:
+    """How much is still to come."""
+    missing = [manifest.by_path[path] for path in paths if manifest.find(path) is None]
+    size = sum(file.bytes or 0 for file in missing) / 1e6
+    return f"{manifest.name}: {len(paths)} files, {len(missing)} to download ({size:.0f} MB)"
+
+
+def _unverified(manifest: Manifest, paths: list[str]) -> str:
+    named = [path for path in paths if manifest.by_path[path].unverified]
+    return f", but for {', '.join(named)}: no hash of it is published" if named else ""
 
 
 @data_app.command("verify")
 def data_verify(cohort: Annotated[str, typer.Argument(help="open, or the name of a cohort.")] = "open") -> None:
     """Check every file against its published hash; missing files are counted, wrong ones fail."""
     rows = [row for manifest in _manifests(cohort) for row in manifest.verify()]
-    wrong = [r for r in rows if r.state not in ("ok", "missing")]
+    wrong = [r for r in rows if r.state.startswith("wrong")]
     for r in wrong:
         typer.echo(f"{r.path}: {r.state} ({r.detail})")
-    counts = {state: sum(r.state == state for r in rows) for state in ("ok", "missing")}
-    typer.echo(f"{counts['ok']} ok, {counts['missing']} missing, {len(wrong)} wrong")
+    counts = {state: sum(r.state == state for r in rows) for state in ("ok", "missing", "unverified")}
+    unknown = f", {counts['unverified']} without a published hash, as at first" if counts["unverified"] else ""
+    typer.echo(f"{counts['ok']} ok, {counts['missing']} missing, {len(wrong)} wrong{unknown}")
     raise typer.Exit(int(bool(wrong)))
 
 
@@ -240,7 +277,7 @@ def data_check(
     """Look at every table and scan of your own data: a verdict per subject, a page with a picture per scan."""
     reading = read_own(path, sex_codes=_codes(sex_codes), clinical=clinical)
     page, found = QcPage(reading.name), []
-    for look in look_at_images(reading):
+    for look in look_at_images(reading, find=kept_brain):
         page.add(look)
         found += look.findings
     judged = verdicts(reading, found)
@@ -248,13 +285,16 @@ def data_check(
     for f in whole:
         typer.echo(f"{'refused' if f.refused else 'warning':<8} the data set: {f}")
     for v in judged:
-        typer.echo(f"{'pass' if v.passed else 'refused':<8} {v.subject}: {v.scans} scans")
+        typer.echo(f"{v.state:<8} {v.subject}: {v.scans} scans")
         for f in v.findings:
             typer.echo(f"  {'refused' if f.refused else 'warning'}: {f}")
+    typer.echo("\n".join(in_words(reading, path, found)))
     place = page.write(out or qc_folder("results", reading.name), judged, whole)
+    for option in (name for name, given in (("--sex-codes", sex_codes), ("--clinical", clinical)) if given):
+        typer.echo(f"a run does not know {option}: README, 'Your own data', says where it reads the same")
     passed = sum(v.passed for v in judged)
     typer.echo(f"{passed} of {len(judged)} subjects pass\nopen {place}")
-    raise typer.Exit(int(passed < len(judged)))
+    raise typer.Exit(int(any(v.refused for v in judged)))
 
 
 def _codes(text: str) -> dict[str, str]:
@@ -311,72 +351,24 @@ def _kinds() -> list[Path]:
     return [p for p in folders if p != downloads and (shelf.entries_of(p) or shelf.leftovers(p))]
 
 
+@app.command("train")
+def train_weights(
+    name: Annotated[str, typer.Argument(help="Which of the weights that come with the project.")],
+    collect: Annotated[bool, typer.Option(help="Keep what a training has reached by now; train nothing.")] = False,
+    n_jobs: Annotated[int, typer.Option(help="People prepared side by side.")] = 1,
+) -> None:
+    """Train weights that come with the project again, or go on after a kill; keep them and list them."""
+    make = TRAININGS[known(name, TRAININGS, "nbkit train")]
+    typer.echo(make(collect=collect, n_jobs=n_jobs).round(2).to_string(index=False))
+
+
 @app.command()
 def doctor() -> None:
     """What is installed, what is missing, and how to fix it."""
-    lines = [*_environment_lines(), *_folder_lines(), *_data_lines()]
-    for state, what, found, fix in lines:
-        typer.echo(f"{state:<8} {what:<16} {found}{'  -> ' + fix if fix else ''}")
-    raise typer.Exit(int(any(state == "missing" for state, *_ in lines)))
-
-
-Line = tuple[str, str, str, str]
-
-
-def _environment_lines() -> list[Line]:
-    here, versions = machine(), packages()
-    new = sys.version_info >= (3, 11)
-    torch_line = f"{versions['torch']}, device {pick_device()}{', ' + here['gpu'] if here['gpu'] else ''}"
-    half = "bfloat16 is fast" if here["torch"]["bf16_fast"] else "bfloat16 is not faster than float32"
-    room = shutil.disk_usage(_existing(cache_folder())).free / 1e9
-    return [
-        ("ok" if new else "missing", "python", here["python"], "" if new else "use Python 3.11 or newer"),
-        ("ok", "torch", f"{torch_line}, {half} here, {here['torch']['threads']} threads", ""),
-        _noted(here["memory_gb"] >= 8, "memory", f"{here['memory_gb']} GB", "use PROFILE=smoke"),
-        _noted(room > 5, "disk", f"{room:.0f} GB free", "set NBKIT_CACHE to a larger disk"),
-        *(_package_line(name, *about) for name, about in OPTIONAL.items()),
-    ]
-
-
-def _package_line(name: str, purpose: str, install: str) -> Line:
-    there = find_spec(name) is not None
-    return _noted(there, name, f"{purpose}: {'installed' if there else 'not installed'}", install)
-
-
-def _noted(good: bool, what: str, found: str, fix: str) -> Line:
-    return ("ok", what, found, "") if good else ("note", what, found, fix)
-
-
-def _existing(path: Path) -> Path:
-    return next(p for p in (path, *path.parents) if p.exists())
-
-
-def _folder_lines() -> list[Line]:
-    return [_writable("cache", cache_folder(), "set NBKIT_CACHE"), _writable("results", Path("results"), "set OUT")]
-
-
-def _writable(what: str, folder: Path, fix: str) -> Line:
-    made = [p for p in (folder, *folder.parents) if not p.exists()]
-    try:
-        write_text(folder / ".doctor", "").unlink()
-    except NbkitError as error:
-        return "missing", what, f"{folder} cannot be written to: {error.found}", f"{fix} to a folder you may write to"
-    for empty in made:
-        empty.rmdir()
-    return "ok", what, f"{folder} can be written to", ""
-
-
-def _data_lines() -> list[Line]:
-    mirror = [("ok", "mirror", f"{mirror_folder()}", "")] if mirror_folder() else []
-    return mirror + [_cohort_line(c) for c in list_cohorts()]
-
-
-def _cohort_line(cohort: CohortInfo) -> Line:
-    if cohort.access == "restricted":
-        how = f"apply at {load_manifest(cohort.name).repository}, then nbkit data check FOLDER"
-        return "note", f"data {cohort.level}", f"{cohort.name}: never downloaded", how
-    here = cohort.present[:2] != "0 "
-    return _noted(here, f"data {cohort.level}", f"{cohort.name}: {cohort.present}", f"make data COHORT={cohort.level}")
+    found = lines()
+    for state, what, told, fix in found:
+        typer.echo(f"{state:<8} {what:<16} {told}{'  -> ' + fix if fix else ''}")
+    raise typer.Exit(int(any(state == "missing" for state, *_ in found)))
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
+from nbkit.claims.ledger import load_paper
 from nbkit.claims.observe import Observation, Run, load_observations, load_rooms
 from nbkit.claims.tables import comparison_table, rooms_table, verdict_table
 from nbkit.claims.verdicts import Scorecard, judge_folder
@@ -56,10 +57,21 @@ class Session(Run):
         """`times` as many other simulated people of the same design, from another seed; None on real scans."""
         return cohorts.strangers(times=times, **self._asked) if self._asked else None
 
+    def scanned_twice(self, people: Cohort | None = None) -> list[Cohort]:
+        """People scanned twice without ageing between (:func:`nbkit.cohorts.scanned_twice`); simulated, of `people`."""
+        told = {key: self._asked[key] for key in ("seed", "n_jobs") if key in self._asked}
+        return cohorts.scanned_twice(people or self.people, profile=self.profile, **told)
+
     @property
     def said(self) -> str:
         """The line under every table: cohort, kind, level and profile."""
         return f"{self.cohort} ({self.kind}), {self.level} data, {self.profile} profile"
+
+    @property
+    def who_said(self) -> str:
+        """What stands under a table of the people: who is here and who is left out, why so diagnosed, whose scans."""
+        credit = [self.attribution] if self.level == "open" and self.attribution else []
+        return ". ".join(["People by diagnosis at the first scan", *self.people.provenance.get("who", ()), *credit])
 
     def who(self, people: Cohort | None = None, **groups: Cohort) -> Styler:
         """People by diagnosis: how many, their visits, ages and years of follow-up; a column more for each group.
@@ -74,8 +86,7 @@ class Session(Run):
         for name, group in groups.items():
             table[name] = pd.Series([s.diagnosis for s in group]).value_counts().reindex(table.index, fill_value=0)
         table = table.round(1).dropna(axis="columns", how="all")
-        credit = f". {self.attribution}" if self.level == "open" and self.attribution else ""
-        return self.show(table, f"People by diagnosis at the first scan{credit}")
+        return self.show(table, self.who_said)
 
     def table(self, name: str, data: pd.DataFrame, *, caption: str) -> Styler:
         """Record ``tables/NAME.csv``, and show it with its source as the last line of a cell does."""
@@ -89,11 +100,18 @@ class Session(Run):
     def beside(self, where: str, *, name: str | None = None, caption: str = "", paper: str | None = None) -> Styler:
         """A published table with our numbers beneath each row, recorded as `name` ("table2_1" for "Table 2.1").
 
-        Of this notebook's paper, unless another ledger is named.
+        Of this notebook's paper, unless another ledger is named. Where nothing is printed or measured, why.
         """
         data = comparison_table(paper or self.paper, self.observed(), where=where)
+        data = data if len(data) else pd.DataFrame({"not run": [self._why_not(where, paper)]}, index=[where])
         plain = where.lower().replace(" ", "").replace(".", "_").replace("(", "").replace(")", "")
         return self.table(name or plain, data, caption=caption or f"{where}: published, and ours")
+
+    def _why_not(self, where: str, paper: str | None) -> str:
+        """The reason given (:meth:`not_run`) for the first number of a place."""
+        ids = [number.id for number in (load_paper(paper) if paper else self.paper).at(where)]
+        told = (r["reason"] for i in ids for r in self._not_run if i.startswith(r["prefix"]))
+        return next(told, "nothing of it was measured here")
 
     def observed(self) -> dict[str, Observation]:
         """What the folder holds so far, by id."""
@@ -143,7 +161,7 @@ def begin(
     ----------
     notebook : str
         The notebook's file name without ``.ipynb``.
-    task : {"flair", "ageing", "myelin", "myelin_null", "pet"}
+    task : {"overview", "flair", "ageing", "myelin", "myelin_null", "pet"}
     profile, cohort, seed, out_dir, n_jobs
         As in the notebook's parameters.
     paper : str, optional

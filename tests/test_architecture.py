@@ -24,8 +24,12 @@ MAY_IMPORT = {
     "papers": "core geometry data nets losses metrics training",
     "widgets": "core figures papers",
     "runner": "core claims figures",
+    "systems": "core metrics papers training",
+    "export": "core data cohorts figures metrics systems",
     "session": "core claims cohorts figures runner",
-    "cli": "core data cohorts claims runner",
+    "doctor": "core data cohorts runner",
+    "train": "core data cohorts papers training",
+    "cli": "core data cohorts claims export runner doctor train",
 }
 DRAWS = "figures"
 """Modules of a paper whose names end like this draw; they alone may import nbkit.figures, and they fit nothing."""
@@ -39,8 +43,8 @@ FENCES = {
     "nibabel": ("nbkit/data/nifti.py", "nbkit/data/nifti_header.py", "nbkit/figures/qc.py"),
     "nilearn": ("nbkit/phantom/anatomy.py", "nbkit/figures/"),
     "SimpleITK": "nbkit/data/preprocess.py",
-    "pooch": "nbkit/data/manifest.py",
-    "requests": ("nbkit/data/download.py", "nbkit/data/manifest.py"),
+    "pooch": "nbkit/data/fetched.py",
+    "requests": ("nbkit/data/download.py", "nbkit/data/fetched.py"),
     "urllib": "nbkit/data/download.py",
     "urllib3": "nbkit/data/download.py",
     "http": "nbkit/data/download.py",

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from nbkit.data import brain_network
 from tests.sources import ROOT, sources
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -100,6 +101,14 @@ def test_torch_is_pinned_exactly():
 def test_nbkit_imports_what_it_declares_and_nothing_else():
     optional = import_names(requirements(EXTRAS["viewer"]))
     assert third_party("nbkit") - optional == import_names(set(DIRECT) - TOOLS)
+
+
+def test_make_env_brings_the_weights_that_brains_are_found_with_and_nothing_they_declare():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"\nWEIGHTS := {brain_network.PACKAGE}=={brain_network.VERSION}\n" in makefile
+    recipe = makefile.split("$(STAMP): pyproject.toml")[1].split("\n\n")[0]
+    assert "--no-deps $(WEIGHTS)" in recipe
+    assert brain_network.PACKAGE not in {*LOCK, *DIRECT}
 
 
 def test_the_tests_import_only_what_they_declare():

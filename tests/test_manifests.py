@@ -21,10 +21,15 @@ def test_every_manifest_says_what_it_is_and_under_which_licence(name):
 
 
 @pytest.mark.parametrize("name", [n for n in list_manifests() if load_manifest(n).access == "open"])
-def test_open_manifests_can_be_fetched_at_one_commit(name):
+def test_open_manifests_can_be_fetched_at_one_commit_or_release(name):
     manifest = load_manifest(name)
-    assert re.fullmatch(r"[0-9a-f]{40}", manifest.commit)
-    assert manifest.base_url.startswith("https://") and "{commit}" in manifest.base_url
+    if manifest.release:
+        assert re.fullmatch(r"\d+\.\d+\.\d+", manifest.release) and not manifest.commit
+        # no version ids are known of sleepy_brain: its hashes alone hold it to the release
+        assert name == "sleepy_brain" or all(file.version or file.unverified for file in manifest.files)
+    else:
+        assert re.fullmatch(r"[0-9a-f]{40}", manifest.commit) and "{commit}" in manifest.base_url
+    assert manifest.base_url.startswith("https://") and manifest.base_url.endswith("/")
     assert manifest.folder and manifest.files
     assert list(manifest.by_path) == sorted(manifest.by_path)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -43,6 +45,37 @@ def test_people_are_counted_by_diagnosis_with_their_groups(run, people):
     assert shown.data.loc["MS", ["people", "training", "test"]].tolist() == [6, 1, 1]
     assert shown.data.loc["MS", "oldest"] == 54.0
     assert "Somebody, CC-BY" in shown.to_html() and "toy (real scans), open data, smoke profile" in shown.to_html()
+
+
+def test_what_a_cohort_says_of_its_people_stands_under_their_table(people, tmp_path):
+    told = replace(people, provenance={**people.provenance, "who": ["3 of 7 people", "Nobody is ill"]})
+    run = Session(tmp_path, people=told, notebook="01_a", profile="smoke", seed=7)
+    assert run.who_said == "People by diagnosis at the first scan. 3 of 7 people. Nobody is ill. Somebody, CC-BY"
+    assert run.who_said in run.who().to_html()
+
+
+def test_a_place_with_nothing_printed_or_measured_says_why(people, tmp_path):
+    run = Session(tmp_path, people=people, notebook="06_a", profile="smoke", seed=7, paper="inbrainsyn")
+    assert run.beside("Early signs", name="before").data.to_dict() == {
+        "not run": {"Early signs": "nothing of it was measured here"}}
+    run.not_run("inbrainsyn.early", "nobody in this cohort is ill")
+    assert run.beside("Early signs", name="early").data.loc["Early signs", "not run"] == "nobody in this cohort is ill"
+
+
+def test_people_scanned_twice_are_asked_for_with_the_runs_settings(people, tmp_path, monkeypatch):
+    asked = {}
+
+    def scanned_twice(cohort, **told):
+        asked.update(told, who=cohort.ids)
+        return []
+
+    monkeypatch.setattr(session.cohorts, "scanned_twice", scanned_twice)
+    given = {"level": "open", "task": "ageing", "profile": "smoke", "seed": 3, "n_jobs": 2}
+    run = Session(tmp_path, people=people, asked=given, notebook="01_a", profile="smoke", seed=3)
+    assert run.scanned_twice(people.subset(["s1"])) == []
+    assert asked == {"profile": "smoke", "seed": 3, "n_jobs": 2, "who": ("s1",)}
+    run.scanned_twice()
+    assert asked["who"] == people.ids
 
 
 def test_ages_that_nobody_knows_are_no_columns(tmp_path):

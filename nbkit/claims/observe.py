@@ -17,14 +17,12 @@ import pandas as pd
 
 from nbkit.claims.ledger import load_paper
 from nbkit.claims.room import Room
-from nbkit.claims.shown import Savable, Shown
+from nbkit.claims.shown import Savable, Shown, save_png
 from nbkit.core.checks import NbkitError, closest, require
 from nbkit.core.files import atomic, plain_cell, sole, write_json, write_text
 from nbkit.core.protocols import Cohort
 
 OBSERVATIONS, ARTEFACTS, LOCK = "observations.jsonl", "artefacts.json", ".records.lock"
-PNG_BYTES = 250_000
-DPI_LADDER = (180, 150, 120, 100, 80, 64)
 
 
 @dataclass(frozen=True)
@@ -256,17 +254,14 @@ class Run:
         return path
 
     def figure(self, name: str, figure: Savable, *, caption: str) -> Shown:
-        """Write ``figures/NAME.png``, at the finest resolution that keeps it below 250 KB, and index it.
+        """Write ``figures/NAME.png`` (:func:`~nbkit.claims.shown.save_png`), and index it.
 
         As the last line of a cell it shows the picture with its caption and source.
         """
         path = self._artefact("figure", name, ".png", caption)
         self._hide_names(figure)
         with atomic(path) as part:
-            for dpi in DPI_LADDER:
-                figure.savefig(part, dpi=dpi, format="png", metadata={"Software": None})
-                if part.stat().st_size <= PNG_BYTES:
-                    break
+            save_png(figure, part)
         self._write_index()
         return Shown(path, f"{caption.rstrip('.')}. {self.source}.")
 

@@ -74,6 +74,30 @@ def papers_table(scorecard: Scorecard) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=pd.MultiIndex.from_tuples(columns))
 
 
+def printed_beside_ours(scorecard: Scorecard, observations: Mapping[str, Observation]) -> pd.DataFrame:
+    """Printed numbers and ours, where both are of one unit; p-values are none, they are of other numbers of people.
+
+    Returns
+    -------
+    DataFrame
+        A row a number: "paper" (:func:`paper_title`), "id", "published", "ours", "unit".
+    """
+    rows = []
+    for name in scorecard.papers:
+        ids, seen = load_paper(name).ids, {n.id: n for n in scorecard.numbers}
+        for id, number in ids.items():
+            if number.value is not None and id in observations and number.unit == observations[id].unit != "p":
+                rows.append((paper_title(name), id, number.value, seen[id].observed, number.unit))
+    return pd.DataFrame(rows, columns=["paper", "id", "published", "ours", "unit"])
+
+
+def claims_by_cohort(scorecards: Mapping[str, Scorecard]) -> pd.DataFrame:
+    """Every claim and cohort a row: "paper" (:func:`paper_title`), "claim" (its id), "cohort", "verdict"."""
+    rows = [(paper_title(name), claim.id, cohort, claim.verdict) for cohort, card in scorecards.items()
+            for name in card.papers for claim in card.claims if claim.id.startswith(f"{load_paper(name).prefix}.")]
+    return pd.DataFrame(rows, columns=["paper", "claim", "cohort", "verdict"])
+
+
 def rooms_table(scorecard: Scorecard) -> pd.DataFrame:
     """What could be won on each measure, at all.
 

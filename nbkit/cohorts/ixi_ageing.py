@@ -56,7 +56,7 @@ def build(
     Parameters
     ----------
     profile : {"smoke", "laptop", "paper"}
-        Grids of 4, 3 and 1.5 mm (:func:`nbkit.phantom.longitudinal.grid_for`); smoke has 8 of the people.
+        Grids of 5, 3 and 1.5 mm (:func:`nbkit.phantom.longitudinal.grid_for`); smoke has 8 of the people.
     seed : int
         Courses, visits, rates and noise; the real scans do not depend on it.
     n_jobs : int

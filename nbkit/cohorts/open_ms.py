@@ -7,15 +7,12 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from nbkit.core.checks import known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.source import module_digest
-from nbkit.core.volume import Volume
-from nbkit.data import grids, nifti, tissue
+from nbkit.data import nifti, tissue
 from nbkit.data.lazy import Shelf
 from nbkit.data.manifest import Manifest, load_manifest
 from nbkit.phantom.study import credits_of, facts_of, made_folders, store, stored
@@ -24,7 +21,7 @@ log = logging.getLogger(__name__)
 
 NAME = "open_ms"
 CONTRASTS = ("T1w", "T1wCE", "T2w", "FLAIR")
-MASKS = ("brain", "lesions", "wm", "nawm", "gm", "csf")
+MASKS = tissue.MASKS
 _LESIONS = "mask:lesions"
 _MASKS_TEXT = (
     "brain: not 0 in any contrast; lesions: published three-rater consensus; wm, gm, csf: three-Gaussian split of "
@@ -100,24 +97,7 @@ def _prepare(patient: str, files: Mapping[str, Path], profile: str, folder: Path
     lesions = nifti.read_labels(files[_LESIONS])
     for role, volume in (*images.items(), (_LESIONS, lesions)):
         images["FLAIR"].check_grid(volume, f"{patient}: {files[role]} against its FLAIR")
-    brain = tissue.nonzero_brain(list(images.values()), patient)
-    lesions = lesions.with_data((lesions.data > 0) & brain.data, "inside the brain")
-    masks = {"brain": brain, "lesions": lesions, **tissue.split_tissues(images["T1w"], brain=brain, lesions=lesions)}
-    factor = grids.profile_factor(brain.spacing, profile)
-    coarse = {name: grids.block_mean(image, factor) for name, image in images.items()}
-    volumes = {"image": coarse, "mask": _coarse_masks(masks, factor)}
-    store(folder, volumes, {"lesion_ml": int(lesions.data.sum()) * lesions.voxel_volume / 1000})
-
-
-def _coarse_masks(masks: Mapping[str, Volume], factor: tuple[int, int, int]) -> dict[str, Volume]:
-    """Masks by majority; each voxel of the brain to the tissue that fills most of it."""
-    coarse = {name: grids.block_majority(masks[name], factor) for name in ("brain", "lesions", "nawm")}
-    shares = torch.cat([grids.block_mean(masks[name], factor).data for name in ("wm", "gm", "csf")])
-    winner = shares.argmax(dim=0, keepdim=True)
-    for k, name in enumerate(("wm", "gm", "csf")):
-        coarse[name] = coarse["brain"].with_data((winner == k) & coarse["brain"].data, f"most of the voxel: {name}")
-    coarse["nawm"] = coarse["nawm"].with_data(coarse["nawm"].data & coarse["wm"].data & ~coarse["lesions"].data)
-    return coarse
+    store(folder, *tissue.visit_with_lesions(images, lesions, profile, where=patient))
 
 
 def _subject(patient: str, folder: Path, shelf: Shelf) -> Subject:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+from joblib import Parallel, delayed
+from tqdm.auto import tqdm
 
-from nbkit.core.checks import require
+from nbkit.data.own_needs import for_ageing, restricted, told
+from nbkit.core.checks import NbkitError, require
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.data.check import read_own
@@ -18,8 +23,12 @@ from nbkit.phantom.anatomy import load_template
 from nbkit.phantom.atlas import template_reference
 from nbkit.phantom.longitudinal import ageing_parameters, grid_for
 from nbkit.phantom.parameters import load_parameters
+from nbkit.phantom.reading import reading_box
 
+log = logging.getLogger(__name__)
 CONTRAST, BRAIN = "T1w", f"{MASK}brain"
+READ = "read"
+"""Instead of a profile: the grid that volumes are read on."""
 
 
 def on_template(
@@ -30,7 +39,8 @@ def on_template(
 
     Brain by the mask of the session where there is one, else found; N4; white-matter peak at 1; rigidly laid on the
     MNI grid of the profile, because an affine would change volumes in mm³. Each visit is aligned by itself. What is
-    made stays in the user's own cache, never in results. Visits without T1w or without an age are left out.
+    made stays in the user's own cache, never in results. Visits without T1w or without an age, and scans that cannot be
+    prepared, are left out; how many, and why, stands in the provenance (``left_out``).
 
     Parameters
     ----------
@@ -39,31 +49,33 @@ def on_template(
     path : path
         What it was read from.
     profile : {"smoke", "laptop", "paper"}
-        Grids of 4, 3 and 1.5 mm.
+        Grids of 5, 3 and 1.5 mm.
 
     Raises
     ------
     NbkitError
-        If nobody has a T1w scan with an age; by file, whatever preprocessing refuses.
+        If nobody has a T1w scan with an age that can be prepared.
     """
     shape, affine = grid_for(profile, ageing_parameters())
-    files = _files(read_own(path).table)
-    scans = [scan for subject in cohort for scan in subject.scans if scan.age is not None]
-    visits = [scan for scan in scans if (scan.subject, scan.session) in files]
-    require(
-        bool(visits), f"{cohort.name}: scans", expected="T1w images of visits with an age", found="none",
-        remedy="Add T1w images and ages; other contrasts do not help a model of ageing.",
-    )
+    usable = for_ageing(read_own(path).table)
+    cohort = restricted(cohort, usable)
+    files = _files(usable.table)
+    visits = [scan for subject in cohort for scan in subject.scans]
     sources = [Source(s.subject, s.session, *files[s.subject, s.session]) for s in visits]
     prepared = _prepared(sources, profile, cache=cache, n_jobs=n_jobs, progress=progress)
-    made = {(s.subject, s.session): s for s in prepared}
+    made = {(s.subject, s.session): s for s in prepared if isinstance(s, Scan)}
+    faults = [fault for fault in prepared if isinstance(fault, str)]
+    require(
+        bool(made), f"{cohort.name}: scans", expected="scans that can be prepared", found="; ".join(set(faults)),
+        remedy="`nbkit data check` says of every scan what is wrong with it.",
+    )
     subjects = (replace(subject, scans=_prepared_scans(subject, made)) for subject in cohort)
     grid = {"shape": list(shape), "spacing_mm": [abs(float(affine[i, i])) for i in range(3)]}
-    return replace(cohort, subjects=tuple(subject for subject in subjects if subject.scans), provenance={
-        **cohort.provenance, "kind": "own scans, preprocessed", "grid": grid, "scans": len(visits),
+    return told(replace(cohort, subjects=tuple(subject for subject in subjects if subject.scans), provenance={
+        **cohort.provenance, "kind": "own scans, preprocessed", "grid": grid, "scans": len(made),
         "intensity": "1 = white-matter peak of the scan, 0 outside the brain",
         "alignment": "each visit by itself, rigid",
-    })
+    }), Counter(faults))
 
 
 def one_scan(
@@ -77,7 +89,8 @@ def one_scan(
         NIfTI, the head on or stripped, any orientation.
     age : float or None
         At the scan, years.
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "paper", "read"}
+        Whose grid, or at 2 mm the one that volumes are read on.
 
     Raises
     ------
@@ -94,18 +107,33 @@ def one_scan(
         remedy="Set own_scan and own_age together, or neither.",
     )
     source = Source("own", "1", Path(path).expanduser())
-    (scan,) = _prepared([source], profile, cache=cache, n_jobs=1, progress=progress)
+    scan = _prepare(source, profile, cache=cache, progress=progress)
     return replace(scan, age=float(age))
 
 
 def _prepared(
     sources: Sequence[Source], profile: str, *, cache: Cache | None, n_jobs: int, progress: bool
-) -> Sequence[Scan]:
-    shape, affine = grid_for(profile, ageing_parameters())
-    return prepare_files(
-        sources, template_reference(load_template(load_parameters())), shape=shape, affine=affine,
-        config=Config(alignment="rigid"), cache=cache, n_jobs=n_jobs, progress=progress,
+) -> list[Scan | str]:
+    """Each scan, or why it cannot be used, in words that name nobody."""
+    jobs = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(_tried)(s, profile, cache) for s in sources)
+    return list(tqdm(jobs, total=len(sources), desc="preprocess", unit="scan", disable=not progress))
+
+
+def _tried(source: Source, profile: str, cache: Cache | None) -> Scan | str:
+    try:
+        return _prepare(source, profile, cache=cache, progress=False)
+    except NbkitError as error:
+        log.info("left out: %s", error)
+        return f"scans that cannot be prepared (expected {error.expected})"
+
+
+def _prepare(source: Source, profile: str, *, cache: Cache | None, progress: bool) -> Scan:
+    shape, affine = reading_box() if profile == READ else grid_for(profile, ageing_parameters())
+    (scan,) = prepare_files(
+        [source], template_reference(load_template(load_parameters())), shape=shape, affine=affine,
+        config=Config(alignment="rigid"), cache=cache, n_jobs=1, progress=progress,
     )
+    return scan
 
 
 def _files(table: pd.DataFrame) -> dict[tuple[str, str], tuple[Path, Path | None]]:

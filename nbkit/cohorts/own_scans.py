@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from nbkit.core.checks import known
+from nbkit.data.own_needs import told
+from nbkit.core.checks import known, require
 from nbkit.core.config import PROFILES
 from nbkit.core.protocols import Cohort
-from nbkit.data.bids import LEAVE_OUT, read_bids
-from nbkit.data.findings import raise_refused
+from nbkit.data.bids import LEAVE_OUT
+from nbkit.data.check import read_own
+from nbkit.data.findings import left_out, raise_refused
 from nbkit.data.own_scans import data_hash, subjects_of
-from nbkit.data.tables import read_scan_table
 
 
 def build(
     path: Path | str, profile: str, *, sex_codes: Mapping[str, str] | None = None,
     clinical: Path | str | None = None,
 ) -> Cohort:
-    """The cohort of a scan table (columns: :func:`nbkit.data.tables.read_scan_table`) or of a BIDS folder.
+    """The cohort of a scan table (columns: :func:`nbkit.data.tables.survey_scan_table`) or of a BIDS folder.
 
     Layout and tables of a folder: :func:`nbkit.data.bids.read_bids`. Images are read on access and never copied to
     the cache, since such data are often not ours to copy. Headers are compared at once; NaN and constant images are
@@ -46,20 +47,21 @@ def build(
     NbkitError
         For whatever names, tables or headers have wrong, by file (and row) and remedy.
     """
-    path, warnings = Path(path), {}
+    path = Path(path)
     known(profile, PROFILES, "own_scans: profile")
-    if path.suffix.lower() == ".csv":
-        name, source, table = path.stem, path.name, read_scan_table(path, sex_codes=sex_codes)
-    else:
-        reading = read_bids(path, sex_codes=sex_codes, clinical=clinical)
-        raise_refused(
-            reading.findings, reading.name,
-            remedy=f"`nbkit data check` lists all of it with pictures. Correct each, {LEAVE_OUT}",
-        )
-        name, source, table = reading.name, reading.name, reading.table
-        warnings = {"warnings": sum(not finding.refused for finding in reading.findings)}
+    reading = read_own(path, sex_codes=sex_codes, clinical=clinical)
+    table, source = reading.table, path.name if path.suffix.lower() == ".csv" else reading.name
+    mend = "." if path.suffix.lower() == ".csv" else f", {LEAVE_OUT}"
+    raise_refused(
+        reading.findings, source, remedy=f"`nbkit data check` lists all of it with pictures. Correct each{mend}",
+    )
+    require(
+        len(table) > 0, source, expected="an image that can be used", found="none",
+        remedy="`nbkit data check` says of everybody why.",
+    )
     subjects = subjects_of(table, source=source, profile=profile)
-    return Cohort(f"own-{name}", subjects, "restricted", {
+    return told(Cohort(f"own-{reading.name}", subjects, "restricted", {
         "source": source, "profile": profile, "files": len(table), "licence": "the owner's",
-        "attribution": "own data, not shared", "data_hash": data_hash(table), **warnings,
-    })
+        "attribution": "own data, not shared", "data_hash": data_hash(table),
+        "warnings": sum(not finding.refused for finding in reading.findings),
+    }), left_out(reading.findings))

@@ -45,6 +45,11 @@ def require(condition: bool, where: str, *, expected: str, found: object, remedy
         raise NbkitError(where, expected=expected, found=str(found), remedy=remedy)
 
 
+def counted(reasons: Mapping[str, int]) -> str:
+    """Reasons and how often each occurs, in one line."""
+    return "; ".join(f"{why} ({count})" for why, count in reasons.items())
+
+
 def closest(name: str, valid: Iterable[str]) -> str:
     """Return ``"Did you mean 'x'? "`` for the nearest valid name, or ``""`` when none is near or `name` is one."""
     names = [str(v) for v in valid]

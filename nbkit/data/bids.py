@@ -23,6 +23,8 @@ from nbkit.data.findings import Finding, Reading
 from nbkit.data.tables import COLUMNS, MASK, good_rows, is_mask, one_grid
 from nbkit.data.visits import Key, named_visits, read_visits, session_name, subject_name
 
+PREDICTED = "predicted"
+"""What the ``desc-`` of an image begins with that is no scan but a forecast."""
 _KINDS = {"anat", "pet", "t1_linear", "pet_linear"}
 _OTHER_KINDS = {"func", "dwi", "fmap", "perf", "meg", "eeg", "ieeg", "micr", "nirs", "motion", "mrs"}
 _NAME = re.compile(
@@ -31,6 +33,7 @@ _NOT_IMAGES = ("dseg", "probseg", "defacemask")
 _MASKS = ("mask", "brainmask")
 _OWN_SPACE = ("T1w", "orig", "native", "individual", "scanner")
 """Values of ``space-`` that mean the image's own."""
+_TEXTS = (".tsv", ".json", ".txt")
 _NOT_MAGNITUDE = ("phase", "real", "imag")
 
 
@@ -97,7 +100,7 @@ def read_bids(
         expected="images named as in BIDS, sub-X/ses-Y/anat/sub-X_ses-Y_T1w.nii.gz", found="none",
         remedy="Give the folder that holds sub-*; or list the files in a CSV (README, 'Your own data').",
     )
-    findings += _absent(root, images, findings)
+    findings += absent(root, images, findings)
     everyone = tuple(sorted({i.subject for i in images} | {f.subject for f in findings}))
     kept = [image for visit in by_visit(images) for image in _unambiguous(visit, findings)]
     files, table = visit_table(root, kept, findings, sex_codes=sex_codes, clinical=clinical)
@@ -111,8 +114,11 @@ def image_files(root: Path | str) -> list[Path]:
     return [path for p in image_names(root) if (path := root / p).is_file()] + sorted(root.rglob("*.tsv"))
 
 
-def _absent(root: Path, images: list[BidsImage], findings: list[Finding]) -> Iterator[Finding]:
-    """Every person and visit that folders or tables name and of which no image is read: left out, with the reason."""
+def absent(root: Path, images: Iterable[BidsImage], findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Every person and visit that folders or tables name, of which there is neither one of `images` nor a finding.
+
+    Whom .bidsignore leaves out is not missed.
+    """
     everything = all_image_names(root)
     known = {i.visit for i in images} | {v for path in ignored(root, everything) if (v := _visit_of(path))}
     known |= {v for f in findings if (v := _visit_of(f.where))}
@@ -124,8 +130,11 @@ def _absent(root: Path, images: list[BidsImage], findings: list[Finding]) -> Ite
         if missing:
             known.add((subject, session or "single"))
             what = "person" if session is None else "visit"
+            there = (p.name for p in sorted((root / where).rglob("*")) if not p.is_dir() and p.suffix not in _TEXTS)
+            beside = next(there, None)
             yield Finding(
                 subject, where, f"an image of every {what} in anat or pet", f"none; the {what} is left out",
+                f"There is {beside}, which is not read: images are .nii or .nii.gz in anat or pet." if beside else
                 f"If there should be one, bring it: a download may be incomplete, or {what} and folder spelled apart.",
                 refused=False,
             )
@@ -178,7 +187,9 @@ def _once_suffixed(name: str) -> str:
 
 
 def _contrast(suffix: str, entities: Mapping[str, str]) -> str | None:
-    """The contrast of a name; None for what is neither an image nor a brain mask."""
+    """The contrast of a name; None for what is neither a scan nor a brain mask."""
+    if entities.get("desc", "").startswith(PREDICTED):
+        return None
     if suffix in _MASKS:
         brain = suffix != "mask" or "brain" in (entities.get("desc"), entities.get("label"))
         return f"{MASK}brain" if brain else None

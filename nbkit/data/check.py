@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from nbkit.core.checks import NbkitError, require
 from nbkit.core.volume import Volume
-from nbkit.data import nifti
+from nbkit.data import brain, nifti
 from nbkit.data.bids import read_bids
 from nbkit.data.findings import Finding, Reading
 from nbkit.data.intensity import air_level
@@ -24,7 +24,9 @@ from nbkit.data.tables import MASK, images_first, is_mask, survey_scan_table
 
 QUANTILES = (0.01, 0.5, 0.99)
 # what a head and a brain measure, generously: outside, units or conversion are wrong
-_FIELD_MM, _BRAIN_ML = (100.0, 400.0), (500.0, 2500.0)
+_FIELD_MM, _BRAIN_ML = (100.0, 400.0), tuple(1000 * litres for litres in brain.LITRES)
+# the contrast that brains are found in
+_FOUND_IN = "T1w"
 # below a tenth of the range is air; fluid and bone may make up the tenth of a mask that is allowed there
 _DARK, _INSIDE = 0.1, 0.9
 _SHOWN = 3
@@ -63,12 +65,22 @@ class Look:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Pass or refused, with all that was found on one subject."""
+    """Pass, refused or left out (nothing to read, and nothing wrong), with all that was found on one subject."""
 
     subject: str
     scans: int
     passed: bool
     findings: tuple[Finding, ...]
+
+    @property
+    def refused(self) -> bool:
+        """Whether something must be mended before a run can be had."""
+        return not self.passed and (self.scans > 0 or not self.findings or any(f.refused for f in self.findings))
+
+    @property
+    def state(self) -> str:
+        """In words."""
+        return "pass" if self.passed else "refused" if self.refused else "left out"
 
 
 def read_own(
@@ -83,13 +95,27 @@ def read_own(
         `clinical` missing.
     """
     path = Path(path)
+    require(
+        path.suffix.lower() == ".csv" or not path.is_file(), path.name, expected="a BIDS folder, or a table named .csv",
+        found="another file", remedy="Save the table as .csv (README, 'Your own data', says what it holds).",
+    )
     if path.suffix.lower() != ".csv":
-        return _with_pet(read_bids(path, sex_codes=sex_codes, clinical=clinical), path)
+        return _with_ages_told(_with_pet(read_bids(path, sex_codes=sex_codes, clinical=clinical), path))
     require(
         clinical is None, "--clinical", expected="a BIDS folder to go with it", found=path.name,
         remedy="A CSV carries age and diagnosis itself: leave --clinical out.",
     )
-    return survey_scan_table(path, sex_codes=sex_codes)
+    return _with_ages_told(survey_scan_table(path, sex_codes=sex_codes))
+
+
+def _with_ages_told(reading: Reading) -> Reading:
+    """With a warning for every visit whose age is not known."""
+    unknown = reading.table[reading.table["age_years"].isna()].drop_duplicates(["subject", "session"])
+    told = (Finding(
+        row.subject, row.source, f"the age at {row.session}", "none", "Notebooks of ageing do without this visit: give "
+        "its age in years if it is known.", refused=False,
+    ) for row in unknown.itertuples())
+    return replace(reading, findings=tuple(dict.fromkeys((*reading.findings, *told))))
 
 
 def _with_pet(reading: Reading, root: Path) -> Reading:
@@ -109,18 +135,29 @@ def _with_pet(reading: Reading, root: Path) -> Reading:
     return replace(reading, findings=(*reading.findings, *further))
 
 
-def look_at_images(reading: Reading, *, progress: bool = True) -> Iterator[Look]:
+def look_at_images(
+    reading: Reading, *, find: Callable[[Volume], Volume] | None = None, progress: bool = True
+) -> Iterator[Look]:
     """Read every image once, one at a time, with the brain mask of its session.
 
     NaN and constant images, masks with fractions or without a voxel, and one scan under two names are refused;
     odd sizes are warnings.
+
+    Parameters
+    ----------
+    reading : Reading
+    find : callable, optional
+        Finds the brain of a T1w scan whose session has no mask, as a run would
+        (:func:`nbkit.data.brain.kept_brain`); what it finds is looked at too, and refused where a run refuses it.
+    progress : bool
+        Show a bar with the time left.
     """
     seen: dict[str, tuple[str, str]] = {}
     visits = [images_first(v) for _, v in reading.files.groupby(["subject", "session"], sort=True)]
     total = sum(len(v) - v["contrast"].map(is_mask).sum() for v in visits)
     with tqdm(total=total, desc=f"check {reading.name}", unit="scan", disable=not progress) as bar:
         for visit in visits:
-            for look in _look_at_session(visit, seen):
+            for look in _look_at_session(visit, seen, find):
                 yield look
                 bar.update()
 
@@ -138,14 +175,16 @@ def verdicts(reading: Reading, found: Iterable[Finding] = ()) -> list[Verdict]:
     for subject in reading.subjects:
         mine = tuple(f for f in everything if f.subject == subject)
         scans = counts[subject]
-        if not scans and not whole and not any(f.refused for f in mine):
+        if not scans and not whole and not mine:
             remedy = "Bring the images, or leave the person out."
             mine += (Finding(subject, subject, "at least one image", "none", remedy),)
-        result.append(Verdict(subject, scans, not whole and not any(f.refused for f in mine), mine))
+        result.append(Verdict(subject, scans, bool(scans) and not whole and not any(f.refused for f in mine), mine))
     return result
 
 
-def _look_at_session(visit: pd.DataFrame, seen: dict[str, tuple[str, str]]) -> Iterator[Look]:
+def _look_at_session(
+    visit: pd.DataFrame, seen: dict[str, tuple[str, str]], find: Callable[[Volume], Volume] | None
+) -> Iterator[Look]:
     masks = visit[visit["contrast"] == MASK + "brain"]
     mask, mask_faults = _read(masks.iloc[0]) if len(masks) else (None, [])
     for _, row in visit[~visit["contrast"].map(is_mask)].iterrows():
@@ -154,14 +193,30 @@ def _look_at_session(visit: pd.DataFrame, seen: dict[str, tuple[str, str]]) -> I
         if image is not None:
             same = mask is not None and mask.shape == image.shape and np.allclose(mask.affine, image.affine, atol=1e-2)
             fits = mask if same else None
+            if find and mask is None and row["contrast"] == _FOUND_IN:
+                fits, faults = _found(row, image, find)
             facts = {"stored": nifti.read_orientation(row["file"])} | _facts(image, fits)
-            faults = [*_twins(row, image, seen), *_odd(row, facts), *_unscaled(row, image, fits)]
+            faults = [*faults, *_twins(row, image, seen), *_odd(row, facts), *_unscaled(row, image, fits)]
         age = pd.to_numeric(row["age_years"], errors="coerce")
         yield Look(
             row["subject"], row["session"], row["contrast"], None if pd.isna(age) else float(age),
             "diagnosis unknown" if pd.isna(row["diagnosis"]) else row["diagnosis"], row["place"], image, fits, facts,
             (*mask_faults, *faults),
         )
+
+
+def _found(
+    row: pd.Series, image: Volume, find: Callable[[Volume], Volume]
+) -> tuple[Volume | None, list[Finding]]:
+    """The brain as a run finds it, and why a run would refuse it."""
+    inside = None
+    try:
+        inside = find(image)
+        brain.checked(inside, t1w=image)
+    except NbkitError as error:
+        found = Finding.of(error, row["subject"], row["place"], file=row["file"])
+        return (inside if inside is not None and inside.data.any() else None), [found]
+    return inside, []
 
 
 def _read(row: pd.Series) -> tuple[Volume | None, list[Finding]]:
@@ -190,10 +245,11 @@ def _facts(image: Volume, mask: Volume | None) -> dict[str, Any]:
     }
     if mask is None:
         return facts
-    brain = mask.numpy().astype(bool)
+    inside = mask.numpy().astype(bool)
     dark, light = np.quantile(values, QUANTILES)[[0, 2]]
     bright = values > dark + _DARK * (light - dark)
-    return facts | {"brain_ml": float(brain.sum()) * mask.voxel_volume / 1000, "inside": float(bright[brain].mean())}
+    return facts | {"brain_ml": float(inside.sum()) * mask.voxel_volume / 1000, "inside": float(bright[inside].mean()),
+                    "mask": mask.history[-1] if mask.history else "given"}
 
 
 def _unscaled(row: pd.Series, image: Volume, mask: Volume | None) -> Iterator[Finding]:
@@ -217,12 +273,13 @@ def _twins(row: pd.Series, image: Volume, seen: dict[str, tuple[str, str]]) -> I
 
 def _odd(row: pd.Series, facts: Mapping[str, Any]) -> Iterator[Finding]:
     """Warnings: sizes and masks that no head has."""
-    sides, brain, inside = facts["field_mm"], facts.get("brain_ml", _BRAIN_ML[0]), facts.get("inside", 1.0)
+    sides, ml, inside = facts["field_mm"], facts.get("brain_ml", _BRAIN_ML[0]), facts.get("inside", 1.0)
     rules = (
         (min(sides) < _FIELD_MM[0] or max(sides) > _FIELD_MM[1], "a field of view of 100 to 400 mm",
          " × ".join(f"{s:.0f}" for s in sides) + " mm",
          "Is the whole head in the image, and are the voxel sizes in mm?"),
-        (not _BRAIN_ML[0] <= brain <= _BRAIN_ML[1], "a brain of 500 to 2500 ml", f"a mask of {brain:.0f} ml",
+        (not _BRAIN_ML[0] <= ml <= _BRAIN_ML[1], f"a brain of {_BRAIN_ML[0]:.0f} to {_BRAIN_ML[1]:.0f} ml",
+         f"a mask of {ml:.0f} ml",
          "Look at the outline on the page."),
         (inside < _INSIDE, "a mask on the head", f"{100 * (1 - inside):.0f} % of the mask where the image is dark",
          "Image and mask may not belong together, or be flipped: look at the outline on the page."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,10 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from urllib3.exceptions import HTTPError
 
+log = logging.getLogger(__name__)
+
+NO_VERSION = (requests.codes.bad_request, requests.codes.forbidden, requests.codes.not_found)
+"""What S3 answers where a version id is malformed, may not be read, or is gone."""
 # a server that drips ends: fewer bytes than this in a minute, or longer than this for one file
 LEAST_BYTES, WINDOW_S, TOTAL_S = 60_000, 60.0, 6 * 3600.0
 
@@ -30,7 +35,8 @@ def receive(url: str, part: Path, *, limit: int | None = None) -> None:
     Parameters
     ----------
     url : str
-        A redirect away from https is not followed.
+        A redirect away from https is not followed. A version id of S3 (``?versionId=...``) that the server refuses is
+        left out: whoever asked checks the hash.
     part : path
         What is there already is not asked for again, if the server knows ranges.
     limit : int, optional
@@ -44,7 +50,12 @@ def receive(url: str, part: Path, *, limit: int | None = None) -> None:
     have = part.stat().st_size if part.exists() else 0
     # identity: a range counts bytes of the file, not of a compressed transfer
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    plain, _, version = url.partition("?versionId=")
     with _Session() as session, session.get(url, headers=headers, stream=True, timeout=30) as answer:
+        if version and answer.status_code in NO_VERSION:
+            log.warning("%s: version %s is refused (%d); taken without it", plain, version, answer.status_code)
+            receive(plain, part, limit=limit)
+            return
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
             return
         answer.raise_for_status()

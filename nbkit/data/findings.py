@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,11 @@ class Finding:
         found = error.found.replace(f"{file.parent}{os.sep}", "") if file else error.found
         return cls(subject, where, error.expected, found, error.remedy, refused)
 
+    @property
+    def left_out(self) -> bool:
+        """Whether it says that somebody or something is not read, and that nothing need be done about it."""
+        return not self.refused and "left out" in self.found
+
     def __str__(self) -> str:
         return f"{self.where}: expected {self.expected}, found {self.found}. {self.remedy}"
 
@@ -72,6 +77,11 @@ class Reading:
     files: pd.DataFrame
     subjects: tuple[str, ...]
     findings: tuple[Finding, ...]
+
+
+def left_out(findings: Iterable[Finding]) -> dict[str, int]:
+    """How often each reason why somebody or something is left out occurs, in words that name nobody."""
+    return dict(Counter(f"{f.expected}: {f.found}" for f in dict.fromkeys(findings) if f.left_out))
 
 
 def raise_refused(findings: Iterable[Finding], name: str, *, remedy: str) -> None:

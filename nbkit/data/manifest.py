@@ -1,68 +1,42 @@
 """Manifests: what a cohort consists of, where its files come from, and whether those here are the right ones.
 
-A file is looked for in NBKIT_MIRROR first (read-only, the same relative
-paths as upstream), then in NBKIT_DATA; it is checked against its published hash at every use.
+A file is looked for in NBKIT_MIRROR first (read-only, the same relative paths as upstream), then in NBKIT_DATA; it is
+checked against its published hash at every use.
 """
 
 from __future__ import annotations
 
 import csv
 import functools
-import hashlib
-import logging
 import os
 import re
 import shutil
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import pooch
 import pydantic
-import requests
 from tqdm.auto import tqdm
 
 from nbkit.core.checks import NbkitError, closest, known, require
 from nbkit.core.files import cache_folder, sole
 from nbkit.core.shelf import sweep
-from nbkit.data.download import receive
-
-log = logging.getLogger(__name__)
+from nbkit.data.fetched import at_fault_alone, download, set_aside
+from nbkit.data.listed_file import ManifestFile, forget, matches
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "data_manifests"
-_RETRIES = 2
-
-
-class ManifestFile(pydantic.BaseModel, frozen=True, extra="forbid"):
-    """One file: relative path, size where known, and its SHA-256 or else its git blob SHA-1."""
-
-    path: str = pydantic.Field(pattern=r"^[\w.+-]+(/[\w.+-]+)*$")
-    bytes: int | None = pydantic.Field(default=None, gt=0)
-    sha256: str | None = pydantic.Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    git_sha1: str | None = pydantic.Field(default=None, pattern=r"^[0-9a-f]{40}$")
-
-    @pydantic.model_validator(mode="after")
-    def _can_be_checked(self) -> Self:
-        if ".." in self.path.split("/"):
-            raise ValueError(f"{self.path} leaves the data folder")
-        if not (self.sha256 or self.git_sha1):
-            raise ValueError(f"{self.path} needs sha256 or git_sha1")
-        return self
-
-    @property
-    def digest(self) -> str:
-        """The hash that is checked, with its kind: ``"sha256:..."`` or ``"git_sha1:..."``."""
-        return f"sha256:{self.sha256}" if self.sha256 else f"git_sha1:{self.git_sha1}"
+_REFUSALS = 5
+"""Files that may fail by themselves before a download stops."""
 
 
 @dataclass(frozen=True)
 class FileStatus:
-    """One row of :meth:`Manifest.verify`: `state` is ok, missing, wrong size or wrong hash."""
+    """One row of :meth:`Manifest.verify`; "unverified" is here, and no hash of it was published."""
 
     path: str
-    state: Literal["ok", "missing", "wrong size", "wrong hash"]
+    state: Literal["ok", "unverified", "missing", "wrong size", "wrong hash"]
     found: Path | None = None
     detail: str = ""
 
@@ -76,10 +50,14 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
         What it is, who may use it, and how it must be cited.
     folder : str
         Name of its folder below NBKIT_MIRROR and NBKIT_DATA.
-    repository, commit, base_url : str
-        Where files are downloaded from; ``{commit}`` in `base_url` is filled in.
+    repository, commit, release, base_url : str
+        Where files are downloaded from, at a commit or a release; ``{commit}`` in `base_url` is filled in.
     expected : mapping
-        Counts, e.g. ``{"subjects": 30, "files": 151}``.
+        Counts, e.g. ``{"subjects": 30, "files": 151}``, or those of the default set (``default_subjects``, ...).
+    partial : bool
+        Whether a run makes do with any of its people.
+    columns : tuple of str
+        Further columns of ``files.tsv``, which become the `facts` of its files.
     layout : mapping
         Contrast or ``"mask:name"`` to relative path, with ``{subject}`` in it.
     how_to_get : str
@@ -99,18 +77,21 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
     folder: str = ""
     repository: str = ""
     commit: str = ""
+    release: str = ""
     base_url: str = ""
     expected: dict[str, int] = {}
     layout: dict[str, str] = {}
     how_to_get: str = ""
     needs: dict[str, list[str]] = {}
+    partial: bool = False
+    columns: tuple[str, ...] = ()
     files: tuple[ManifestFile, ...] = ()
 
     @pydantic.model_validator(mode="after")
     def _counts_match(self) -> Self:
         if len(self.by_path) < len(self.files):
             raise ValueError("a path listed twice in files.tsv")
-        counts = {"subjects": len(self.subjects()), "files": len(self.files)} if self.files else self.expected
+        counts = self.counts() if self.files else self.expected
         wrong = [f"{what}: expected {n}, found {counts.get(what)}" for what, n in self.expected.items()
                  if counts.get(what) != n]
         if wrong:
@@ -122,9 +103,39 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
         """The files by relative path."""
         return {file.path: file for file in self.files}
 
-    def subjects(self) -> dict[str, dict[str, str]]:
-        """By subject, in order: contrast (or "mask:name") to relative path, as `layout` finds them in `files`."""
+    @property
+    def source(self) -> str:
+        """Repository, with the commit or release."""
+        return f"{self.repository} {f'at commit {self.commit}' if self.commit else f'release {self.release}'}"
+
+    def counts(self) -> dict[str, int]:
+        """How many people and files there are, in all and in the default set."""
+        default = [file for file in self.files if not file.more]
+        return {
+            "subjects": len(self.subjects()), "files": len(self.files),
+            "default_subjects": len(self.subjects(everybody=False)), "default_files": len(default),
+        }
+
+    def wanted(self, people: Collection[str] | None = None, *, everybody: bool = False) -> list[str]:
+        """What to fetch: files of some people (by default the default set's, or everybody's), and those of nobody."""
+        named = self.subjects()
+        chosen = self.subjects(everybody=everybody) if people is None else people
+        theirs = {path for roles in named.values() for path in roles.values()}
+        theirs |= {path for path, file in self.by_path.items() if file.participant}
+        asked = {path for who in chosen for path in named[known(who, named, f"{self.name}: people")].values()}
+        return [path for path in self.by_path if path in asked or path not in theirs]
+
+    def subjects(self, *, everybody: bool = True) -> dict[str, dict[str, str]]:
+        """By subject, in order: role to relative path, of everybody or of the default set.
+
+        Roles are the contrasts (or "mask:name") that `layout` finds in `files`; where files say whose they are, the
+        sessions, each with its highest run.
+        """
         found: dict[str, dict[str, str]] = {}
+        for file in sorted(self.files, key=lambda file: file.run):
+            if file.participant and (everybody or not file.more):
+                found.setdefault(file.participant, {})[file.session] = file.path
+        found = {who: dict(sorted(roles.items())) for who, roles in found.items()}
         for role, template in self.layout.items():
             pattern = re.compile(r"(?P<subject>[^/]+)".join(map(re.escape, template.split("{subject}", 1))))
             for path in self.by_path:
@@ -149,32 +160,34 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
         size = place.stat().st_size
         if file.bytes is not None and size != file.bytes:
             return FileStatus(path, "wrong size", place, f"{size} bytes instead of {file.bytes}")
-        if not _matches(place, file):
-            return FileStatus(path, "wrong hash", place, f"its {file.digest.split(':')[0]} is not the published one")
-        return FileStatus(path, "ok", place)
+        if not matches(place, file):
+            whose = "at its first download" if file.unverified else "published"
+            return FileStatus(path, "wrong hash", place, f"its {file.digest.split(':')[0]} is not the one {whose}")
+        return FileStatus(path, "unverified" if file.unverified else "ok", place)
 
     def verify(self) -> list[FileStatus]:
         """Check all files; every hash is computed, none is taken from an earlier check."""
-        _verified.clear()
+        forget()
         return [self.status(path) for path in self.by_path]
 
     def locate(self, path: str) -> Path | None:
         """A verified file; None when it is not here. A wrong file is refused by name and hash, and left alone."""
         row = self.status(path)
-        if row.state not in ("ok", "missing"):
+        if row.state.startswith("wrong"):
             raise self._wrong(row)
         return row.found
 
     def fetch(self, paths: Iterable[str] | None = None, *, progress: bool = True) -> dict[str, Path]:
         """Bring files here and verify them; what is here already is not downloaded again.
 
-        An interrupted download goes on where it stopped. A wrong file in the data folder is kept as
-        ``<name>.rejected``; one in the mirror is refused and not touched.
+        An interrupted download goes on where it stopped. A version id that the server refuses is left out: the hash
+        decides. A wrong file in the data folder is kept as ``<name>.rejected``; one in the mirror is refused and not
+        touched. A file that fails by itself does not keep the others from coming; it is named at the end.
 
         Parameters
         ----------
         paths : iterable of str, optional
-            Relative paths; all files by default.
+            Relative paths; by default those of the default set (:meth:`wanted`).
         progress : bool
             Show a progress bar.
 
@@ -192,11 +205,23 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
             self.access != "restricted", f"fetch {self.name}", expected="an open cohort", found="a restricted one",
             remedy=f"Apply for the data ({self.repository or 'see its manifest'}) and pass their folder instead.",
         )
-        wanted = list(self.by_path if paths is None else paths)
+        wanted, got, failed = list(self.wanted() if paths is None else paths), {}, []
         self._check_room(wanted)
         sweep(*{(data_folder() / self.folder / path).parent for path in wanted if path in self.by_path})
-        bar = tqdm(wanted, desc=f"fetch {self.name}", unit="file", disable=not progress)
-        return {path: self._fetch_one(path) for path in bar}
+        for path in tqdm(wanted, desc=f"fetch {self.name}", unit="file", disable=not progress):
+            try:
+                got[path] = self._fetch_one(path)
+            except NbkitError as error:
+                failed.append(error)
+                if not at_fault_alone(error) or len(failed) > _REFUSALS:
+                    break
+        if len(failed) == 1:
+            raise failed[0]
+        require(
+            not failed, f"fetch {self.name}", expected=f"{len(wanted)} files", found="; ".join(map(str, failed)),
+            remedy=f"{len(got)} others are here and verified; a cohort that runs on a part of its people runs on them.",
+        )
+        return got
 
     def _check_room(self, paths: Iterable[str]) -> None:
         need = sum(self.by_path[path].bytes or 0 for path in paths if self.find(path) is None)
@@ -209,7 +234,7 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
 
     def _fetch_one(self, path: str) -> Path:
         row = self.status(path)
-        if row.state == "ok":
+        if row.state in ("ok", "unverified"):
             return row.found
         target = data_folder() / self.folder / path
         remedy = "Set NBKIT_DATA to a folder with room and permission to write; the download then goes on."
@@ -224,26 +249,18 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
 
     def _download(self, path: str, target: Path) -> Path:
         row = self.status(path)  # again: whoever held the lock may have brought it
-        if row.state == "ok":
+        if row.state in ("ok", "unverified"):
             return row.found
         if row.state != "missing":
             if not row.found.is_relative_to(data_folder()):
                 raise self._wrong(row)
-            _set_aside(row.found, row.found)
-        pooch.get_logger().setLevel(logging.WARNING)
-        source = pooch.create(
-            path=target.parent, base_url="", registry={target.name: None}, retry_if_failed=_RETRIES,
-            urls={target.name: self.base_url.format(commit=self.commit) + path},
-        )
-        try:
-            source.fetch(target.name, downloader=functools.partial(_resume, self.by_path[path], target))
-        except requests.exceptions.RequestException as error:
-            raise NbkitError(
-                path, expected=f"a download from {self.repository or self.base_url}", found=str(error),
-                remedy="Check the network and run the command again: it goes on where it stopped. "
-                "Or set NBKIT_MIRROR to a folder that holds the files.",
-            ) from error
-        return target
+            set_aside(row.found, row.found)
+        return download(self.by_path[path], target, self.address(path), source=self.repository or self.base_url)
+
+    def address(self, path: str) -> str:
+        """Where a file is downloaded from."""
+        version = self.by_path[path].version
+        return self.base_url.format(commit=self.commit) + path + (f"?versionId={version}" if version else "")
 
     def _wrong(self, row: FileStatus) -> NbkitError:
         ours = row.found.is_relative_to(data_folder())
@@ -277,9 +294,13 @@ def read_manifest(folder: Path) -> Manifest:
     """
     toml, table = folder / "cohort.toml", folder / "files.tsv"
     lines = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
+    told = tomllib.loads(toml.read_text(encoding="utf-8"))
     rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(lines, delimiter="\t")]
+    for row in rows:
+        facts = {name: row.pop(name) for name in told.get("columns", ()) if name in row}
+        row |= {"facts": facts} if facts else {}
     try:
-        return Manifest(**tomllib.loads(toml.read_text(encoding="utf-8")), files=rows)
+        return Manifest(**told, files=rows)
     except pydantic.ValidationError as error:
         raise NbkitError(
             str(toml), expected="a valid manifest", found="; ".join(map(_fault, error.errors())),
@@ -310,45 +331,3 @@ def mirror_folder() -> Path | None:
 def data_folder() -> Path:
     """Where downloads are kept: NBKIT_DATA, else ``data`` in the cache folder."""
     return Path(os.environ.get("NBKIT_DATA") or cache_folder() / "data").expanduser().absolute()
-
-
-_verified: set[tuple] = set()
-
-
-def _matches(place: Path, file: ManifestFile) -> bool:
-    """Whether the content has the published hash; remembered in this process until the file changes."""
-    stat = place.stat()
-    key = (str(place), stat.st_ino, stat.st_size, stat.st_mtime_ns, file.digest)
-    if key in _verified:
-        return True
-    content = hashlib.sha256() if file.sha256 else hashlib.sha1(b"blob %d\0" % stat.st_size)
-    with place.open("rb") as stream:
-        hashlib.file_digest(stream, lambda: content)
-    if content.hexdigest() != (file.sha256 or file.git_sha1):
-        return False
-    _verified.add(key)
-    return True
-
-
-def _set_aside(place: Path, name: Path) -> Path:
-    rejected = name.with_name(name.name + ".rejected")
-    log.warning("%s is not the published file: kept as %s", name.name, rejected.name)
-    return place.replace(rejected)
-
-
-def _resume(file: ManifestFile, target: Path, url: str, output_file: str, _pooch: pooch.Pooch) -> None:
-    """A pooch downloader that continues a partial file and hands over only the published content.
-
-    pooch knows no git blob hashes and deletes what fails its check, so the check is made here.
-    """
-    part = target.with_name(target.name + ".part")
-    receive(url, part, limit=file.bytes)
-    if not _matches(part, file):
-        longer = file.bytes and part.stat().st_size > file.bytes
-        raise NbkitError(
-            file.path, expected=f"a download with {file.digest}",
-            found=f"more than its {file.bytes} bytes" if longer else "other content",
-            remedy=f"It was kept as {_set_aside(part, target)} and is not used. Run the command again; "
-            "if it fails again, a proxy may be altering downloads.",
-        )
-    part.replace(output_file)

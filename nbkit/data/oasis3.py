@@ -18,7 +18,7 @@ import pandas as pd
 
 from nbkit.core.checks import closest, require
 from nbkit.data.findings import Finding
-from nbkit.data.text_tables import read_text_table
+from nbkit.data.text_tables import number, read_text_table
 
 YEAR = 365.25
 FAR_DAYS = 365
@@ -88,7 +88,7 @@ def read_clinical(folder: Path | str) -> Clinical:
         Naming the table or the column that is missing.
     """
     visits, people = (_read(Path(folder), name) for name in (CDR_TABLE, DEMOGRAPHICS))
-    numbers = visits[["days_to_visit", "CDRTOT", "MMSE"]].apply(pd.to_numeric, errors="coerce").astype(float)
+    numbers = visits[["days_to_visit", "CDRTOT", "MMSE"]].map(number).astype(float)
     visits = visits.assign(**numbers, days=numbers["days_to_visit"]).dropna(subset=["days"])
     visits = visits.sort_values(["subject", "days"], kind="stable")
     return Clinical(*(dict(list(table.groupby("subject"))) for table in (visits, people)))
@@ -124,9 +124,9 @@ def facts(
 
 
 def _entry_age(text: object, where: str) -> float:
-    age = pd.to_numeric(text, errors="coerce")
-    require(not pd.isna(age), where, expected="the age at entry in years", found=repr(text), remedy=_REMEDY)
-    return float(age)
+    age = number(text)
+    require(age is not None, where, expected="the age at entry in years", found=repr(text), remedy=_REMEDY)
+    return age
 
 
 def diagnosis(text: str | None) -> str | None:

@@ -19,13 +19,13 @@ import pydantic
 from nbkit.core.checks import NbkitError, check_finite, require
 from nbkit.core.volume import Volume
 from nbkit.data import nifti
-from nbkit.data.bids import BidsImage, by_visit, named_images, visit_table
+from nbkit.data.bids import BidsImage, absent, by_visit, named_images, visit_table
 from nbkit.data.bids_files import LEAVE_OUT, ignored, image_names
 from nbkit.data.findings import Finding, raise_refused
 from nbkit.data.pet_slices import STAGE_OF
-from nbkit.data.preprocess import place
 from nbkit.data.sidecars import sidecar
 from nbkit.geometry.affine import align
+from nbkit.geometry.placement import place
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +122,10 @@ def read_pet(root: Path | str) -> tuple[PetFile, ...]:
     for finding in (f for f in findings if not f.refused):
         log.warning("%s", finding)
     raise_refused(findings, root.resolve().name, remedy=f"Correct each, {LEAVE_OUT}")
+    read = [BidsImage(str(file.path), file.subject, file.session, "pet") for file in files]
+    without = {finding.subject for finding in absent(root, read, findings)} - {file.subject for file in files}
+    if without:
+        log.warning("%s: left out, no FDG scan: %s", root.resolve().name, ", ".join(sorted(without)))
     return files
 
 

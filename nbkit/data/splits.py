@@ -14,6 +14,10 @@ from nbkit.core.seeds import numpy_generator
 LEAVE_ONE_OUT = "leave-one-out"
 
 
+_FEWEST = 3
+"""Visits without which nothing can be seen to change and then be predicted."""
+
+
 @dataclass(frozen=True)
 class Fold:
     """Who trains and who is tested.
@@ -146,11 +150,13 @@ def subject_hash(ids: Iterable[str]) -> str:
 def dealt(cohort: Cohort, most: int | None, *, visits: int = 4) -> Cohort:
     """At most so many people with `visits` or more, dealt by diagnosis in turn, in the order of the cohort.
 
-    Who is looked at thus depends on nothing that was measured.
+    Where nobody has as many, those with three. Who is looked at thus depends on nothing that was measured.
     """
     hands: dict[str, list[str]] = {}
+    most_visits = max((len(subject.scans) for subject in cohort), default=0)
+    enough = visits if most_visits >= visits else min(visits, _FEWEST)
     for subject in cohort:
-        if len(subject.scans) >= visits:
+        if len(subject.scans) >= enough:
             hands.setdefault(subject.diagnosis, []).append(subject.id)
     turns = range(max(map(len, hands.values()), default=0))
     order = [hand[k] for k in turns for hand in hands.values() if k < len(hand)]

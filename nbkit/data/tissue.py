@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,8 +11,11 @@ from sklearn.mixture import GaussianMixture
 
 from nbkit.core.checks import require
 from nbkit.core.volume import Volume
-from nbkit.data.brain import largest_piece
+from nbkit.data import grids
+from nbkit.data.pieces import largest_piece
 
+MASKS = ("brain", "lesions", "wm", "nawm", "gm", "csf")
+"""Of a visit with lesions."""
 _FIT_VOXELS = 50_000
 
 
@@ -67,6 +70,47 @@ def split_tissues(t1w: Volume, *, brain: Volume, lesions: Volume) -> dict[str, V
     nawm = ndimage.binary_erosion(wm & ~ill) & ~ndimage.binary_dilation(ill, iterations=2) & deep
     masks = {"wm": wm, "gm": (tissue == 1) & ~ill, "csf": (tissue == 0) & ~ill, "nawm": nawm}
     return {name: brain.with_data(torch.from_numpy(mask), f"tissue split: {name}") for name, mask in masks.items()}
+
+
+def coarse_masks(masks: Mapping[str, Volume], factor: tuple[int, int, int]) -> dict[str, Volume]:
+    """The six masks by majority of blocks of voxels; a voxel is of the tissue that fills most of it."""
+    coarse = {name: grids.block_majority(masks[name], factor) for name in ("brain", "lesions", "nawm")}
+    shares = torch.cat([grids.block_mean(masks[name], factor).data for name in ("wm", "gm", "csf")])
+    winner = shares.argmax(dim=0, keepdim=True)
+    for k, name in enumerate(("wm", "gm", "csf")):
+        coarse[name] = coarse["brain"].with_data((winner == k) & coarse["brain"].data, f"most of the voxel: {name}")
+    coarse["nawm"] = coarse["nawm"].with_data(coarse["nawm"].data & coarse["wm"].data & ~coarse["lesions"].data)
+    return coarse
+
+
+def visit_with_lesions(
+    images: Mapping[str, Volume], lesions: Volume, profile: str, *, where: str
+) -> tuple[dict[str, dict[str, Volume]], dict[str, float]]:
+    """Skull-stripped contrasts and :data:`MASKS` on the grid of a profile, and the lesions' volume (``lesion_ml``).
+
+    Parameters
+    ----------
+    images : mapping of str to Volume
+        "T1w" among them, on one grid, 0 outside the brain.
+    lesions : Volume
+        Above 0 in lesions.
+    profile : {"smoke", "laptop", "paper"}
+        Blocks of voxels are averaged to 3 and 2 mm; "paper" keeps the grid.
+    where : str
+        For refusals.
+
+    Returns
+    -------
+    (dict, dict)
+        "image" and "mask", each by name; and the facts.
+    """
+    brain = nonzero_brain(list(images.values()), where)
+    lesions = lesions.with_data((lesions.data > 0) & brain.data, "inside the brain")
+    masks = {"brain": brain, "lesions": lesions, **split_tissues(images["T1w"], brain=brain, lesions=lesions)}
+    factor = grids.profile_factor(brain.spacing, profile)
+    coarse = {name: grids.block_mean(image, factor) for name, image in images.items()}
+    volumes = {"image": coarse, "mask": coarse_masks(masks, factor)}
+    return volumes, {"lesion_ml": int(lesions.data.sum()) * lesions.voxel_volume / 1000}
 
 
 def _classes(values: np.ndarray, healthy: np.ndarray) -> np.ndarray:

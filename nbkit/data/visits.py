@@ -15,7 +15,9 @@ import pandas as pd
 from nbkit.core.checks import NbkitError
 from nbkit.data import oasis3
 from nbkit.data.findings import Finding
-from nbkit.data.text_tables import read_text_table
+from nbkit.data.own_settings import read_settings
+from nbkit.data.table_sidecars import age_unit, levels, read_sidecar
+from nbkit.data.text_tables import is_empty, number, read_text_table
 
 DIAGNOSIS_NAMES = {
     "CN": "CN", "NC": "CN", "NL": "CN", "SMC": "SMC", "EMCI": "EMCI", "LMCI": "LMCI", "MCI": "MCI", "AD": "AD",
@@ -31,7 +33,6 @@ _PARTICIPANT = {"sex": ("sex", "gender"), "age": ("age_bl", "age"), "diagnosis":
     "diagnosis_bl", "diagnosis_sc", "diagnosis", "dx", "group")}
 _SESSION = {"age": ("age",), "diagnosis": ("diagnosis", "dx1", "dx"), "cdr": ("cdr_global", "cdr"), "mmse": ("mmse",),
             "days": ("source_session_id",)}
-_EMPTY = ("", "n/a", "nan", "NaN", "N/A", ".")
 Key = tuple[str, str]
 Row = Mapping[str, Any]
 
@@ -77,7 +78,8 @@ def read_visits(
     pandas.DataFrame
         subject, session, age_years, sex, diagnosis, cdr, mmse, source (file, row and visit).
     """
-    people = _participants(root, findings)
+    settings = read_settings(root)
+    people = _participants(root, findings, settings.sex_codes)
     sessions = _sessions(root, {subject for subject, _ in wanted}, findings)
     ours = any(oasis3.is_subject(subject) for subject, _ in wanted)
     clinical = clinical or (oasis3.find_clinical(root) if ours else None)
@@ -92,11 +94,14 @@ def read_visits(
     if not rows:
         return pd.DataFrame(columns=["subject", "session", "age_years", "sex", "diagnosis", "cdr", "mmse", "source"])
     table = _filled(pd.DataFrame(rows), people, findings)
+    table["diagnosis"] = table["diagnosis"].fillna(settings.diagnosis)
     findings += [*_doubts(table, people), *_order(table)]
     return table.drop(columns=["age", "gap_days", "reckoned"])
 
 
-def _participants(root: Path, findings: list[Finding]) -> dict[str, Row]:
+def _participants(
+    root: Path, findings: list[Finding], sex_codes: Mapping[str, str] | None = None
+) -> dict[str, Row]:
     path = next((p for p in (root / "participants.tsv", root / "subjects" / "participants.tsv") if p.is_file()), None)
     if path is None:
         caps = " (CAPS has none: copy participants.tsv and sub-*/ of tables from the BIDS folder)"
@@ -105,7 +110,12 @@ def _participants(root: Path, findings: list[Finding]) -> dict[str, Row]:
             f"Bring it from where the data set was made{caps if (root / 'subjects').is_dir() else ''}.",
         ))
         return {}
-    rows = _rows(path, root, "participant_id", _PARTICIPANT)
+    rows = _rows(path, root, "participant_id", _PARTICIPANT, findings)
+    sidecar = read_sidecar(path.with_suffix(".json"))
+    told = {code: SEX_NAMES.get(word.upper(), code) for name in _PARTICIPANT["sex"]
+            for code, word in levels(sidecar, name).items()}
+    for row in rows:
+        row["sex"] = {**told, **(sex_codes or {})}.get(row["sex"], row["sex"])
     names = [subject_name(row["participant_id"] or "") for row in rows]
     return _once("participant", zip(names, names, rows, strict=True), findings)
 
@@ -115,7 +125,7 @@ def _sessions(root: Path, subjects: Collection[str], findings: list[Finding]) ->
     rows = []
     for pattern in ("sessions.tsv", "sub-*/*_sessions.tsv", "subjects/sub-*/*_sessions.tsv"):
         for path in sorted(root.glob(pattern)):
-            for row in _rows(path, root, "session_id", _SESSION):
+            for row in _rows(path, root, "session_id", _SESSION, findings):
                 subject = subject_name(row.get("participant_id") or path.name.removesuffix("_sessions.tsv"))
                 rows.append((subject, (subject, session_name(row["session_id"] or "")), row))
     return _once("session", (row for row in rows if row[0] in subjects), findings)
@@ -135,16 +145,39 @@ def _once(what: str, rows: Iterable[tuple[str, Any, Row]], findings: list[Findin
     return found
 
 
-def _rows(path: Path, root: Path, key: str, columns: Mapping[str, tuple[str, ...]]) -> list[Row]:
+def _rows(
+    path: Path, root: Path, key: str, columns: Mapping[str, tuple[str, ...]], findings: list[Finding]
+) -> list[Row]:
     """Rows of a TSV, each with its ``source``; known columns under our names, whatever their case, None if empty."""
-    table = read_text_table(path, (key,), tabs=True)
-    table.columns = [c.lower() for c in table.columns]
+    known = {"participant_id", *columns, *(name for names in columns.values() for name in names)}
+    table = read_text_table(path, (key,), further=sorted(known - {key}), tabs=True)
+    rows = table.index + 2
+    table = table.reset_index(drop=True).rename(columns=str.lower)
     table = table.loc[:, ~table.columns.duplicated()].astype(object)
-    table = table.where(~table.isin(_EMPTY), None)
+    table = table.where(~table.map(is_empty), None)
+    table = _in_years(table, path, root, columns["age"], findings)
     for ours, names in columns.items():
         table[ours] = table.reindex(columns=list(names)).bfill(axis=1).iloc[:, 0]
-    table["source"] = [f"{path.relative_to(root).as_posix()} row {n}" for n in range(2, len(table) + 2)]
+    table["source"] = [f"{path.relative_to(root).as_posix()} row {n}" for n in rows]
     return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
+def _in_years(
+    table: pd.DataFrame, path: Path, root: Path, columns: Iterable[str], findings: list[Finding]
+) -> pd.DataFrame:
+    """The table with ages in years, whatever the JSON beside it says that they are in."""
+    sidecars = (path.with_suffix(".json"), root / f"{path.stem.split('_')[-1]}.json")
+    sidecar = read_sidecar(next((file for file in sidecars if file.is_file()), sidecars[0]))
+    for name in (name for name in columns if name in table):
+        unit, years = age_unit(sidecar, name, path.with_suffix(".json").name)
+        if unit != "year":
+            found = [number(cell) for cell in table[name]]
+            table[name] = [cell if n is None else str(n * years) for cell, n in zip(table[name], found, strict=True)]
+            findings.append(Finding(
+                "", f"{path.name}: {name}", "years", f"{unit}s, as the JSON beside it says; they are made years",
+                "Correct the unit if it is wrong.", refused=False,
+            ))
+    return table
 
 
 def _visit(
@@ -248,7 +281,5 @@ def _doubt(row: Any, expected: str, found: str, remedy: str) -> Finding:
 
 
 def _number(text: object, otherwise: object = None) -> object:
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return otherwise
+    found = number(text)
+    return otherwise if found is None else found

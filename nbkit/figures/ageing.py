@@ -10,15 +10,18 @@ import torch
 from nbkit.core.checks import require
 from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
-from nbkit.figures.mosaics import Row, Tile, panel
+from nbkit.figures.charts import number
 from nbkit.figures.marks import marks
-from nbkit.figures.slices import Scale, View, difference_scale, grey_scale, view_at
+from nbkit.figures.mosaics import Row, Tile, panel
+from nbkit.figures.slices import Scale, View, difference_scale, dimmed, grey_scale, rival_scale, view_at
 from nbkit.figures.style import FULL_MM, Picture
 
 LEVELS_MM: Mapping[str, float] = {"axial": 14.0, "coronal": -20.0}
 """World levels, in MNI space, of the bodies of the lateral ventricles and of the hippocampi."""
 
 Images = Sequence[Volume]
+STILL = 0.01
+"""Templates that change nowhere by this share of the greys are said not to change."""
 
 
 def trajectory_sheet(
@@ -28,7 +31,8 @@ def trajectory_sheet(
     """One person over ages: baseline and true follow-ups; per model its predictions and their errors.
 
     Axial slices stand left, coronal ones right. One grey scale (of the baseline) and one scale of
-    prediction − truth, centred on 0, serve all models; ``"no_change"`` as a model shows the change to be predicted.
+    prediction − truth, centred on 0 and as wide as the median model needs, serve all models; ``"no_change"`` as a model
+    shows the change to be predicted.
 
     Parameters
     ----------
@@ -53,12 +57,13 @@ def trajectory_sheet(
     brain = _union([baseline, *truth])
     views, grey = _views(brain, levels_mm), grey_scale(baseline.image(contrast), brain)
     gaps = {name: _gaps(made, true, name) for name, made in predictions.items()}
-    scale = difference_scale([g for row in gaps.values() for g in row], brain, label=unit, signed=True)
+    scale = rival_scale(gaps.values(), brain, label=unit)
+    under = baseline.image(contrast), dimmed(grey)
     titles = [_age(baseline, "baseline"), *(_age(scan, "follow-up") for scan in truth)]
     rows = [_row([baseline.image(contrast), *true], views, grey, "truth", titles)]
     for name, mark in marks(predictions).items():
         rows.append(_row([None, *predictions[name]], views, grey, mark.title))
-        rows.append(_row([None, *gaps[name]], views, scale, f"{mark.title}\n− truth"))
+        rows.append(_row([None, *gaps[name]], views, scale, f"{mark.title}\n− truth", under=under))
     return panel(rows, width_mm=width_mm)
 
 
@@ -92,7 +97,7 @@ def future_sheet(
     titles, rows = [_age(baseline, "baseline"), *(f"{age:.1f} y" for age in ages)], []
     for name, mark in marks(futures).items():
         rows.append(_row([None if rows else start, *futures[name]], views, grey, mark.title, () if rows else titles))
-        rows.append(_row([None, *gaps[name]], views, scale, f"{mark.title}\n− baseline"))
+        rows.append(_row([None, *gaps[name]], views, scale, f"{mark.title}\n− baseline", under=(start, dimmed(grey))))
     return panel(rows, width_mm=width_mm)
 
 
@@ -127,11 +132,15 @@ def template_sheet(
     grey, rows = grey_scale(first, brain), []
     gaps = {name: _gaps([row[ages[-1]]], [row[ages[0]]], name)[0] for name, row in groups.items()}
     scale = difference_scale(gaps.values(), brain, label=unit, signed=True)
-    titles = [*(f"{age:.0f} y" for age in ages), f"{ages[-1]:.0f} − {ages[0]:.0f} y"]
+    titles, still, above = [f"{age:.0f} y" for age in ages], STILL * (grey.high - grey.low), ""
     for view in _views(brain, levels_mm):
         for name, mark in marks(groups).items():
-            tiles = [Tile(image, view, grey) for image in groups[name].values()] + [Tile(gaps[name], view, scale)]
-            rows.append(Row(_titled(tiles, () if rows else titles), mark.title))
+            most = float(gaps[name].data[brain.data.bool()].abs().max())
+            said = f"no change: |Δ| ≤ {number(most, 1)}" if most < still else f"{ages[-1]:.0f} − {ages[0]:.0f} y"
+            heads, last = titles if not rows else [""] * len(titles), "" if said == above else said
+            tiles = [Tile(image, view, grey, head) for image, head in zip(groups[name].values(), heads, strict=True)]
+            rows.append(Row((*tiles, Tile(gaps[name], view, scale, last, under=(first, dimmed(grey)))), mark.title))
+            above = said
     return panel(rows, width_mm=width_mm)
 
 
@@ -168,9 +177,10 @@ def _age(scan: Scan, otherwise: str) -> str:
 
 
 def _row(
-    images: Sequence[Volume | None], views: Sequence[View], scale: Scale, label: str, titles: Sequence[str] = (),
+    images: Sequence[Volume | None], views: Sequence[View], scale: Scale, label: str, titles: Sequence[str] = (), *,
+    under: tuple[Volume, Scale] | None = None,
 ) -> Row:
-    tiles = [None if image is None else Tile(image, view, scale) for view in views for image in images]
+    tiles = [None if image is None else Tile(image, view, scale, under=under) for view in views for image in images]
     return Row(_titled(tiles, [*titles] * len(views)), label)
 
 

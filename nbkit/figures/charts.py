@@ -21,6 +21,8 @@ INK, SOFT = "#111111", "#666666"
 HOLLOW = {"color": "white", "markeredgecolor": INK, "linestyle": "none"}
 """How published values are drawn."""
 PANEL_MM = 46.0
+FAR = 4.0
+"""A row of :func:`forest_plot` is off the scale when its mean is so many times the largest value of all others."""
 
 
 def number(value: float, digits: int = 3, *, decimals: int | None = None) -> str:
@@ -38,11 +40,15 @@ def number(value: float, digits: int = 3, *, decimals: int | None = None) -> str
 
 
 def interval_text(mean: Interval) -> str:
-    """``"−0.037 [−0.046, −0.027]"``: decimals follow from the width of the interval."""
+    """``"−0.037 [−0.046, −0.027]"``: decimals follow from the width of the interval.
+
+    Of fewer than six people no interval is told, but how many they are: ``"−0.037 (n = 2)"``.
+    """
     width = mean.high - mean.low or abs(mean.value) or 1.0
     decimals = int(np.clip(1 - np.floor(np.log10(width)), 0, 9))
     value, low, high = (f"{v:+.{decimals}f}" for v in (mean.value, mean.low, mean.high))
-    return f"{value} [{low}, {high}]".replace("-", "−")
+    told = f"[{low}, {high}]" if mean.n >= MIN_SUBJECTS else f"(n = {mean.n})"
+    return f"{value} {told}".replace("-", "−")
 
 
 def interval(values: Sequence[float], *, seed: int = 0) -> tuple[float, float]:
@@ -101,41 +107,6 @@ def panels(
 
 
 @look()
-def learning_curves(
-    frame: pd.DataFrame, ylabel: str, *, x: str = "epoch", by: str = "setting", unit: str = "fold",
-    xlabel: str | None = None, width_mm: float = HALF_MM * 1.35,
-) -> Picture:
-    """Error against epoch: mean and ±1 SD over folds, one thin line per fold (Wei 2019, Fig. 2.3).
-
-    Early stopping ends folds at different epochs, so the mean is drawn only as far as every fold runs.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Columns `x`, `by`, `unit` and "value".
-    ylabel : str
-        With unit.
-
-    Raises
-    ------
-    NbkitError
-        For a frame without rows or with a column missing.
-    """
-    needs(frame, (x, by, unit, "value"), "learning_curves")
-    figure = new_figure(width_mm, 0.66 * width_mm)
-    axes, data = figure.add_subplot(), titled(frame, by)
-    shared = data.groupby([by, unit], observed=True)[x].max().groupby(level=0, observed=True).min()
-    common = data[data[x] <= data[by].map(shared).astype(float)]
-    look_of = {"hue": by, "palette": looks(frame[by])["palette"], "ax": axes}
-    sns.lineplot(data, x=x, y="value", units=unit, estimator=None, lw=0.5, alpha=0.45, legend=False, **look_of)
-    sns.lineplot(common, x=x, y="value", style=by, errorbar="sd", **look_of)
-    axes.set(xlabel=xlabel or x, ylabel=ylabel, xlim=(0, None))
-    axes.grid(axis="y")
-    axes.legend(loc="upper right", title=None)
-    return figure
-
-
-@look()
 def forest_plot(
     frame: pd.DataFrame, xlabel: str, *, by: str = "system", published: Mapping[str, float] | None = None,
     better: tuple[str, str] | None = None, seed: int = 0, width_mm: float = FULL_MM,
@@ -161,6 +132,7 @@ def forest_plot(
     axes, data = figure.add_subplot(), titled(frame, by)
     axes.axvline(0, color=SOFT, linewidth=0.8)
     means(axes, data, by=by, across=True, seed=seed)
+    _off_the_scale(axes, frame, by)
     for level, name in enumerate(drawn):
         if published and name in published:
             axes.plot(published[name], level - 0.34, "v", **HOLLOW, markersize=5, zorder=5, label="published means")
@@ -174,6 +146,27 @@ def forest_plot(
     side.spines["right"].set_visible(False)
     _key(axes, ncols=3)
     return figure
+
+
+def _off_the_scale(axes: Axes, frame: pd.DataFrame, by: str) -> None:
+    """Say where a few rows lie, so far away that all others would become one line; the axis is of the others."""
+    rows = frame.groupby(by, sort=False)["value"]
+    mean, most = rows.mean(), rows.agg(lambda values: values.abs().max())
+    order = list(mean.abs().sort_values(ascending=False).index)
+    splits = (k for k in range(1, (len(order) + 1) // 2) if abs(mean[order[k - 1]]) > FAR * most[order[k:]].max() > 0)
+    far = set(order[: next(splits, 0)])
+    if not far:
+        return
+    near = frame.loc[~frame[by].isin(far), "value"]
+    low, high = min(near.min(), 0.0), max(near.max(), 0.0)
+    axes.set_xlim(low - 0.1 * (high - low), high + 0.1 * (high - low))
+    for level, name in enumerate(mean.index):
+        if name in far:
+            right = mean[name] > 0
+            axes.text(
+                0.99 if right else 0.01, level, "off the scale →" if right else "← off the scale", va="center",
+                ha="right" if right else "left", fontsize=7, color=SOFT, transform=axes.get_yaxis_transform(),
+            )
 
 
 def means(axes: Axes, data: pd.DataFrame, *, by: str, across: bool = False, seed: int = 0) -> None:
@@ -250,7 +243,7 @@ def _same_jitter() -> Iterator[None]:
 
 def _mean_text(values: pd.Series, seed: int) -> str:
     mean = bootstrap_mean(values, seed=seed)
-    return f"{interval_text(mean)}  n = {mean.n}" if mean.n >= MIN_SUBJECTS else f"{number(mean.value)}  n = {mean.n}"
+    return f"{interval_text(mean)}  n = {mean.n}" if mean.n >= MIN_SUBJECTS else interval_text(mean)
 
 
 def _key(axes: Axes, *, ncols: int) -> None:
@@ -302,16 +295,21 @@ def error_along(
         Format of the places along `x`.
     """
     needs(frame, (x, by, "subject", "value"), "error_along")
-    count = frame[by].nunique()
-    figure = new_figure(HALF_MM * 1.35, 74.0 + 2.5 * count)
-    axes, lines = figure.add_subplot(), [LINES[k % len(LINES)] for k in range(count)]
-    means_along(axes, frame, x=x, by=by, seed=seed, linewidth=1.2, linestyles=lines)
-    people = frame.groupby(x)["subject"].nunique()
-    axes.set_xticks(people.index, [f"{place:{tick}}\nn = {n}" for place, n in people.items()])
+    figure = new_figure(HALF_MM * 1.35, 74.0 + 2.5 * frame[by].nunique())
+    axes = figure.add_subplot()
+    counted_means(axes, frame, x=x, by=by, tick=tick, seed=seed)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(axis="y")
     _key_above(figure, axes)
     return figure
+
+
+def counted_means(axes: Axes, frame: pd.DataFrame, *, x: str, by: str, tick: str = "g", seed: int = 0) -> None:
+    """:func:`means_along` joined by lines, with the number of people under each place along `x`."""
+    lines = [LINES[k % len(LINES)] for k in range(frame[by].nunique())]
+    means_along(axes, frame, x=x, by=by, seed=seed, linewidth=1.2, linestyles=lines)
+    people = frame.groupby(x)["subject"].nunique()
+    axes.set_xticks(people.index, [f"{place:{tick}}\nn = {n}" for place, n in people.items()])
 
 
 @look()

@@ -116,7 +116,7 @@ CYCLE = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"),
 
 CONTRASTS = {
     "T1w": "T1-w", "T1SE": "T1SE", "T2w": "T2-w", "PDw": "PD", "DIR": "DIR", "FLAIR": "FLAIR",
-    "T1wCE": "T1-w post-contrast", "DVR": "[¹¹C]PIB DVR",
+    "T1wCE": "T1-w post-contrast", "DVR": "[¹¹C]PIB DVR", "MTR": "MTR", "FA": "FA", "RD": "RD", "AD": "AD",
 }
 MASKS = {
     "wm": "white matter", "wm_hc": "WM of controls", "nawm": "normal-appearing WM", "lesions": "lesions",
@@ -130,14 +130,22 @@ _LOBES = ("frontal", "parietal", "temporal", "occipital", "limbic")
 def marks(names: Iterable[str], more: Mapping[str, Mark] | None = None) -> dict[str, Mark]:
     """Colour and marker of each name or title: what :data:`MARKS` or `more` know keeps its own, others get the rest.
 
-    A title is as good as a name, so that one system never has two colours.
+    A title is as good as a name, and what is said before or after a title and a comma ("BrLP, from one scan") keeps its
+    colour and gets another marker, so that one system never has two colours.
     """
     names, known = list(dict.fromkeys(names)), {**{m.title: m for m in MARKS.values()}, **MARKS, **(more or {})}
-    taken = {known[n].colour for n in names if n in known}
+    told = {name: known.get(name) or _told(name, known, k) for k, name in enumerate(names)}
+    taken = {mark.colour for mark in told.values() if mark}
     free = [pair for pair in CYCLE if pair[0] not in taken] or list(CYCLE)
-    others = [n for n in names if n not in known]
+    others = [n for n in names if told[n] is None]
     spare = {n: Mark(title_of(n), *free[i % len(free)]) for i, n in enumerate(others)}
-    return {n: known.get(n) or spare[n] for n in names}
+    return {n: told[n] or spare[n] for n in names}
+
+
+def _told(name: str, known: Mapping[str, Mark], place: int) -> Mark | None:
+    """The mark of the longest title that `name` begins or ends with, under the marker of its place."""
+    within = [title for title in known if name.startswith(f"{title}, ") or name.endswith(f", {title}")]
+    return Mark(name, known[max(within, key=len)].colour, CYCLE[place % len(CYCLE)][1]) if within else None
 
 
 def title_of(name: str) -> str:

@@ -12,23 +12,25 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgba
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from nbkit.core.checks import require
 from nbkit.core.volume import Volume
 from nbkit.figures.slices import Box, Scale, View
 from nbkit.figures.style import FULL_MM, LESION, Picture, look, new_figure, wrapped
 
-GAP_MM, BAR_MM, LINE_MM = 1.0, 17.0, 3.9
-BAR_PT, BAR_SHARE, BAR_LINE_MM = 7.0, 0.88, 3.0
-"""Letters of a colour bar's label, share of the row's height that the bar has, room for each further line."""
+GAP_MM, BAR_MM, LINE_MM, NOTE_MM = 1.0, 17.0, 3.9, 3.0
+TITLE_PT, BAR_PT, BAR_SHARE, BAR_LINE_MM = 8.5, 7.0, 0.88, 3.0
+"""Letters of titles and of a colour bar's label, share of the row's height that the bar has, room for each further line."""
 
 
 @dataclass(frozen=True)
 class Tile:
     """One image of a mosaic, with masks as a contour or a fill and rectangles in mm of its view.
 
-    With `under` (an image and its greys) values near the middle of the scale are see-through, and fully so at it;
-    `over` draws on top, in mm of the view.
+    With `under` (an image and its greys) values near 0 are see-through, and fully so at it; `over` draws on top, in mm
+    of the view. Images are drawn smoothly, greys by cubic and maps by linear splines; masks,
+    labels and details of a slice are drawn voxel by voxel, as is what is not `smooth`.
     """
 
     image: Volume
@@ -40,6 +42,18 @@ class Tile:
     boxes: tuple[Box, ...] = ()
     under: tuple[Volume, Scale] | None = None
     over: Callable[[Axes], None] | None = None
+    smooth: bool = True
+
+    @property
+    def interpolated(self) -> bool:
+        """Whether it is drawn smoothly."""
+        return self.smooth and not self.view.detail and self.image.data.is_floating_point()
+
+    def drawn(self, image: Volume, scale: Scale) -> np.ndarray:
+        """The slice of an image as it is drawn, with rows from below."""
+        if not self.interpolated:
+            return self.view.cut(image).T
+        return self.view.smooth(image, order=3 if scale.cmap == "gray" else 1).T
 
 
 @dataclass(frozen=True)
@@ -102,7 +116,7 @@ def _bar_label(row: Row, tall_mm: float) -> str:
 
 
 @look()
-def panel(rows: Sequence[Row], *, width_mm: float = FULL_MM) -> Picture:
+def panel(rows: Sequence[Row], *, width_mm: float = FULL_MM, levels: bool = True) -> Picture:
     """Draw rows of tiles; the first tile of each plane in a row carries the letters L and R and a new slice's level.
 
     Parameters
@@ -110,27 +124,53 @@ def panel(rows: Sequence[Row], *, width_mm: float = FULL_MM) -> Picture:
     rows : sequence of Row
     width_mm : float
         Width of the figure; the height follows from the shapes of the brains.
+    levels : bool
+        Whether levels are said: those of means over several slices are none.
     """
     grid = _layout(rows, width_mm)
-    titles = [[wrapped(t.title, grid.cell) if t else "" for t in r.tiles] for r in rows]
+    size = _title_size(rows, grid.cell)
+    titles = [[wrapped(t.title, grid.cell, size_pt=size) if t else "" for t in r.tiles] for r in rows]
     heads = [max(LINE_MM * (t.count("\n") + 1) if t else 0.0 for t in row) for row in titles]
     heights = [grid.cell * r.size_mm[1] / r.size_mm[0] for r in rows]
-    total = sum(heights) + sum(heads) + GAP_MM * len(rows) + 0.5
-    figure, top, levels = new_figure(width_mm, total, layout=None), total - 0.5, {}
+    total = sum(heights) + sum(heads) + GAP_MM * len(rows) + 0.5 + NOTE_MM
+    figure, top, seen = new_figure(width_mm, total, layout=None), total - 0.5, {}
     for row, names, head, height in zip(rows, titles, heads, heights, strict=True):
         top, plane = top - head - height, None
         for i, tile in enumerate(row.tiles):
             if tile is not None:
                 axes = bare_axes(figure, (grid.x(i), top, grid.cell, height))
-                _draw(axes, tile, row.size_mm)
-                axes.set_title(names[i], pad=2.5)
+                draw_tile(axes, tile, row.size_mm)
+                axes.set_title(names[i], pad=2.5, fontsize=size)
                 if tile.view.plane != plane:
                     plane = tile.view.plane
-                    _letters(axes, tile.view.level, new=levels.get(plane) != tile.view.level)
-                    levels[plane] = tile.view.level
+                    _letters(axes, tile.view.level, new=levels and seen.get(plane) != tile.view.level)
+                    seen[plane] = tile.view.level
         _margins(figure, row, grid, (top, height))
         top -= GAP_MM
+    note = {"ha": "left", "va": "bottom", "fontsize": 5.5, "color": "#666666", "transform": figure.transFigure}
+    figure.add_artist(Text(grid.left / width_mm, 0.5 / total, _voxels(rows), **note))
     return figure
+
+
+def _title_size(rows: Sequence[Row], cell_mm: float) -> float:
+    """Points of the titles: less than usual where a word would reach into the next tile."""
+    longest = max((len(word) for row in rows for tile in row.drawn for word in tile.title.split()), default=1)
+    return min(TITLE_PT, 72 / 25.4 * cell_mm / (0.6 * longest))
+
+
+def _voxels(rows: Sequence[Row]) -> str:
+    """Sizes of the voxels that are drawn, and whether they are drawn smoothly."""
+    tiles = [tile for row in rows for tile in row.drawn]
+    sizes = dict.fromkeys(_voxel(tile.view.brain) for tile in tiles)
+    said = "; interpolated for display" if any(tile.interpolated for tile in tiles) else ""
+    return f"{' and '.join(sizes)}{said}"
+
+
+def _voxel(brain: Volume) -> str:
+    """Size of a voxel in words; of a single slice that of a pixel, because its thickness may stand for anything."""
+    flat = 1 in brain.shape
+    sizes = [f"{round(mm, 1):g}" for mm, n in zip(brain.spacing, brain.shape, strict=True) if n > 1]
+    return f"{'pixels' if flat else 'voxels'} of {' × '.join(sizes)} mm"
 
 
 def bare_axes(figure: Picture, place_mm: Box) -> Axes:
@@ -143,22 +183,24 @@ def bare_axes(figure: Picture, place_mm: Box) -> Axes:
     return axes
 
 
-def _draw(axes: Axes, tile: Tile, room_mm: tuple[float, float]) -> None:
+def draw_tile(axes: Axes, tile: Tile, room_mm: tuple[float, float]) -> None:
+    """Draw a tile into axes that stand for `room_mm` (width, height of brain); all else is the caller's."""
     (w, h), (room_w, room_h) = tile.view.size_mm, room_mm
-    values, extent = tile.view.cut(tile.image), (0, w, 0, h)
-    ground = "white" if tile.scale.low == -tile.scale.high else "black"
+    values, extent = tile.drawn(tile.image, tile.scale), (0, w, 0, h)
+    ground = "white" if tile.scale.low == -tile.scale.high and tile.under is None else "black"
     axes.set_facecolor(ground)
     colours = mpl.colormaps[tile.scale.cmap].with_extremes(bad=ground)
     shown = {"extent": extent, "origin": "lower", "interpolation": "nearest"}
     if tile.under is not None:
         image, grey = tile.under
         below = mpl.colormaps[grey.cmap].with_extremes(bad=ground)
-        axes.imshow(tile.view.cut(image).T, cmap=below, vmin=grey.low, vmax=grey.high, **shown)
-        shown["alpha"] = _strength(values.T, tile.scale)
-    axes.imshow(values.T, cmap=colours, vmin=tile.scale.low, vmax=tile.scale.high, **shown)
+        axes.imshow(tile.drawn(image, grey), cmap=below, vmin=grey.low, vmax=grey.high, **shown)
+        shown["alpha"] = _strength(values, tile.scale)
+    axes.imshow(values, cmap=colours, vmin=tile.scale.low, vmax=tile.scale.high, **shown)
     if tile.fill is not None:
-        paint = np.zeros((*values.T.shape, 4))
-        paint[np.nan_to_num(tile.view.cut(tile.fill)).T > 0] = to_rgba(LESION, 0.9)
+        inside = np.nan_to_num(tile.view.cut(tile.fill)).T > 0
+        paint = np.zeros((*inside.shape, 4))
+        paint[inside] = to_rgba(LESION, 0.9)
         axes.imshow(paint, extent=extent, origin="lower", interpolation="nearest")
     if tile.contour is not None:
         _outline(axes, np.nan_to_num(tile.view.cut(tile.contour)).T > 0, extent)
@@ -170,9 +212,13 @@ def _draw(axes: Axes, tile: Tile, room_mm: tuple[float, float]) -> None:
 
 
 def _strength(values: np.ndarray, scale: Scale) -> np.ndarray:
-    """Opacity: none at the middle of the scale, full from half way to its ends."""
-    middle, half = (scale.high + scale.low) / 2, (scale.high - scale.low) / 2
-    return np.clip(np.abs(np.nan_to_num(values, nan=middle) - middle) / (half / 2), 0, 1)
+    """Opacity: none at 0 (or what is nearest to it on the scale), full from half way to the ends.
+
+    It grows with the square, or the pale colours of weak values would veil the image below.
+    """
+    still = min(max(0.0, scale.low), scale.high)
+    half = max(scale.high - still, still - scale.low) / 2
+    return np.clip(np.abs(np.nan_to_num(values, nan=still) - still) / half, 0, 1) ** 2
 
 
 def _outline(axes: Axes, mask: np.ndarray, extent: Box) -> None:

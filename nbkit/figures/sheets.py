@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
+
 from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
+from nbkit.figures.charts import number
 from nbkit.figures.mosaics import Row, Tile, panel
-from nbkit.figures.slices import Scale, View, difference_scale, grey_scale, lesion_boxes, view_of
+from nbkit.figures.slices import Scale, View, difference_scale, dimmed, grey_scale, lesion_boxes, view_of
 from nbkit.figures.marks import title_of
 from nbkit.figures.style import FULL_MM, Picture
+
+
+QUANTITIES: Mapping[str, str] = {"MTR": "pu", "FA": "", "RD": "10⁻³ mm²/s", "AD": "10⁻³ mm²/s", "MD": "10⁻³ mm²/s",
+                                 "DVR": ""}
+"""Maps whose values mean something, with their units."""
 
 
 def contrast_sheet(
@@ -17,6 +25,8 @@ def contrast_sheet(
     width_mm: float = FULL_MM,
 ) -> Picture:
     """Every contrast of one scan at one slice, the same lesions in red rectangles (Wei 2019, Fig. 2.1).
+
+    Quantitative maps (:data:`QUANTITIES`) are windowed to tissue, and their titles say from where to where.
 
     Parameters
     ----------
@@ -39,9 +49,25 @@ def contrast_sheet(
     boxes = lesion_boxes(lesions, view) if lesions is not None else ()
     names, tiles = tuple(contrasts or scan.images), []
     for name in names:
-        image = scan.image(name)
-        tiles.append(Tile(image, view, grey_scale(image, brain, percentiles=(0.5, 99.0)), title_of(name), boxes=boxes))
+        image, within = scan.image(name), _tissue(scan) if name in QUANTITIES else brain
+        grey, title = grey_scale(image, within, percentiles=(0.5, 99.0)), title_of(name)
+        if name in QUANTITIES:
+            title = f"{title}, {number(grey.low, 2)} to {number(grey.high, 2)} {_unit(name, grey)}".rstrip()
+        tiles.append(Tile(image, view, grey, title, boxes=boxes))
     return panel(_rows(tiles, columns or (len(names) if len(names) <= 4 else 3)), width_mm=width_mm)
+
+
+def _tissue(scan: Scan) -> Volume:
+    """Grey and white matter where a scan has their masks, else the brain: fluid would take the window."""
+    masks = [scan.masks[name].data.bool() for name in ("gm", "wm", "nawm") if name in scan.masks]
+    brain = scan.mask("brain")
+    tissue = brain.with_data(torch.stack(masks).any(0) & brain.data.bool()) if masks else brain
+    return tissue if tissue.data.any() else brain
+
+
+def _unit(name: str, grey: Scale) -> str:
+    """The unit of a map; diffusivities are told by their size, because files have them in mm²/s or a thousandth of it."""
+    return "mm²/s" if name in ("RD", "AD", "MD") and grey.high < 0.05 else QUANTITIES[name]
 
 
 def _rows(tiles: Sequence[Tile], columns: int) -> list[Row]:
@@ -87,11 +113,12 @@ def comparison_rows(
     images = {**predictions, truth_name: truth}
     rows = [Row(tuple(Tile(v, view, grey, title_of(n), boxes=boxes) for n, v in images.items()))]
     rows += [Row(tuple(Tile(v, detail, grey) for v in images.values()), "lesion detail") for detail in details]
-    return [*rows, _difference_row(truth, predictions, view, brain, unit, signed)]
+    return [*rows, _difference_row(truth, predictions, view, brain, unit, signed, dimmed(grey))]
 
 
 def _difference_row(
     truth: Volume, predictions: Mapping[str, Volume], view: View, brain: Volume, unit: str, signed: bool,
+    below: Scale,
 ) -> Row:
     gaps = []
     for name, prediction in predictions.items():
@@ -100,7 +127,8 @@ def _difference_row(
         gaps.append(truth.with_data(gap if signed else gap.abs()))
     label = f"prediction − truth ({unit})" if signed else f"|prediction − truth| ({unit})"
     scale = difference_scale(gaps, brain, label=label, signed=signed)
-    return Row((*(Tile(g, view, scale) for g in gaps), None), "difference" if signed else "absolute difference")
+    tiles = (Tile(gap, view, scale, under=(truth, below)) for gap in gaps)
+    return Row((*tiles, None), "difference" if signed else "absolute difference")
 
 
 def mask_sheet(

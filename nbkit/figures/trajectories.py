@@ -13,9 +13,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from nbkit.core.checks import known
+from nbkit.core.checks import check_keys, known
 from nbkit.figures.charts import HOLLOW, INK, LINES, SOFT, means, panels, titled
-from nbkit.figures.marks import DIAGNOSES, marks, needs, region_title
+from nbkit.figures.marks import DIAGNOSES, Mark, marks, needs, region_title
 from nbkit.figures.style import Picture, look
 
 MARK = {"markeredgecolor": "white", "markeredgewidth": 0.4}
@@ -30,7 +30,7 @@ def with_truth(scores: pd.DataFrame) -> pd.DataFrame:
     ----------
     scores : DataFrame
         Columns "subject", "structure", "age" and "years" (since baseline), "model", "mm3", "true_mm3" and
-        "true_change_pct" (since baseline), as trajectories are scored: one row per later visit.
+        "true_change_pct" (since baseline), as trajectories are scored: one row per later visit; "diagnosis" is kept.
 
     Raises
     ------
@@ -42,7 +42,8 @@ def with_truth(scores: pd.DataFrame) -> pd.DataFrame:
     start = scores["true_mm3"] / (1 + scores["true_change_pct"] / 100)
     first = scores.assign(age=scores["age"] - scores["years"], mm3=start)
     truth = scores.assign(model="truth", mm3=scores["true_mm3"])
-    rows = pd.concat([first.assign(model="truth"), truth, first, scores])[keys]
+    rows = pd.concat([first.assign(model="truth"), truth, first, scores])
+    rows = rows[[*keys, *("diagnosis" for _ in range("diagnosis" in scores))]]
     rows = rows.assign(age=rows["age"].round(6)).drop_duplicates(keys[:-1])
     models = list(rows["model"].unique())
     return rows.sort_values(
@@ -80,13 +81,7 @@ def volume_trajectories(
     models = marks(table["model"].unique())
 
     def draw(axes: Axes, structure: str) -> None:
-        rows = table[table["structure"] == structure].sort_values("age")
-        for (model, mark), line in zip(models.items(), cycle(LINES)):
-            own = rows[rows["model"] == model]
-            for _, one in own[own["low"].notna()].groupby("subject", sort=False):
-                axes.fill_between(one["age"], one["low"], one["high"], color=mark.colour, alpha=0.15, linewidth=0)
-            thin = {"linewidth": 0.7, "zorder": 5} if model == "truth" else {"linestyle": line}
-            _lines(axes, own, "mm3", color=mark.colour, marker=mark.marker, label=mark.title, **MARK, **thin)
+        _courses(axes, table[table["structure"] == structure].sort_values("age"), models)
         if transition is not None:
             said = f"transition, {transition:g} y"
             axes.axvline(transition, color=SOFT, linewidth=1.0, linestyle=LINES[3], label=said)
@@ -94,6 +89,60 @@ def volume_trajectories(
 
     there = list(table["structure"].unique())
     return _by_structure([known(n, there, "volume_trajectories: structures") for n in structures or there], draw)
+
+
+@look()
+def person_trajectories(table: pd.DataFrame, *, structures: Sequence[str]) -> Picture:
+    """Volumes in % of each person's first over the years since: a row a person, a column a structure.
+
+    Nobody is named; a structure has one scale for all people.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns "structure", "subject", "age" (years), "model" ("truth" or any) and "mm3"; optional "diagnosis", which
+        stands beside the person's number, and "low" and "high" (mm³).
+    structures : sequence of str
+        Which, in order.
+
+    Raises
+    ------
+    NbkitError
+        For a table without rows or with a column missing, or a structure without rows.
+    """
+    needs(table, ("structure", "subject", "age", "model", "mm3"), "person_trajectories")
+    check_keys(structures, table["structure"].unique(), "person_trajectories: structures")
+    table, models = _scaled(table.reset_index(drop=True), True), marks(table["model"].unique())
+    table = table.assign(age=table["age"] - table.groupby("subject")["age"].transform("min"))
+    people = list(dict.fromkeys(table["subject"]))
+    names = {f"{k} {name}": (k, person, name) for k, person in enumerate(people, 1) for name in structures}
+
+    def draw(axes: Axes, name: str) -> None:
+        k, person, structure = names[name]
+        own = table[table["subject"] == person]
+        _courses(axes, own[own["structure"] == structure].sort_values("age"), models)
+        ill = f", {own['diagnosis'].iloc[0]}" if "diagnosis" in own else ""
+        axes.set(xlabel="years since the first scan" if k == len(people) else "",
+                 ylabel=f"person {k}{ill}\n% of the first" if structure == structures[0] else "")
+
+    titles = {name: region_title(structure) if k == 1 else "" for name, (k, _, structure) in names.items()}
+    figure = panels(list(names), draw, columns=len(structures), titles=titles, height_mm=38.0)
+    for column in range(len(structures)):
+        grid = figure.axes[column::len(structures)]
+        low, high = zip(*(axes.get_ylim() for axes in grid), strict=True)
+        for axes in grid:
+            axes.set_ylim(min(low), max(high))
+    return figure
+
+
+def _courses(axes: Axes, rows: pd.DataFrame, models: Mapping[str, Mark]) -> None:
+    """The courses of every model, the truth thin and on top, with a band where there is an interval."""
+    for (model, mark), line in zip(models.items(), cycle(LINES)):
+        own = rows[rows["model"] == model]
+        for _, one in own[own["low"].notna()].groupby("subject", sort=False):
+            axes.fill_between(one["age"], one["low"], one["high"], color=mark.colour, alpha=0.15, linewidth=0)
+        thin = {"linewidth": 0.7, "zorder": 5} if model == "truth" else {"linestyle": line}
+        _lines(axes, own, "mm3", color=mark.colour, marker=mark.marker, label=mark.title, **MARK, **thin)
 
 
 def _scaled(table: pd.DataFrame, relative: bool) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageSequence
 
 ACROSS, QUALITY = 1000, 75
 """Pixels across and quality of a picture: a hundred of them stay below five megabytes."""
@@ -24,18 +24,21 @@ class Embedded(NamedTuple):
 
 
 def embedded(path: Path | str, *, most: int = ACROSS) -> Embedded:
-    """A picture file as WebP in a ``data:`` address, at most `most` pixels wide."""
+    """A picture file as WebP in a ``data:`` address, at most `most` pixels wide; a looping picture loops."""
     with Image.open(path) as opened:
-        picture = opened.convert("RGB")
-    if picture.width > most:
-        picture = picture.resize((most, round(picture.height * most / picture.width)), Image.Resampling.LANCZOS)
-    return Embedded(address(webp(picture, quality=QUALITY)), *picture.size)
+        frames = [(frame.convert("RGB"), frame.info.get("duration", 0)) for frame in ImageSequence.Iterator(opened)]
+    width, height = frames[0][0].size
+    if width > most:
+        width, height = most, round(height * most / width)
+    first, *others = [frame.resize((width, height), Image.Resampling.LANCZOS) for frame, _ in frames]
+    moving = {"save_all": True, "append_images": others, "duration": [ms for _, ms in frames], "loop": 0}
+    return Embedded(address(webp(first, quality=QUALITY, **(moving if others else {}))), width, height)
 
 
-def webp(picture: Image.Image, *, quality: int | None = None) -> bytes:
-    """A picture as WebP; lossless without a `quality` (0 to 100)."""
+def webp(picture: Image.Image, *, quality: int | None = None, **more: object) -> bytes:
+    """A picture as WebP; lossless without a `quality` (0 to 100). `more` is Pillow's."""
     stream = io.BytesIO()
-    picture.save(stream, "WEBP", method=4, **({"lossless": True} if quality is None else {"quality": quality}))
+    picture.save(stream, "WEBP", method=4, **({"lossless": True} if quality is None else {"quality": quality}), **more)
     return stream.getvalue()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.networks.nets import AutoencoderKL
+from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
@@ -36,6 +37,9 @@ class Autoencoder(nn.Module):
     groups : int
         Of the group normalisation; divides every width.
     dimensions : {2, 3}
+    stem : int
+        Cubes of so many voxels along an edge become channels before the first level, and voxels again after the last
+        (space to depth; Shi et al., CVPR 2016): the first level then works on a grid as many times coarser.
 
     Attributes
     ----------
@@ -52,7 +56,7 @@ class Autoencoder(nn.Module):
 
     def __init__(
         self, widths: Sequence[int], *, latent_channels: int = 4, res_blocks: int = 2, groups: int = 32,
-        dimensions: int = 3,
+        dimensions: int = 3, stem: int = 1,
     ) -> None:
         super().__init__()
         require(
@@ -62,11 +66,12 @@ class Autoencoder(nn.Module):
         )
         self.arguments = {
             "widths": tuple(widths), "latent_channels": latent_channels, "res_blocks": res_blocks, "groups": groups,
-            "dimensions": dimensions,
+            "dimensions": dimensions, "stem": stem,
         }
-        self.factor, self.latent_channels = 2 ** (len(widths) - 1), latent_channels
+        self.factor, self.latent_channels, self.stem = stem * 2 ** (len(widths) - 1), latent_channels, stem
         self.net = in_company(AutoencoderKL(
-            spatial_dims=dimensions, in_channels=1, out_channels=1, channels=tuple(widths),
+            spatial_dims=dimensions, in_channels=stem**dimensions, out_channels=stem**dimensions,
+            channels=tuple(widths),
             num_res_blocks=(res_blocks,) * len(widths), latent_channels=latent_channels, norm_num_groups=groups,
             attention_levels=(False,) * len(widths), with_encoder_nonlocal_attn=False, with_decoder_nonlocal_attn=False,
         ))
@@ -78,11 +83,12 @@ class Autoencoder(nn.Module):
     def posterior(self, x: torch.Tensor) -> Posterior:
         """Mean and standard deviation (B, C, x, y, z) of the latents of images (B, 1, X, Y, Z)."""
         padded = F.pad(x, [side for n in reversed(x.shape[2:]) for side in (0, -n % self.factor)])
-        return self.net.encode(padded)
+        return self.net.encode(pixelunshuffle(padded, padded.ndim - 2, self.stem))
 
     def decode(self, z: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
         """Images (B, 1, X, Y, Z) of spatial `shape` from latents (B, C, x, y, z)."""
-        return self.net.decode(z)[(..., *(slice(n) for n in shape))]
+        image = pixelshuffle(self.net.decode(z), z.ndim - 2, self.stem)
+        return image[(..., *(slice(n) for n in shape))]
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Reconstruction from the posterior mean (never from a sample), the mean, and the standard deviation."""

@@ -13,7 +13,7 @@ from nbkit.core.checks import check_keys, known, require
 from nbkit.core.volume import Volume
 from nbkit.data.manifest import Manifest
 from nbkit.data.participants import all_files, sexes_and_ages
-from nbkit.data.preprocess import place
+from nbkit.geometry.placement import place
 from nbkit.phantom.acquisition import Box
 from nbkit.phantom.parameters import Parameters
 from nbkit.phantom.regions import SIDES, Regions, fill_skull, from_labels, sided

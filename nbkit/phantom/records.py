@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nbkit.core.checks import known
 from nbkit.core.files import write_json
 from nbkit.core.protocols import Cohort, Scan, Subject
+from nbkit.core.seeds import numpy_generator
 from nbkit.core.volume import Volume
 from nbkit.data.lazy import LazyVolumes, Shelf, load_volume
+from nbkit.phantom.acquisition import rician
 from nbkit.phantom.ageing import Participant
-from nbkit.phantom.longitudinal import CONTRAST, FollowUp, Plan, labels_of
+from nbkit.phantom.longitudinal import CONTRAST, FollowUp, Plan, ageing_parameters, labels_of
 from nbkit.phantom.study import facts_of, half, store, stored
 
 
@@ -174,6 +178,26 @@ def noise_free(cohort: Cohort, contrast: str) -> Mapping[tuple[str, str], Volume
     ages = {(s.id, scan.session): scan.age for s in cohort for scan in s.scans}
     load = partial(_noise_free, {s.id: cohort.truth[s.id] for s in cohort}, ages)
     return LazyVolumes(f"{cohort.name} without noise", tuple(ages), load, shelf=Shelf())
+
+
+def noise_again(cohort: Cohort, *, seed: int) -> Cohort:
+    """Every person's first visit twice: the scan, and the same acquisition with noise drawn anew.
+
+    Anatomy, position, gain and bias field are the same in both: what differs is noise alone.
+    """
+    p = ageing_parameters().section("scan")
+
+    def again(subject: Subject) -> Subject:
+        first, free = subject.baseline, cohort.truth[subject.id].noise_free(subject.baseline.age)
+        averaged = min(1.0, (p["voxel"] ** 3 / free.voxel_volume) ** 0.5)
+        rng = numpy_generator(seed, subject.id, "scanned twice")
+        noise = rng.normal(0, p["noise"] * averaged, (2, *free.data.shape))
+        data = rician(free.data.float(), torch.from_numpy(noise).float()) * first.mask("brain").data
+        images = {CONTRAST: free.with_data(data, "noise drawn anew")}
+        return replace(subject, scans=(first, replace(first, session=f"{first.session}again", images=images)))
+
+    kind = "simulated: one acquisition with two draws of noise"
+    return replace(cohort, subjects=tuple(map(again, cohort)), provenance={**cohort.provenance, "kind": kind})
 
 
 def _noise_free(

@@ -148,7 +148,7 @@ def _entry(cache: Cache, name: str, key: Mapping[str, Any], make: Callable[[Path
 def credits_of(*manifests: Manifest) -> dict[str, Any]:
     """Source, licence, attribution and citation of real scans, for the provenance of a cohort."""
     return {
-        "source": "; ".join(f"{m.repository} at commit {m.commit}" for m in manifests),
+        "source": "; ".join(m.source for m in manifests),
         "licence": "; ".join(m.licence for m in manifests), "attribution": ". ".join(m.attribution for m in manifests),
         "citation": [line for m in manifests for line in m.citation],
     }

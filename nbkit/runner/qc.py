@@ -38,6 +38,8 @@ class Judged(Protocol):
     subject: str
     scans: int
     passed: bool
+    refused: bool
+    state: str
     findings: Sequence[Fault]
 
 

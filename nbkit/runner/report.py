@@ -24,6 +24,8 @@ from nbkit.runner.grid import grid, read_grid
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 THUMB = 360
 """Pixels across of a picture on the first page."""
+REPEATED = ("published, and ours", "the ends of each measure, and the room")
+"""Ends of the captions of tables that notebooks keep, and the page of a paper shows anyway."""
 EXPLORER = "explorer.html"
 """What notebook 09 leaves beside the report."""
 
@@ -95,7 +97,7 @@ class _Shown:
         return {
             "pictures": [self.picture(a["name"]) for a in mine if a["kind"] == "figure" and a["name"] not in without],
             "tables": [{**a, "grid": read_grid(self.out_dir / a["file"], header=a["header"], index=a["index"])}
-                       for a in mine if a["kind"] == "table"],
+                       for a in mine if a["kind"] == "table" and not a["caption"].endswith(REPEATED)],
         }
 
     def title(self, notebook: str) -> str:

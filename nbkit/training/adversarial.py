@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from nbkit.core.checks import known
-from nbkit.training.autoencoding import SCHEDULES
 from nbkit.training.loop import History, StripRule, train
+from nbkit.training.schedules import SCHEDULES, rate_share
 from nbkit.training.steps import AdversarialStep, Made, Terms
 
 
@@ -43,8 +43,8 @@ def train_adversarial(
         ``batches(epoch)`` gives the batches of an epoch, epochs counted from 1.
     learning_rate, betas
         Of Adam, for both sides.
-    schedule : {"constant", "linear"}
-        Whether the rate stays, or falls linearly to zero.
+    schedule : str
+        Of :func:`nbkit.training.schedules.rate_share`.
     half : bool
         bfloat16 autocast for the forward passes.
     label : str
@@ -62,9 +62,8 @@ def train_adversarial(
     )
 
     def begin(epoch: int) -> None:
-        left = 1 - (epoch - 1) / epochs if schedule == "linear" else 1.0
         for optimiser in optimisers:
-            optimiser.param_groups[0]["lr"] = learning_rate * left
+            optimiser.param_groups[0]["lr"] = learning_rate * rate_share(schedule, epoch, epochs)
 
     def stepped(batch: Any) -> dict[str, float]:
         record = step(batch)

@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nbkit.training.loop import History, StripRule, train
+from nbkit.training.schedules import rate_share
 from nbkit.training.steps import AdversarialStep, Made, PlainStep, Terms
-
-SCHEDULES = ("constant", "linear")
 
 
 class Objective(Protocol):
@@ -38,7 +38,8 @@ class Objective(Protocol):
 
 def train_autoencoder(
     net: nn.Module, critic: nn.Module, objective: Objective, batches: Callable[[int], Iterable[Any]], *, epochs: int,
-    adversarial_from: int, learning_rate: float, schedule: str, device: torch.device, half: bool,
+    adversarial_from: int, learning_rate: float, schedule: str, device: torch.device, half: bool, warm_up: int = 0,
+    weight_decay: float = 0.0, averaged: float | None = None,
 ) -> History:
     """Train `net` with Adam, from the epoch after `adversarial_from` on against `critic`, which then trains as well.
 
@@ -51,28 +52,42 @@ def train_autoencoder(
         ``batches(epoch)`` gives the batches of an epoch, epochs counted from 1.
     learning_rate : float
         Of both networks.
-    schedule : {"constant", "linear"}
-        Whether the rate stays, or falls linearly to zero.
+    schedule, warm_up : str, int
+        Of :func:`nbkit.training.schedules.rate_share`.
     half : bool
         bfloat16 autocast for the forward passes.
+    weight_decay : float
+        Of both networks, apart from the gradient (Loshchilov & Hutter, ICLR 2019).
+    averaged : float, optional
+        `net` ends with the exponential moving average of its weights, so much of it kept at each step.
     """
-    optimisers = tuple(torch.optim.Adam(n.parameters(), lr=learning_rate) for n in (net, critic))
+    optimisers = tuple(
+        torch.optim.AdamW(n.parameters(), lr=learning_rate, weight_decay=weight_decay) for n in (net, critic)
+    )
     plain = PlainStep(net, optimisers[0], loss=objective.plain, device=device, half=half)
     adversarial = AdversarialStep(
         net, critic, optimisers, generate=objective.generate, generator_loss=objective.generator,
         discriminator_loss=objective.critic, device=device, half=half,
     )
+    # both steps share networks and optimisers; each counts its own calls, for messages alone
+    state: dict[str, Any] = {"step": adversarial, "objective": objective}
+    if averaged is not None:
+        state["average"] = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(averaged), use_buffers=True)
     step: Callable[[Any], dict[str, float]] = plain
 
     def begin(epoch: int) -> None:
         nonlocal step
         step = adversarial if epoch > adversarial_from else plain
-        left = 1 - (epoch - 1) / epochs if schedule == "linear" else 1.0
         for optimiser in optimisers:
-            optimiser.param_groups[0]["lr"] = learning_rate * left
+            optimiser.param_groups[0]["lr"] = learning_rate * rate_share(schedule, epoch, epochs, warm_up=warm_up)
 
-    # both steps share networks and optimisers; each counts its own calls, for messages alone
-    return train(
-        lambda batch: step(batch), batches, epochs=epochs, rule=StripRule(), begin=begin, label="autoencoder",
-        state={"step": adversarial, "objective": objective},
-    )
+    def stepped(batch: Any) -> dict[str, float]:
+        record = step(batch)
+        if averaged is not None:
+            state["average"].update_parameters(net)
+        return record
+
+    history = train(stepped, batches, epochs=epochs, rule=StripRule(), begin=begin, state=state, label="autoencoder")
+    if averaged is not None:
+        net.load_state_dict(state["average"].module.state_dict())
+    return history

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,10 +16,18 @@ from torch import nn
 
 from nbkit import __version__
 from nbkit.core.checks import NbkitError, closest, known, require
-from nbkit.core.config import Settings
+from nbkit.core.config import Settings, digest
 from nbkit.core.files import atomic
 
 FORMAT = 1
+_WEIGHTS, _RECORD = "weights.safetensors", "model.json"
+_PARTS = {"config": dict, "constants": dict, "training_subjects": str}
+_AGAIN = "Save the model again, or point to the folder that save() wrote."
+_DAMAGE = (
+    ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, SafetensorError, TypeError,
+    ValueError,
+)
+"""What libraries and constructors raise over a damaged file."""
 
 
 def save_checkpoint(
@@ -45,8 +55,35 @@ def save_checkpoint(
     }
     with atomic(path) as part:
         part.mkdir()
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part / "weights.safetensors")
-        (part / "model.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part / _WEIGHTS)
+        record["weights"] = _sum_of(part / _WEIGHTS)
+        record["checksum"] = _checksum(record)
+        (part / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+@contextmanager
+def one_door(path: Path | str) -> Iterator[None]:
+    """Whatever a damaged checkpoint makes a library or a constructor raise becomes one error that names the folder."""
+    try:
+        yield
+    except NbkitError:
+        raise
+    except _DAMAGE as error:
+        raise NbkitError(
+            f"{path}", expected=f"a folder with {_RECORD} and {_WEIGHTS}, whole and of one model",
+            found=f"{type(error).__name__}: {str(error)[:200]}",
+            remedy=_AGAIN,
+        ) from error
+
+
+def _sum_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    """Of everything else in the record, as JSON has it."""
+    return digest(json.loads(json.dumps({name: value for name, value in record.items() if name != "checksum"})))
 
 
 def load_checkpoint(path: Path | str, *, system: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -55,23 +92,40 @@ def load_checkpoint(path: Path | str, *, system: str) -> tuple[dict[str, torch.T
     Raises
     ------
     NbkitError
-        If a file is missing or damaged, or the weights belong to another system.
+        If a file is missing, damaged or changed since, or the weights belong to another system.
     """
-    path = Path(path)
-    try:
-        record = json.loads((path / "model.json").read_text(encoding="utf-8"))
-        tensors = load_file(path / "weights.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
-        raise NbkitError(
-            f"{path}", expected="a folder with model.json and weights.safetensors", found=str(error),
-            remedy="Save the model again, or point to the folder that save() wrote.",
-        ) from error
-    require(
-        record.get("format") == FORMAT and record.get("system") == system, f"{path / 'model.json'}: system",
-        expected=f"{system!r} (format {FORMAT})", found=f"{record.get('system')!r} (format {record.get('format')})",
-        remedy="Load these weights with the system that saved them.",
-    )
+    tensors, record = _read(Path(path), system)
+    _check_sums(Path(path), record)
     return tensors, record
+
+
+def _read(path: Path, system: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    with one_door(path):
+        record = json.loads((path / _RECORD).read_text(encoding="utf-8"))
+        held = record if isinstance(record, dict) else {}
+        wrong = [name for name, kind in _PARTS.items() if not isinstance(held.get(name), kind)]
+        require(
+            not wrong, f"{path / _RECORD}", expected=f"{', '.join(_PARTS)}", found=f"no {', '.join(wrong)} to use",
+            remedy=_AGAIN,
+        )
+        require(
+            record.get("format") == FORMAT and record.get("system") == system, f"{path / _RECORD}: system",
+            expected=f"{system!r} (format {FORMAT})",
+            found=f"{record.get('system')!r} (format {record.get('format')})",
+            remedy="Load these weights with the system that saved them.",
+        )
+        return load_file(path / _WEIGHTS), record
+
+
+def _check_sums(path: Path, record: Mapping[str, Any]) -> None:
+    """Refuse files that are not those that were saved; models of earlier versions carry no sums."""
+    with one_door(path):
+        sums = {_WEIGHTS: ("weights", _sum_of(path / _WEIGHTS)), _RECORD: ("checksum", _checksum(record))}
+    for name, (key, found) in sums.items():
+        require(
+            record.get(key, found) == found, f"{path / name}", expected="what was saved, to the last bit",
+            found="a damaged file, or one that was changed since", remedy=_AGAIN,
+        )
 
 
 def check_tensors(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], where: str) -> None:
@@ -143,10 +197,12 @@ class Saved:
         NbkitError
             For missing, unexpected or misshapen parts, by name.
         """
-        tensors, record = load_checkpoint(path, system=cls.__name__)
-        model = cls(cls.settings.from_dict(record["config"]), **given)
-        model.trained_on = record["training_subjects"]
-        model._restore(tensors, Constants(record["constants"], str(path)), str(path))
+        tensors, record = _read(Path(path), cls.__name__)
+        with one_door(path):
+            model = cls(cls.settings.from_dict(record["config"]), **given)
+            model.trained_on = record["training_subjects"]
+            model._restore(tensors, Constants(record["constants"], str(path)), str(path))
+        _check_sums(Path(path), record)
         return model
 
 

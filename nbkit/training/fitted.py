@@ -15,6 +15,7 @@ from nbkit.core.source import module_digest
 from nbkit.training.resume import resumable
 
 M = TypeVar("M")
+_KIND = "fitted"
 
 
 def fitted(
@@ -43,15 +44,7 @@ def fitted(
     NbkitError
         If the cohort has no ``data_hash``.
     """
-    data = cohort.provenance.get("data_hash")
-    require(
-        data is not None, f"cohort {cohort.name}: provenance", expected="a data_hash", found="none",
-        remedy="Cohort readers must set provenance['data_hash'] so that finished work can be kept.",
-    )
-    record = {
-        "system": type(model).__name__, "config": model.config.as_dict(), "cohort": cohort.name, "data": data,
-        "train": list(cohort.ids), "key": key, "source": module_digest(type(model).__module__, *sources),
-    }
+    record = _record(model, cohort, key, sources)
 
     cache = cache or Cache()
 
@@ -61,7 +54,28 @@ def fitted(
             model.save(folder / "model")
 
     read = load or type(model).load
-    return cache.get("fitted", record, make, lambda folder: read(folder / "model"))
+    return cache.get(_KIND, record, make, lambda folder: read(folder / "model"))
+
+
+def is_fitted(
+    model: Any, cohort: Cohort, *, key: Any = None, sources: Sequence[str] = (), cache: Cache | None = None,
+    **_: Any,
+) -> bool:
+    """Whether :func:`fitted` of the same would read the model back instead of training it."""
+    return (cache or Cache()).holds(_KIND, _record(model, cohort, key, sources))
+
+
+def _record(model: Any, cohort: Cohort, key: Any, sources: Sequence[str]) -> dict[str, Any]:
+    """What a fitted model is kept under."""
+    data = cohort.provenance.get("data_hash")
+    require(
+        data is not None, f"cohort {cohort.name}: provenance", expected="a data_hash", found="none",
+        remedy="Cohort readers must set provenance['data_hash'] so that finished work can be kept.",
+    )
+    return {
+        "system": type(model).__name__, "config": model.config.as_dict(), "cohort": cohort.name, "data": data,
+        "train": list(cohort.ids), "key": key, "source": module_digest(type(model).__module__, *sources),
+    }
 
 
 def fitted_together(*jobs: Mapping[str, Any], device: str = "auto") -> list[Any]:

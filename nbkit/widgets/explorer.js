@@ -214,7 +214,7 @@ function chart(now, systems) {
   for (const [name, list] of points) for (const [a, v] of list) parts.push(mark("circle", { class: name, cx: x(a), cy: y(v), r: 4.5 }));
   parts.push(mark("path", { class: "now", d: `M${x(now.age)},${top}V${height - bottom}` }));
   at("chart").replaceChildren(...parts);
-  const key = [...curves.map((c) => [c.system, "", c.colour]), ["scans seen", "p seen"], ...(points[1][1].length ? [["true visits kept back", "p"]] : []), ["ages not learned from", "box"]];
+  const key = [...curves.map((c) => [c.system, "", c.colour]), ["scans seen", "p seen"], ...(points[1][1].length ? [["true visits kept back", "p"]] : []), ...(low < data.trained[0] || high > data.trained[1] ? [["ages not learned from", "box"]] : [])];
   at("legend").replaceChildren(...key.map(([words, kind, colour]) => {
     const entry = document.createElement("span"), sign = document.createElement("i");
     sign.className = kind;

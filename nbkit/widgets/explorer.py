@@ -49,6 +49,8 @@ class Person:
         Later scans by age.
     scans : sequence of Scan
         Those that a system may see.
+    error : mapping of str to float
+        By structure, the error to be expected of a volume that was read from a scan (1 = all of it); empty where known.
     """
 
     id: str
@@ -58,6 +60,7 @@ class Person:
     later: Mapping[float, Mapping[str, float]] = field(default_factory=dict)
     truth: Mapping[float, Volume] = field(default_factory=dict)
     scans: Sequence[Scan] = ()
+    error: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def volumes(self) -> Mapping[str, float]:
@@ -66,7 +69,8 @@ class Person:
 
     @classmethod
     def of(
-        cls, scans: Sequence[Scan], volumes: Sequence[Mapping[str, float]], *, seen: int, contrast: str = "T1w"
+        cls, scans: Sequence[Scan], volumes: Sequence[Mapping[str, float]], *, seen: int, contrast: str = "T1w",
+        error: Mapping[str, float] | None = None,
     ) -> Self:
         """From scans by age with their volumes (mm³ by structure); systems may see the first `seen` of them."""
         require(
@@ -79,7 +83,9 @@ class Person:
         truth = {age: scan.image(contrast) for age, scan in zip(ages[seen:], scans[seen:], strict=True)}
         last = scans[seen - 1]
         known_of = dict(by_age[:seen]), dict(by_age[seen:])
-        return cls(last.subject, last.image(contrast), ages[seen - 1], *known_of, truth, tuple(scans[:seen]))
+        return cls(
+            last.subject, last.image(contrast), ages[seen - 1], *known_of, truth, tuple(scans[:seen]), error or {},
+        )
 
 
 Predictor = Callable[[Person, float, str], Outlook]
@@ -300,6 +306,8 @@ class Explorer:
         if person.seen:
             change = 100 * (1000 * now / person.volumes[name] - 1)
             text += f" ({change:+.1f} % since baseline)".replace("-", "−")
+        if name in person.error:
+            text += f", scan read to ± {now * person.error[name]:.2f} mL"
         return text
 
     def _check(self, state: State) -> State:

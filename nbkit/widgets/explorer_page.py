@@ -1,7 +1,8 @@
 """The explorer as one file that needs no kernel: every outlook predicted beforehand, mixed in the browser.
 
-It asks the same :class:`~nbkit.widgets.explorer.Explorer` that the widget shows, at the ages that systems predict; between
-them images and volumes lie on straight lines, here as there (:func:`nbkit.papers.trajectories.outlook.between`).
+It asks the same :class:`~nbkit.widgets.explorer.Explorer` that the widget shows, at the ages that systems predict;
+between them images and volumes lie on straight lines, here as there
+(:func:`nbkit.papers.trajectories.outlook.between`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ TEMPLATE = Path(__file__).with_name("explorer.html.j2")
 SCRIPT = Path(__file__).with_name("explorer.js")
 NAME = "explorer.html"
 WHITE, SWING = 0.95, 0.25
-"""Shares of the brightest voxel that are shown white, and as the darkest colour of a change (:meth:`Explorer.render`)."""
+"""Shares of the brightest voxel: shown white, and of that the darkest colour of a change (:meth:`Explorer.render`)."""
 
 
 def write_explorer(
@@ -67,8 +68,8 @@ def write_explorer(
         "outlooks": dict(zip(explorer.systems, said, strict=True)),
     }
     text = page(
-        TEMPLATE, scripts={"script": SCRIPT.read_text(encoding="utf-8")}, styles=look(TEMPLATE), data=data, source=source,
-        restricted=restricted,
+        TEMPLATE, scripts={"script": SCRIPT.read_text(encoding="utf-8")}, styles=look(TEMPLATE), data=data,
+        source=source, restricted=restricted,
     )
     return write_text(Path(folder) / NAME, text)
 
@@ -80,7 +81,8 @@ def _person(person: Person, explorer: Explorer, windows: Mapping[str, Window]) -
     points = {"seen": person.seen, "later": person.later}
     return {
         "age": person.age, "full": full, "sheet": _sheet(images, windows, full), "truth": list(person.truth),
-        "boxes": {plane: _box(person.baseline, window) for plane, window in windows.items()}, "swing": round(SWING * WHITE * full, 2),
+        "boxes": {plane: _box(person.baseline, window) for plane, window in windows.items()},
+        "swing": round(SWING * WHITE * full, 2),
         **{name: {"ages": list(found), "ml": {s: [round(v[s] / 1000, 4) for v in found.values()]
                                               for s in explorer.structures}} for name, found in points.items()},
     }

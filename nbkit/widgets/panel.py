@@ -86,7 +86,7 @@ class Panel:
         return waited[count:]
 
     def write_page(self, folder: Path | str, *, years: Sequence[float], source: str = "", level: str = "") -> Path:
-        """Write the same explorer as ``explorer.html``, which needs no kernel (:func:`write_explorer`); opens as shown."""
+        """Write ``explorer.html``, which needs no kernel and opens at what is shown (:func:`write_explorer`)."""
         return write_explorer(self.explorer, folder, years=years, start=self.state, source=source,
                               restricted=level == "restricted")
 

@@ -36,7 +36,8 @@ def explorer() -> Explorer:
 
 @pytest.fixture
 def report(tmp_path) -> Path:
-    run = Run(tmp_path, notebook="01_flair_synthesis", cohort="embedded", profile="laptop", seed=7, paper="wei2019_flair")
+    where = {"notebook": "01_flair_synthesis", "cohort": "embedded", "profile": "laptop"}
+    run = Run(tmp_path, **where, seed=7, paper="wei2019_flair")
     for method, shift in (("fcn", 1.0), ("rf", 2.0), ("mlp", 0.5)):
         run.number(f"wei2019.table2_2a.mse.{method}", {f"s{i}": shift * (1 + 0.01 * i) for i in range(8)}, unit="z²")
     run.figure("fig2_4", Picture(), caption="FLAIR by each method.")
@@ -106,7 +107,8 @@ def test_what_is_drawn_is_what_was_predicted(explorer, tmp_path):
     """Half-way between two places the grey in the middle of a uniform head is half-way between theirs."""
     person = somebody()
     flat = replace(person, baseline=person.baseline.with_data(person.baseline.data * 0 + 0.5))
-    one = Explorer([flat], {"fading": Fading()}, courses=["AD"], structures=["hippocampus"], horizon=10.0, trained=(1, 99))
+    seen = {"courses": ["AD"], "structures": ["hippocampus"], "horizon": 10.0, "trained": (1, 99)}
+    one = Explorer([flat], {"fading": Fading()}, **seen)
     address = write_explorer(one, tmp_path, years=(0, 10), start=replace(one.start, age=75.0)).as_uri()
     with opened(address, browser=BROWSER, screenshot=kept(tmp_path, "explorer_flat.png")) as page:
         shown(page)

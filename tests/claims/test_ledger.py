@@ -119,7 +119,7 @@ def test_a_paper_is_introduced(name):
 
 def test_papers_of_one_package_say_different_things():
     assert claimed("wei2019_myelin").startswith("A generator refined by a second one (Sketcher-Refiner)")
-    assert claimed("wei2020_cfsagan").startswith("Attention and residual blocks")
+    assert claimed("wei2020_cfsagan").startswith("A refined generator with attention and residual blocks")
 
 
 def test_a_key_number_that_is_none_is_refused(tmp_path):

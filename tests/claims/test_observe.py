@@ -9,8 +9,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from nbkit.claims.observe import PNG_BYTES, Run, load_artefacts, load_observations
+from nbkit.claims.observe import Run, load_artefacts, load_observations
+from nbkit.claims.shown import PNG_BYTES
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort, Subject
 from nbkit.core.tidy import stacked, tidy
@@ -23,10 +25,13 @@ def make(folder, notebook="01_a", **changes) -> Run:
 
 
 class Figure:
-    """Stands for a matplotlib figure: its PNG grows with the resolution."""
+    """Stands for a matplotlib figure of 3 × 3 inches: white, with noise of every colour and a red line."""
 
-    def savefig(self, path, *, dpi, format, metadata):
-        path.write_bytes(b"x" * 20 * dpi * dpi)
+    def savefig(self, path, *, dpi, format):
+        picture = np.full((3 * dpi, 3 * dpi, 3), 255, np.uint8)
+        picture[dpi:2 * dpi] = np.random.default_rng(0).integers(0, 256, (dpi, 3 * dpi, 3))
+        picture[10, :40] = 240, 20, 47
+        Image.fromarray(picture).save(path, format=format)
 
 
 def test_a_number_carries_its_statistics_and_its_origin(tmp_path):
@@ -98,12 +103,21 @@ def test_tables_and_figures_are_indexed_in_order(tmp_path):
     ]
     assert load_artefacts(tmp_path)["artefacts"][0]["source"] == "embedded, embedded data, smoke profile"
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "tables" / "tab.csv", index_col=0), frame)
-    size = (tmp_path / "figures" / "fig.png").stat().st_size
-    assert 0.5 * PNG_BYTES < size <= PNG_BYTES
     with pytest.raises(NbkitError, match="no other notebook uses.*01_a"):
         make(tmp_path, "02_b").figure("fig", Figure(), caption="c")
     with pytest.raises(NbkitError, match="becomes a file name"):
         run.table("../tab", frame, caption="c")
+
+
+def test_a_picture_too_large_has_fewer_colours_and_as_many_dots(tmp_path):
+    path = make(tmp_path).figure("fig", Figure(), caption="A figure.").path
+    assert path.stat().st_size <= PNG_BYTES
+    with Image.open(path) as picture:
+        drawn = np.asarray(picture.convert("RGB")).astype(int)
+        assert picture.size == (540, 540) and np.allclose(picture.info["dpi"], 180, atol=0.1)
+        assert len(picture.getcolors()) <= 256
+    assert (drawn[:10] == 255).all(), "white stays white"
+    assert np.abs(drawn[10, :40] - [240, 20, 47]).max() < 24, "a line of one dot keeps its colour"
 
 
 def test_restricted_data_show_ranks_and_no_paths(tmp_path):

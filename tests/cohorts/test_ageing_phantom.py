@@ -15,12 +15,13 @@ import pytest
 import torch
 
 from nbkit.cohorts import ageing_phantom as cohorts
+from nbkit.cohorts import scanned_twice
 from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
 from nbkit.geometry.flow import Velocity, compose, expv, jacobian_determinant
 from nbkit.phantom.anatomy import ATTRIBUTION
 from nbkit.phantom.longitudinal import ageing_parameters, follow
-from nbkit.phantom.records import noise_free
+from nbkit.phantom.records import noise_again, noise_free
 
 P = ageing_parameters()
 MANIFEST = Path(__file__).parents[2] / "data_manifests" / "ageing_phantom" / "cohort.toml"
@@ -191,6 +192,24 @@ def test_without_noise_an_image_differs_by_noise_alone(cohort):
 
 
 # strangers
+
+
+def test_scanned_twice_noise_is_all_that_differs(cohort):
+    twice, quiet = noise_again(cohort, seed=SEED), noise_free(cohort, "T1w")
+    for before, after in zip(cohort, twice, strict=True):
+        first, second = after.scans
+        assert first is before.baseline and second.age == first.age and second.session != first.session
+        inside = first.mask("brain").data
+        mean = quiet[before.id, first.session].data[inside].float()
+        one, two = (scan.image("T1w").data[inside].float() - mean for scan in (first, second))
+        assert float(two.std()) == pytest.approx(float(one.std()), rel=0.05)
+        assert abs(float(np.corrcoef(one, two)[0, 1])) < 0.05, "two draws"
+        assert not second.image("T1w").data[~inside].any()
+    again = noise_again(cohort, seed=SEED).subjects[0].scans[1].image("T1w").data
+    assert torch.equal(again, twice.subjects[0].scans[1].image("T1w").data)
+    assert not torch.equal(again, noise_again(cohort, seed=SEED + 1).subjects[0].scans[1].image("T1w").data)
+    (asked,) = scanned_twice(cohort.subset(cohort.ids[:1]), profile="smoke", seed=SEED)
+    assert asked.ids == cohort.ids[:1] and "two draws of noise" in asked.provenance["kind"]
 
 
 def few_others(cache: Cache, seed: int = SEED, times: int = 2, n_jobs: int = 1):

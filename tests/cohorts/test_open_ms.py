@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import torch
 
+from nbkit import cli
 from nbkit.cohorts import open_ms
 from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
 from nbkit.core.volume import Volume
 from nbkit.data import nifti
-from nbkit.data.manifest import Manifest, ManifestFile
+from nbkit.data.manifest import Manifest, ManifestFile, load_manifest
 
 N = 36
 ROLES = (*open_ms.CONTRASTS, "mask:lesions")
@@ -187,6 +191,46 @@ def test_without_any_patient_the_remedy_is_named(tmp_path, three, monkeypatch):
 def test_an_unknown_profile_is_refused(three):
     with pytest.raises(NbkitError, match="Did you mean 'laptop'"):
         open_ms.build("labtop", manifest=three)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A folder, without a word."""
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.slow
+def test_one_command_brings_all_thirty_and_they_can_be_opened(tmp_path, monkeypatch, capsys):
+    """Made-up bytes under the published names, from a server on this machine; then the network is gone."""
+    published, served = load_manifest("open_ms"), tmp_path / "server" / "open_ms_data"
+    shown = [patient_volumes(k) for k in range(2)]
+    for number, roles in enumerate(published.subjects().values()):
+        for role, path in roles.items():
+            volume = shown[number % 2][role]
+            nifti.save_image(served / path, volume.with_data(volume.data.float()))
+    (served / "cross_sectional" / "LICENSE.txt").write_text("CC-BY")
+    files = [
+        ManifestFile(path=path, sha256=hashlib.sha256((served / path).read_bytes()).hexdigest())
+        for path in published.by_path
+    ]
+    monkeypatch.delenv("NBKIT_MIRROR", raising=False)
+    monkeypatch.setenv("NBKIT_DATA", str(tmp_path / "data"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path / "server")) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        near = published.model_copy(update={
+            "files": tuple(files), "base_url": f"http://127.0.0.1:{server.server_port}/open_ms_data/"})
+        near.__dict__.pop("by_path", None)
+        for module in (cli, open_ms):
+            monkeypatch.setattr(module, "load_manifest", lambda name: near)
+        monkeypatch.setattr("sys.argv", ["nbkit", "data", "fetch", "open_ms"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        server.shutdown()
+    assert not ended.value.code and "151 files here and verified" in capsys.readouterr().out
+    cohort = open_ms.build("smoke", cache=Cache(tmp_path / "c"), progress=False)
+    assert cohort.ids == tuple(f"patient{n:02d}" for n in range(1, 31))
+    assert cohort.provenance["present"] == "30 of 30 patients present"
 
 
 # What follows reads the real scans; expected values: an independent measurement on these files

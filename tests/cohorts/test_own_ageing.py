@@ -70,6 +70,14 @@ def test_one_scan_is_prepared_as_a_cohort_is(table, tmp_path):
     assert np.allclose(scan.image("T1w").affine, affine) and scan.mask("brain").data.any()
 
 
+def test_one_scan_can_be_laid_on_the_grid_that_volumes_are_read_on(table, tmp_path):
+    file, cache = table.with_name("t1.nii.gz"), Cache(tmp_path)
+    scan = own_ageing.one_scan(file, 70.5, own_ageing.READ, cache=cache, progress=False)
+    assert scan.image("T1w").shape == (84, 96, 84) and scan.image("T1w").spacing == (2.0, 2.0, 2.0)
+    middle = scan.image("T1w").affine @ [41.5, 47.5, 41.5, 1]
+    assert np.allclose(middle[:3], ageing_parameters()["grid.centre"])
+
+
 @pytest.mark.parametrize(("path", "age"), [("", 70.5), ("t1.nii.gz", None), ("t1.nii.gz", 0.705), ("", "old")])
 def test_a_scan_needs_an_age_and_an_age_a_scan(path, age):
     assert own_ageing.one_scan("", None, "smoke") is None

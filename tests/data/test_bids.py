@@ -66,7 +66,8 @@ CELLS = {
     "age/100": (0, {"age": 0.65}, r"_sessions\.tsv row 2: ADNI002S0729 M000: .*age_years.*'?0\.65'?.*usually age/100"),
     "age 1.2": (0, {"age": 1.2}, r"age_years.*1\.2.*usually age/100"),
     "age 121": (1, {"age": 121}, r"row 3: ADNI002S0729 M012.*age_years.*121"),
-    "age in words": (0, {"age": "65y"}, r"age_years '65y'"),
+    "age in words": (0, {"age": "65y"}, r"age_years '65y'.*one number and nothing else"),
+    "hidden age": (1, {"age": "89+"}, r"row 3: ADNI002S0729 M012.*age_years '89\+'.*leave the cell empty"),
     "diagnosis": (0, {"diagnosis": "FTD"}, r"row 2: ADNI002S0729 M000.*diagnosis 'FTD'\. Rename the diagnosis"),
     "falling age": (1, {"age": 65.1}, r"row 3: ADNI002S0729 M012.*65\.1 years at M000, 65\.1 at M012.*was copied"),
 }

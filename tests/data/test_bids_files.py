@@ -132,6 +132,14 @@ def test_a_visit_that_tables_or_folders_name_is_never_just_gone(tmp_path, lose):
     assert {f.subject for f in reading.findings} == {"ADNI002S0729"}
 
 
+@pytest.mark.parametrize("ending", [".mgz", ".img", ".nii.gz.part"])
+def test_a_visit_left_out_for_the_format_of_its_image_says_so(tmp_path, ending):
+    root = trees.adni(tmp_path)
+    (root / FIRST).rename(root / FIRST.replace(".nii.gz", ending))
+    (told,) = warned(bids.read_bids(root))
+    assert f"There is {A}_ses-M000_T1w{ending}, which is not read" in told
+
+
 def test_people_of_the_table_and_empty_folders_are_accounted_for(tmp_path):
     people = [*trees.ADNI_PEOPLE, {"participant_id": "sub-ADNI099", "sex": "F", "age_bl": 70, "diagnosis_sc": "CN",
                                    "apoe4": 0}]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.data import check, nifti
+from nbkit.data.findings import Finding, left_out
 from tests.data import trees
 
 A, B = "sub-ADNI002S0729", "sub-ADNI011S0005"
@@ -84,7 +87,7 @@ def test_one_scan_under_two_names_refuses_both_people(tmp_path):
 MASKS = {
     "empty": (trees.brain().with_data(trees.brain().data & False), "a brain mask with voxels in it", True),
     "elsewhere": (trees.brain().with_data(~trees.brain().data), "a mask on the head", False),
-    "tiny": (trees.brain().with_data(trees.brain().data & (torch.arange(11) == 5)), "a brain of 500", False),
+    "tiny": (trees.brain().with_data(trees.brain().data & (torch.arange(11) == 5)), "a brain of 600", False),
 }
 
 
@@ -213,3 +216,38 @@ def test_files_that_hold_no_image_refuse_their_person_and_nobody_else(tmp_path, 
     assert {s: v.passed for s, v in verdicts.items()} == {"ADNI002S0729": False, "ADNI011S0005": True}
     told = " ".join(map(str, verdicts["ADNI002S0729"].findings))
     assert told.startswith(f"{A}/ses-M000/anat/{A}_ses-M000_T1w.nii.gz: expected ") and str(tmp_path) not in told
+
+
+def test_a_table_of_another_kind_is_told_what_to_be_saved_as(tmp_path):
+    (tmp_path / "scans.xlsx").write_bytes(b"PK")
+    with pytest.raises(NbkitError, match=r"scans\.xlsx: expected a BIDS folder, or a table named \.csv"):
+        check.read_own(tmp_path / "scans.xlsx")
+
+
+def test_people_of_whom_nothing_can_be_read_are_left_out_not_refused(tmp_path):
+    reading = check.read_own(trees.adni(tmp_path))
+    absent = Finding("X1", "participants.tsv: X1", "an image of every person", "none; the person is left out", "-", False)
+    judged = check.verdicts(replace(reading, subjects=(*reading.subjects, "X1")), [absent])
+    assert [(v.state, v.refused) for v in judged] == [("pass", False), ("pass", False), ("left out", False)]
+    assert left_out([absent]) == {"an image of every person: none; the person is left out": 1}
+
+
+def test_the_brain_that_a_run_would_find_is_looked_at_and_refused_where_a_run_refuses_it(tmp_path):
+    """Only of T1w scans whose session has no mask."""
+    root, asked = trees.adni(tmp_path), []
+
+    def find(image):
+        asked.append(image)
+        return image.with_data(image.data > 70, "found here")
+
+    reading = check.read_own(root)
+    looks = list(check.look_at_images(reading, find=find, progress=False))
+    found = {(k.subject, k.session): k for k in looks if k.contrast == "T1w"}
+    assert len(asked) == 2 and len(found) == 3
+    mine = found["ADNI002S0729", "M000" if ("ADNI002S0729", "M000") in found else "ses-M000"]
+    assert mine.mask is not None and mine.facts["mask"] == "found here" and mine.findings == ()
+    assert mine.facts["brain_ml"] == pytest.approx(float(trees.brain().data.sum()) * 14**3 / 1000)
+    speck = list(check.look_at_images(reading, find=lambda image: image.with_data(image.data < 0), progress=False))
+    refused = [f for look in speck for f in look.findings if f.refused]
+    assert {f.subject for f in refused} == {"ADNI002S0729"} and all("litres of brain" in f.expected for f in refused)
+    assert all(look.mask is None for look in speck if look.subject == "ADNI002S0729")

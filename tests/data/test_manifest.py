@@ -7,7 +7,6 @@ import os
 import resource
 import threading
 import types
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pooch
 import pytest
@@ -15,48 +14,17 @@ import pytest
 from nbkit.core import files
 from nbkit.core.checks import NbkitError
 from nbkit.data import manifest as m
+from tests.data.loopback import serving
 
 CONTENT = {"a/one.bin": bytes(range(256)) * 400, "a/two.bin": b"hello world\n", "b/three.bin": b"x" * 5000}
 # git hash-object of "hello world\n"
 HELLO_SHA1 = "3b18e512dba79e4c8300dd08aeb37f8e728b8dad"
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `content`; counts requests; can ignore ranges or drop the line after `cut` bytes, once."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.requests, self.ranges, self.cut = dict(CONTENT), [], True, None
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = self.server.content[self.path.lstrip("/").removeprefix("c0ffee/")]
-        asked = self.headers.get("Range")
-        self.server.requests.append((self.path, asked))
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.server.ranges else 0
-        if start >= len(body):
-            self.send_response(416)
-            self.end_headers()
-            return
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        cut, self.server.cut = self.server.cut, None
-        self.wfile.write(body[start : cut if cut else None])
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def server():
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(CONTENT, under="c0ffee/") as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture

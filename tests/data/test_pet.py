@@ -194,7 +194,7 @@ def test_other_tracers_are_never_read_as_fdg(root, name, told, inherited, caplog
 ])
 def test_fdg_by_whatever_name_is_read(root, name, told, caplog):
     beside(put(root, "sub-01", name), {**told, "Units": "SUVR"})
-    assert [f.subject for f in read_pet(root)] == ["01"] and caplog.text == ""
+    assert [f.subject for f in read_pet(root)] == ["01"] and "tracer" not in caplog.text
 
 
 def test_a_scan_that_names_no_tracer_is_said(root, caplog):
@@ -279,3 +279,11 @@ def test_the_check_refuses_what_the_notebook_on_pet_refuses(root):
     (told,) = [f for f in check.read_own(root).findings if "PET" in f.where]
     assert not told.refused and told.subject == ""
     assert told.found == "01/M000: sub-01_ses-M000_trc-18FFDG_pet.nii.gz: neither"
+
+
+def test_people_without_a_scan_are_named(root, caplog):
+    put(root, "sub-01", "trc-18FFDG_suvr-pons")
+    assert [f.subject for f in read_pet(root)] == ["01"] and "left out, no FDG scan: 02" in caplog.text
+    caplog.clear()
+    (root / ".bidsignore").write_text("sub-02\n")
+    assert [f.subject for f in read_pet(root)] == ["01"] and caplog.text == ""

@@ -11,9 +11,9 @@ from scipy import ndimage
 from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
 from nbkit.core.volume import Volume
-from nbkit.data import brain, nifti, preprocess
+from nbkit.data import nifti, preprocess
 from nbkit.data.preprocess import Config, Reference, Source
-from nbkit.geometry.warp import Displacement
+from nbkit.geometry.placement import place
 
 SHAPE, SPACING = (64, 72, 64), 3.0
 LEVELS = {"outside": 0.0, "scalp": 1.9, "bone": 0.05, "fluid": 0.3, "grey": 0.7, "white": 1.0}
@@ -105,55 +105,6 @@ def test_the_white_matter_peak_is_found_and_brought_to_one(scan):
         preprocess.white_matter_peak(image.with_data(torch.ones_like(image.data)), inside)
 
 
-@pytest.mark.parametrize("axes", [(), (0,), (0, 1)], ids=["RAS", "LAS", "LPS"])
-def test_the_brain_of_a_head_is_found_in_any_orientation(scan, axes):
-    image, inside = (flipped(v, axes) for v in scan)
-    found = brain.find_brain(image)
-    assert dice(found.data, inside.data) > 0.95
-    np.testing.assert_array_equal(found.affine, image.affine)
-
-
-def test_what_is_no_head_has_no_brain(scan):
-    small = Volume(scan[0].data, np.diag([1.0, 1, 1, 1]))
-    with pytest.raises(NbkitError, match=r"brain mask: expected 0\.6 to 2\.5 litres.*Give a brain mask"):
-        brain.find_brain(small)
-
-
-def smooth_field(shape, seed, size_mm):
-    noise = np.random.default_rng(seed).normal(size=(3, *shape))
-    field = np.stack([ndimage.gaussian_filter(n, 3) for n in noise])
-    return Displacement(torch.from_numpy(size_mm * field / np.abs(field).max()).float()[None])
-
-
-def test_place_is_one_interpolation_of_the_composed_transform(scan):
-    image = scan[0]
-    shape, affine = (40, 44, 42), turned((5, -3), (2, 1, 0)) @ centred((40, 44, 42))
-    matrix, shift = turned((9, 7), (4, -6, 3)), smooth_field((40, 44, 42), 0, 6.0)
-    placed = preprocess.place(image, matrix, shape=shape, affine=affine, displacement=shift)
-    world = np.einsum("ij,jxyz->ixyz", affine[:3, :3], np.indices(shape)) + affine[:3, 3, None, None, None]
-    at = np.linalg.inv(image.affine) @ matrix
-    moved = world + shift[0].double().numpy()
-    voxels = np.einsum("ij,jxyz->ixyz", at[:3, :3], moved) + at[:3, 3, None, None, None]
-    expected = ndimage.map_coordinates(image.data[0].double().numpy(), voxels, order=1, mode="constant")
-    inner = (voxels > 1).all(axis=0) & (voxels.T < np.array(SHAPE) - 2).all(axis=-1).T
-    np.testing.assert_allclose(placed.data[0].numpy()[inner], expected[inner], atol=0.05)
-    assert sum("interpolation" in step for step in placed.history) == 1
-    assert not any("resample" in step for step in placed.history)
-
-
-def test_place_on_a_coarser_grid_keeps_means_and_does_not_alias():
-    i, j, k = np.indices((48, 48, 48))
-    checks = Volume(torch.from_numpy(((i + j + k) % 2).astype(np.float32)), np.eye(4))
-    affine = np.diag([4.0, 4, 4, 1])
-    affine[:3, 3] = 6
-    coarse = preprocess.place(checks, np.eye(4), shape=(10, 10, 10), affine=affine).data
-    torch.testing.assert_close(coarse, torch.full_like(coarse, 0.5), atol=2e-3, rtol=0)
-    blob = torch.zeros(48, 48, 48)
-    blob[16:32, 18:30, 20:28] = 1.0
-    share = preprocess.place(Volume(blob, np.eye(4)), np.eye(4), shape=(12, 12, 12), affine=np.diag([4.0, 4, 4, 1]))
-    assert float(share.data.sum()) * 64 == pytest.approx(float(blob.sum()), rel=0.01)
-
-
 POSE = turned((8, -6), (5, -7, 4))
 
 
@@ -189,7 +140,7 @@ def test_the_brain_does_not_darken_at_its_edge(prepared):
     mask = inside.data[0].numpy()
     edge = mask & ~ndimage.binary_erosion(mask)
     darkened = prepared.image.with_data(prepared.image.data * prepared.brain.data)
-    naive = preprocess.place(darkened, prepared.matrix, shape=GRID[0], affine=GRID[1]).data[0].numpy()[edge]
+    naive = place(darkened, prepared.matrix, shape=GRID[0], affine=GRID[1]).data[0].numpy()[edge]
     ours = prepared.image_on(inside).data[0].numpy()[edge]
     assert (ours >= naive - 1e-4).all()
     assert np.quantile(ours, 0.05) > LEVELS["fluid"] - 0.08 > np.quantile(naive, 0.05)
@@ -219,6 +170,21 @@ def same(one, other, moved=None):
     assert dice(inside.data, other.brain_on(*GRID).data) > 0.995
     gap = (one.image_on(inside).data - other.image_on(inside).data).abs()
     assert float(gap.mean()) < 0.01
+
+
+def test_a_brain_that_does_not_lie_in_the_templates_is_refused(prepared, reference):
+    image, inside, matrix = prepared.image, prepared.brain, prepared.matrix
+    shared, alike = preprocess.check_alignment(image, inside, reference, matrix)
+    assert shared > 0.98 and alike > 0.9
+    small = np.diag([1.25, 1.25, 1.25, 1.0])  # a brain four fifths as long lies wholly inside
+    shrunk = preprocess.check_alignment(image, inside, reference, matrix @ small)[0]
+    assert shrunk > 0.98
+    with pytest.raises(NbkitError, match="alignment to the template: expected a brain that lies.*nbkit data check"):
+        preprocess.check_alignment(image, inside, reference, matrix @ turned((0, 90)))
+    away = np.eye(4)
+    away[0, 3] = 60.0
+    with pytest.raises(NbkitError, match="alignment to the template"):
+        preprocess.check_alignment(image, inside, reference, matrix @ away)
 
 
 def test_a_mask_that_does_not_fit_is_refused(posed, reference):

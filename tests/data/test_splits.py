@@ -132,3 +132,7 @@ def test_people_are_dealt_by_diagnosis():
     group = Cohort("test", tuple(Subject(i, None, i[:2], scans) for i, scans in visits.items()), "embedded")
     assert splits.dealt(group, 3).ids == ("AD1", "CN1", "AD2")
     assert len(splits.dealt(group, None)) == 6 and splits.dealt(group, 5, visits=3).ids[0] == "AD0"
+    few = group.subset([name for name in group.ids if name.endswith("0")])
+    assert splits.dealt(few, None).ids == ("AD0", "CN0"), "nobody has four visits: three will do"
+    two = Cohort("two", (Subject("a", None, "CN", (SimpleNamespace(),) * 2),), "embedded")
+    assert len(splits.dealt(two, None)) == 0

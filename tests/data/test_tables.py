@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import random
 import re
 
 import pytest
 
 from nbkit.core.checks import NbkitError
 from nbkit.data import nifti
-from nbkit.data.tables import read_scan_table
+from nbkit.data.tables import read_scan_table, survey_scan_table
 from tests.data import trees
 
 HEADER = "subject,session,age_years,sex,diagnosis,contrast,path"
@@ -54,10 +57,16 @@ BAD_CELLS = {
     "age/100": ("s1,m00,0.72,F,MS,T1w,a.nii", r"age_years '0\.72'.*usually age/100"),
     "age 1.2": ("s1,m00,1.2,F,MS,T1w,a.nii", r"age_years '1\.2'"),
     "age 121": ("s1,m00,121,F,MS,T1w,a.nii", "age_years '121'"),
-    "age text": ("s1,m00,65y,F,MS,T1w,a.nii", "age_years '65y'"),
+    "age text": ("s1,m00,65y,F,MS,T1w,a.nii", "age_years '65y'.*one number and nothing else"),
+    "hidden age": ("s1,m00,89+,F,MS,T1w,a.nii", r"age_years '89\+'\. Give the age itself; .*leave the cell empty"),
+    "at least": ("s1,m00,>89,F,MS,T1w,a.nii", "age_years '>89'.*leave the cell empty"),
+    "range": ("s1,m00,60-64,F,MS,T1w,a.nii", "age_years '60-64'.*one number"),
+    "months": ("s1,m00,780,F,MS,T1w,a.nii", "age_years '780'.*months or days"),
+    "code": ("s1,m00,-9,F,MS,T1w,a.nii", "age_years '-9'.*code for a missing value"),
+    "word": ("s1,m00,xx,F,MS,T1w,a.nii", "age_years 'xx'.*one number"),
     "sex 0": ("s1,m00,35,0,MS,T1w,a.nii", "sex '0'"),
     "diagnosis": ("s1,m00,35,F,Dementia,T1w,a.nii", "diagnosis 'Dementia'.*Rename the diagnosis"),
-    "no diagnosis": ("s1,m00,35,F,,T1w,a.nii", "diagnosis empty"),
+    "no diagnosis": ("s1,m00,35,F,,T1w,a.nii", "diagnosis empty.*diagnosis = \"CN\""),
     "no subject": (",m00,35,F,MS,T1w,a.nii", "subject empty"),
     "odd subject": ("s/1,m00,35,F,MS,T1w,a.nii", "subject 's/1'"),
     "contrast": ("s1,m00,35,F,MS,T1 w,a.nii", "contrast 'T1 w'"),
@@ -110,3 +119,98 @@ def test_files_that_are_no_scan_table_are_refused(write, header, rows, message):
 def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(NbkitError, match=r"nothing\.csv.*no such file"):
         read_scan_table(tmp_path / "nothing.csv")
+
+
+def test_a_table_from_a_spreadsheet_abroad_has_the_right_values(write, tmp_path):
+    """Semicolons, decimal commas, capitals, UTF-16, missing values in words, a separator at the end of each row."""
+    header = "Subject;SESSION;Age_Years;Sex;Diagnosis;Contrast;Path;EDSS;T2_load_mL"
+    rows = ["s1;m00;64,25;F;MS;T1w;a.nii;2,5;12,75;", "s2;m00;N/A;n/a;HC;T1w;b.nii;;nan;"]
+    path = tmp_path / "scans.csv"
+    path.write_bytes("\r\n".join(["sep=;", header, *rows]).encode("utf-16"))
+    table = read_scan_table(path)
+    assert table["age_years"].iloc[0] == 64.25 and table["age_years"].isna().tolist() == [False, True]
+    assert (table["edss"].iloc[0], table["t2_load_ml"].iloc[0]) == (2.5, 12.75)
+    assert table["sex"].iloc[0] == "F" and table["sex"].isna().tolist() == [False, True]
+    assert table["edss"].isna().tolist() == table["t2_load_ml"].isna().tolist() == [False, True]
+
+
+def test_a_word_in_one_row_hides_no_number_in_another(write):
+    rows = ["s1,m00,65y,F,MS,T1w,a.nii", "s2,m00,1e400,F,MS,T1w,b.nii", "s3,m00,0.6,F,MS,T1w,c.nii"]
+    told = [str(f) for f in survey_scan_table(write(*rows)).findings]
+    assert len(told) == 3 and all(any(cell in t for t in told) for cell in ("'65y'", "'1e400'", "'0.6'"))
+
+
+ABSENT = {
+    "too long": ("x" * 300 + ".nii", "none here"), "a folder": ("folder", "a folder. Name the image in it"),
+    "windows": ("folder\\a.nii", "a path with backslashes. Write the path with /"),
+    "a link to nothing": ("link.nii.gz", "a link whose file is not here. .*datalad get"),
+}
+
+
+@pytest.mark.parametrize(("path", "message"), ABSENT.values(), ids=ABSENT)
+def test_why_a_file_is_not_there(write, tmp_path, path, message):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.nii.gz").symlink_to(tmp_path / "annex")
+    with pytest.raises(NbkitError, match=rf"row 2.*expected files that exist, found {message}"):
+        read_scan_table(write(f"s1,m00,35,F,MS,T1w,{path}"))
+
+
+def test_two_missing_files_are_not_one_file(write):
+    findings = survey_scan_table(write("s1,m00,35,F,MS,T1w,x.nii", "s2,m00,35,F,MS,T1w,y.nii")).findings
+    assert [f.expected for f in findings] == ["files that exist"] * 2
+
+
+def test_a_link_is_read_by_its_own_name_and_is_its_target(write, tmp_path):
+    os.rename(tmp_path / "a.nii", tmp_path / "blob")
+    (tmp_path / "a.nii").symlink_to(tmp_path / "blob")
+    assert read_scan_table(write(*GOOD))["file"].iloc[0] == tmp_path / "a.nii"
+    (tmp_path / "z.nii").symlink_to(tmp_path / "b.nii")
+    with pytest.raises(NbkitError, match=r"rows 2, 3: expected each file in one row"):
+        read_scan_table(write("s1,m00,35,F,MS,T1w,b.nii", "s2,m00,35,F,MS,T1w,z.nii"))
+
+
+def test_a_visit_with_nothing_but_masks_is_named(write):
+    with pytest.raises(NbkitError, match=r"s1/m00: expected at least one image, found only mask:brain"):
+        read_scan_table(write("s1,m00,35,F,MS,mask:brain,a.nii", "s1,m12,36,F,MS,T1w,b.nii"))
+
+
+def test_what_holds_for_everybody_stands_beside_the_table(write, tmp_path):
+    path = write("s1,m00,35,1,,T1w,a.nii", "s2,m00,36,2,HC,T1w,b.nii")
+    (tmp_path / ".nbkit.toml").write_text('diagnosis = "CN"\nsex_codes = {1 = "M", 2 = "F"}\n')
+    table = read_scan_table(path)
+    assert table["diagnosis"].tolist() == ["CN", "HC"] and table["sex"].tolist() == ["M", "F"]
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ('diagnoses = "CN"', "Did you mean 'diagnosis'"), ("diagnosis = 3", "a diagnosis as text"), ("diagnosis", "TOML"),
+    ('sex_codes = "M"', "sex_codes as a table"), ('diagnosis = "well"', "diagnosis 'well'. Rename"),
+])
+def test_settings_that_are_none_are_refused(write, tmp_path, text, message):
+    (tmp_path / ".nbkit.toml").write_text(text)
+    with pytest.raises(NbkitError, match=message):
+        read_scan_table(write("s1,m00,35,F,,T1w,a.nii"))
+
+
+def test_thousands_of_damaged_scan_tables_give_findings_or_one_error(write, tmp_path, caplog):
+    caplog.set_level(logging.CRITICAL)
+    whole = write(*GOOD).read_bytes()
+    path, draw, bad = tmp_path / "scans.csv", random.Random(11), 0
+    good = survey_scan_table(path).table.drop(columns=["file", "place"])
+    parts = (b'"', b",", b"\n", b"\0", b"NA", b"89+", b"64,2", b"inf", b"x" * 300, b"../", b"\xff", b"1e400", b";")
+    for _ in range(400):
+        raw = bytearray(whole)
+        for _ in range(draw.randint(1, 3)):
+            i = draw.randrange(len(raw))
+            raw[i:i + draw.randint(0, 8)] = draw.choice(parts)
+        path.write_bytes(raw)
+        try:
+            reading = survey_scan_table(path)
+        except NbkitError:
+            bad += 1
+            continue
+        bad += any(f.refused for f in reading.findings)
+        assert reading.table["age_years"].dropna().between(1.2, 120).all()
+        assert set(reading.table["diagnosis"]) <= {"MS", "HC"} and set(reading.table["sex"].dropna()) <= {"F"}
+    assert bad > 250
+    path.write_bytes(whole)
+    assert survey_scan_table(path).table.drop(columns=["file", "place"]).equals(good)

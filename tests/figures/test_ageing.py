@@ -34,7 +34,7 @@ def shown(figure):
 
 
 def mean(axes):
-    return float(np.ma.masked_invalid(axes.images[0].get_array()).mean())
+    return float(np.ma.masked_invalid(axes.images[-1].get_array()).mean())
 
 
 def test_a_trajectory_has_the_truth_then_each_model_and_its_signed_error(visits):
@@ -47,8 +47,8 @@ def test_a_trajectory_has_the_truth_then_each_model_and_its_signed_error(visits)
     axes = shown(figure)
     assert len(axes) == 6 + 4 * 4
     greys, errors = [*axes[:10], *axes[14:18]], [*axes[10:14], *axes[18:]]
-    assert len({a.images[0].get_clim() for a in greys}) == len({a.images[0].get_clim() for a in errors}) == 1
-    low, high = errors[0].images[0].get_clim()
+    assert len({a.images[0].get_clim() for a in greys}) == len({a.images[-1].get_clim() for a in errors}) == 1
+    low, high = errors[0].images[-1].get_clim()
     assert low == -high < 0
     assert [mean(a) for a in errors[:4]] == [0, 0, 0, 0]
     ratio = mean(errors[5]) / mean(errors[4])
@@ -83,11 +83,11 @@ def test_templates_stand_by_age_with_the_oldest_minus_the_youngest(visits):
     by_age = {v.age: v.images["T1w"] for v in visits[::-1]}
     flat = {age: visits[0].images["T1w"] for age in by_age}
     figure = template_sheet({"HC": flat, "AD": by_age}, brain=visits[0].mask("brain"), levels_mm=LEVELS)
-    assert titles(figure) == ["70 y", "72 y", "75 y", "75 − 70 y"]
+    assert titles(figure) == ["70 y", "72 y", "75 y", *["no change: |Δ| ≤ 0", "75 − 70 y"] * 2]
     assert [t.get_text() for t in figure.texts] == ["HC", "AD", "HC", "AD"]
     axes = shown(figure)
     assert len(axes) == 4 * 4 and mean(axes[3]) == 0 and mean(axes[7]) < 0
-    assert axes[3].images[0].get_clim() == axes[7].images[0].get_clim()
+    assert axes[3].images[-1].get_clim() == axes[7].images[-1].get_clim()
     assert axes[0].images[0].get_clim() == axes[4].images[0].get_clim()
 
 

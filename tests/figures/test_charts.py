@@ -11,7 +11,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.stats import bootstrap_mean
 from nbkit.core.tidy import stacked, tidy
 from nbkit.figures.charts import (
-    bounds, cumulative_plot, dot_plot, forest_plot, interval, interval_text, learning_curves, number, panels,
+    bounds, cumulative_plot, dot_plot, forest_plot, interval, interval_text, number, panels,
 )
 from nbkit.figures.marks import MARKS
 from nbkit.figures.style import new_figure
@@ -30,9 +30,14 @@ def test_decimals_on_request():
 
 
 def test_intervals_are_rounded_to_their_width():
-    mean = bootstrap_mean([-0.00697, -0.0148, 0.00065])
+    mean = bootstrap_mean([-0.00697, -0.0148, 0.00065] * 2)
     assert interval_text(mean) == f"{mean.value:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]".replace("-", "−")
-    assert interval_text(bootstrap_mean([100.0, 300.0, 290.0])).split(" ")[0] == "+230"
+    assert interval_text(bootstrap_mean([100.0, 300.0, 290.0] * 2)).split(" ")[0] == "+230"
+
+
+def test_fewer_than_six_people_have_no_interval_in_words_either():
+    assert interval_text(bootstrap_mean([-1.0, -3.0])) == "−2.0 (n = 2)"
+    assert "[" not in interval_text(bootstrap_mean([1.0, 2.0, 3.0, 4.0, 5.0]))
 
 
 def test_an_interval_is_that_of_the_ledger_and_fewer_than_six_people_have_none():
@@ -40,26 +45,6 @@ def test_an_interval_is_that_of_the_ledger_and_fewer_than_six_people_have_none()
     mean = bootstrap_mean(values, seed=3)
     assert interval([*values, np.nan], seed=3) == (mean.low, mean.high)
     assert np.isnan(interval(values[:5])).all()
-
-
-def curves() -> pd.DataFrame:
-    folds = {"f1": [3.0, 2.0, 1.0], "f2": [5.0, 4.0, 3.0, 2.0, 1.0]}
-    rows = [("3 layers", fold, 5 * k, value) for fold, values in folds.items() for k, value in enumerate(values)]
-    return pd.DataFrame(rows, columns=["setting", "fold", "epoch", "value"])
-
-
-def test_the_mean_curve_ends_with_the_shortest_fold_and_the_folds_go_on():
-    axes = learning_curves(curves(), "MSE (z²)").axes[0]
-    drawn = {tuple(line.get_xdata()): tuple(line.get_ydata()) for line in axes.lines if len(line.get_xdata())}
-    assert drawn[0, 5, 10] in ((4, 3, 2), (3, 2, 1)) and (0, 5, 10, 15, 20) in drawn
-    assert any(tuple(line.get_ydata()) == (4, 3, 2) for line in axes.lines)
-    assert axes.get_ylabel() == "MSE (z²)"
-    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["3 layers"]
-
-
-def test_a_frame_without_a_column_is_refused_with_the_nearest_name():
-    with pytest.raises(NbkitError, match="Did you mean 'epochs'"):
-        learning_curves(curves().rename(columns={"epoch": "epochs"}), "MSE")
 
 
 def differences(n: int = 6) -> pd.DataFrame:
@@ -131,3 +116,17 @@ def test_names_of_bounds_that_would_overlap_share_a_place(along):
     axes = new_figure(80, 60).add_subplot()
     bounds(axes, {"slope": 0.505, "floor": 0.0, "reach": 0.5, "far": 0.7}, along=along)
     assert len(axes.lines) == 4 and [t.get_text() for t in axes.texts] == ["floor", "reach, slope", "far"]
+
+
+def test_a_row_off_the_scale_is_said_and_leaves_the_axis_to_the_others():
+    far = {"no_pt": -0.5, "mp": 0.9}
+    frame = stacked(differences().assign(value=lambda t: t["value"] / 100),
+                    tidy(dict.fromkeys("abcdef", 0.001), system="mlp"),
+                    *(tidy(dict.fromkeys("abcdef", v), system=s) for s, v in far.items()))
+    axes = forest_plot(frame, "difference").axes[0]
+    low, high = axes.get_xlim()
+    assert -0.02 < low < -0.002 and high < 0.02
+    said = {t.get_text(): t.get_position()[1] for t in axes.texts}
+    assert said == {"← off the scale": 3, "off the scale →": 4}
+    assert not forest_plot(frame[frame["system"].isin(("mlp", "rf", *far))], "x").axes[0].texts, "half are not a few"
+    assert not forest_plot(differences(), "difference").axes[0].texts

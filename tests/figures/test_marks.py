@@ -33,3 +33,13 @@ def test_a_model_that_is_not_known_gets_a_free_colour_and_its_own_name():
 ])
 def test_region_titles(name, title):
     assert region_title(name) == title
+
+
+def test_what_is_said_beside_a_title_keeps_its_colour_and_gets_another_marker():
+    names = ["BrLP, one scan", "BrLP, several scans", "hippocampus, MRExtrap, posterior", "white matter, left"]
+    made = marks(names)
+    assert [m.title for m in made.values()] == names
+    one, several, posterior, other = made.values()
+    assert one.colour == several.colour == TRAJECTORIES["brlp"].colour and one.marker != several.marker
+    assert posterior.colour == ESTIMATES["mrextrap_bayes"].colour, "the longest title counts"
+    assert other.colour not in {one.colour, posterior.colour}

@@ -59,9 +59,9 @@ def test_weak_values_let_the_image_below_through_and_strong_ones_do_not(scan):
     values[20:], values[:10] = 0.8, -0.25
     tile = Tile(Volume(values, AFFINE), view, Scale(-1, 1, "RdBu_r", "x"), under=(scan.images["FLAIR"], grey))
     below, above = panel([Row((tile,))]).axes[0].images
-    shown = view.cut(tile.image).T
+    shown = tile.drawn(tile.image, tile.scale)
     assert below.get_clim() == (0, 1000) and above.get_clim() == (-1, 1)
-    for value, strength in ((0.0, 0.0), (0.8, 1.0), (-0.25, 0.5)):
+    for value, strength in ((0.0, 0.0), (0.8, 1.0), (-0.25, 0.25)):
         assert np.allclose(above.get_alpha()[shown == np.float32(value)], strength)
     assert np.allclose(above.get_alpha()[np.isnan(shown)], 0)
 
@@ -111,3 +111,26 @@ def test_masks_are_drawn_as_contour_or_fill_and_boxes_as_rectangles(scan):
 def test_an_empty_row_is_refused():
     with pytest.raises(NbkitError, match="an empty row"):
         Row((None, None))
+
+
+def test_images_are_drawn_smoothly_and_masks_and_details_voxel_by_voxel(scan):
+    image, mask, view = scan.images["T1w"], scan.mask("lesions"), view_of(scan.mask("brain"), scan.mask("lesions"))
+    detail = view.zoomed(lesion_boxes(mask, view)[0], size_mm=20)
+    tiles = [Tile(image, view, Scale(0, 200)), Tile(mask, view, Scale(0, 1)), Tile(image, detail, Scale(0, 200)),
+             Tile(image, view, Scale(0, 200), smooth=False)]
+    figure = panel([Row((tile,)) for tile in tiles])
+    shapes = [axes.images[0].get_array().shape for axes in figure.axes]
+    coarse = view.cut(image).T.shape
+    assert shapes == [(4 * coarse[0], 4 * coarse[1]), coarse, detail.cut(image).T.shape, coarse]
+    assert figure.artists[-1].get_text() == "voxels of 2 × 2 × 3 mm; interpolated for display"
+    assert panel([Row((tiles[1],))]).artists[-1].get_text() == "voxels of 2 × 2 × 3 mm"
+
+
+def test_titles_shrink_where_a_word_would_reach_into_the_next_tile(scan):
+    view, image = view_of(scan.mask("brain")), scan.images["T1w"]
+    tiles = [Tile(image, view, Scale(0, 200), title) for title in ("InBrainSyn", "CounterSynth", *"abcdefg")]
+    figure = panel([Row(tuple(tiles))])
+    figure.canvas.draw()
+    first, second = (axes.title.get_window_extent() for axes in figure.axes[:2])
+    assert first.x1 < second.x0
+    assert panel([Row(tuple(tiles[:2]))]).axes[0].title.get_fontsize() == 8.5

@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from nbkit.core.checks import NbkitError
+from nbkit.core.protocols import Scan
 from nbkit.figures import sheets
+from nbkit.figures.charts import number
 from tests.figures.conftest import pixels
 
 
@@ -45,8 +48,8 @@ def test_method_comparison_shares_greys_and_shows_the_true_differences(scan, pre
     greys = {a.images[0].get_clim() for a in figure.axes[:6]}
     assert len(greys) == 1
     rf, fcn, bar = figure.axes[6:]
-    assert rf.images[0].get_clim() == fcn.images[0].get_clim()
-    ratio = np.nanmean(rf.images[0].get_array().filled(np.nan)) / np.nanmean(fcn.images[0].get_array().filled(np.nan))
+    assert rf.images[-1].get_clim() == fcn.images[-1].get_clim()
+    ratio = np.divide(*(np.nanmean(axes.images[-1].get_array().filled(np.nan)) for axes in (rf, fcn)))
     assert np.isclose(ratio, 10, rtol=1e-3)
     assert bar.get_ylabel().replace("\n", " ") == "|prediction − truth| (a.u.)"
 
@@ -54,8 +57,8 @@ def test_method_comparison_shares_greys_and_shows_the_true_differences(scan, pre
 def test_signed_differences_keep_their_sign(scan, predictions):
     truth, made = predictions
     figure = sheets.method_comparison(truth, made, brain=scan.mask("brain"), signed=True)
-    low, high = figure.axes[3].images[0].get_clim()
-    assert low == -high and figure.axes[3].images[0].get_array().max() < 0
+    low, high = figure.axes[3].images[-1].get_clim()
+    assert low == -high and figure.axes[3].images[-1].get_array().max() < 0
 
 
 def test_method_comparison_refuses_another_grid(scan, predictions):
@@ -77,3 +80,20 @@ def test_mask_sheet_draws_each_mask_over_the_same_image(scan):
     assert titles(figure) == ["brain", "lesions"]
     assert all(len(a.collections) == 1 for a in figure.axes)
     assert pixels(figure).std() > 0.1
+
+
+def test_quantitative_maps_are_windowed_to_tissue_and_say_their_window(scan):
+    brain = scan.mask("brain")
+    fluid = torch.zeros_like(brain.data)
+    fluid[:, :8] = True
+    values = torch.linspace(0.4, 0.9, brain.data.numel()).reshape(brain.data.shape)
+    shown = Scan("s", "1", 30.0, {"RD": brain.with_data(torch.where(fluid, 3.0, values)), "T1w": scan.images["T1w"]},
+                 {"brain": brain, "wm": brain.with_data(brain.data & ~fluid)})
+    rd, t1 = sheets.contrast_sheet(shown).axes
+    low, high = rd.images[0].get_clim()
+    assert 0.4 < low < high < 0.91
+    said = " ".join(rd.get_title().split())
+    assert said == f"RD, {number(low, 2)} to {number(high, 2)} 10⁻³ mm²/s" and t1.get_title() == "T1-w"
+    small = Scan("s", "1", 30.0, {"RD": brain.with_data(values / 1000)}, {"brain": brain})
+    assert sheets.contrast_sheet(small).axes[0].get_title().endswith(" mm²/s")
+    assert "10⁻³" not in sheets.contrast_sheet(small).axes[0].get_title()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.figures.slices import (
-    canonical, difference_scale, grey_scale, informative_slice, lesion_boxes, view_at, view_of,
+    canonical, difference_scale, grey_scale, informative_slice, lesion_boxes, rival_scale, view_at, view_of,
 )
 from tests.figures.conftest import AFFINE, stored
 
@@ -112,3 +112,29 @@ def test_bad_input_is_refused(scan):
     moved = Volume(scan.images["T1w"].data, AFFINE + np.eye(4)[:, [3, 0, 1, 2]] * 0.5)
     with pytest.raises(NbkitError, match="image and brain mask: expected the same affine"):
         view_of(brain).cut(moved)
+
+
+def test_a_smooth_slice_keeps_a_ramp_its_place_and_its_limits(scan):
+    brain = scan.mask("brain")
+    ramp = Volume(torch.arange(30.0)[:, None, None].expand(30, 34, 9).contiguous(), brain.affine)
+    view = view_of(brain)
+    coarse, fine = view.cut(ramp), view.smooth(ramp)
+    assert fine.shape == (4 * coarse.shape[0], 4 * coarse.shape[1])
+    assert np.nanmin(fine) == np.nanmin(coarse) and np.nanmax(fine) == np.nanmax(coarse)
+    column = fine[:, fine.shape[1] // 2]
+    voxel = (np.arange(len(column)) + 0.5) / 4 - 0.5 + view.box[0].start  # which voxel a fine pixel lies in
+    middle = np.abs(voxel - 14.5) < 8
+    assert np.allclose(column[middle], voxel[middle], atol=0.02)
+
+
+def test_values_outside_the_brain_have_no_part_in_a_smooth_slice(scan):
+    brain = scan.mask("brain")
+    loud = Volume(torch.where(brain.data, 1.0, 1e6), brain.affine)
+    assert np.nanmax(view_of(brain).smooth(loud)) == 1.0
+
+
+def test_one_bad_rival_does_not_set_the_scale(scan):
+    brain, image = scan.mask("brain"), scan.images["T1w"]
+    flat = [[image.with_data(torch.full_like(image.data, v))] for v in (1.0, 2.0, 100.0)]
+    scale = rival_scale(flat, brain, label="a.u.")
+    assert (scale.low, scale.high, scale.label) == (-2.0, 2.0, "a.u.")

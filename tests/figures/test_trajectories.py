@@ -8,7 +8,9 @@ import pytest
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.stats import bootstrap_mean
-from nbkit.figures.trajectories import population_bands, rate_strip, volume_trajectories, with_truth
+from nbkit.figures.trajectories import (
+    person_trajectories, population_bands, rate_strip, volume_trajectories, with_truth,
+)
 
 AGES = (70.0, 72.0, 75.0)
 
@@ -153,3 +155,24 @@ def test_no_prescription_no_triangles_and_a_missing_column_is_named():
     assert "prescribed mean" not in keys(rate_strip(rows))
     with pytest.raises(NbkitError, match="no diagnosis"):
         rate_strip(rows.rename(columns={"diagnosis": "dx"}))
+
+
+def test_a_row_a_person_over_the_years_since_their_first_scan(table):
+    table = table.assign(diagnosis="AD", age=table["age"] + 5 * (table["subject"] == "b"))
+    figure = person_trajectories(table, structures=["lateral_ventricle", "hippocampus_left"])
+    ventricle, hippocampus, below, _ = figure.axes
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["Lateral ventricle", "Left hippocampus", "", ""]
+    assert ventricle.get_ylabel() == "person 1, AD\n% of the first" and below.get_ylabel().startswith("person 2")
+    assert below.get_xlabel() == "years since the first scan" and not ventricle.get_xlabel()
+    for axes in (ventricle, below):
+        (truth,) = lines(axes, "truth")
+        assert np.allclose(truth.get_xdata(), [0, 2, 5]) and np.allclose(truth.get_ydata(), [100, 110, 125])
+    assert ventricle.get_ylim() == below.get_ylim() != hippocampus.get_ylim()
+    with pytest.raises(NbkitError, match="Did you mean 'hippocampus_left'"):
+        person_trajectories(table, structures=["hippocampus_lef"])
+
+
+def test_the_diagnosis_is_kept_where_there_is_one():
+    rows = pd.DataFrame({"subject": ["a"], "structure": "thalamus", "age": 72.0, "years": 2.0, "model": "mine",
+                         "mm3": 950.0, "true_mm3": 900.0, "true_change_pct": -10.0, "diagnosis": "AD"})
+    assert set(with_truth(rows)["diagnosis"]) == {"AD"}

@@ -30,6 +30,15 @@ def test_a_small_picture_keeps_its_size(tmp_path):
     assert embedded(tmp_path / "a.png")[1:] == (40, 30)
 
 
+def test_a_looping_picture_loops_on(tmp_path):
+    first, *others = [Image.new("RGB", (60, 40), colour) for colour in ("red", "green", "blue")]
+    first.save(tmp_path / "a.png", save_all=True, append_images=others, duration=[350, 350, 1400], loop=0)
+    found = Image.open(io.BytesIO(base64.b64decode(embedded(tmp_path / "a.png").data.partition(",")[2])))
+    assert found.n_frames == 3 and found.info["loop"] == 0
+    found.seek(2)
+    assert found.convert("RGB").getpixel((30, 20))[2] > 200
+
+
 def test_of_grey_levels_nothing_is_lost():
     noise = np.random.default_rng(0).integers(0, 256, (31, 17), dtype=np.uint8)
     np.testing.assert_array_equal(_decoded(grey_levels(noise))[..., 1], noise)

@@ -71,6 +71,26 @@ def test_a_small_volume_alone_is_what_it_is_among_others_and_so_is_its_gradient(
         torch.testing.assert_close(2 * slope, slopes[2][name], rtol=1e-3, atol=1e-6 * steepest)
 
 
+@pytest.mark.parametrize(("dimensions", "shape"), [(3, (10, 9, 12)), (2, (7, 12))])
+def test_a_stem_of_two_is_a_network_of_eight_or_four_channels_at_half_the_grid(dimensions, shape):
+    net = draw_weights(
+        Autoencoder((4, 8), res_blocks=1, groups=4, dimensions=dimensions, stem=2), torch_generator(1)
+    ).eval()
+    x = image(1, 1, *shape)
+    padded = torch.zeros(1, 1, *(-(-n // 4) * 4 for n in shape))
+    padded[(..., *map(slice, shape))] = x
+    corners = [c.tolist() for c in torch.cartesian_prod(*[torch.arange(2)] * dimensions)]
+    parts = torch.cat([padded[(..., *(slice(k, None, 2) for k in c))] for c in corners], dim=1)
+    with torch.no_grad():
+        mean = net.posterior(x)[0]
+        assert net.factor == 4 and mean.shape[1:] == net.latent_shape(shape)
+        assert torch.equal(mean, net.net.encode(parts)[0])
+        made, whole = net.net.decode(mean), net.decode(mean, padded.shape[2:])
+        for channel, corner in enumerate(corners):
+            assert torch.equal(whole[(..., *(slice(k, None, 2) for k in corner))], made[:, channel : channel + 1])
+    assert Autoencoder(**net.arguments).factor == 4
+
+
 def test_slices_in_two_dimensions():
     with torch.no_grad():
         reconstruction, mean, sd = small(dimensions=2)(image(2, 1, 10, 9))

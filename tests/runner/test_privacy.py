@@ -143,6 +143,20 @@ def test_a_page_is_cleaned_and_its_script_runs_on(tmp_path):
     assert (tmp_path / "explorer.html").read_text() == f"<p>{HIDDEN}</p>{code}{cleaned}<style>.ab12 {{}}</style>"
 
 
+def test_a_file_that_is_not_what_its_ending_says_is_cleaned_as_text(tmp_path):
+    (tmp_path / "a.json").write_text("{ab12: half")
+    Scrubber(names=frozenset({"ab12"}), own=True).folder(tmp_path)
+    assert (tmp_path / "a.json").read_text() == f"{{{HIDDEN}: half"
+
+
+def test_a_page_keeps_its_scripts_and_nobodys_name(tmp_path):
+    """A script that is changed no longer runs, and numbers of its data may look like a person's."""
+    kept = '<script type="application/json">{"ml": [2081, 7.2081]}</script><script>a = 2081 / 2; // go/on/so</script>'
+    (tmp_path / "a.html").write_text(f"<p>2081 came</p>{kept}", encoding="utf-8")
+    Scrubber(names=frozenset({"2081"}), own=True).folder(tmp_path)
+    assert (tmp_path / "a.html").read_text(encoding="utf-8") == f"<p>[hidden] came</p>{kept}"
+
+
 def test_a_run_on_open_data_hides_places_only(tmp_path, write_notebook):
     book = write_notebook("01_a")
     door = scrubber(book, tmp_path / "out", {"cohort": "embedded", "n": 3})

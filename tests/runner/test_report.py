@@ -83,7 +83,7 @@ def test_the_page_is_accessible(page):
 def test_the_page_says_what_matters(page):
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
     for words in (
-        "1 ✓ reproduced", "1 ✗ contradicted", "FLAIR from other sequences", "It keeps the contrast of lesions",
+        "1 ✓ reproduced", "1 ✗ contradicted", "FLAIR synthesis", "It keeps the contrast of lesions",
         "918.07 (41.70)", "ours, z²", "213,700", "231,745", "outside tolerance",
         "the cohort has no DIR", "b failed: cell 3: KeyError", "&lt;b&gt;bold&lt;/b&gt;", "Choices &amp; effects.",
         "0.1235", "embedded, embedded data, smoke profile", "torch threads", "Our Method − Random Forest 60",

@@ -8,10 +8,13 @@ from nbkit.training.autoencoding import train_autoencoder
 
 
 class Objective:
-    """One weight learns to be 3, the critic's to be 1; counts who was asked."""
+    """Without state. One weight learns to be 3, the critic's to be 1; counts who was asked."""
 
     def __init__(self):
         self.asked = []
+
+    def state_dict(self):
+        return {}
 
     def generate(self, net, batch):
         return {"value": net(batch)}
@@ -49,6 +52,28 @@ def test_the_critic_joins_after_its_epoch():
 def test_a_critic_that_never_joins_learns_nothing():
     _, moved, objective, _ = run(adversarial_from=6)
     assert set(objective.asked) == {"plain"} and moved == 0
+
+
+def test_the_average_of_the_weights_is_what_stays():
+    last, seen = run(epochs=4)[0], []
+    torch.manual_seed(0)
+    net, objective = nn.Linear(1, 1, bias=False), Objective()
+    critic = nn.Linear(1, 1, bias=False)
+
+    def batches(epoch):
+        for _ in range(2):
+            yield torch.ones(1, 1)
+            seen.append(float(net.weight.detach()))
+
+    train_autoencoder(
+        net, critic, objective, batches, epochs=4, adversarial_from=2, learning_rate=0.1, schedule="constant",
+        device=torch.device("cpu"), half=False, averaged=0.75,
+    )
+    mean = seen[0]
+    for weight in seen[1:]:
+        mean = 0.75 * mean + 0.25 * weight
+    assert seen[-1] == pytest.approx(float(last.weight.detach()), rel=1e-6)
+    assert float(net.weight.detach()) == pytest.approx(mean, rel=1e-6) != pytest.approx(seen[-1], rel=1e-3)
 
 
 @pytest.mark.parametrize(("schedule", "last"), [("constant", 0.1), ("linear", 0.1 / 6)])

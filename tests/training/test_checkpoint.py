@@ -1,12 +1,16 @@
 """Checkpoints come back whole, and anything that does not fit is refused by name."""
 
 import json
+import random
+from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import nn
 
 from nbkit.core.checks import NbkitError
-from nbkit.training.checkpoint import check_tensors, load_checkpoint, save_checkpoint
+from nbkit.core.config import Settings
+from nbkit.training.checkpoint import Saved, check_tensors, load_checkpoint, load_weights, save_checkpoint
 
 
 def save(path, tensors=None):
@@ -66,3 +70,101 @@ def test_no_pickle_in_the_folder(tmp_path):
     save(tmp_path / "model")
     json.loads((tmp_path / "model" / "model.json").read_text())
     assert (tmp_path / "model" / "weights.safetensors").read_bytes()[8:9] == b"{"
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """Settings of the line."""
+
+    width: int = 4
+    kinds: tuple[str, ...] = ("a", "b")
+
+
+class Line(Saved):
+    """The smallest system: one layer and what it learned besides."""
+
+    settings = Config
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.net, self.mean = config, nn.Linear(config.width, len(config.kinds)), 0.0
+
+    def _tensors(self):
+        return self.net.state_dict()
+
+    def _constants(self):
+        return {"mean": self.mean, "bins": [1, 2]}
+
+    def _restore(self, tensors, constants, where):
+        load_weights(self.net, tensors, where)
+        self.mean = constants["mean"] / constants["bins"][0]
+
+
+def damaged(raw: bytes, draw: random.Random) -> bytes:
+    """Bytes turned, taken out, put in, doubled or cut off."""
+    raw, kind = bytearray(raw), draw.randrange(5)
+    for _ in range(draw.randint(1, 4)):
+        i = draw.randrange(len(raw))
+        j = i + draw.randint(1, 40)
+        if kind == 0:
+            raw[i] ^= 1 << draw.randrange(8)
+        elif kind == 1:
+            raw[i:j] = b""
+        elif kind == 2:
+            raw[i:i] = draw.choice((b"[", b"}", b"null", b'"', b"9", b"-", b"\xff", b"\0", b"{" * 2000, b"1e999"))
+        elif kind == 3:
+            raw[i:i] = raw[i:j]
+        else:
+            raw[i:] = b""
+        raw = raw or bytearray(b"x")
+    return bytes(raw)
+
+
+def test_a_damaged_checkpoint_gives_one_named_error_or_the_very_weights(tmp_path):
+    torch.manual_seed(0)
+    model, draw = Line(Config()), random.Random(5)
+    model.mean = 1.5
+    model.save(tmp_path / "model")
+    files = [tmp_path / "model" / name for name in ("model.json", "weights.safetensors")]
+    whole, refused = {file: file.read_bytes() for file in files}, 0
+    for turn in range(2000):
+        file = files[turn % 2]
+        file.write_bytes(damaged(whole[file], draw))
+        try:
+            found = Line.load(tmp_path / "model")
+        except NbkitError as error:
+            refused += 1
+            assert "model" in error.where or "Config" in error.where
+        else:
+            assert torch.equal(found.net.weight, model.net.weight) and found.mean == 1.5
+            assert found.config == model.config
+        file.write_bytes(whole[file])
+    assert refused > 1800
+    assert Line.load(tmp_path / "model").mean == 1.5
+
+
+@pytest.mark.parametrize("change", [
+    {"config": {"width": "wide"}}, {"config": {"width": -1}}, {"config": {"width": 4, "kinds": 7}},
+    {"constants": {"mean": "x", "bins": [1]}}, {"constants": {"mean": 1.0, "bins": [0]}},
+    {"constants": {"mean": 1.0, "bins": []}},
+    {"config": []}, {"constants": None}, {"training_subjects": 3},
+])
+def test_settings_that_a_constructor_cannot_take_are_refused(tmp_path, change):
+    Line(Config()).save(tmp_path / "model")
+    file = tmp_path / "model" / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(NbkitError, match=r"model.*Save the model again"):
+        Line.load(tmp_path / "model")
+
+
+def test_one_bit_of_a_weight_is_noticed_and_models_without_sums_are_read(tmp_path):
+    model = Line(Config())
+    model.save(tmp_path / "model")
+    file, record = tmp_path / "model" / "weights.safetensors", tmp_path / "model" / "model.json"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(NbkitError, match="weights.safetensors: expected what was saved, to the last bit"):
+        Line.load(tmp_path / "model")
+    file.write_bytes(whole)
+    older = {k: v for k, v in json.loads(record.read_text()).items() if k not in ("weights", "checksum")}
+    record.write_text(json.dumps(older))
+    assert torch.equal(Line.load(tmp_path / "model").net.weight, model.net.weight)

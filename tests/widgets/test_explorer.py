@@ -40,6 +40,15 @@ def words(picture) -> list[str]:
     return [text.get_text() for axes in picture.axes for text in axes.texts]
 
 
+def test_what_was_read_from_a_scan_is_told_with_its_error(explorer):
+    assert "scan read to" not in explorer.readout(explorer.start)
+    read = replace(_person(), error={"hippocampus": 0.06})
+    told = Explorer(
+        [read], explorer.systems, courses=["HC", "AD"], structures=["hippocampus"], horizon=10.0, trained=(55.0, 78.0),
+    )
+    assert "(−5.0 % since baseline), scan read to ± 0.40 mL" in told.readout(replace(told.start, age=75.0))
+
+
 def test_a_place_once_seen_is_not_predicted_again(explorer, fading):
     explorer.render(explorer.start)
     before = fading.calls
@@ -189,7 +198,8 @@ def test_what_is_not_there_is_refused_by_name(explorer):
         explorer.render(replace(explorer.start, system="fadin"))
     with pytest.raises(NbkitError, match="Explorer: people"):
         Explorer([], {"a": Fading()}, courses=["HC"], structures=["x"], horizon=1, trained=(1, 2))
-    bare = Explorer([somebody()], {"a": Fading()}, courses=["HC"], structures=["hippocampus"], horizon=1, trained=(1, 2))
+    seen = {"courses": ["HC"], "structures": ["hippocampus"], "horizon": 1, "trained": (1, 2)}
+    bare = Explorer([somebody()], {"a": Fading()}, **seen)
     with pytest.raises(NbkitError, match="save=nbkit.data.nifti.save_image"):
         bare.files(bare.start)
 

@@ -30,10 +30,9 @@ from nbkit.papers.brlp.latent_diffusion import NOISE_STEPS, PREDICTIONS, LatentD
 from nbkit.training.checkpoint import Constants, Saved, check_tensors, load_weights
 from nbkit.papers.brlp.latent_pairs import LatentPairs, with_age_map
 from nbkit.training.loop import StripRule, train
+from nbkit.training.schedules import SCHEDULES, rate_share
 from nbkit.papers.brlp.progression import Progression, fit_progression
 from nbkit.training.steps import PlainStep
-
-SCHEDULES = ("constant", "linear")
 
 
 @dataclass(frozen=True)
@@ -298,8 +297,7 @@ class BrLP(Saved):
         )
 
         def begin(number: int) -> None:
-            left = 1 - (number - 1) / steps if c.schedule == "linear" else 1.0
-            optimiser.param_groups[0]["lr"] = c.learning_rate * left
+            optimiser.param_groups[0]["lr"] = c.learning_rate * rate_share(c.schedule, number, steps)
 
         def batches(number: int) -> Iterable[tuple[torch.Tensor | None, ...]]:
             drawn = examples.batch(c.batch, paired=paired, noise_steps=NOISE_STEPS, seed=c.seed, number=number)

@@ -27,9 +27,9 @@ from nbkit.papers.countersynth.augment import standardised, varied
 from nbkit.papers.countersynth.conditions import Conditions
 from nbkit.papers.countersynth.losses import CounterLosses
 from nbkit.papers.countersynth.networks import DiffeoGenerator, drawn_generator, drawn_judge, refined
-from nbkit.training.autoencoding import SCHEDULES
 from nbkit.training.checkpoint import Constants, Saved, load_weights
 from nbkit.training.loop import StripRule, train
+from nbkit.training.schedules import SCHEDULES, rate_share
 from nbkit.training.steps import AdversarialStep
 
 Tensors = Mapping[str, torch.Tensor]
@@ -155,7 +155,7 @@ class CounterSynth(Saved):
             return records[-1]
 
         def begin(epoch: int) -> None:
-            left = 1 - (epoch - 1) / self.config.epochs if self.config.schedule == "linear" else 1.0
+            left = rate_share(self.config.schedule, epoch, self.config.epochs)
             for optimiser, rate in zip(step.optimisers, (self.config.generator_rate, self.config.judge_rate)):
                 optimiser.param_groups[0]["lr"] = rate * left
 

@@ -34,7 +34,7 @@ from nbkit.papers.daninet.personalise import Tuning, at_every_age
 from nbkit.papers.daninet.regional_rates import AgeBins, RegionalRates
 from nbkit.papers.daninet.regional_regression import fit_regional_rates, region_masks
 from nbkit.training.adversarial import train_adversarial
-from nbkit.training.autoencoding import SCHEDULES
+from nbkit.training.schedules import SCHEDULES
 from nbkit.training.checkpoint import Constants, Saved, check_tensors, load_weights
 
 VARIANTS = ("[9]", "C", "T", "C-T", "P", "P-C", "P-T", "P-C-T")

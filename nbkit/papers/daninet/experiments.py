@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from nbkit.core.protocols import Cohort, Scan, Subject, age_of
 from nbkit.core.stats import MIN_SUBJECTS, paired_difference, paired_p
 from nbkit.core.tidy import by_subject, stacked, tidy, where
 from nbkit.core.volume import Volume, bounding_box
-from nbkit.data.slices import cut
+from nbkit.data.slices import cut, sliced
 from nbkit.metrics.image import SSIM_RADIUS, mae, psnr, ssim
 from nbkit.papers.daninet.daninet import VARIANTS
 
@@ -104,6 +104,28 @@ class OnSlice:
         sessions = {scan.session for scan in history}
         seen = [scan for scan in self.cohort.subject(history[0].subject).scans if scan.session in sessions]
         return [cut(image, **self.where) for image in self.model.predict(seen, ages, diagnosis)]
+
+
+def beside_slices(
+    flat: Any, models: Mapping[str, Any], people: Cohort, *, progress: bool = True, **where: Any
+) -> pd.DataFrame:
+    """:func:`score_slices` of DaniNet tuned to the person and of systems of volumes, from the first scan to the last.
+
+    Parameters
+    ----------
+    flat : DaniNet
+        Fitted to slices; called "daninet".
+    models : mapping of str to TrajectoryModel
+        Systems of volumes; they see whole scans.
+    people : Cohort
+        Volumes.
+    where
+        As for :class:`OnSlice`.
+    """
+    ends = replace(people, subjects=tuple(replace(s, scans=(s.scans[0], s.scans[-1])) for s in people))
+    asked = {name: OnSlice(model, ends, **where) for name, model in models.items()}
+    asked["daninet"] = flat.transferring(True)
+    return score_slices(asked, sliced(ends, **where), peak=flat.frame.peak, years=0.0, progress=progress)
 
 
 def followed(cohort: Cohort, train: Cohort, *, years: float = 2.0) -> Cohort:

@@ -6,6 +6,7 @@ Slices are Volumes of one axial slice (S, S, 1).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from nbkit.figures.charts import SOFT, looks, panels
 from nbkit.figures.marks import CYCLE, marks, needs
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
-from nbkit.figures.slices import Scale, View, difference_scale, grey_scale, view_of
+from nbkit.figures.slices import Scale, View, difference_scale, dimmed, grey_scale, view_of
 from nbkit.figures.style import Picture, look
 from nbkit.papers.daninet.experiments import Case
 
@@ -90,7 +91,7 @@ def regional_progression(courses: pd.DataFrame, pairs: pd.DataFrame, *, regions:
                         palette={f"{n}, two scans of a person": c for n, c in shared["palette"].items()})
         axes.set(xlabel="age (years)", ylabel="intensity / at the first age")
 
-    figure = panels([str(r) for r in regions], draw, titles={str(r): f"region {r}" for r in regions})
+    figure = panels([str(r) for r in regions], draw, titles={str(r): f"region {r} (outlined above)" for r in regions})
     low, high = zip(*(axes.get_ylim() for axes in figure.axes), strict=True)
     for axes in figure.axes:
         axes.set_ylim(min(low), max(high))
@@ -123,8 +124,9 @@ def region_map(image: Volume, masks: torch.Tensor, *, brain: Volume, marked: Seq
     cover, hues = (brain.with_data(x[None, ..., None]) for x in drawn)
     tiles = (
         Tile(image, view, grey_scale(image, brain), "slice", over=_outlines(regions, marked, view)),
-        Tile(hues, view, Scale(0, 1, "turbo"), f"{len(regions)} regions"),
-        Tile(cover, view, Scale(0, float(cover.data.max()), "viridis", "regions over a pixel"), "overlap"),
+        Tile(hues, view, Scale(0, 1, "turbo"), f"{len(regions)} regions", smooth=False),
+        Tile(cover, view, Scale(0, float(cover.data.max()), "viridis", "regions over a pixel"), "overlap",
+             smooth=False),
     )
     return panel([Row(tiles)])
 
@@ -157,7 +159,7 @@ def _outlines(masks: np.ndarray, marked: Sequence[int], view: View) -> Callable[
     return draw
 
 
-def configurations_sheet(cases: Sequence[Case]) -> Picture:
+def configurations_sheet(cases: Sequence[Case], *, simulated: bool = False) -> Picture:
     """Input, follow-up and the simulations of each system, and below each what it misses (Fig. 3).
 
     One scale of simulation − follow-up serves all people, and one of greys each person; below the input stands what
@@ -167,6 +169,8 @@ def configurations_sheet(cases: Sequence[Case]) -> Picture:
     ----------
     cases : sequence of Case
         All with the same systems.
+    simulated : bool
+        Real people whose ageing, and disease, are simulated: the labels say so.
     """
     names, rows = list(cases[0].candidates), []
     titles = ["input", "follow-up", *(mark.title for mark in marks(names).values())]
@@ -180,8 +184,10 @@ def configurations_sheet(cases: Sequence[Case]) -> Picture:
     ]
     miss = max(scales, key=lambda scale: scale.high)
     for k, case in enumerate(cases):
-        view, label = view_of(case.brain, index=0), f"person {k + 1}, {case.diagnosis}\n+{case.years:.1f} years"
-        missed = [None if i == 1 else Tile(gap, view, miss) for i, gap in enumerate(gaps[k])]
+        who = f"healthy adult {k + 1},\nsimulated {case.diagnosis}" if simulated else f"person {k + 1}, {case.diagnosis}"
+        view, label = view_of(case.brain, index=0), f"{who}\n+{case.years:.1f} years"
+        below = case.truth, dimmed(grey_scale(case.baseline, case.brain))
+        missed = [None if i == 1 else Tile(gap, view, miss, under=below) for i, gap in enumerate(gaps[k])]
         rows += [Row(_greys(shown[k], case, view, [] if k else titles), label), Row(tuple(missed), "− follow-up")]
     return panel(rows)
 
@@ -193,7 +199,7 @@ def _greys(images: Iterable[Volume], case: Case, view: View, titles: Sequence[st
 
 
 def survey_sheet(case: Case, letters: Mapping[str, str]) -> Picture:
-    """What a rater sees: the input, the follow-up and, under letters, the simulations; one grey scale, no names.
+    """What a rater sees, pixel by pixel: the input, the follow-up and, under letters, the simulations, without names.
 
     Parameters
     ----------
@@ -202,7 +208,8 @@ def survey_sheet(case: Case, letters: Mapping[str, str]) -> Picture:
         Letter to show, and the system behind it.
     """
     shown = [case.baseline, case.truth, *(case.candidates[name] for name in letters.values())]
-    return panel([Row(_greys(shown, case, view_of(case.brain, index=0), ["input", "follow-up", *letters]))])
+    tiles = _greys(shown, case, view_of(case.brain, index=0), ["input", "follow-up", *letters])
+    return panel([Row(tuple(replace(tile, smooth=False) for tile in tiles))])
 
 
 def ages_sheet(images: Sequence[Volume], ages: Sequence[float], *, brain: Volume, columns: int = 5) -> Picture:
@@ -220,7 +227,7 @@ def ages_sheet(images: Sequence[Volume], ages: Sequence[float], *, brain: Volume
     view, grey, gaps = view_of(brain, index=0), grey_scale(images[0], brain), [_minus(i, images[0]) for i in images]
     change = difference_scale(gaps[1:], brain, label=f"change ({UNIT})", signed=True)
     above = [Tile(i, view, grey, f"{age:.1f} years") for i, age in zip(images, ages, strict=True)]
-    below = [None, *(Tile(gap, view, change) for gap in gaps[1:])]
+    below = [None, *(Tile(gap, view, change, under=(images[0], dimmed(grey))) for gap in gaps[1:])]
     rows = []
     for k in range(0, len(images), columns):
         for tiles, label in ((above, ""), (below, "− first")):

@@ -27,6 +27,7 @@ from nbkit.papers.synthesis.patches import Contrasts
 from nbkit.training.checkpoint import Constants, Saved, load_weights
 from nbkit.training.crops import CropSampler, Example
 from nbkit.training.loop import StripRule, train
+from nbkit.training.schedules import rate_share
 from nbkit.training.steps import PlainStep
 
 NETWORKS = ("fcn", "unet", "mlp")
@@ -199,8 +200,7 @@ class ConvSynthesizer(Saved):
         errors: dict[str, list[float]] = {name: [] for name in watched}
 
         def begin(epoch: int) -> None:
-            left = 1 - (epoch - 1) / c.epochs
-            optimiser.param_groups[0]["lr"] = c.learning_rate * (left if c.schedule == "linear" else 1.0)
+            optimiser.param_groups[0]["lr"] = c.learning_rate * rate_share(c.schedule, epoch, c.epochs)
 
         def keep() -> None:
             best.update({k: v.detach().clone() for k, v in self.net.state_dict().items()})

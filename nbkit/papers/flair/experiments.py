@@ -56,20 +56,30 @@ def rivals(fcn: Config, *, profile: str) -> dict[str, Any]:
     """The paper's systems by name, unfitted, from the inputs of `fcn`, and the controls that it lacks."""
     shared = {"inputs": fcn.inputs, "over": fcn.over}
     given, plain = {**shared, "seed": fcn.seed}, linear.Config(**shared)
+    # a cohort without T2-w has no such control
+    t2 = {"t2_linear": linear.LinearSynthesizer(plain.changed(inputs=("T2w",)))} if "T2w" in fcn.inputs else {}
     return {
         "rf": forest_synthesis.ForestSynthesizer(forest_synthesis.Config.for_profile(profile, **given)),
         "mp": modality_propagation.ModalityPropagation(modality_propagation.Config.for_profile(profile, **given)),
         "mlp": ConvSynthesizer(fcn.changed(**MLP)), "unet": ConvSynthesizer(fcn.changed(**UNET)),
         "fcn": ConvSynthesizer(fcn), "linear": linear.LinearSynthesizer(plain),
-        "t2_linear": linear.LinearSynthesizer(plain.changed(inputs=("T2w",))),
-        "mean": linear.LinearSynthesizer(plain.changed(inputs=())),
+        **t2, "mean": linear.LinearSynthesizer(plain.changed(inputs=())),
     }
 
 
 def fewer_inputs(inputs: Sequence[str]) -> dict[str, dict[str, tuple[str, ...]]]:
-    """What Table 2.4 leaves out: under "a" each sequence once, under "c" the combinations of legacy data sets."""
-    combined = {"_".join(map(SHORT.get, c)): c for c in COMBINATIONS if set(c) <= set(inputs)}
-    return {"a": {f"no_{SHORT[name]}": tuple(i for i in inputs if i != name) for name in inputs}, "c": combined}
+    """What Table 2.4 leaves out: under "a" each sequence once, under "c" the combinations of legacy data sets.
+
+    Where one sequence is all there is, nothing can be left out (:func:`missing_inputs` says so).
+    """
+    combined = {"_".join(map(short, c)): c for c in COMBINATIONS if set(c) <= set(inputs)}
+    left = {f"no_{short(name)}": tuple(i for i in inputs if i != name) for name in inputs}
+    return {"a": {name: some for name, some in left.items() if some}, "c": combined}
+
+
+def short(contrast: str) -> str:
+    """The name of a sequence in ids: the paper's, else its own in small letters and digits."""
+    return SHORT.get(contrast, "".join(c for c in contrast.lower() if c.isalnum()))
 
 
 def without_dir(systems: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,11 +90,15 @@ def without_dir(systems: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def missing_inputs(ids: Iterable[str], inputs: Sequence[str]) -> dict[str, str]:
-    """Published ids that need a sequence which is not among `inputs`, with that sequence; Table 2.4b needs DIR."""
+    """Published ids that need a sequence which is not among `inputs`, with that sequence; Table 2.4b needs DIR.
+
+    Of a single input nothing is left without it: what its ids lack is another sequence.
+    """
     found: dict[str, str] = {}
-    for name in (name for name in Config().inputs if name not in inputs):
-        named = [i for i in ids if SHORT[name] in "_".join(i.split(".")[3:4]).split("_")]
-        found |= dict.fromkeys([*named, *["wei2019.table2_4b"] * (name == "DIR")], name)
+    alone = {inputs[0]: f"sequence beside {inputs[0]}"} if len(inputs) == 1 else {}
+    for name, lacks in ({n: n for n in Config().inputs if n not in inputs} | alone).items():
+        named = [i for i in ids if short(name) in "_".join(i.split(".")[3:4]).split("_")]
+        found |= dict.fromkeys([*named, *["wei2019.table2_4b"] * (name == "DIR")], lacks)
     return found
 
 
@@ -347,7 +361,7 @@ def figure_2_6(cohort: Cohort, maps: Mapping[str, Mapping[str, Volume]]) -> pd.D
     for region, metric in (("brain", "saliency"), ("csf", "saliency_csf")):
         shares = {s: saliency_shares(m, cohort.subject(s).baseline.mask(region)) for s, m in maps.items()}
         for name in next(iter(shares.values())):
-            values, id = {s: share[name] for s, share in shares.items()}, f"wei2019.fig2_6.{metric}.{SHORT[name]}"
+            values, id = {s: share[name] for s, share in shares.items()}, f"wei2019.fig2_6.{metric}.{short(name)}"
             frames.append(tidy(values, id=id, system=name, metric=metric, unit="share of the saliency"))
     return stacked(*frames)
 

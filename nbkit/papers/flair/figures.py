@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
 from nbkit.core.checks import require
 from nbkit.core.protocols import Cohort, Scan, Subject
-from nbkit.core.stats import bootstrap_mean
+from nbkit.core.stats import MIN_SUBJECTS, bootstrap_mean
 from nbkit.core.tidy import paired, where
 from nbkit.core.volume import Volume
-from nbkit.figures.charts import bounds, forest_plot, interval_text, learning_curves
+from nbkit.figures.charts import bounds, forest_plot, interval_text
 from nbkit.figures.drawing import Layer, architecture_drawing
+from nbkit.figures.learning import learning_curves
 from nbkit.figures.marks import title_of
 from nbkit.figures.mosaics import Row, Tile, panel
+from nbkit.figures.published import printed
 from nbkit.figures.sheets import comparison_rows
 from nbkit.figures.slices import difference_scale, grey_scale, view_of
 from nbkit.figures.style import FULL_MM, Picture
@@ -49,7 +52,8 @@ def method_examples(
 
 
 def differences(
-    frame: pd.DataFrame, xlabel: str, ends: Mapping[str, float], *, better: tuple[str, str], seed: int = 0
+    frame: pd.DataFrame, xlabel: str, ends: Mapping[str, float], *, better: tuple[str, str],
+    published: Mapping[str, float] | None = None, seed: int = 0,
 ) -> Picture:
     """:func:`nbkit.figures.charts.forest_plot` of paired errors, with what could be reached at all as lines.
 
@@ -57,9 +61,25 @@ def differences(
     error dwarfs the others, are no rows.
     """
     rows = frame[~frame["system"].isin(["mean", "person", "floor", "reach", "reach_tenfold"])]
-    figure = forest_plot(rows, xlabel, better=better, seed=seed)
+    figure = forest_plot(rows, xlabel, better=better, published=published, seed=seed)
     bounds(figure.axes[0], ends, along="x")
     return figure
+
+
+def table_differences(
+    errors: pd.DataFrame, ends: Mapping[str, float], published: Mapping[str, Any], *, seed: int = 0
+) -> Iterator[tuple[str, Picture, str]]:
+    """Name, picture and caption of Table 2.2 as differences to the FCN: MSE, and SSIM with the published means beside.
+
+    The printed MSE is in the units of their scanner, ours in z².
+    """
+    said, method, ours = "Difference to the FCN per subject, mean and 95 % interval", "the method", "the FCN"
+    gaps, label = paired(where(errors, metric="mse"), against="fcn"), "MSE of the method − MSE of the FCN (z²)"
+    yield "table2_2_differences", differences(gaps, label, ends, better=(method, ours), seed=seed), f"{said}: MSE"
+    gaps, label = paired(where(errors, metric="ssim"), against="fcn"), "SSIM of the method − SSIM of the FCN"
+    means = printed(published, "wei2019.table2_2b.ssim", against="fcn")
+    figure = differences(gaps, label, {}, better=(ours, method), published=means, seed=seed)
+    yield "table2_2_ssim_differences", figure, f"{said}: SSIM"
 
 
 def moved_table(scores: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:
@@ -82,6 +102,9 @@ def lesion_examples(
 ) -> Picture:
     """True FLAIR and predicted FLAIR with the lesions found on each, of the highest and lowest Dice (Fig. 2.5).
 
+    Each image has its own window, because a prediction's offset is no error of its anatomy; the offset is told. Of fewer
+    than six patients highest and lowest mean little: the rows say so.
+
     Parameters
     ----------
     cohort : Cohort
@@ -92,22 +115,27 @@ def lesion_examples(
         Of :func:`nbkit.papers.flair.experiments.figure_2_5`.
     """
     dice = where(agreement, metric="dice").set_index("subject")["value"].sort_values()
-    shown = {"highest": dice.index[-1], "lowest": dice.index[0]}
+    few = f" of {len(dice)}" if len(dice) < MIN_SUBJECTS else ""
+    shown = {f"highest{few}": dice.index[-1]} | ({f"lowest{few}": dice.index[0]} if len(dice) > 1 else {})
     rows = [
-        _lesion_row(cohort.subject(s).baseline, synthetic[s], found[s], f"{said} Dice\nDice {dice[s]:.2f}")
+        _lesion_row(cohort.subject(s).baseline, synthetic[s], found[s], f"{said}\nDice {dice[s]:.2f}")
         for said, s in shown.items()
     ]
     heads = ("True FLAIR", "its lesions (red)", "Predicted FLAIR", "its lesions (red)")
-    titled = Row(tuple(replace(t, title=h) for t, h in zip(rows[0].tiles, heads, strict=True)), rows[0].label)
+    titled = Row(tuple(replace(t, title=" ".join(filter(None, (h, t.title)))) for t, h in
+                       zip(rows[0].tiles, heads, strict=True)), rows[0].label)
     return panel([titled, *rows[1:]], width_mm=width_mm)
 
 
 def _lesion_row(scan: Scan, synthetic: Volume, found: Mapping[str, Volume], label: str) -> Row:
     image, brain = scan.image("FLAIR"), scan.mask("brain")
-    view, grey = view_of(brain, found["truth"]), grey_scale(image, brain)
-    true, predicted = Tile(image, view, grey), Tile(synthetic, view, grey)
+    view, inside = view_of(brain, found["truth"]), brain.data.bool()
+    true, predicted = (Tile(v, view, grey_scale(v, brain)) for v in (image, synthetic))
+    # in SDs of the true image: the windows hide it
+    offset = float((synthetic.data[inside].mean() - image.data[inside].mean()) / image.data[inside].std())
+    off = replace(predicted, title=f"(offset {offset:+.1f} SD)".replace("-", "−"))
     lesions = replace(true, fill=found["truth"]), replace(predicted, fill=found["synthetic"])
-    return Row((true, lesions[0], predicted, lesions[1]), label)
+    return Row((true, lesions[0], off, lesions[1]), label)
 
 
 def saliency_sheet(

@@ -18,6 +18,7 @@ from nbkit.papers.inbrainsyn.atlas_gan import AtlasGAN
 from nbkit.papers.inbrainsyn.inbrainsyn import GROUPS, Config, InBrainSyn, Transition
 from nbkit.papers.inbrainsyn.kernel_template import KernelTemplate
 from nbkit.papers.inbrainsyn.known_truth import transport_experiment
+from nbkit.papers.trajectories.design import NOBODY_ILL, UNLABELLED, anybody_ill, has_labels
 from nbkit.papers.trajectories.experiments import (
     bend_age, folded_share, futures_of, per_subject, rate_between, volume_curve, yearly_change,
 )
@@ -40,6 +41,8 @@ NOT_HERE = {
 UNKNOWN = {
     f"inbrainsyn.{place}": "the true change is known of simulated people only" for place in ("precision", "transport")
 }
+OF_THE_ILL = tuple(f"inbrainsyn.{place}" for place in ("fig", "early", "transition", "topology.folds_transition"))
+"""Beginnings of ids that need a course with disease and labels to read it by."""
 CHOICES = {
     "full": ("How far the ladder carries", "half, as published", "all the way"),
     "no_transport": ("Whether it carries at all", "yes", "no: the change stays where it is in the template"),
@@ -78,16 +81,31 @@ def template_kinds(profile: str, *, seed: int, device: str = "auto") -> dict[str
 
 
 def learned(template: AgedTemplate, settings: Config, cohort: Cohort) -> InBrainSyn:
-    """InBrainSyn with templates like `template` for both groups, fitted to `cohort` or read from the cache."""
+    """InBrainSyn with templates like `template`, fitted to `cohort` or read from the cache."""
+    return fitted(cohort=cohort, **learning(template, settings, cohort))
+
+
+def learning(template: AgedTemplate, settings: Config, cohort: Cohort) -> dict[str, Any]:
+    """What :func:`~nbkit.training.fitted.fitted` is given for InBrainSyn with templates like `template`.
+
+    There is a template of each group of which the cohort has visits: where nobody is ill, that of the healthy alone.
+    """
     kind, config = type(template), template.config
-    system = InBrainSyn(settings, templates={group: kind(config) for group in GROUPS})
-    load = partial(InBrainSyn.load, template_types=[kind])
-    return fitted(system, cohort, load=load, key=config.as_dict(), sources=[kind.__module__])
+    both = InBrainSyn(settings, templates={group: kind(config) for group in GROUPS})
+    there = {group: model for group, model in both.templates.items() if both.visits(cohort, group)}
+    return {
+        "model": InBrainSyn(settings, templates=there) if there else both,
+        "load": partial(InBrainSyn.load, template_types=[kind]), "key": config.as_dict(),
+        "sources": [kind.__module__],
+    }
 
 
-def not_here(*, simulated: bool) -> dict[str, str]:
-    """Beginnings of ids that no run of notebook 06 has, and why; more where the truth is not known."""
-    return NOT_HERE if simulated else NOT_HERE | UNKNOWN
+def not_here(people: Cohort) -> dict[str, str]:
+    """Beginnings of ids that a run of notebook 06 on these people lacks, and why."""
+    labelled, ill = has_labels(people), anybody_ill(people)
+    found = NOT_HERE | ({} if people.truth else UNKNOWN)
+    found |= {} if labelled and ill else dict.fromkeys(OF_THE_ILL, UNLABELLED if ill else NOBODY_ILL)
+    return found if labelled else found | {"inbrainsyn.table1.dice": UNLABELLED}
 
 
 def variants(ours: InBrainSyn) -> dict[str, InBrainSyn]:

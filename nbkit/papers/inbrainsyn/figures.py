@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from nbkit.core.protocols import Cohort, Subject, TrajectoryModel
+from nbkit.core.protocols import Cohort, Scan, Subject, TrajectoryModel
 from nbkit.core.stats import bootstrap_mean
 from nbkit.core.tidy import paired, where
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM, future_sheet, template_sheet, trajectory_sheet
 from nbkit.figures.charts import bounds, forest_plot, interval_text
+from nbkit.figures.loop import Loop, ageing_loop as loop
 from nbkit.figures.marks import marks
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
-from nbkit.figures.slices import View, canonical, difference_scale, grey_scale, view_at
+from nbkit.figures.published import printed
+from nbkit.figures.slices import View, canonical, difference_scale, dimmed, grey_scale, view_at
 from nbkit.figures.style import Picture
-from nbkit.figures.trajectories import volume_trajectories, with_truth
+from nbkit.figures.trajectories import person_trajectories, with_truth
 from nbkit.geometry.futures import Futures
 from nbkit.papers.inbrainsyn.inbrainsyn import InBrainSyn
 from nbkit.papers.inbrainsyn.known_truth import transported_maps
@@ -29,9 +32,10 @@ from nbkit.papers.trajectories.limits import limits
 from nbkit.papers.trajectories.figures import error_by_horizon, horizon_intervals
 
 UNIT = "1 = white matter"
+VENTRICLES = "lateral_ventricle"
+SHOWN = ("inbrainsyn", "no_pt", "no_change")
+"""Models whose pictures are shown."""
 GRID = "#FFD400"
-DIMMED = 1.8
-"""Ink of the grid, and how far the greys below it are drawn out, so that white matter is not as bright as the ink."""
 
 
 def method_drawing() -> Picture:
@@ -59,17 +63,24 @@ def templates_over_age(model: InBrainSyn, *, brain: Volume, count: int = 4) -> P
     return template_sheet(images, brain=brain, unit=UNIT)
 
 
-def differences(table1: pd.DataFrame, metrics: Sequence[str], *, seed: int = 0) -> dict[str, Picture]:
-    """By name of the picture, metrics of Table 1 that are there: every model minus InBrainSyn, person by person."""
+def differences(
+    table1: pd.DataFrame, metrics: Sequence[str] = ("ssim", "dice"), *, published: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> dict[str, Picture]:
+    """By name of the picture, metrics of Table 1 that are there: every model minus InBrainSyn, person by person.
+
+    Differences of `published` means (numbers of the ledger by id) are triangles.
+    """
     found = [metric for metric in metrics if metric in set(table1["metric"])]
-    return {f"inbrainsyn_{m}_differences": _difference(where(table1, metric=m), seed) for m in found}
+    return {f"inbrainsyn_{m}_differences": _difference(where(table1, metric=m), published or {}, seed) for m in found}
 
 
-def _difference(rows: pd.DataFrame, seed: int) -> Picture:
+def _difference(rows: pd.DataFrame, published: Mapping[str, Any], seed: int) -> Picture:
     name = {"ssim": "SSIM", "psnr": "PSNR (dB)", "mae": "MAE", "dice": "Dice"}[rows["metric"].iloc[0]]
     sides = ("the model", "InBrainSyn") if name == "MAE" else ("InBrainSyn", "the model")
     label = f"{name} of the model − {name} of InBrainSyn"
-    return forest_plot(paired(rows, "inbrainsyn"), label, better=sides, seed=seed)
+    means = printed(published, f"inbrainsyn.table1.{rows['metric'].iloc[0]}", against="inbrainsyn")
+    return forest_plot(paired(rows, "inbrainsyn"), label, better=sides, published=means, seed=seed)
 
 
 def predicted_sheet(
@@ -87,6 +98,33 @@ def what_if_sheet(futures: Mapping[str, Futures]) -> Picture:
     return future_sheet(one.scan, {name: future.images() for name, future in futures.items()}, one.ages, unit=UNIT)
 
 
+def ageing_loop(model: InBrainSyn, scan: Scan, *, count: int = 11, ages: tuple[float, float] = (55.0, 85.0)) -> Loop:
+    """A person's brain healthy and with disease at `count` ages, from one scan, as a looping picture.
+
+    Of `ages`, those that the templates of both groups know; the ventricles are in mL, each voxel times its growth.
+    """
+    starts, ends = zip(*model.age_ranges.values(), strict=True)
+    asked = [round(float(a), 1) for a in np.linspace(max(*starts, ages[0]), min(*ends, ages[1]), count)]
+    made = {course: model.futures(scan, asked, course) for course in ("HC", "AD")}
+    grown = pd.DataFrame([
+        (course, age, sum(v for name, v in volumes.items() if name.startswith(VENTRICLES)) / 1000)
+        for course, future in made.items() for age, volumes in zip(asked, future.volumes(), strict=True)
+    ], columns=["model", "age", "value"])
+    images = {course: future.images() for course, future in made.items()}
+    return loop(images, asked, grown, brain=scan.mask("brain"), ylabel="lateral ventricles (mL)", unit=UNIT)
+
+
+def person_sheets(
+    models: Mapping[str, TrajectoryModel], people: Cohort, asked: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, str, Picture]]:
+    """Name, caption and :func:`predicted_sheet` of the first person asked on each course, by some of the models."""
+    some = {name: models[name] for name in SHOWN}
+    for course, ids in asked.items():
+        for person in people.subset(ids[:1]) if len(ids) else ():
+            sheet = predicted_sheet(some, person, course)
+            yield f"futures_{course.lower()}", f"One person on the {course} course", sheet
+
+
 def errors_ahead(regions: pd.DataFrame, structure: str, ends: pd.DataFrame | None = None) -> Picture:
     """Absolute error of one structure's predicted volume ("miss", %) against the years ahead.
 
@@ -99,9 +137,8 @@ def errors_ahead(regions: pd.DataFrame, structure: str, ends: pd.DataFrame | Non
 
 
 def volumes_of(regions: pd.DataFrame, subjects: Sequence[str], *, structures: Sequence[str]) -> Picture:
-    """Volumes of some people over age, true and predicted, in % of the first."""
-    part = with_truth(regions[regions["subject"].isin(subjects)])
-    return volume_trajectories(part, structures=structures, relative=True)
+    """Volumes of some people since their first scan, true and predicted, in % of the first."""
+    return person_trajectories(with_truth(regions[regions["subject"].isin(subjects)]), structures=structures)
 
 
 def transport_sheet(model: InBrainSyn, cohort: Cohort, *, years: float = 5.0) -> Picture:
@@ -155,8 +192,8 @@ def deformation_sheet(
     for name, log_jacobian in growth.items():
         log_jacobian.check_grid(growth["truth"], f"deformation_sheet: {name} and truth")
     scale = replace(difference_scale(growth.values(), brain, label=label, signed=True), cmap="RdBu_r")
-    bare, below = replace(scale, label=""), (anatomy, grey_scale(anatomy, brain))
-    dim = replace(below[1], high=below[1].low + DIMMED * (below[1].high - below[1].low))
+    bare, dim = replace(scale, label=""), dimmed(grey_scale(anatomy, brain))
+    below = anatomy, dim
     heat, gaps, grids = [], [], []
     for name, mark in marks(maps).items():
         gap = growth[name].with_data(growth[name].data.float() - growth["truth"].data.float())

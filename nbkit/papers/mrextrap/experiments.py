@@ -18,7 +18,7 @@ from nbkit.metrics.calibration import LEVELS, central_interval, coverage, cross_
 from nbkit.papers.mrextrap.likeness import between_people, held_out
 from nbkit.papers.mrextrap.metrics import agreement, explained_by_latents
 from nbkit.papers.mrextrap.volumes import (
-    NO_CHANGE, FourVolumes, Truth, forecast_volumes, interpolated_volumes, person_curve,
+    NO_CHANGE, FourVolumes, Truth, forecast_volumes, interpolated_volumes, person_curve, shown,
 )
 from nbkit.papers.trajectories.calibration import kept_forecasts
 from nbkit.papers.trajectories.controls import NoChange
@@ -103,11 +103,25 @@ def between(ours: Any, person: Subject, alphas: Sequence[float]) -> dict[str, di
     return {way: {a: mix(last, first, a) for a in alphas} for way, mix in interpolations(ours).items()}
 
 
-def predicted(models: Mapping[str, TrajectoryModel], person: Subject, *, seen: int) -> dict[str, list[Volume]]:
-    """A person's next two visits after the first `seen`, by lines through latents and voxels, and by no change."""
-    shown = {name: models[name] for name in ("mrextrap_ols", "mrextrap_bayes", "pixel_ols")} | {NO_CHANGE: NoChange()}
-    ages = [scan.age for scan in person.scans[seen : seen + 2]]
-    return {name: model.predict(person.scans[:seen], ages, person.diagnosis) for name, model in shown.items()}
+def seen_and_later(person: Subject) -> tuple[Scan, tuple[Scan, ...]]:
+    """The last scan that is shown, and the two visits after it, or the one."""
+    seen = shown([person])
+    return person.scans[seen - 1], person.scans[seen : seen + 2]
+
+
+def ages_seen(person: Subject) -> tuple[float, float]:
+    """Ages at the first scan and at the last that is shown."""
+    return person.baseline.age, seen_and_later(person)[0].age
+
+
+def predicted(models: Mapping[str, TrajectoryModel], person: Subject) -> dict[str, list[Volume]]:
+    """A person's next two visits after those shown, by lines through latents and voxels, and by no change.
+
+    Anchored, the decoded change is added to the last scan: what the autoencoder cannot encode hides it otherwise.
+    """
+    asked = {n: models[n] for n in ("mrextrap_anchored", "mrextrap_ols", "pixel_ols")} | {NO_CHANGE: NoChange()}
+    seen, ages = person.scans[: shown([person])], [scan.age for scan in seen_and_later(person)[1]]
+    return {name: model.predict(seen, ages, person.diagnosis) for name, model in asked.items()}
 
 
 def measured(
@@ -212,17 +226,18 @@ def true_pace(people: Cohort, truth: Truth) -> pd.DataFrame:
 def one_person(
     models: Mapping[str, Any], person: Subject, *, reader: VolumeReader, truth: Truth, draws: int
 ) -> pd.DataFrame:
-    """Figure 2b: a person's volumes over age after three scans, by the posterior and by least squares.
+    """Figure 2b: a person's volumes over age after the scans shown, by the posterior and by least squares.
 
     Returns
     -------
     DataFrame
         "structure", "age", "model" ("truth" too), "mm3"; of the posterior "low" and "high", its 95 % interval.
     """
-    ages, given = [scan.age for scan in person.scans], {"seen": 3, "segmenter": reader, "truth": truth}
+    seen, ages = shown([person]), [scan.age for scan in person.scans]
+    given = {"seen": seen, "segmenter": reader, "truth": truth}
     rows = [(name, age, v) for age, true in zip(ages, truth[person.id], strict=True) for name, v in true.items()]
     true = pd.DataFrame(rows, columns=["structure", "age", "mm3"])
-    sure = person_curve(models["mrextrap_bayes"], person, ages=ages[2:], draws=draws, **given)
+    sure = person_curve(models["mrextrap_bayes"], person, ages=ages[seen - 1 :], draws=draws, **given)
     low, high = central_interval(sure["mean"], sure["sd"], count=sure["count"], level=0.95)
     plain = person_curve(models["mrextrap_ols"], person, ages=ages, **given)
     sure = sure.assign(model="mrextrap_bayes", low=low, high=high)
@@ -288,9 +303,9 @@ def without_forecast(ids: Iterable[str], found: pd.DataFrame) -> dict[str, str]:
 def judged(
     model: Any, people: Cohort, *, reader: FourVolumes, truth: Truth, draws: int, key: Any
 ) -> pd.DataFrame:
-    """What the model's draws say of the last visit after three scans, beside the true volumes; kept."""
+    """What the model's draws say of the last visit after so many scans as are shown, beside true volumes; kept."""
     return kept_forecasts(
-        {"mrextrap_bayes": model}, people, segmenter=reader, seen=3, true_volumes=truth, key=key,
+        {"mrextrap_bayes": model}, people, segmenter=reader, seen=shown(people), true_volumes=truth, key=key,
         options={"mrextrap_bayes": {"draws": draws}},
     )
 

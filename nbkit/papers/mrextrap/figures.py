@@ -19,13 +19,14 @@ from nbkit.core.tidy import where
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM
 from nbkit.figures.charts import (
-    INK, LINES, SOFT, bounds, coverage_plot, forest_plot, interval_text, looks, means_along, panels, titled,
+    INK, SOFT, bounds, counted_means, coverage_plot, forest_plot, interval_text, looks, panels, titled,
 )
 from nbkit.figures.marks import marks, needs, region_title
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
-from nbkit.figures.slices import Scale, difference_scale, grey_scale, view_at
+from nbkit.figures.slices import Scale, difference_scale, dimmed, grey_scale, view_at
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
+from nbkit.metrics.image import ssim
 
 WAYS = {"latent": "through latents", "image": "plain averages"}
 STRAIGHT, BENT, SEEN = "#0072B2", "#D55E00", "#EAEAEA"
@@ -74,14 +75,18 @@ def latent_sheet(
     cells = F.max_pool3d(F.pad(brain.data.float(), pad)[None], factor)[0] > 0
     reach = float(torch.quantile(latents.data[:, cells[0]].abs().flatten(), 0.99))
     grey, scale = grey_scale(image, brain), Scale(-reach, reach, "RdBu_r", "latent (SD over training scans)")
-    names = ["scan", "reconstruction", *(f"latent {c + 1}" for c in range(len(latents.data)))]
+    alike = float(ssim(*(v.data[None].float() for v in (reconstruction, image)), data_range=grey.high - grey.low,
+                       mask=brain.data[None].bool()))
+    back = f"reconstruction, SSIM\N{NO-BREAK SPACE}{alike:.2f}"
+    names = ["scan", back, *(f"latent {c + 1}" for c in range(len(latents.data)))]
     rows = []
     for plane, level in levels_mm.items():
         view, coarse = (view_at(mask, level, plane=plane) for mask in (brain, latents.with_data(cells)))
-        drawn = [(shown, view, grey) for shown in (image, reconstruction)]
-        drawn += [(latents.with_data(channel[None]), coarse, scale) for channel in latents.data]
         titles = names if not rows else [""] * len(names)
-        rows.append(Row(tuple(Tile(*tile, title) for tile, title in zip(drawn, titles, strict=True))))
+        tiles = [Tile(shown, view, grey, title) for shown, title in zip((image, reconstruction), titles, strict=False)]
+        tiles += [Tile(latents.with_data(channel[None]), coarse, scale, title, smooth=False)
+                  for channel, title in zip(latents.data, titles[2:], strict=True)]
+        rows.append(Row(tuple(tiles)))
     return panel(rows, width_mm=width_mm)
 
 
@@ -89,7 +94,7 @@ def between_sheet(
     ways: Mapping[str, Mapping[float, Volume]], *, brain: Volume, unit: str = "a.u.", plane: str = "axial",
     width_mm: float = FULL_MM,
 ) -> Picture:
-    """Images between two scans by each of two ways, and the first way minus the second (Fig. 1c).
+    """Images between two scans by each of two ways, and below each their change since the first (Fig. 1c).
 
     Parameters
     ----------
@@ -105,15 +110,16 @@ def between_sheet(
         expected="two ways with images for the same alphas", found={n: list(images) for n, images in ways.items()},
         remedy="Make an image for every alpha.",
     )
-    view, (first, second) = view_at(brain, LEVELS_MM[plane], plane=plane), ways.values()
-    gaps = [first[a].with_data(first[a].data - second[a].data) for a in first]
-    grey = grey_scale(next(iter(first.values())), brain)
-    scale, titles = difference_scale(gaps, brain, label=f"difference ({unit})", signed=True), list(map(WAYS.get, ways))
-    heads = tuple(Tile(image, view, grey, f"α = {a:g}") for a, image in first.items())
-    rows = [
-        Row(heads, titles[0]), Row(tuple(Tile(image, view, grey) for image in second.values()), titles[1]),
-        Row(tuple(Tile(gap, view, scale) for gap in gaps), "\n− ".join(titles)),
-    ]
+    view, (start, *later) = view_at(brain, LEVELS_MM[plane], plane=plane), next(iter(ways.values()))
+    grey = grey_scale(next(iter(ways.values()))[start], brain)
+    changes = {way: [images[a].with_data(images[a].data - images[start].data) for a in later]
+               for way, images in ways.items()}
+    scale, rows = difference_scale(sum(changes.values(), []), brain, label=f"change ({unit})", signed=True), []
+    for way, images in ways.items():
+        heads = [f"α = {a:g}" for a in images] if not rows else [""] * len(images)
+        rows.append(Row(tuple(Tile(v, view, grey, h) for v, h in zip(images.values(), heads, strict=True)), WAYS[way]))
+        below = images[start], dimmed(grey)
+        rows.append(Row((None, *(Tile(gap, view, scale, under=below) for gap in changes[way])), f"− α = {start:g}"))
     return panel(rows, width_mm=width_mm)
 
 
@@ -281,10 +287,7 @@ def error_by_scans(
 
     def draw(axes: Axes, name: str) -> None:
         part = where(rows, structure=name)
-        lines = [LINES[k % len(LINES)] for k in range(part["model"].nunique())]
-        means_along(axes, part, x="scans", by="model", seed=seed, linewidth=1.2, linestyles=lines)
-        people = part.groupby("scans")["subject"].nunique()
-        axes.set_xticks(people.index, [f"{k:g}\nn = {n}" for k, n in people.items()])
+        counted_means(axes, part, x="scans", by="model", seed=seed)
         axes.set(xlabel="scans seen", ylabel="absolute error (%)")
         bounds(axes, (limits or {}).get(name, {}))
 

@@ -35,17 +35,22 @@ class AutoencoderObjective:
         Slices along each axis that the perceptual term looks at in one step.
     seed : int
         Which slices: a draw depends on it and on the number of steps before.
+    gradient : float
+        Weight of the absolute differences of slopes between neighbouring voxels; none in Eq. 1.
+    late : bool
+        Whether the perceptual term joins with the adversarial one, and not from the start.
     critic : {"cross_entropy", "least_squares"}
         The adversarial loss: of Isola et al. 2016, or of Mao et al. 2017.
     """
 
     def __init__(
         self, features: SliceFeatures, *, perceptual: float, adversarial: float, kl: float, slices: int, seed: int,
-        critic: str = "cross_entropy",
+        gradient: float = 0.0, late: bool = False, critic: str = "cross_entropy",
     ) -> None:
         self.fooled, self.caught = CRITICS[known(critic, CRITICS, "AutoencoderObjective: critic")]
         self.features, self.slices, self.seed, self.count = features, slices, seed, 0
-        self.weights = {"perceptual": perceptual, "adversarial": adversarial, "kl": kl}
+        self.weights = {"perceptual": perceptual, "adversarial": adversarial, "kl": kl, "gradient": gradient}
+        self.late = late
 
     def state_dict(self) -> dict[str, int]:
         """The number of steps, on which draws of slices depend."""
@@ -63,7 +68,7 @@ class AutoencoderObjective:
 
     def plain(self, net: nn.Module, image: torch.Tensor) -> Terms:
         """The autoencoder's loss before the adversarial term joins."""
-        return self._total(self._terms(image, self.generate(net, image)))
+        return self._total(self._terms(image, self.generate(net, image), perceptual=not self.late))
 
     def generator(self, critic: nn.Module, image: torch.Tensor, made: Mapping[str, torch.Tensor]) -> Terms:
         """The autoencoder's loss with the adversarial term."""
@@ -74,14 +79,17 @@ class AutoencoderObjective:
         """The critic's own loss."""
         return {"total": self.caught(critic(image), critic(made["reconstruction"]))}
 
-    def _terms(self, image: torch.Tensor, made: Mapping[str, torch.Tensor]) -> Terms:
+    def _terms(self, image: torch.Tensor, made: Mapping[str, torch.Tensor], *, perceptual: bool = True) -> Terms:
         x, self.count = made["reconstruction"], self.count + 1
-        slices = draw_slices(image.shape[2:], self.slices, torch_generator(self.seed, "slices", self.count))
-        return {
-            "l1": (x - image).abs().flatten(1).mean(dim=1),
-            "perceptual": perceptual_distance(self.features, x, image, slices=slices),
-            "kl": kl_to_standard_normal(made["mean"], made["sd"]),
-        }
+        apart = x - image
+        terms = {"l1": apart.abs().flatten(1).mean(dim=1), "kl": kl_to_standard_normal(made["mean"], made["sd"])}
+        if self.weights["gradient"]:
+            slopes = [apart.diff(dim=axis).abs().flatten(1).mean(dim=1) for axis in range(2, apart.ndim)]
+            terms["gradient"] = sum(slopes) / len(slopes)
+        if perceptual:
+            slices = draw_slices(image.shape[2:], self.slices, torch_generator(self.seed, "slices", self.count))
+            terms["perceptual"] = perceptual_distance(self.features, x, image, slices=slices)
+        return terms
 
     def _total(self, terms: Terms) -> Terms:
         return {"total": sum(self.weights.get(name, 1.0) * value for name, value in terms.items()), **terms}

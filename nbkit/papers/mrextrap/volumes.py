@@ -5,14 +5,14 @@ Volumes are read from images by a segmenter handed in; models are anything that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from nbkit.core.checks import check_keys
+from nbkit.core.checks import check_keys, require
 from nbkit.core.device import side_by_side
 from nbkit.core.protocols import Cohort, Scan, Subject, TrajectoryModel, VolumeReader
 from nbkit.core.volume import Volume
@@ -25,6 +25,8 @@ GREY = (
     "putamen", "deep_grey",
 )
 NO_CHANGE = "no_change"
+SEEN = 3
+"""Scans seen of a person, where there is a fourth to be predicted."""
 
 Volumes = dict[str, float]
 Truth = Mapping[str, Sequence[Volumes]]
@@ -60,8 +62,24 @@ class History(NamedTuple):
     target: int
 
 
-def histories(visits: int, *designs: str) -> list[History]:
-    """What can be asked about a person with so many visits; nothing below four, so that three can be seen."""
+def shown(people: Iterable[Subject]) -> int:
+    """Scans seen of a person: three, or two where nobody has a fourth visit to be predicted.
+
+    Raises
+    ------
+    NbkitError
+        If nobody has three visits: a line needs two of them.
+    """
+    most = max((len(subject.scans) for subject in people), default=0)
+    require(
+        most > 2, "MRExtrap: people to forecast for", expected="test people with three visits or more",
+        found=f"{most} at most" if most else "nobody", remedy="Bring people with three visits, or more people.",
+    )
+    return min(SEEN, most - 1)
+
+
+def histories(visits: int, *designs: str, seen: int = SEEN) -> list[History]:
+    """What can be asked about a person with so many visits; nothing where `seen` leave none to be predicted."""
     last = visits - 1
     asked = {
         "all": [History("all", tuple(range(last)), last)],
@@ -70,7 +88,7 @@ def histories(visits: int, *designs: str) -> list[History]:
         "first": [History("first", tuple(range(k)), last) for k in range(1, last)],
     }
     check_keys(designs, asked, "histories: designs")
-    return [history for design in designs for history in asked[design]] if visits > 3 else []
+    return [history for design in designs for history in asked[design]] if visits > seen else []
 
 
 def four_volumes(volumes: Mapping[str, float]) -> Volumes:
@@ -143,7 +161,7 @@ def forecast_volumes(
     models : mapping of str to TrajectoryModel
         Those with ``config.estimator == "ols"`` are passed over where one scan is seen.
     cohort : Cohort
-        Test people; those with fewer than four visits are passed over.
+        Test people; those without a visit after as many as are :func:`shown` are passed over.
     segmenter, truth
         ``truth[subject][visit]`` in mm³ (:func:`true_volumes`).
     designs : sequence of str
@@ -161,7 +179,7 @@ def forecast_volumes(
 
     def of_person(subject: Subject) -> list[dict[str, Any]]:
         rows, read, true = [], _reader(segmenter, subject), truth[subject.id]
-        for history in histories(len(subject.scans), *designs):
+        for history in histories(len(subject.scans), *designs, seen=seen):
             grown = {NO_CHANGE: dict.fromkeys(true[0], 1.0), **_growths(models, subject, history, read)}
             now, then = (subject.scans[k] for k in (history.seen[-1], history.target))
             grown |= {name: _ratio(*(read(image_of(scan)) for scan in (now, then))) for name, image_of in looks.items()}
@@ -169,7 +187,7 @@ def forecast_volumes(
         bar.update()
         return rows
 
-    looks = floors or {}
+    looks, seen = floors or {}, shown(cohort)
     with tqdm(total=len(cohort), desc="forecasts", unit="person", disable=not progress) as bar:
         tables = side_by_side(of_person, cohort)
     return pd.DataFrame([row for rows in tables for row in rows])

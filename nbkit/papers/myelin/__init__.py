@@ -4,8 +4,9 @@ What the paper of 2019 claims: a generator refined by a second one (Sketcher-Ref
 of patches, predicts [11C]PIB DVR from MTR and diffusion maps closer than a U-Net, a two-layer network and unrefined
 GANs. A loss weighted by tissue keeps the loss of myelin in lesions.
 
-What the paper of 2020 claims: attention and residual blocks (CF-SAGAN) predict the maps closer still, at both visits
-of a patient. Indices of myelin lost and regained, from predicted maps, go with disability as those from true maps do.
+What the paper of 2020 claims: a refined generator with attention and residual blocks (CF-SAGAN) predicts maps of
+myelin closer still, at both visits of a patient. Indices of myelin lost and regained, from predicted maps, go with
+disability as those from true maps do.
 
 ``synthesis`` is the family of systems, ``staged`` and ``networks`` what they are built of, ``inputs`` what they see,
 ``stages`` and ``losses`` how they are trained one after the other; ``metrics`` scores and indices, ``experiments`` the

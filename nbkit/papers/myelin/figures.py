@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
 from nbkit.core.checks import require
-from nbkit.core.stats import bootstrap_mean
+from nbkit.core.stats import MIN_SUBJECTS, bootstrap_mean
 from nbkit.core.tidy import paired
 from nbkit.figures.charts import (
     INK, LINES, SOFT, bounds, forest_plot, interval, interval_text, looks, number, titled,
 )
 from nbkit.figures.marks import Mark, marks, needs, title_of
+from nbkit.figures.published import printed
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 from nbkit.metrics.stats import bland_altman
 from nbkit.papers.myelin.experiments import ENDS
 
-TRUTH = Mark("True PET", "#4D4D4D", "*")
+TRUTH = Mark("True PET", "#C4C4C4", "*")
+"""Lighter than every system: bars side by side are told apart without colour."""
 KEY_MM = 6.0
+PRINTED = {("mse", "refiner"): "wei2019m.table3_1.mse", ("mse", "refiner_cfsagan"): "wei2020.table4_1.mse",
+           ("discrepancy_lesions", "refiner"): "wei2019m.table3_2.lesions"}
+"""Where the means behind :func:`gain_plot` are printed, by measure and system compared with."""
 ERRORS = {"mse": "MSE (DVR²)", "discrepancy_lesions": "lesion discrepancy (DVR)"}
 NETWORKS = {"unet": "3D U-Net", "cgan": "cGAN", "cfsagan": "CF-SAGAN"}
 INDICES = {"global_change": "global change", "dynamic_demyelination": "demyelinating share",
@@ -91,7 +97,9 @@ def levels(ends: pd.DataFrame, metric: str) -> dict[str, float]:
     return found.filter(items=["floor"]).to_dict() | ({"reach": float(reach.min())} if len(reach) else {})
 
 
-def gain_plot(scores: pd.DataFrame, metric: str, against: str, *, seed: int = 0) -> Picture:
+def gain_plot(
+    scores: pd.DataFrame, metric: str, against: str, *, published: Mapping[str, Any] | None = None, seed: int = 0
+) -> Picture:
     """Errors minus those of one system, paired by person, with floor and reach as lines.
 
     Parameters
@@ -100,11 +108,14 @@ def gain_plot(scores: pd.DataFrame, metric: str, against: str, *, seed: int = 0)
         Tidy; the mean, whose error would squeeze the others, is left out.
     metric, against : str
         What is compared, "mse" or "discrepancy_lesions", and with which system.
+    published : mapping, optional
+        Numbers of the ledger by id: differences of printed means are drawn.
     """
     title = title_of(against)
     label, better = f"{ERRORS[metric]}, of the method − of {title}", ("the method", title)
     gaps = paired(scores[(scores["metric"] == metric) & ~scores["system"].isin(("mean", "person"))], against)
-    figure = forest_plot(gaps[~gaps["system"].isin(ENDS)], label, better=better, seed=seed)
+    said = printed(published or {}, PRINTED[metric, against], against=against)
+    figure = forest_plot(gaps[~gaps["system"].isin(ENDS)], label, better=better, published=said, seed=seed)
     bounds(figure.axes[0], levels(gaps, metric), along="x")
     return figure
 
@@ -209,13 +220,16 @@ def _bland_altman(axes: Axes, rows: pd.DataFrame, mark: Mark) -> None:
         return
     found = bland_altman(rows["true"] + rows["value"], rows["true"])
     axes.axhline(0, color=SOFT, linewidth=0.6)
-    axes.axhspan(found.lower, found.upper, color=mark.colour, alpha=0.10, linewidth=0)
+    enough = found.n >= MIN_SUBJECTS
+    if enough:
+        axes.axhspan(found.lower, found.upper, color=mark.colour, alpha=0.10, linewidth=0)
     axes.axhline(found.bias, color=mark.colour, linewidth=1.2)
     middle = rows["true"] + rows["value"] / 2
     sns.scatterplot(x=middle, y=rows["value"], color=mark.colour, marker=mark.marker, s=14, alpha=0.8, lw=0, ax=axes)
     bias, low, high = (number(v, decimals=3) for v in (found.bias, found.lower, found.upper))
     axes.text(0.01, 0.97, mark.title, transform=axes.transAxes, ha="left", va="top", fontsize=7.5, weight="bold")
-    axes.text(0.99, 0.97, f"bias {bias} [{low}, {high}], n = {found.n}", transform=axes.transAxes,
+    limits = f" [{low}, {high}]" if enough else ""
+    axes.text(0.99, 0.97, f"bias {bias}{limits}, n = {found.n}", transform=axes.transAxes,
               ha="right", va="top", fontsize=6.8)
     axes.set(xlabel="", ylabel="")
     axes.margins(y=0.26)

@@ -19,7 +19,7 @@ from nbkit.core.checks import require
 from nbkit.core.protocols import Scan, Subject
 from nbkit.core.volume import Volume
 from nbkit.figures.mosaics import Row, Tile, panel
-from nbkit.figures.slices import Scale, View, grey_scale, lesion_boxes, view_of
+from nbkit.figures.slices import Scale, View, dimmed, grey_scale, lesion_boxes, view_of
 from nbkit.figures.style import FULL_MM, Picture, look
 from nbkit.papers.myelin.metrics import Course, overlap
 
@@ -70,7 +70,7 @@ def _agreement_tiles(
     view, (anatomy, grey) = view_of(scan.mask("brain"), lesions), _anatomy(scan)
     detail = view.zoomed(lesion_boxes(lesions, view, most=1)[0])
     plain = Tile(anatomy, view, grey, f"{label}, {view.level}", boxes=(view.outline_of(detail),))
-    paint = Tile(anatomy, view, _dark(grey), f"PET, Dice {dice:.2f}", over=_painted(view, masks, colours))
+    paint = Tile(anatomy, view, dimmed(grey, times=2.0), f"PET, Dice {dice:.2f}", over=_painted(view, masks, colours))
     below = replace(plain, view=detail, title="", boxes=())
     return (plain, paint), (below, replace(paint, view=detail, title="", over=_painted(detail, masks, colours)))
 
@@ -89,7 +89,7 @@ def change_maps(examples: Examples, *, width_mm: float = FULL_MM) -> Picture:
         tiles = [Tile(anatomy, view, grey, heads[0])]
         for head, course in zip(heads[1:], (ours, true), strict=True):
             masks = (course.lesions, course.maps["demyelinating"], course.maps["remyelinating"])
-            tiles.append(Tile(anatomy, view, _dark(grey), head, over=_painted(view, masks, CHANGE)))
+            tiles.append(Tile(anatomy, view, dimmed(grey, times=2.0), head, over=_painted(view, masks, CHANGE)))
         rows.append(Row(tuple(tiles), label))
     return _with_key(panel(rows, width_mm=width_mm), CHANGE)
 
@@ -133,11 +133,6 @@ def _anatomy(scan: Scan) -> tuple[Volume, Scale]:
     """The T1-w image, or the MTR where there is none, with its greys."""
     image = scan.images["T1w"] if "T1w" in scan.images else scan.image("MTR")
     return image, grey_scale(image, scan.mask("brain"))
-
-
-def _dark(grey: Scale) -> Scale:
-    """The greys at half their brightness."""
-    return replace(grey, high=2 * grey.high - grey.low)
 
 
 def _painted(view: View, masks: Sequence[Volume], colours: Mapping[str, str]) -> Callable[[Axes], None]:

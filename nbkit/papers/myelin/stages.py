@@ -18,9 +18,9 @@ from nbkit.core.device import fast_half
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort
 from nbkit.papers.myelin.losses import ConditionalObjective
-from nbkit.training.autoencoding import SCHEDULES
 from nbkit.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from nbkit.training.loop import History, StripRule, train
+from nbkit.training.schedules import SCHEDULES, rate_share
 from nbkit.training.steps import AdversarialStep, PlainStep
 
 _LOCKS: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -173,9 +173,8 @@ def train_stage(
         )
 
     def begin(epoch: int) -> None:
-        left = 1 - (epoch - 1) / s.epochs if s.schedule == "linear" else 1.0
         for optimiser in optimisers:
-            optimiser.param_groups[0]["lr"] = s.learning_rate * left
+            optimiser.param_groups[0]["lr"] = s.learning_rate * rate_share(s.schedule, epoch, s.epochs)
 
     # patience beyond the number of strips: the rule only says when to look
     rule = StripRule(s.validate_every, s.epochs + 1)

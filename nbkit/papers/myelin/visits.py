@@ -10,6 +10,7 @@ import pandas as pd
 from nbkit.core.protocols import Cohort
 from nbkit.core.tidy import where
 from nbkit.core.volume import Volume
+from nbkit.papers.myelin.metrics import Course
 
 Predictions = Mapping[str, Volume]
 SYSTEMS = {
@@ -21,6 +22,8 @@ SYSTEMS = {
 """Systems of Tables 4.1 and 4.2, and their names in :data:`~nbkit.papers.myelin.synthesis.VARIANTS`."""
 COMPARED = ("dnn", "unet", "cgan", "refiner_cgan", "cfsagan", "refiner_cfsagan")
 """Those of Table 4.1."""
+CHANGED = 30
+"""Voxels that must change in one slice for a map of change to show anything."""
 WATCHED = ("refiner_cfsagan", "refiner_cgan", "linear")
 """Those that are applied to the second scans."""
 
@@ -48,9 +51,21 @@ def by_change(index: pd.DataFrame) -> list[str]:
     return list(where(index, system="truth", metric="global_change").sort_values("value")["subject"])
 
 
-def three_courses(index: pd.DataFrame) -> dict[str, str]:
-    """Patients by letter for Figure 4.6: most demyelination over remyelination, most of both, most remyelination."""
+def three_courses(index: pd.DataFrame, maps: Mapping[str, Mapping[str, Course]]) -> dict[str, str]:
+    """Patients by letter for Figure 4.6: most demyelination over remyelination, most of both, most remyelination.
+
+    Of those with at least :data:`CHANGED` truly changed voxels in one slice, where there are any: of fewer there is
+    nothing to see. `maps` are courses by system and patient.
+    """
     true = where(index, system="truth").pivot(index="subject", columns="metric", values="value")
+    seen = [s for s in true.index if _changed(maps["truth"][s]) >= CHANGED]
+    true = true.loc[seen or true.index]
     lost, back = true["dynamic_demyelination"], true["dynamic_remyelination"]
     chosen = dict.fromkeys([(lost - back).idxmax(), (lost + back).idxmax(), (back - lost).idxmax()])
     return {f"patient {letter}": s for letter, s in zip("ABC", chosen, strict=False)}
+
+
+def _changed(course: Course) -> int:
+    """Voxels that change between the scans in the slice that has most of them."""
+    changes = [course.maps[name].data[0] for name in ("demyelinating", "remyelinating") if name in course.maps]
+    return int((changes[0] | changes[1]).sum((0, 1)).max()) if changes else 0

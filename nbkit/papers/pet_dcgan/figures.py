@@ -18,11 +18,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patheffects import withStroke
 
-from nbkit.core.checks import check_keys, require
-from nbkit.data.pet_slices import Slices
-from nbkit.figures.charts import bounds, interval, looks, panels
+from nbkit.core.checks import check_keys, known, require
+from nbkit.core.volume import Volume
+from nbkit.data.pet_slices import FIELD_MM, Slices
+from nbkit.figures.charts import HOLLOW, bounds, interval, looks, panels
 from nbkit.figures.marks import Mark, needs
-from nbkit.figures.mosaics import bare_axes
+from nbkit.figures.mosaics import Row, Tile, bare_axes, panel
+from nbkit.figures.slices import Scale, difference_scale, view_of
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 from nbkit.papers.pet_dcgan.generator_experiments import TITLES
 
@@ -30,6 +32,10 @@ CMAP, SUVR_LABEL = "inferno", "uptake ratio (SUVR)"
 SIDES = {"axial": "LR", "coronal": "LR", "sagittal": "PA"}
 _GAP, _HEAD, _BAR, _EDGE = 0.7, 4.6, 15.0, 0.8
 """Millimetres between images, above a block of them, for the colour bar, and at the figure's edge."""
+DARK, MARGIN = -0.8, 0.02
+"""What is no head in images from −1 to 1, and how far a crop stays from heads, as a share of an image."""
+STEPS, SEEDS = 5, 6
+"""Most rows and columns of :func:`generator_progress`."""
 LIKENESS = {
     "floor": ("floor: other people held out", ":"), "reach": ("reach: training people", "--"),
     "mean_image": ("mean image", "-."), "other_stage": ("real of other stages", "-"),
@@ -50,7 +56,7 @@ def example_slices(table: Slices, *, columns: int = 6, width_mm: float = FULL_MM
     """A row of slices for each view, with the letters of their sides (Islam and Zhang, Fig. 1)."""
     shown = {view: table.select(view=view).images[:columns] for view in dict.fromkeys(table.view)}
     rows = [(view, [_uptake(images, table.suvr_max)]) for view, images in shown.items()]
-    figure, axes = _sheet(rows, heads=[""], high=table.suvr_max, width_mm=width_mm)
+    figure, axes = _sheet(rows, heads=[""], high=table.suvr_max, width_mm=width_mm, box=_head(table))
     for row, view in zip(axes, shown, strict=True):
         for x, letter, side in zip((0.04, 0.96), SIDES[view], ("left", "right"), strict=True):
             _note(row[0][0], x, 0.96, letter, ha=side, va="top")
@@ -61,7 +67,7 @@ def example_slices(table: Slices, *, columns: int = 6, width_mm: float = FULL_MM
 def generator_progress(
     snapshots: Mapping[int, torch.Tensor], *, real: Slices, network: int = 0, width_mm: float = FULL_MM * 0.75
 ) -> Picture:
-    """What a generator makes of the same noise after more and more steps (Fig. 4), real slices below.
+    """What a generator makes of some of the same noise after more and more steps (Fig. 4), real slices below.
 
     Parameters
     ----------
@@ -72,10 +78,12 @@ def generator_progress(
         Which network is shown.
     width_mm : float
     """
-    count, high = len(next(iter(snapshots.values()))[network]), real.suvr_max
-    rows = [(f"{step:,}".replace(",", " "), [_uptake(x[network], high)]) for step, x in sorted(snapshots.items())]
-    rows.append(("real", [_uptake(real.images[:count], high)]))
-    return _sheet(rows, heads=["steps of training, from above"], high=high, width_mm=width_mm)[0]
+    steps, high = sorted(snapshots), real.suvr_max
+    kept = [steps[k] for k in np.unique(np.linspace(0, len(steps) - 1, min(STEPS, len(steps))).round().astype(int))]
+    rows = [(f"{step:,}".replace(",", " "), [_uptake(snapshots[step][network][:SEEDS], high)]) for step in kept]
+    rows.append(("real", [_uptake(real.images[:len(rows[0][1][0])], high)]))
+    heads = ["steps of training, from above"]
+    return _sheet(rows, heads=heads, high=high, width_mm=width_mm, box=_head(real))[0]
 
 
 def loss_curves(frame: pd.DataFrame) -> Picture:
@@ -99,29 +107,68 @@ def loss_curves(frame: pd.DataFrame) -> Picture:
 
 @look()
 def real_and_synthetic(
-    real: Slices, synthetic: Slices, *, count: int = 10, columns: int = 5, width_mm: float = FULL_MM
+    tables: Mapping[str, Slices], *, by: str = "stage", stages: str | None = None, view: str | None = None,
+    count: int = 4, width_mm: float = FULL_MM,
 ) -> Picture:
-    """Real slices on the left, synthetic ones on the right, a block for each stage (Figs. 6, 7 and 8).
+    """Real slices in the first block and synthetic ones in the others, a row a stage or view (Figs. 6, 7 and 8).
+
+    Nothing is selected: the first slices of each are shown, cropped to where real heads are.
 
     Parameters
     ----------
-    real, synthetic : Slices
-        Of the same stages.
-    count, columns : int
-        Of a stage, on each side; in all, and in a row.
+    tables : mapping of str to Slices
+        By the title of the block, real ones first.
+    by : {"stage", "view"}
+        What rows are.
+    stages, view : str, optional
+        Which slices are shown at all.
+    count : int
+        Slices in a row of a block.
 
     Raises
     ------
     NbkitError
-        For real slices of a stage that is not among the synthetic ones.
+        For a stage or view of real slices that some table lacks.
     """
-    check_keys(dict.fromkeys(real.stage), set(synthetic.stage), "real_and_synthetic: synthetic")
-    rows = []
-    for stage in dict.fromkeys(synthetic.stage):
-        sides = [_uptake(x.select(stages=stage).images[:count], real.suvr_max) for x in (real, synthetic)]
-        for start in range(0, max(map(len, sides)), columns):
-            rows.append(("" if start else stage, [side[start : start + columns] for side in sides]))
-    return _sheet(rows, heads=["a  real", "b  synthetic"], high=real.suvr_max, width_mm=width_mm)[0]
+    known(by, ("stage", "view"), "real_and_synthetic: by")
+    tables = {name: table.select(stages=stages, view=view) for name, table in tables.items()}
+    real, rows = next(iter(tables.values())), []
+    for value in dict.fromkeys(getattr(real, by)):
+        for name, table in tables.items():
+            known(value, getattr(table, by), f"real_and_synthetic: {name}")
+        chosen = {"stages" if by == "stage" else "view": value}
+        rows.append((value, [_uptake(t.select(**chosen).images[:count], real.suvr_max) for t in tables.values()]))
+    return _sheet(rows, heads=list(tables), high=real.suvr_max, width_mm=width_mm, box=_head(real))[0]
+
+
+def mean_images(tables: Mapping[str, Slices], *, view: str = "axial", width_mm: float = FULL_MM * 0.66) -> Picture:
+    """Mean slices of each stage, a row a table, and what the last stage has more or less than the first (AD − CN).
+
+    Means are over all levels of the view; all share one scale, and so do the differences.
+
+    Parameters
+    ----------
+    tables : mapping of str to Slices
+        By title, real ones first; where the mean real slice has a tenth of the scale's uptake is the head.
+    """
+    tables = {name: table.select(view=view) for name, table in tables.items()}
+    real = next(iter(tables.values()))
+    stages, spacing = list(dict.fromkeys(real.stage)), FIELD_MM / real.images.shape[-1]
+    affine = np.diag([spacing, spacing, 1.0, 1.0])
+
+    def volume(table: Slices, stage: str) -> Volume:
+        mean = table.suvr(table.select(stages=stage).images).mean(0)
+        return Volume(mean[..., None], affine)
+
+    means = {name: {stage: volume(table, stage) for stage in stages} for name, table in tables.items()}
+    whole = Volume(real.suvr(real.images).mean(0)[..., None] > 0.1 * real.suvr_max, affine)
+    cut, scale = view_of(whole, index=0), Scale(0.0, real.suvr_max, CMAP, SUVR_LABEL)
+    rows = [Row(tuple(Tile(mean, cut, scale, "" if k else f"{stage}, mean") for stage, mean in by_stage.items()), name)
+            for k, (name, by_stage) in enumerate(means.items())]
+    gaps = {name: m[stages[-1]].with_data(m[stages[-1]].data - m[stages[0]].data) for name, m in means.items()}
+    change = difference_scale(gaps.values(), whole, label="difference (SUVR)", signed=True)
+    rows.append(Row(tuple(Tile(gap, cut, change, name) for name, gap in gaps.items()), f"{stages[-1]} − {stages[0]}"))
+    return panel(rows, width_mm=width_mm, levels=False)
 
 
 @look()
@@ -139,7 +186,8 @@ def neighbour_sheet(
     suvr_max, width_mm : float
     """
     rows = [(name.replace(" ", "\n"), [_uptake(images, suvr_max)]) for name, (images, _) in found.items()]
-    figure, axes = _sheet(rows, heads=[""], high=suvr_max, width_mm=width_mm)
+    real = torch.cat([images for images, _ in list(found.values())[1:]])
+    figure, axes = _sheet(rows, heads=[""], high=suvr_max, width_mm=width_mm, box=_box(real))
     for row, (_, distances) in zip(axes, found.values(), strict=True):
         for place, distance in zip(row[0], distances, strict=False):
             _note(place, 0.04, 0.03, f"{distance:.3g}", ha="left", va="bottom")
@@ -185,17 +233,11 @@ def joint_histograms(
     return figure
 
 
-def stage_sheets(real: Slices, synthetic: Slices, *, view: str = "axial") -> dict[int, tuple[str, Picture]]:
-    """Stage and sheet of Figures 6, 7 and 8, of one view."""
-    sides = [table.select(view=view) for table in (real, synthetic)]
-    return {
-        number: (stage, real_and_synthetic(*(side.select(stages=stage) for side in sides)))
-        for number, stage in ((6, "CN"), (7, "MCI"), (8, "AD")) if stage in sides[0].stage
-    }
-
-
 @look()
-def likeness(compared: pd.DataFrame, ends: pd.DataFrame, *, width_mm: float = FULL_MM) -> Picture:
+def likeness(
+    compared: pd.DataFrame, ends: pd.DataFrame, *, published: Mapping[str, float] | None = None,
+    width_mm: float = FULL_MM,
+) -> Picture:
     """PSNR and SSIM of generated slices with those of other people, and where images that are not generated lie.
 
     Parameters
@@ -205,6 +247,8 @@ def likeness(compared: pd.DataFrame, ends: pd.DataFrame, *, width_mm: float = FU
         out.
     ends : DataFrame
         Of :func:`nbkit.papers.pet_dcgan.experiments.likeness_ends`; means over stages are drawn as lines.
+    published : mapping of str to float, optional
+        Printed numbers by id: those of the text are triangles beside the generator of the paper.
     width_mm : float
     """
     needs(compared, ("metric", "system", "value"), "likeness")
@@ -218,6 +262,9 @@ def likeness(compared: pd.DataFrame, ends: pd.DataFrame, *, width_mm: float = FU
         for name, (title, style) in LIKENESS.items():
             if name in lines[metric]:
                 axes.axvline(lines[metric][name], color="#8C8C8C", linewidth=1, linestyle=style, label=title, zorder=1)
+        if published and "separate" in titles:
+            place = [*titles].index("separate") - 0.28
+            axes.plot(published[f"islam2020.text.{metric}"], place, "v", **HOLLOW, markersize=5, label="published")
         axes.set_xlabel({"psnr": "PSNR, dB", "ssim": "SSIM"}[metric])
         axes.margins(x=0.06, y=0.12)
     places[0].set_yticks(range(len(titles)), [fill(title, 34) for title in titles.values()])
@@ -303,9 +350,14 @@ def _uptake(images: torch.Tensor, suvr_max: float) -> list[np.ndarray]:
 
 
 def _sheet(
-    rows: Sequence[tuple[str, Sequence[Sequence[np.ndarray]]]], *, heads: Sequence[str], high: float, width_mm: float
+    rows: Sequence[tuple[str, Sequence[Sequence[np.ndarray]]]], *, heads: Sequence[str], high: float, width_mm: float,
+    box: tuple[float, float, float, float],
 ) -> tuple[Picture, list[list[list[Axes]]]]:
-    """Rows of one or more blocks of images, a head above each block, one colour bar; and the axes of each."""
+    """Rows of one or more blocks of images, cropped to the head, a title above each block, one colour bar; and the axes
+    of each.
+
+    Pixels are drawn as they are: those of a generator are what is looked at.
+    """
     widths = [max(len(blocks[k]) for _, blocks in rows) for k in range(len(heads))]
     lines = max(label.count("\n") + 1 for label, _ in rows)
     left = 3.6 * lines + 1.6 if any(label for label, _ in rows) else _EDGE
@@ -325,7 +377,8 @@ def _sheet(
             for x, block in zip(starts, blocks, strict=True)
         ])
         for axes, image in zip(sum(drawn[-1], []), (image for block in blocks for image in block), strict=True):
-            axes.imshow(image, cmap=CMAP, vmin=0, vmax=high, interpolation="nearest")
+            axes.imshow(image, cmap=CMAP, vmin=0, vmax=high, interpolation="nearest", extent=(0, 1, 0, 1))
+            axes.set(xlim=box[:2], ylim=box[2:])
     tall = min(60.0, height - top - 4.0)
     place = bare_axes(figure, (width_mm - _BAR + 1.5, (height - top - tall) / 2 + 0.4, 2.4, tall))
     bar = figure.colorbar(ScalarMappable(Normalize(0, high), CMAP), cax=place)
@@ -334,6 +387,23 @@ def _sheet(
     bar.ax.locator_params(nbins=5)
     bar.ax.tick_params(labelsize=6.5, length=2, pad=1.5)
     return figure, drawn
+
+
+def _head(real: Slices) -> tuple[float, float, float, float]:
+    return _box(real.images)
+
+
+def _box(real: torch.Tensor) -> tuple[float, float, float, float]:
+    """The square (left, right, bottom, top, as shares of an image) that holds all heads of real images (n, 1, S, S)."""
+    inside = (real[:, 0].detach().cpu() > DARK).any(0)
+    spans = []
+    for axis in (1, 0):
+        found = torch.nonzero(inside.any(axis)).flatten()
+        first, last = (int(found[0]), int(found[-1]) + 1) if len(found) else (0, len(inside))
+        spans.append((first / len(inside), last / len(inside)))
+    half = min(max(b - a for a, b in spans) / 2 + MARGIN, 0.5)
+    middles = [min(max((a + b) / 2, half), 1 - half) for a, b in spans]
+    return middles[0] - half, middles[0] + half, middles[1] - half, middles[1] + half
 
 
 def _note(axes: Axes, x: float, y: float, text: str, *, ha: str, va: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from nbkit.core.checks import known, require
 from nbkit.core.config import Settings
-from nbkit.training.autoencoding import SCHEDULES
+from nbkit.training.schedules import SCHEDULES
 
 KINDS = ("separate", "conditional")
 AVERAGED = 0.99

@@ -22,6 +22,10 @@ from nbkit.training.fitted import fitted
 
 UNCERTAIN = ("mrextrap_bayes", "brlp")
 """Systems that use a history, and draw futures."""
+HEALTHY = ("CN", "SMC", "HC")
+NOBODY_ILL = "nobody in this cohort is ill"
+UNLABELLED = "the scans carry no labels of structures"
+"""Why something was not run."""
 _FROM_ONE = ("inbrainsyn", "no_pt", "countersynth", "daninet3d", "brlp", "mrextrap_bayes", "pixel_population")
 ASKED: Mapping[str, Sequence[str]] = {
     "one": (*_FROM_ONE, "brlp_one_sample", "no_change", "floor"), "slice": (*_FROM_ONE, "no_change", "floor"),
@@ -93,6 +97,12 @@ def visits_of(people: Cohort, pick: Callable[[Sequence[Scan]], Sequence[Scan]]) 
 def has_labels(*cohorts: Cohort) -> bool:
     """Whether every scan of these people carries labels of structures."""
     return all(scan.labels is not None for people in cohorts for person in people for scan in person.scans)
+
+
+def anybody_ill(people: Cohort) -> bool:
+    """Whether anybody's diagnosis, at any visit, is more than a complaint."""
+    stages = {scan.diagnosis or person.diagnosis for person in people for scan in person.scans}
+    return not stages <= set(HEALTHY)
 
 
 def ages(train: Cohort, test: Cohort) -> pd.DataFrame:

@@ -19,16 +19,18 @@ from nbkit.core.tidy import where
 from nbkit.core.volume import Volume
 from nbkit.figures.ageing import LEVELS_MM
 from nbkit.figures.charts import (
-    BOUNDS, INK, LINES, SOFT, coverage_plot, error_along, forest_plot, interval, interval_text, number,
+    BOUNDS, INK, LINES, SOFT, counted_means, coverage_plot, error_along, forest_plot, interval, interval_text, number,
+    panels,
 )
 from nbkit.figures.marks import marks, needs, title_of
 from nbkit.figures.mosaics import Row, Tile, panel
+from nbkit.figures.overview import region_heatmap
 from nbkit.figures.pipeline import Box, pipeline_drawing
-from nbkit.figures.slices import difference_scale, grey_scale, view_at
-from nbkit.figures.trajectories import volume_trajectories, with_truth
+from nbkit.figures.slices import dimmed, grey_scale, rival_scale, view_at
+from nbkit.figures.trajectories import person_trajectories, with_truth
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 from nbkit.papers.trajectories.head_to_head import (
-    CONTROLS, PLACES, PRINTED, SAID, SHOWN, TITLES, ahead, differences, first_people,
+    CONTROLS, PERCENT, PLACES, PRINTED, SAID, SHOWN, TITLES, ahead, differences, first_people,
 )
 from nbkit.papers.trajectories.experiments import Scores
 from nbkit.papers.trajectories.ranking import BETTER, NO_FORECAST, complete, standings
@@ -89,19 +91,58 @@ def error_by_horizon(errors: pd.DataFrame, ylabel: str, *, xlabel: str = "years 
     return error_along(errors, ylabel, x="years", xlabel=xlabel, tick=".1f", seed=seed)
 
 
-def horizon_plot(
-    found: Scores, metric: str, *, edges: Sequence[float] = (0, 1.5, 3, 5, 7.5, 10.5), seed: int = 0
+@look()
+def horizon_grid(
+    scores: Mapping[str, Scores], *, edges: Sequence[float] = (0, 1.5, 3, 5, 7.5, 10.5), seed: int = 0
 ) -> Picture:
-    """Error of a volume by years ahead, read alike."""
-    rows = horizon_intervals(ahead(found, metric), "miss", edges=edges, seed=seed)
-    return error_by_horizon(rows, f"{metric}, absolute error (%)")
+    """Errors of volumes by years ahead, read alike: a row a setting, a column a structure, one scale a structure.
+
+    Spans of one person are left out: no mean stands there, and a line through it would be that person's.
+
+    Raises
+    ------
+    NbkitError
+        If there are no volumes.
+    """
+    asked = {
+        f"{metric.capitalize()}, from {SAID[setting]}": horizon_intervals(ahead(found, metric), "miss", edges=edges)
+        for setting, found in scores.items() if len(found.regions) for metric in PLACES
+    }
+    require(
+        len(asked) > 0, "horizon_grid: scores", expected="volumes of structures", found="images alone",
+        remedy="Leave the picture out where the scans carry no labels.",
+    )
+
+    def draw(axes: Axes, name: str) -> None:
+        people = asked[name].groupby("years")["subject"].transform("nunique")
+        shown = asked[name][people > 1] if (people > 1).any() else asked[name]
+        counted_means(axes, shown, x="years", by="system", tick=".1f", seed=seed)
+        axes.set(xlabel="years ahead", ylabel="absolute error (%)")
+
+    figure = panels(list(asked), draw, columns=len(PLACES), height_mm=58.0)
+    for k in range(len(PLACES)):
+        column = figure.axes[k::len(PLACES)]
+        top = max(axes.get_ylim()[1] for axes in column)
+        for axes in column:
+            axes.set_ylim(0, top)
+    return figure
 
 
-def horizon_plots(scores: Mapping[str, Scores], *, seed: int = 0) -> Iterator[tuple[str, str, Picture]]:
-    """(name, what it was predicted from, :func:`horizon_plot`) by setting and metric; nothing where no volumes are."""
-    for setting, found in scores.items():
-        for metric in PLACES if len(found.regions) else ():
-            yield f"{setting}_{metric}", SAID[setting], horizon_plot(found, metric, seed=seed)
+def volume_pictures(
+    scores: Mapping[str, Scores], scored: pd.DataFrame, *, seed: int = 0
+) -> Iterator[tuple[str, str, Picture]]:
+    """Name, caption and picture of what is said of volumes read alike; nothing where the scans carry no labels.
+
+    `scored` is the tidy frame of `scores`, by setting.
+    """
+    if not any(len(found.regions) for found in scores.values()):
+        return
+    yield "horizon", "Errors of volumes by years ahead", horizon_grid(scores, seed=seed)
+    rows = where(scored, setting="several", unit=PERCENT, reading="alike")
+    rows = rows[~rows["system"].isin(NO_FORECAST)]
+    yield "region_errors", "Mean error of every structure, from several scans", region_heatmap(
+        rows, "absolute error (% of the true volume)")
+    yield "volumes_several", "Volumes of one person of each diagnosis", volumes_plot(scores["several"])
 
 
 @look()
@@ -278,8 +319,8 @@ def gains_table(rows: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 def volumes_plot(
     found: Scores, systems: Sequence[str] = ("mrextrap_bayes", "brlp", "inbrainsyn", "countersynth")
 ) -> Picture:
-    """Volumes of the first person of each diagnosis over age, read alike, in % of the volume at the last scan seen."""
-    return volume_trajectories(with_truth(first_people(found, systems)), structures=SHOWN, relative=True)
+    """Volumes of the first person of each diagnosis, read alike, in % of the volume at the last scan seen."""
+    return person_trajectories(with_truth(first_people(found, systems)), structures=SHOWN)
 
 
 def history_plot(history: pd.DataFrame, *, seed: int = 0) -> Picture:
@@ -338,12 +379,12 @@ def lineup(
     images = [seen, truth, *predictions.values()]
     gaps = [None if image is truth else image.with_data(image.data.float() - truth.data.float()) for image in images]
     grey = grey_scale(seen, brain)
-    miss = difference_scale([gap for gap in gaps if gap is not None], brain, label="1 = white matter", signed=True)
+    miss = rival_scale([[gap] for gap in gaps if gap is not None], brain, label="1 = white matter")
     ages = [f"seen, {last.age:.1f}\N{NO-BREAK SPACE}y", f"true, {target.age:.1f}\N{NO-BREAK SPACE}y"]
     titles = [*ages, *map(title_of, predictions)]
     rows = []
     for level, view in enumerate(view_at(brain, mm, plane=plane) for plane, mm in levels_mm.items()):
         heads = titles if level == 0 else [""] * len(titles)
         rows.append(Row(tuple(Tile(i, view, grey, title=t) for i, t in zip(images, heads, strict=True))))
-        rows.append(Row(tuple(None if g is None else Tile(g, view, miss) for g in gaps), "− truth"))
+        rows.append(Row(tuple(g and Tile(g, view, miss, under=(truth, dimmed(grey))) for g in gaps), "− truth"))
     return panel(rows)

@@ -14,7 +14,7 @@ import pandas as pd
 from nbkit.core.protocols import Cohort, Segmenter
 from nbkit.core.tidy import stacked, tidy, where
 from nbkit.metrics.calibration import LEVELS, calibration, coverage
-from nbkit.papers.trajectories.design import UNCERTAIN, Design
+from nbkit.papers.trajectories.design import UNCERTAIN, UNLABELLED, Design
 from nbkit.papers.trajectories.experiments import Scores, by_person, scored_trajectories
 from nbkit.papers.trajectories.ranking import NO_FORECAST, standings
 
@@ -214,7 +214,7 @@ def table1_rows(
 
 def never_run(ids: Iterable[str], *, labelled: bool = True) -> dict[str, str]:
     """Why a number of the ledger has no run of ours, by id or its beginning."""
-    unread = {} if labelled else {"head_to_head": "the scans carry no labels of structures"}
+    unread = {} if labelled else {"head_to_head": UNLABELLED}
     ours = {id: _NOT_OURS[last] for id in ids if (last := id.rpartition(".")[2]) in _NOT_OURS}
     return ours | {f"head_to_head.{place}": reason for place, reason in _UNANSWERED.items()} | unread
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from nbkit.core.checks import require
 from nbkit.core.volume import Volume
@@ -74,81 +75,6 @@ class Chart:
     reach: tuple[float, float] | None = None
 
 
-@look()
-def explorer_picture(
-    columns: Sequence[Column], chart: Chart, *, level_mm: float, plane: str = "axial", top: float, swing: float,
-    width_mm: float = FULL_MM,
-) -> Picture:
-    """Images in columns, their changes below, and the chart at the right.
-
-    Parameters
-    ----------
-    columns : sequence of Column
-        At least one; images of one grid.
-    chart : Chart
-    level_mm : float
-        World coordinate of the cut.
-    plane : {"axial", "coronal"}
-    top : float
-        Intensity shown white; 0 is black.
-    swing : float
-        Change shown in the darkest colour, either way.
-    """
-    require(
-        len(columns) > 0 and plane in ("axial", "coronal"), "explorer_picture: columns, plane",
-        expected="at least one column, and axial or coronal", found=f"{len(columns)} columns, {plane!r}",
-        remedy="Pass the baseline as the first column.",
-    )
-    tile = min(TILE_MM, (width_mm - CURVE_MM - 16.0) / len(columns))
-    height = 2 * (tile * 1.2 + TOP_MM) + 4.0
-    figure = new_figure(width_mm, height, layout=None)
-    # one axes in mm for all images: an axes each would take most of the time that a slider has
-    sheet = bare_axes(figure, (0.0, 0.0, width_mm, height))
-    sheet.set(xlim=(0.0, width_mm), ylim=(0.0, height))
-    for i, column in enumerate(columns):
-        left = 1.0 + i * (tile + 1.0)
-        for row, (title, image, look_of) in enumerate(_rows(column, top, swing)):
-            if image is not None:
-                bottom = height - (row + 1) * (tile * 1.2 + TOP_MM)
-                _tile(sheet, (left, bottom, tile, tile * 1.2), _cut(image, plane, level_mm), title, **look_of)
-                _letters(sheet, (left, bottom, tile, tile * 1.2), dark=row == 0)
-    sheet.set(aspect="auto")
-    _chart(figure, chart, (width_mm - CURVE_MM + 8.0, 11.0, CURVE_MM - 10.0, height - 24.0))
-    return figure
-
-
-def _rows(column: Column, top: float, swing: float) -> tuple[tuple[str, Volume | None, dict], ...]:
-    """Title, image and colours of both rows of a column."""
-    return (
-        (column.title, column.image, {"cmap": "gray", "vmin": 0.0, "vmax": top}),
-        (f"change (±{swing:.2g})", column.change, {"cmap": "RdBu_r", "vmin": -swing, "vmax": swing}),
-    )
-
-
-def _tile(
-    sheet: Axes, place: tuple[float, float, float, float], cut: tuple[np.ndarray, tuple[float, float]], title: str,
-    **colours: object,
-) -> None:
-    """One image, as large as its place (mm) allows, under its title."""
-    (x, y, w, h), (values, size) = place, cut
-    scale = min(w / size[0], h / size[1])
-    x0, y0 = x + (w - scale * size[0]) / 2, y + (h - scale * size[1]) / 2
-    extent = (x0, x0 + scale * size[0], y0, y0 + scale * size[1])
-    sheet.imshow(values.T, origin="lower", extent=extent, **colours)
-    sheet.text(x + w / 2, y + h + 0.8, title, ha="center", va="bottom", fontsize=7.0)
-
-
-def _cut(image: Volume, plane: str, level_mm: float) -> tuple[np.ndarray, tuple[float, float]]:
-    """A slice (right, anterior or superior) through the voxel nearest a world coordinate, and its size in mm."""
-    upright = canonical(image)
-    axis = {"coronal": 1, "axial": 2}[plane]
-    at = round((level_mm - upright.affine[axis, 3]) / upright.affine[axis, axis])
-    at = min(max(at, 0), upright.shape[axis] - 1)
-    values = upright.data[0].float().select(axis, at).numpy()
-    rest = [upright.spacing[a] for a in range(3) if a != axis]
-    return values, (values.shape[0] * rest[0], values.shape[1] * rest[1])
-
-
 @dataclass(frozen=True)
 class Window:
     """What of a cut is shown: the head with two voxels round it.
@@ -187,11 +113,100 @@ def grey_tile(image: Volume, window: Window, *, full: float) -> np.ndarray:
     return (255 * np.clip(values / full, 0, 1)).round().astype(np.uint8).T[::-1]
 
 
+@look()
+def explorer_picture(
+    columns: Sequence[Column], chart: Chart, *, level_mm: float, plane: str = "axial", top: float, swing: float,
+    width_mm: float = FULL_MM,
+) -> Picture:
+    """Images in columns, their changes below, and the chart at the right.
+
+    Parameters
+    ----------
+    columns : sequence of Column
+        At least one; images of one grid.
+    chart : Chart
+    level_mm : float
+        World coordinate of the cut.
+    plane : {"axial", "coronal"}
+    top : float
+        Intensity shown white; 0 is black.
+    swing : float
+        Change shown in the darkest colour, either way.
+    """
+    require(
+        len(columns) > 0 and plane in ("axial", "coronal"), "explorer_picture: columns, plane",
+        expected="at least one column, and axial or coronal", found=f"{len(columns)} columns, {plane!r}",
+        remedy="Pass the baseline as the first column.",
+    )
+    tile = min(TILE_MM, (width_mm - CURVE_MM - 16.0) / len(columns))
+    height = 2 * (tile * 1.2 + TOP_MM) + 4.0
+    figure = new_figure(width_mm, height, layout=None)
+    # one axes in mm for all images: an axes each would take most of the time that a slider has
+    sheet = bare_axes(figure, (0.0, 0.0, width_mm, height))
+    sheet.set(xlim=(0.0, width_mm), ylim=(0.0, height))
+    for i, column in enumerate(columns):
+        left = 1.0 + i * (tile + 1.0)
+        for row, (title, image, look_of) in enumerate(_rows(column, top, swing)):
+            if image is not None:
+                bottom = height - (row + 1) * (tile * 1.2 + TOP_MM)
+                _tile(sheet, (left, bottom, tile, tile * 1.2), _cut(image, plane, level_mm), title, **look_of)
+                _letters(sheet, (left, bottom, tile, tile * 1.2), dark=row == 0)
+    if any(column.change is not None for column in columns):
+        _bar(sheet, (1.0 + len(columns) * (tile + 1.0), height - 2 * (tile * 1.2 + TOP_MM), 1.8, tile * 1.2), swing)
+    sheet.set(aspect="auto")
+    _chart(figure, chart, (width_mm - CURVE_MM + 8.0, 11.0, CURVE_MM - 10.0, height - 24.0))
+    return figure
+
+
+def _rows(column: Column, top: float, swing: float) -> tuple[tuple[str, Volume | None, dict], ...]:
+    """Title, image and colours of both rows of a column."""
+    return (
+        (column.title, column.image, {"cmap": "gray", "vmin": 0.0, "vmax": top}),
+        (f"change (±{swing:.2g})", column.change, {"cmap": "RdBu_r", "vmin": -swing, "vmax": swing}),
+    )
+
+
+def _tile(
+    sheet: Axes, place: tuple[float, float, float, float], cut: tuple[np.ndarray, tuple[float, float]], title: str,
+    **colours: object,
+) -> None:
+    """One image, as large as its place (mm) allows, under its title."""
+    (x, y, w, h), (values, size) = place, cut
+    scale = min(w / size[0], h / size[1])
+    x0, y0 = x + (w - scale * size[0]) / 2, y + (h - scale * size[1]) / 2
+    extent = (x0, x0 + scale * size[0], y0, y0 + scale * size[1])
+    sheet.imshow(values.T, origin="lower", extent=extent, interpolation="bicubic", **colours)
+    sheet.text(x + w / 2, y + h + 0.8, title, ha="center", va="bottom", fontsize=7.0)
+
+
+def _cut(image: Volume, plane: str, level_mm: float) -> tuple[np.ndarray, tuple[float, float]]:
+    """A slice (right, anterior or superior) through the voxel nearest a world coordinate, and its size in mm."""
+    upright = canonical(image)
+    axis = {"coronal": 1, "axial": 2}[plane]
+    at = round((level_mm - upright.affine[axis, 3]) / upright.affine[axis, axis])
+    at = min(max(at, 0), upright.shape[axis] - 1)
+    values = upright.data[0].float().select(axis, at).numpy()
+    rest = [upright.spacing[a] for a in range(3) if a != axis]
+    return values, (values.shape[0] * rest[0], values.shape[1] * rest[1])
+
+
+def _bar(sheet: Axes, place: tuple[float, float, float, float], swing: float) -> None:
+    """The colours of changes, drawn into the sheet: a colour bar's own axes would cost a slider its time."""
+    x, y, w, h = place
+    steps = np.linspace(-1, 1, 64)
+    sheet.pcolormesh([x, x + w], np.linspace(y, y + h, 65), steps[:, None], cmap="RdBu_r", vmin=-1, vmax=1)
+    for share, value in ((0.0, -swing), (0.5, 0.0), (1.0, swing)):
+        sheet.text(x + w + 0.6, y + share * h, f"{value:+.2g}".replace("-", "−") if value else "0", va="center",
+                   ha="left", fontsize=6.0)
+
+
 def _letters(sheet: Axes, place: tuple[float, float, float, float], *, dark: bool) -> None:
+    """L and R with a halo: in coronal cuts the ground below them is white in one row and black in the other."""
     (x, y, w, h), colour = place, "white" if dark else INK
+    halo = [withStroke(linewidth=1.2, foreground="black" if dark else "white")]
     for share, letter in ((0.03, "L"), (0.97, "R")):
         sheet.text(x + share * w, y + 0.97 * h, letter, ha="left" if share < 0.5 else "right", va="top",
-                   fontsize=6.5, color=colour)
+                   fontsize=6.5, color=colour, path_effects=halo)
 
 
 def _chart(figure: Picture, chart: Chart, place_mm: tuple[float, float, float, float]) -> None:

@@ -22,6 +22,7 @@ from nbkit.papers.trajectories.outlook import Outlook, between
 from nbkit.core.protocols import Cohort, Forecast, Scan, Segmenter, Subject, TrajectoryModel
 from nbkit.core.recent import Recent, fingerprint
 from nbkit.core.source import module_digest
+from nbkit.core.tidy import COLUMNS, stacked, tidy
 from nbkit.core.volume import Volume
 from nbkit.data.slices import put_back, sliced_scan
 from nbkit.metrics.regions import by_structure, regional_volumes
@@ -86,13 +87,30 @@ def people_table(people: Sequence[Subject]) -> pd.DataFrame:
 
 
 def measured(
-    subject: Subject, segmenter: Segmenter, truth: Mapping[str, Any]
+    subject: Subject, segmenter: Segmenter, truth: Mapping[str, Any], *, closer: Sequence[Scan] = ()
 ) -> tuple[list[Scan], list[dict[str, float]]]:
-    """A person's scans with labels, and mm³ at each visit: what a simulation knows, or else the labels counted."""
+    """A person's scans with labels, and mm³ at each visit: what a simulation knows, or else the labels counted.
+
+    Of a scan without labels the segmenter reads them, from the scan of the same person and session among `closer`, on a
+    finer grid, where there is one.
+    """
     scans = [labelled(scan, segmenter) for scan in subject.scans]
     if subject.id in truth:
         return scans, [by_structure(volumes) for volumes in truth[subject.id].volumes]
-    return scans, [counted(scan) for scan in scans]
+    finer = {(scan.subject, scan.session): scan for scan in closer}
+    volumes = []
+    for bare, scan in zip(subject.scans, scans, strict=True):
+        near = finer.get((scan.subject, scan.session), scan)
+        read = bare.labels is None
+        volumes.append(by_structure(segmenter.volumes(near.image("T1w"), mask=near.mask("brain"))) if read
+                       else counted(scan))
+    return scans, volumes
+
+
+def read_at(scan: Scan, closer: Sequence[Scan] = ()) -> float:
+    """Voxel size (mm) of the image that :func:`measured` reads a scan's volumes from."""
+    finer = {(near.subject, near.session): near for near in closer}
+    return finer.get((scan.subject, scan.session), scan).image("T1w").spacing[0]
 
 
 def counted(scan: Scan) -> dict[str, float]:
@@ -306,6 +324,27 @@ class Outlooks:
     def _told(self, seen: Seen, course: str) -> Any:
         told = self.courses[known(course, self.courses, "Outlooks: course")]
         return told(seen.scans[-1]) if callable(told) else told
+
+
+def gaps(
+    systems: Mapping[str, Outlooks], people: Sequence[Asked], year: float, course: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """By system, :meth:`Outlooks.gap` of the first of `people` for whom it has an answer; and in words, why not.
+
+    Tidy rows ``explore.mixing.SYSTEM``, none for a system that answers for nobody.
+    """
+    frames, said = [], []
+    for name, system in systems.items():
+        for place, person in enumerate(people, 1):
+            try:
+                gap = system.gap(person, year, course)
+            except NbkitError as error:
+                expected = f"it expects {error.expected}, not {error.found}"
+                said.append(f"{name} has no answer here for person {place} of {len(people)}: {expected}.")
+                continue
+            frames.append(tidy(gap, id=f"explore.mixing.{name.lower()}", unit="1 = white matter"))
+            break
+    return stacked(*frames) if frames else pd.DataFrame(columns=list(COLUMNS)), said
 
 
 def _grown(seen: Seen, growth: Mapping[str, float]) -> dict[str, float]:

@@ -30,13 +30,13 @@ from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.recent import Recent, fingerprint
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
-from nbkit.core.windows import filter_separable, gaussian_kernel
 from nbkit.data.splits import subject_hash
 from nbkit.losses.regions import class_dice_loss
 from nbkit.metrics.overlap import dice_per_label
 from nbkit.metrics.regions import regional_volumes, soft_volumes, structure
 from nbkit.nets.fcn import initialise
 from nbkit.papers.trajectories.located import Located
+from nbkit.papers.trajectories.varied import painted
 from nbkit.nets.unet import UNet
 from nbkit.training.checkpoint import Constants, Saved, check_tensors
 from nbkit.training.loop import StripRule, train
@@ -111,10 +111,10 @@ class RegionalSegmenter(Saved):
             If a scan has no labels, or scans name their codes differently.
         """
         c, scans = self.config, [scan for subject in cohort for scan in subject.scans]
-        self.names, self._shares = _shared_names(scans), Recent(_REMEMBERED)
+        self.names, self._shares = shared_names(scans), Recent(_REMEMBERED)
         first = scans[0].labels
         self.shape, self.affine = first.shape, first.affine
-        self._build(_usual_place(scans, self.names))
+        self._build(usual_place(scans, self.names))
         optimiser = torch.optim.Adam(self.net.parameters(), lr=c.learning_rate)
         plan = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, c.steps)
         half = fast_half(self.device)
@@ -182,7 +182,7 @@ class RegionalSegmenter(Saved):
         self.net.eval()
         inside = mask.data.bool().to(self.device)
         with autocast(self.device, fast_half(self.device)):
-            logits = self.net(_scaled(image.data.to(self.device), inside)[None])
+            logits = self.net(scaled(image.data.to(self.device), inside)[None])
         return (logits[0].float().softmax(0)[1:] * inside).cpu()
 
     def _build(self, usual: torch.Tensor) -> None:
@@ -190,7 +190,7 @@ class RegionalSegmenter(Saved):
         net = UNet(1, 1 + len(self.names), first=c.first, levels=c.levels, norm=True)
         net = initialise(net, torch_generator(c.seed, "weights", "regional segmenter"))
         net = net.to(memory_format=torch.channels_last_3d)
-        self.net = Located(net, usual, _tissues(self.names), self.shape).to(self.device)
+        self.net = Located(net, usual, tissues_of(self.names), self.shape).to(self.device)
 
     def _counted(self, image: Volume, mask: Volume) -> dict[str, float]:
         """mm³ by structure as the network sees them."""
@@ -227,13 +227,13 @@ class RegionalSegmenter(Saved):
         """The image (1, 1, X, Y, Z) and class indices (1, 1, X, Y, Z) of draw `number`."""
         rng = torch_generator(self.config.seed, "segmenter step", number)
         scan = scans[int(torch.randint(len(scans), (), generator=rng))]
-        classes = _classes(scan.labels.data, self.names)
+        classes = class_indices(scan.labels.data, self.names)
         inside = scan.mask("brain").data.bool()
         if float(torch.rand((), generator=rng)) < self.config.synthetic:
-            image = _drawn_image(classes, 1 + len(self.names), rng)
+            image = painted(classes, 1 + len(self.names), rng)
         else:
             image = scan.image(self.config.contrast).data.float()
-        image = _scaled(image, inside)
+        image = scaled(image, inside)
         gamma, noise = torch.rand(2, generator=rng)
         image = image.sign() * image.abs() ** (0.7 + 0.6 * gamma)
         image = image + 0.15 * noise * torch.randn(image.shape, generator=rng) * inside
@@ -279,7 +279,8 @@ def own_error(segmenter: RegionalSegmenter, cohort: Cohort) -> pd.DataFrame:
     }).loc[list(segmenter.names.values())]
 
 
-def _shared_names(scans: Sequence[Scan]) -> dict[int, str]:
+def shared_names(scans: Sequence[Scan]) -> dict[int, str]:
+    """Names of the codes that all scans share, in the order of the codes; others are refused by scan."""
     names = dict(scans[0].label_names) if scans else {}
     for scan in scans:
         require(
@@ -310,14 +311,14 @@ def _log_pairs(volumes: Iterable[Mapping[str, float]]) -> np.ndarray:
         return np.log(table).reshape(-1, 2, table.shape[1])
 
 
-def _tissues(names: Mapping[int, str]) -> torch.Tensor:
-    """(3, 1 + K), see :class:`_Located`."""
+def tissues_of(names: Mapping[int, str]) -> torch.Tensor:
+    """(3, 1 + K), see :class:`nbkit.papers.trajectories.located.Located`."""
     bare = [name.removesuffix("_left").removesuffix("_right") for name in names.values()]
     kinds = [0 if name in FLUID else 2 if name in WHITE else 1 for name in bare]
     return F.pad(F.one_hot(torch.tensor(kinds), 3).T.float(), (1, 0))
 
 
-def _classes(labels: torch.Tensor, names: Mapping[int, str]) -> torch.Tensor:
+def class_indices(labels: torch.Tensor, names: Mapping[int, str]) -> torch.Tensor:
     """Codes to class indices 0…K, in the order of `names`."""
     out = torch.zeros(labels.shape, dtype=torch.uint8)
     for index, code in enumerate(names, 1):
@@ -325,27 +326,17 @@ def _classes(labels: torch.Tensor, names: Mapping[int, str]) -> torch.Tensor:
     return out
 
 
-def _usual_place(scans: Sequence[Scan], names: Mapping[int, str]) -> torch.Tensor:
+def usual_place(scans: Sequence[Scan], names: Mapping[int, str]) -> torch.Tensor:
     """Log of the mean share of cells of two voxels that background and each structure fill, (1 + K, x, y, z)."""
     first, total = scans[0].labels, 0
     for scan in scans:
         first.check_grid(scan.labels, f"{scan.subject}/{scan.session}: labels, against the first scan")
-        shares = F.one_hot(_classes(scan.labels.data, names)[0].long(), 1 + len(names)).movedim(-1, 0).float()
+        shares = F.one_hot(class_indices(scan.labels.data, names)[0].long(), 1 + len(names)).movedim(-1, 0).float()
         total = total + F.avg_pool3d(shares, 2)
     return (total / len(scans) + _LEAST_SHARE).log()
 
 
-def _drawn_image(classes: torch.Tensor, count: int, rng: torch.Generator) -> torch.Tensor:
-    """An image (1, X, Y, Z) with a grey and a texture drawn for every class, blurred a little; background is 0."""
-    mean, spread = torch.rand(count, generator=rng), 0.08 * torch.rand(count, generator=rng)
-    mean[0] = spread[0] = 0.0
-    index = classes.long()
-    image = mean[index] + spread[index] * torch.randn(classes.shape, generator=rng)
-    sigma = 0.3 + 0.6 * float(torch.rand((), generator=rng))
-    return filter_separable(image[None], (gaussian_kernel(sigma),) * 3)[0]
-
-
-def _scaled(image: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+def scaled(image: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """z-scored within the mask (1, X, Y, Z), 0 outside."""
     values = image.float()[inside]
     return (image.float() - values.mean()) / values.std().clamp(min=1e-6) * inside

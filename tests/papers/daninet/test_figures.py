@@ -57,7 +57,7 @@ PAIRS = pd.DataFrame(
 
 def test_curves_are_drawn_region_by_region_never_told_by_colour_alone():
     figure = regional_progression(curves(), PAIRS, regions=(2, 0))
-    assert [a.get_title(loc="left") for a in figure.axes] == ["region 2", "region 0"]
+    assert [a.get_title(loc="left") for a in figure.axes] == ["region 2 (outlined above)", "region 0 (outlined above)"]
     for axes, region in zip(figure.axes, (2, 0), strict=True):
         lines = [line for line in axes.lines if len(line.get_xdata()) == len(CENTRES)]
         for line, d in zip(lines, (1, 4), strict=True):
@@ -120,7 +120,9 @@ def test_configurations_stand_in_columns_above_what_they_miss():
     figure = configurations_sheet([case("sub-01", 0.02), case("sub-02", 0.04)])
     assert titles(figure) == ["input", "follow-up", "CAAE [9]", "P-C-T"]
     assert "person 2, AD\n+2.0 years" in [t.get_text() for t in figure.texts], "ids belong into no picture"
-    images = [a.images[0] for a in figure.axes if a.images]
+    real = configurations_sheet([case("IXI-7", 0.02)], simulated=True)
+    assert "healthy adult 1, simulated AD" in real.texts[0].get_text().replace("\n", " ")
+    images = [a.images[-1] for a in figure.axes if a.images]
     errors = [i for i in images if i.get_cmap().name == "RdBu_r"]
     assert len(images) == 2 * (4 + 3) and len(errors) == 6
     means = [float(np.nanmean(e.get_array().filled(np.nan))) for e in errors]
@@ -149,7 +151,7 @@ def test_ages_stand_in_order_above_their_change():
 
 
 def _greys(figure):
-    return [i for a in figure.axes for i in a.images if i.get_cmap().name == "gray"]
+    return [a.images[0] for a in figure.axes if len(a.images) == 1 and a.images[0].get_cmap().name == "gray"]
 
 
 def test_a_survey_sheet_shows_letters_and_whole_brains_with_right_on_the_right():

@@ -83,6 +83,21 @@ def test_published_ids_that_need_a_missing_sequence_are_named_with_it():
     }
 
 
+def test_a_single_input_leaves_nothing_out_and_says_so():
+    fewer = experiments.fewer_inputs(("T1w",))
+    assert fewer == {"a": {}, "c": {}}
+    lacks = experiments.missing_inputs(["wei2019.table2_4a.mse.no_t1", "wei2019.table2_4a.mse.no_t2"], ("T1w",))
+    assert lacks == {"wei2019.table2_4a.mse.no_t1": "sequence beside T1w", "wei2019.table2_4a.mse.no_t2": "T2w",
+                     "wei2019.table2_4b": "DIR"}
+    systems = experiments.rivals(Config.for_profile("smoke", inputs=("T1w",)), profile="smoke")
+    assert "t2_linear" not in systems and set(experiments.METHODS) <= set(systems)
+    assert "t2_linear" in experiments.rivals(Config.for_profile("smoke", inputs=("T1w", "T2w")), profile="smoke")
+
+
+def test_sequences_that_the_paper_does_not_know_have_names_of_their_own():
+    assert experiments.fewer_inputs(("T1w", "SWI"))["a"] == {"no_t1": ("SWI",), "no_swi": ("T1w",)}
+
+
 def test_every_number_has_its_id_and_folds_have_their_own(scores):
     errors = experiments.table_2_2(scores)
     assert where(errors, id="wei2019.table2_2a.mse.fcn")["value"].tolist() == [4.0, 5.0, 6.0]

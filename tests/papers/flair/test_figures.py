@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -50,12 +53,16 @@ def test_lesions_of_the_highest_and_lowest_dice_stand_beside_each_image(scan):
     lesions = scan.mask("lesions")
     other = lesions.with_data(torch.zeros_like(lesions.data))
     cohort = Cohort("toy", tuple(Subject(s, None, "MS", (scan,)) for s in "abc"), "embedded")
-    made = scan.images["FLAIR"].with_data(scan.images["FLAIR"].data * 0.99)
+    flair = scan.images["FLAIR"]
+    made = flair.with_data(flair.data + 4 * flair.data[scan.mask("brain").data].std())
     found = {s: {"truth": lesions, "synthetic": other} for s in "abc"}
     agreement = stacked(tidy({"a": 0.5, "b": 0.812, "c": 0.4}, metric="dice"), tidy({"a": 1.0}, metric="dice_truth"))
     figure = figures.lesion_examples(cohort, dict.fromkeys("abc", made), found, agreement)
-    assert titles(figure) == ["True FLAIR", "its lesions (red)", "Predicted FLAIR", "its lesions (red)"]
-    assert [t.get_text() for t in figure.texts] == ["highest Dice\nDice 0.81", "lowest Dice\nDice 0.40"]
+    heads = ["True FLAIR", "its lesions (red)", "Predicted FLAIR (offset +4.0 SD)", "its lesions (red)"]
+    assert [" ".join(t.split()) for t in titles(figure)] == [*heads, "(offset +4.0 SD)"]
+    assert [t.get_text() for t in figure.texts] == ["highest of 3\nDice 0.81", "lowest of 3\nDice 0.40"]
+    true, _, shifted, _ = (a.images[0].get_clim() for a in figure.axes[:4])
+    assert shifted[0] > true[0] and np.subtract(*shifted) == pytest.approx(np.subtract(*true), rel=1e-4)
     red = [(a.images[1].get_array()[..., 3] > 0).sum() for a in figure.axes[:4] if len(a.images) == 2]
     assert red[0] > 0 and red[1] == 0
 
@@ -69,3 +76,16 @@ def test_saliency_maps_share_one_scale_above_their_inputs(scan):
     assert images[0].get_clim() == images[1].get_clim() and images[2].get_clim() != images[3].get_clim()
     with pytest.raises(NbkitError, match="none for DIR"):
         figures.saliency_sheet(maps, {"T1w": inputs["T1w"]}, brain=scan.mask("brain"))
+
+
+def test_the_published_ssim_stands_beside_ours_and_the_mse_of_another_unit_does_not():
+    people = "abcdef"
+    rows = stacked(*(tidy({p: v for p in people}, system=s, metric=m) for m in ("mse", "ssim")
+                     for s, v in (("fcn", 0.5), ("rf", 0.4))))
+    ids = {f"wei2019.table2_2{x}.{s}": SimpleNamespace(value=v) for x, v in (("a.mse", 900.0), ("b.ssim", 0.8))
+           for s, v in (("fcn", v), ("rf", v - 0.1))}
+    (first, mse, _), (second, ssim, said) = figures.table_differences(rows, {"floor": -0.1}, ids)
+    assert (first, second) == ("table2_2_differences", "table2_2_ssim_differences") and said.endswith("SSIM")
+    printed = [[line.get_xdata()[0] for line in figure.axes[0].lines if line.get_label() == "published means"]
+               for figure in (mse, ssim)]
+    assert printed[0] == [] and printed[1] == pytest.approx([-0.1])

@@ -14,6 +14,7 @@ from nbkit.claims.ledger import load_paper
 from nbkit.claims.observe import Observation
 from nbkit.claims.room import Room
 from nbkit.claims.verdicts import judge
+from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.tidy import by_subject, where
 from nbkit.core.volume import Volume
 from nbkit.geometry.warp import grid_positions
@@ -36,10 +37,21 @@ def test_table_1_is_the_mean_over_a_persons_visits_under_the_ids_of_the_ledger(v
     assert dict(zip(frame["metric"], frame["unit"])) == experiments.UNITS
 
 
-def test_what_is_not_here_is_known_to_the_ledger():
-    for simulated, more in ((True, set()), (False, {"inbrainsyn.precision", "inbrainsyn.transport"})):
-        reasons = experiments.not_here(simulated=simulated)
-        assert set(reasons) - set(experiments.NOT_HERE) == more
+@pytest.mark.parametrize(("diagnosis", "labelled", "why"), [
+    ("AD", True, None), ("AD", False, "the scans carry no labels of structures"),
+    ("CN", True, "nobody in this cohort is ill"), ("CN", False, "nobody in this cohort is ill"),
+])
+def test_what_is_not_here_is_known_to_the_ledger(diagnosis, labelled, why):
+    labels = Volume(torch.ones(1, 2, 2, 2, dtype=torch.uint8), np.eye(4)) if labelled else None
+    visits = tuple(Scan("a", told, 70.0, {}, labels=labels, diagnosis=told) for told in ("CN", diagnosis))
+    people = Cohort("toy", (Subject("a", "F", "CN", visits),), "open")
+    unknown = {"inbrainsyn.precision", "inbrainsyn.transport"}
+    for truth, more in (({"a": 1}, set()), ({}, unknown)):
+        reasons = experiments.not_here(replace(people, truth=truth))
+        assert {reasons.get(prefix) for prefix in experiments.OF_THE_ILL} == {why}
+        expected = more | (set() if labelled else {"inbrainsyn.table1.dice"})
+        expected |= set(experiments.OF_THE_ILL) if why else set()
+        assert set(reasons) - set(experiments.NOT_HERE) == expected
         assert all(any(i.startswith(prefix) for i in IDS) for prefix in reasons)
 
 

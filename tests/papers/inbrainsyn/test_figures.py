@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -104,6 +106,10 @@ def test_differences_are_the_models_minus_inbrainsyn_and_say_who_is_favoured():
     assert axes.get_xlabel() == "MAE of the model − MAE of InBrainSyn\n← favours the model   |   favours InBrainSyn →"
     assert [t.get_text() for t in axes.get_yticklabels()] == ["no change", "No-PT"]
     assert sorted({x for c in axes.collections for x, _ in c.get_offsets().tolist()}) == [-0.25, 0.25]
+    ids = {f"inbrainsyn.table1.mae.{s}": SimpleNamespace(value=v) for s, v in (("inbrainsyn", 0.3), ("no_pt", 0.4))}
+    drawn = differences(rows, ["mae"], published=ids)["inbrainsyn_mae_differences"].axes[0]
+    printed = [line for line in drawn.lines if line.get_label() == "published means"]
+    assert [line.get_xdata()[0] for line in printed] == pytest.approx([0.1])
 
 
 def test_errors_ahead_stand_over_what_could_be_won_at_all():

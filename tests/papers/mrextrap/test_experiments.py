@@ -20,7 +20,7 @@ from nbkit.papers.mrextrap import Config, experiments
 from nbkit.papers.mrextrap.metrics import agreement, explained_by_latents, straightness
 from nbkit.papers.mrextrap.volumes import (
     STRUCTURES, FourVolumes, forecast_volumes, four_volumes, histories, interpolated_volumes, latent_volume,
-    person_curve, true_volumes,
+    person_curve, shown, true_volumes,
 )
 
 SHAPE, AFFINE = (8, 6, 10), np.diag([3.0, 3.0, 3.0, 1.0])
@@ -111,8 +111,26 @@ def test_histories_keep_the_target_and_count_the_scans():
     assert [h.seen for h in asked if h.design == "latest"] == [(3,), (2, 3), (1, 2, 3)]
     assert [h.seen for h in asked if h.design == "first"] == [(0,), (0, 1), (0, 1, 2)]
     assert histories(3, "all", "latest") == []
+    assert [h.seen for h in histories(3, "all", "latest", seen=2)] == [(0, 1), (1,)]
     with pytest.raises(NbkitError, match="Did you mean 'latest'"):
         histories(5, "lates")
+
+
+def test_where_nobody_has_a_fourth_visit_two_are_shown():
+    three = person("three", "CN", [10.0, 12.0, 14.0])
+    assert (shown([STEADY, three]), shown([three])) == (3, 2)
+    assert experiments.ages_seen(three) == (70.0, 72.0) and experiments.ages_seen(STEADY) == (70.0, 74.0)
+    now, later = experiments.seen_and_later(three)
+    assert (now.age, [scan.age for scan in later]) == (72.0, [74.0])
+    found = forecast_volumes(
+        {"line": Line("ols")}, cohort(three), segmenter=READER, truth=true_volumes(cohort(three), READER),
+        designs=["all"], progress=False,
+    )
+    line = found[found["model"] == "line"]
+    assert set(line["scans"]) == {2} and line["miss"].max() == pytest.approx(0.0, abs=1e-3), "a steady line is met"
+    for nobody in ([], [person("two", "CN", [1.0, 2.0])]):
+        with pytest.raises(NbkitError, match="test people with three visits or more"):
+            shown(nobody)
 
 
 def test_a_line_meets_who_follows_it_and_nothing_else_gains():
@@ -350,7 +368,7 @@ def test_images_between_and_ahead_are_made_by_every_way():
     middle = {way: float(made[0.5].data.mean()) for way, made in images.items()}
     assert middle == pytest.approx({"latent": 12.0, "image": 14.0}, rel=1e-5)
     names = ("mrextrap_ols", "mrextrap_bayes", "pixel_ols")
-    made = experiments.predicted({name: Line("ols") for name in names}, STEADY, seen=3)
+    made = experiments.predicted({name: Line("ols") for name in names}, STEADY)
     assert [round(float(i.data.mean())) for i in made["pixel_ols"]] == [16, 18]
     assert [round(float(i.data.mean())) for i in made["no_change"]] == [14, 14]
 

@@ -59,6 +59,16 @@ def test_without_a_critic(objective, image):
     torch.testing.assert_close(terms["total"], terms["l1"] + 2 * terms["perceptual"] + 0.1 * terms["kl"])
 
 
+def test_slopes_and_a_late_perceptual_term(image):
+    late = AutoencoderObjective(random_features(), slices=3, seed=5, **WEIGHTS, gradient=0.5, late=True)
+    terms, apart = late.plain(Dimmer(), image), 0.2 * image
+    slopes = [(apart.narrow(k, 1, n - 1) - apart.narrow(k, 0, n - 1)).abs() for k, n in ((2, 8), (3, 9), (4, 10))]
+    torch.testing.assert_close(terms["gradient"], torch.stack([s.mean(dim=(1, 2, 3, 4)) for s in slopes]).mean(dim=0))
+    assert set(terms) == {"total", "l1", "kl", "gradient"}
+    torch.testing.assert_close(terms["total"], terms["l1"] + 0.5 * terms["gradient"] + 0.1 * terms["kl"])
+    assert "perceptual" in late.generator(Mean(), image, late.generate(Dimmer(), image))
+
+
 @pytest.mark.parametrize(("critic", "caught", "fooled"), [
     ({}, bce_discriminator, bce_generator),
     ({"critic": "least_squares"}, lsgan_discriminator, lsgan_generator),

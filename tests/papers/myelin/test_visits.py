@@ -5,9 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pandas as pd
+import torch
 
 from nbkit.core.tidy import stacked, tidy
+from nbkit.core.volume import Volume
 from nbkit.papers.myelin import visits
+from nbkit.papers.myelin.metrics import Course
 from nbkit.papers.myelin.synthesis import VARIANTS
 from tests.papers.myelin.change_toy import change_cohort
 
@@ -29,7 +32,23 @@ def test_systems_are_variants_each_once():
 
 def test_patients_are_ordered_by_true_change_and_three_are_shown():
     assert visits.by_change(index()) == ["b", "c", "a"]
-    assert visits.three_courses(index()) == {"patient A": "a", "patient B": "b"}, "one is most of two things"
+    maps = {"truth": {s: course(40) for s in "abc"}}
+    assert visits.three_courses(index(), maps) == {"patient A": "a", "patient B": "b"}, "one is most of two things"
+
+
+def test_patients_in_whom_next_to_nothing_changes_are_not_shown_where_there_are_others():
+    few = {"truth": {"a": course(29), "b": course(40), "c": course(40)}}
+    assert "a" not in visits.three_courses(index(), few).values()
+    none = {"truth": {s: course(3) for s in "abc"}}
+    assert visits.three_courses(index(), none) == {"patient A": "a", "patient B": "b"}
+
+
+def course(changed: int) -> Course:
+    """Lesions of 7 × 7 × 2 voxels of which some, all in one slice, lose their myelin."""
+    before = torch.zeros(1, 7, 7, 2, dtype=torch.bool)
+    after = before.clone()
+    after[0, :, :, 1] = (torch.arange(49) < changed).reshape(7, 7)
+    return Course(Volume(torch.ones_like(before)), Volume(before), Volume(after))
 
 
 def test_images_without_noise_stand_for_predictions_at_the_visit_they_are_of():

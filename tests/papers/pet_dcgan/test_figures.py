@@ -13,7 +13,7 @@ from nbkit.data.pet_slices import Slices
 from nbkit.papers.pet_dcgan.augmentation_experiments import classified
 from nbkit.papers.pet_dcgan.figures import (
     ARMS, augmentation_curves, example_slices, generator_progress, joint_histograms, likeness, loss_curves,
-    neighbour_sheet, real_and_synthetic, stage_sheets,
+    mean_images, neighbour_sheet, real_and_synthetic,
 )
 from nbkit.papers.pet_dcgan.pet_volumes import Volumes
 from tests.figures.conftest import pixels
@@ -37,7 +37,7 @@ def shown(figure) -> list:
 
 
 def test_what_lies_to_the_right_and_up_is_drawn_there():
-    spot = torch.full((1, 1, 12, 12), -1.0)
+    spot = torch.full((1, 1, 12, 12), -0.79)  # a head as large as the image
     spot[0, 0, 9:11, 8:10] = 1
     figure = example_slices(Slices(spot, ("a",), ("CN",), ("axial",), (0.0,)), width_mm=80)
     (axes,) = shown(figure)
@@ -56,20 +56,44 @@ def test_views_have_the_letters_of_their_sides():
 
 
 def test_all_images_share_one_scale_in_suvr():
-    figure = real_and_synthetic(slices({"CN": 3}), slices({"CN": 3}, level=0.4), columns=3)
+    figure = real_and_synthetic({"real": slices({"CN": 3}), "made": slices({"CN": 3}, level=0.4)}, count=3)
     assert {axes.images[0].get_clim() for axes in shown(figure)} == {(0, 2.0)}
     assert np.allclose(shown(figure)[0].images[0].get_array(), (images(3)[0, 0].T + 1) * 1.0)
 
 
-def test_real_ones_stand_left_and_synthetic_ones_right_stage_by_stage():
-    real = slices({"CN": 4, "AD": 2})
-    figure = real_and_synthetic(real, slices({"CN": 3, "AD": 2}), columns=2)
-    assert len(shown(figure)) == 4 + 3 + 2 + 2
+def test_real_ones_stand_left_and_synthetic_ones_right_row_by_row():
+    real, made = slices({"CN": 4, "AD": 2}), slices({"CN": 3, "AD": 2})
+    figure = real_and_synthetic({"real": real, "synthetic": made, "conditional": made}, count=3)
+    assert len(shown(figure)) == 3 + 3 + 3 + 2 + 2 + 2
     heads = {t.get_text(): t.get_position() for t in figure.texts}
-    assert heads["a  real"][0] < heads["b  synthetic"][0] and heads["CN"][1] > heads["AD"][1]
-    assert len(shown(real_and_synthetic(real, real, count=1))) == 4
-    with pytest.raises(NbkitError, match="real_and_synthetic: synthetic"):
-        real_and_synthetic(real, slices({"CN": 3}))
+    assert heads["real"][0] < heads["synthetic"][0] < heads["conditional"][0] and heads["CN"][1] > heads["AD"][1]
+    assert len(shown(real_and_synthetic({"real": real, "made": made}, stages="AD", by="view", count=1))) == 2
+    with pytest.raises(NbkitError, match="real_and_synthetic: made"):
+        real_and_synthetic({"real": real, "made": slices({"CN": 3})})
+
+
+def test_slices_are_cropped_to_a_square_round_all_real_heads():
+    made = torch.full((2, 1, 20, 20), -1.0)
+    made[0, 0, 6:10, 4:16], made[1, 0, 8:14, 8:12] = 0.0, 0.0
+    table = Slices(made, ("a", "b"), ("CN",) * 2, ("axial",) * 2, (0.0,) * 2)
+    for axes in shown(real_and_synthetic({"real": table, "made": slices({"CN": 1})})):
+        assert np.allclose(axes.get_xlim(), (0.18, 0.82)) and np.allclose(axes.get_ylim(), (0.18, 0.82))
+
+
+def test_means_and_what_the_ill_have_less_are_those_of_each_table():
+    flat = {stage: torch.full((2, 1, 16, 16), level) for stage, level in (("CN", 0.5), ("MCI", 0.25), ("AD", 0.0))}
+    stage = tuple(s for s in flat for _ in range(2))
+    table = Slices(torch.cat([*flat.values()]), tuple("abcdef"), stage, ("axial",) * 6, (0.0,) * 6)
+    same = Slices(torch.full((6, 1, 16, 16), 0.5), tuple("abcdef"), stage, ("axial",) * 6, (0.0,) * 6)
+    figure = mean_images({"real": table, "made": same})
+    means = [float(np.nanmean(axes.images[0].get_array().filled(np.nan))) for axes in shown(figure) if axes.get_xlim()]
+    tiles = [m for axes, m in zip(shown(figure), means, strict=True) if not axes.get_ylabel()]
+    np.testing.assert_allclose(tiles, [1.5, 1.25, 1.0, 1.5, 1.5, 1.5, -0.5, 0.0], atol=1e-6)
+    said = [axes.get_title() for axes in shown(figure) if axes.get_title()]
+    assert said == ["CN, mean", "MCI, mean", "AD, mean", "real", "made"]
+    bars = [axes.get_ylabel().replace("\n", " ") for axes in figure.axes if axes.get_ylabel()]
+    assert bars == ["uptake ratio (SUVR)"] * 2 + ["difference (SUVR)"]
+    assert not any("mm" in t.get_text() for axes in figure.axes for t in axes.texts), "a mean has no level"
 
 
 def test_training_runs_downwards_to_the_real_images():
@@ -77,6 +101,10 @@ def test_training_runs_downwards_to_the_real_images():
     figure = generator_progress(snapshots, real=slices({"CN": 9}))
     labels = sorted((t for t in figure.texts if t.get_rotation() == 90), key=lambda t: -t.get_position()[1])
     assert [t.get_text() for t in labels] == ["0", "48", "1 200", "real"] and len(shown(figure)) == 12
+    many = {step: torch.stack([images(9)]) for step in range(0, 900, 100)}
+    labels = [t.get_text() for t in generator_progress(many, real=slices({"CN": 9})).texts if t.get_rotation() == 90]
+    assert labels == ["0", "200", "400", "600", "800", "real"], "five steps at most"
+    assert len(shown(generator_progress(many, real=slices({"CN": 9})))) == 6 * 6, "six seeds at most"
     second = generator_progress(snapshots, real=slices({"CN": 9}), network=1)
     assert np.allclose(shown(second)[0].images[0].get_array(), 1.0)
 
@@ -156,17 +184,13 @@ def test_likeness_has_a_dot_for_each_generator_and_lines_of_what_needs_none():
                             columns=["metric", "system", "value"])
     ends = pd.DataFrame([(m, "reach", s, v) for m in ("psnr", "ssim") for s, v in (("CN", 5.0), ("AD", 7.0))],
                         columns=["metric", "system", "stage", "value"])
-    figure = likeness(compared, ends)
+    printed = {"islam2020.text.psnr": 4.5, "islam2020.text.ssim": 0.5}
+    figure = likeness(compared, ends, published=printed)
     for axes, label in zip(figure.axes, ("PSNR, dB", "SSIM"), strict=True):
         assert list(axes.lines[0].get_xdata()) == [0, 1] and axes.get_xlabel() == label
         assert [line.get_xdata()[0] for line in axes.lines if line.get_label().startswith("reach")] == [6.0]
-
-
-def test_the_sheets_of_stages_have_their_numbers():
-    table = slices({"CN": 3, "AD": 2})
-    found = stage_sheets(table, table)
-    assert {number: stage for number, (stage, _) in found.items()} == {6: "CN", 8: "AD"}
-    assert len(shown(found[8][1])) == 4
+        said = [line.get_xdata()[0] for line in axes.lines if line.get_label() == "published"]
+        assert said == [printed[f"islam2020.text.{'psnr' if 'PSNR' in label else 'ssim'}"]]
 
 
 def test_bars_are_the_intervals_of_the_ledger():

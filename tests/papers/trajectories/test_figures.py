@@ -13,7 +13,7 @@ from nbkit.core.stats import bootstrap_mean
 from nbkit.core.volume import Volume
 from nbkit.figures.charts import interval
 from nbkit.papers.trajectories.figures import (
-    TIED, coverage, error_by_horizon, gains_table, history_plot, horizon_intervals, horizon_plots, lineup,
+    TIED, coverage, error_by_horizon, gains_table, history_plot, horizon_grid, horizon_intervals, lineup,
     method_drawing, ranked, ranking_plot, standings_table,
 )
 from nbkit.papers.trajectories.ranking import standings
@@ -37,12 +37,12 @@ def test_every_column_has_its_picture_and_its_miss(scan):
     assert not any(a.get_title() for a in pictures[columns:])
     greys = {p.images[0].get_clim() for p in pictures[:columns]}
     misses = pictures[columns : 2 * columns - 1]
-    assert len(greys) == 1 and len({p.images[0].get_clim() for p in misses}) == 1
-    low, high = misses[0].images[0].get_clim()
+    assert len(greys) == 1 and len({p.images[-1].get_clim() for p in misses}) == 1
+    low, high = misses[0].images[-1].get_clim()
     assert low == -high
-    same, off = (np.asarray(misses[k].images[0].get_array()) for k in (0, 2))
+    same, off = (np.asarray(misses[k].images[-1].get_array()) for k in (0, 2))
     assert np.nanmedian(off) == pytest.approx(7, abs=0.01)
-    assert np.allclose(same, np.asarray(misses[1].images[0].get_array()), equal_nan=True), "InBrainSyn gave the scan"
+    assert np.allclose(same, np.asarray(misses[1].images[-1].get_array()), equal_nan=True), "InBrainSyn gave the scan"
 
 
 def test_bad_pictures_are_refused(scan):
@@ -53,12 +53,24 @@ def test_bad_pictures_are_refused(scan):
         lineup(scan, scan, {"brlp": Volume(image.data[:, 1:], image.affine)})
 
 
-def test_errors_ahead_are_drawn_by_setting_and_metric_where_there_are_volumes():
+def test_errors_ahead_stand_on_one_grid_by_setting_and_structure():
     found = head_scores()
+    figure = horizon_grid({"one": found, "several": found})
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == [f"{m}, from {s}" for s in ("one scan", "several scans") for m in ("Ventricle", "Hippocampus")]
+    assert figure.axes[0].get_ylim() == figure.axes[2].get_ylim() and figure.axes[0].get_ylim()[0] == 0
     bare = found._replace(regions=found.regions[:0])
-    drawn = list(horizon_plots({"one": found, "several": bare}))
-    assert [(name, said) for name, said, _ in drawn] == [("one_ventricle", "one scan"), ("one_hippocampus", "one scan")]
-    assert all(picture.axes for _, _, picture in drawn)
+    assert len(horizon_grid({"one": found, "several": bare}).axes) == 2
+    with pytest.raises(NbkitError, match="horizon_grid: scores"):
+        horizon_grid({"one": bare})
+
+
+def test_no_mean_stands_where_one_person_is():
+    found = head_scores()
+    last = found.regions["subject"].iloc[0]
+    late = found.regions[found.regions["subject"] == last].assign(years=9.0)
+    axes = horizon_grid({"one": found._replace(regions=pd.concat([found.regions, late], ignore_index=True))}).axes[0]
+    assert max(float(t.get_text().split("\n")[0]) for t in axes.get_xticklabels()) < 9
 
 
 def points(axes) -> list:

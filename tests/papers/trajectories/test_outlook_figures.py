@@ -86,3 +86,15 @@ def test_a_tile_shows_the_head_with_left_on_the_left(codes):
 def test_an_empty_cut_is_shown_whole():
     image = _gradient("RAS").with_data(torch.zeros(1, 10, 10, 12))
     assert grey_tile(image, Window.of(image, "coronal", 0.0), full=1.0).shape == (12, 10)
+
+
+def test_changes_have_their_colours_beside_them_and_letters_a_halo():
+    image = _gradient("RAS")
+    sheet = explorer_picture([Column("a", image), Column("b", image, image)], CHART, level_mm=0.0, top=1.0,
+                             swing=0.25).axes[0]
+    (bar,) = sheet.collections
+    assert bar.get_clim() == (-1, 1) and bar.get_cmap().name == "RdBu_r"
+    assert [t.get_text() for t in sheet.texts if t.get_text() in ("−0.25", "0", "+0.25")] == ["−0.25", "0", "+0.25"]
+    letters = [t for t in sheet.texts if t.get_text() in "LR"]
+    assert len(letters) == 6 and all(t.get_path_effects() for t in letters)
+    assert not explorer_picture([Column("a", image)], CHART, level_mm=0.0, top=1.0, swing=1.0).axes[0].collections

@@ -18,8 +18,10 @@ from nbkit.core.protocols import Cohort, Forecast, Scan, Subject
 from nbkit.core.volume import Volume
 from nbkit.geometry.futures import Futures
 from nbkit.geometry.warp import Displacement
+from nbkit.metrics.regions import by_structure
 from nbkit.papers.trajectories.outlooks import (
-    Carried, Outlooks, Painted, Seen, Sliced, counted, first_of_each, kept_back, labelled, measured, people_table,
+    Carried, Outlooks, Painted, Seen, Sliced, counted, first_of_each, gaps, kept_back, labelled, measured,
+    people_table, read_at,
 )
 
 SHAPE, YEARS = (10, 9, 8), (0, 2, 6)
@@ -245,6 +247,26 @@ def test_the_gap_of_mixing_is_that_half_way():
     assert outlooks.gap(asked, 2.0, "HC") == pytest.approx(0, abs=1e-6)
 
 
+def test_gaps_are_those_of_the_first_person_who_can_be_answered():
+    class Picky(Painter):
+        def predict(self, history, ages, diagnosis):
+            if history[-1].age < 60:
+                raise NbkitError("Picky: ages", expected="ages above 60", found="50.6", remedy="Choose another.")
+            return super().predict(history, ages, diagnosis)
+
+    young, old = scan(50.65), scan(70.0)
+    seen = {"own": Seen([young], {"hippocampus": 60.0}), "sub-01": Seen([old], {"hippocampus": 60.0})}
+    asked = [SimpleNamespace(id="own", age=young.age), SimpleNamespace(id="sub-01", age=old.age)]
+    options = {"courses": {"HC": "CN"}, "years": (0, 2, 6), "cache": Nothing()}
+    systems = {n: Outlooks(Painted(m(0.01), Segmenter()), seen, **options) for n, m in (("A", Painter), ("B", Picky))}
+    table, said = gaps(systems, asked, 4.0, "HC")
+    assert table["id"].tolist() == ["explore.mixing.a", "explore.mixing.b"]
+    assert table["value"].tolist() == [systems["A"].gap(asked[0], 4.0, "HC"), systems["B"].gap(asked[1], 4.0, "HC")]
+    assert said == ["B has no answer here for person 1 of 2: it expects ages above 60, not 50.6."]
+    table, said = gaps({"B": systems["B"]}, asked[:1], 4.0, "HC")
+    assert len(table) == 0 and len(said) == 1
+
+
 class Nothing:
     """A cache that keeps nothing."""
 
@@ -267,9 +289,15 @@ def test_the_first_of_every_diagnosis_and_whose_last_visits_are_kept_back():
     assert not {"own", "s1"} & set(table.astype(str).to_numpy().ravel())
 
 
-def test_volumes_are_those_that_a_simulation_knows_or_counted():
-    subject = Subject("s", None, "CN", (scan(), replace(scan(71.0), labels=None)))
+def test_volumes_are_those_that_a_simulation_knows_or_counted_or_read():
+    bare = replace(scan(71.0), labels=None)
+    subject = Subject("s", None, "CN", (scan(), bare))
     scans, volumes = measured(subject, Segmenter(), {})
     assert scans[1].labels is not None and volumes[0] == counted(scan())
+    read = by_structure(Segmenter().volumes(bare.image("T1w"), mask=bare.mask("brain")))
+    assert volumes[1] == read
+    finer = replace(bare, images={"T1w": Volume(2 * bare.image("T1w").data, np.diag([0.5, 0.5, 0.5, 1.0]))})
+    assert measured(subject, Segmenter(), {}, closer=[finer])[1][1] != read
+    assert (read_at(bare), read_at(bare, [finer])) == (1.0, 0.5)
     known = SimpleNamespace(volumes=[{"hippocampus_left": 1.0, "hippocampus_right": 2.0}] * 2)
     assert measured(subject, Segmenter(), {"s": known})[1] == [{"hippocampus": 3.0}] * 2

@@ -1,0 +1,207 @@
+"""Every trajectory system by name, with the settings and the training of notebook 08. Rank 6.
+
+What a notebook fitted is read from the cache, and the other way round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nbkit.core.checks import known
+from nbkit.core.protocols import Cohort, Scan, Segmenter, TrajectoryModel, age_of
+from nbkit.core.volume import Volume
+from nbkit.metrics.regions import regional_volumes
+from nbkit.papers import brlp, countersynth, daninet, inbrainsyn, mrextrap, trajectories
+from nbkit.papers.inbrainsyn.experiments import learning, template_kinds
+from nbkit.papers.trajectories import design, pixel_regression, regional_segmenter
+from nbkit.training.fitted import fitted, is_fitted
+
+Sizes = Mapping[str, Any]
+"""profile, seed and device."""
+Job = Mapping[str, Any]
+"""What :func:`nbkit.training.fitted.fitted` is given, but the cohort."""
+
+
+def _pixels(estimator: str) -> Job:
+    return {"model": trajectories.PixelRegression(pixel_regression.Config(estimator=estimator))}
+
+
+def _inbrainsyn(kind: str, sizes: Sizes, train: Cohort) -> Job:
+    settings = inbrainsyn.Config.for_profile(sizes["profile"], device=sizes["device"])
+    return learning(template_kinds(**sizes)[kind], settings, train)
+
+
+def _brlp(sizes: Sizes) -> Job:
+    key = mrextrap.Config.for_profile(**sizes).as_dict()
+    return {"model": brlp.BrLP(brlp.Config.for_profile(**sizes)), "key": key, "sources": [mrextrap.MRExtrap.__module__]}
+
+
+_JOBS: Mapping[str, Callable[[Sizes, Cohort], Job]] = {
+    "pixel_ols": lambda sizes, _: _pixels("ols"),
+    "pixel_population": lambda sizes, _: _pixels("population"),
+    "mrextrap": lambda sizes, _: {"model": mrextrap.MRExtrap(mrextrap.Config.for_profile(**sizes))},
+    "gan templates": lambda sizes, train: _inbrainsyn("gan", sizes, train),
+    "kernel templates": lambda sizes, train: _inbrainsyn("kernel", sizes, train),
+    "countersynth": lambda sizes, _: {"model": countersynth.CounterSynth(countersynth.Config.for_profile(**sizes))},
+    "daninet3d": lambda sizes, _: {"model": daninet.DaniNet3D(daninet.Config3D.variant("P-C", **sizes))},
+    "brlp": lambda sizes, _: _brlp(sizes),
+    "segmenter": lambda sizes, _: {
+        "model": trajectories.RegionalSegmenter(regional_segmenter.Config.for_profile(**sizes))},
+}
+"""What is trained, by name."""
+_TEMPLATES = ("gan templates", "kernel templates")
+SYSTEMS: Mapping[str, tuple[str, ...]] = {
+    "inbrainsyn": _TEMPLATES, "no_pt": _TEMPLATES, "countersynth": ("countersynth",), "daninet3d": ("daninet3d",),
+    "brlp": ("mrextrap", "brlp"), "brlp_one_sample": ("mrextrap", "brlp"),
+    "mrextrap_bayes": ("mrextrap",), "mrextrap_ols": ("mrextrap",), "mrextrap_population": ("mrextrap",),
+    "pixel_ols": ("pixel_ols",), "pixel_population": ("pixel_population",), "no_change": (),
+}
+"""The systems and controls of notebook 08, and what each is made of."""
+DEFORMS = ("inbrainsyn", "no_pt", "countersynth", "no_change")
+"""Those that deform the scan, so that its labels go along; the others' volumes are read by the segmenter."""
+
+
+LAST = ("inbrainsyn", "no_pt", "countersynth", "daninet3d", "no_change")
+"""Those that look at the last scan shown alone."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """Systems of one cohort, trained when they are first asked for.
+
+    Parameters
+    ----------
+    people : Cohort
+        Everybody.
+    profile, seed, device
+        As in the notebooks.
+    """
+
+    people: Cohort
+    profile: str
+    seed: int = 7
+    device: str = "auto"
+    _parts: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def split(self) -> tuple[Cohort, Cohort]:
+        """Training and test people of notebook 08."""
+        return design.Design.for_profile(self.profile).split(self.people, seed=self.seed)
+
+    @property
+    def train(self) -> Cohort:
+        """Whom every system learns from."""
+        return self.split[0]
+
+    @cached_property
+    def labelled(self) -> bool:
+        """Whether volumes can be learned: all scans carry labels."""
+        return design.has_labels(self.people)
+
+    def needs(self, systems: Iterable[str]) -> list[str]:
+        """What the systems are made of, the segmenter of what they paint included."""
+        systems = [known(name, SYSTEMS, "system") for name in systems]
+        painted = self.labelled and any(name not in DEFORMS for name in systems)
+        return list(dict.fromkeys([*(p for name in systems for p in SYSTEMS[name]), *["segmenter"] * painted]))
+
+    def lacking(self, systems: Iterable[str]) -> list[str]:
+        """What of :meth:`needs` is not in the cache, and so is trained first."""
+        return [part for part in self.needs(systems) if not is_fitted(cohort=self.train, **self._job(part))]
+
+    def part(self, name: str) -> Any:
+        """One of :meth:`needs`, from the cache or trained now."""
+        if name not in self._parts:
+            job = self._job(name)
+            if name == "brlp":
+                job["model"].space = self.part("mrextrap").space
+            self._parts[name] = fitted(cohort=self.train, **job)
+        return self._parts[name]
+
+    def model(self, name: str) -> TrajectoryModel:
+        """A system, ready to predict."""
+        known(name, SYSTEMS, "system")
+        kind, _, estimator = name.partition("_")
+        if name == "no_change":
+            return trajectories.NoChange().fit(self.train)
+        if name in ("inbrainsyn", "no_pt"):
+            return self._carrier if name == "inbrainsyn" else self._carrier.variant(transport="direct")
+        if kind == "mrextrap":
+            return self.part(kind).estimating(estimator)
+        if kind == "brlp":
+            told = self.part(kind).telling(self.people)
+            return told.sampling(samples=1) if estimator else told
+        return self.part(name).transferring(True) if name == "daninet3d" else self.part(name)
+
+    @cached_property
+    def _carrier(self) -> Any:
+        kinds = {name.split()[0]: self.part(name) for name in _TEMPLATES}
+        return kinds[inbrainsyn.judged_templates(kinds, self.train).name]
+
+    def _job(self, part: str) -> dict[str, Any]:
+        sizes = {"profile": self.profile, "seed": self.seed, "device": self.device}
+        return dict(_JOBS[part](sizes, self.train))
+
+
+def weights_hash(model: Any) -> str:
+    """SHA-256 of the weights that a system saves, file by file."""
+    total = hashlib.sha256()
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "model")
+        for path in sorted(Path(folder).rglob("*.safetensors")):
+            total.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a system says of one age: image, labels (or None), mm³ by region, and how these were read."""
+
+    image: Volume
+    labels: Volume | None
+    volumes: Mapping[str, float]
+    read_from: str
+
+
+def asked(
+    model: Any, history: Sequence[Scan], told: str, segmenter: Segmenter | None
+) -> Callable[[Sequence[float]], list[Prediction]]:
+    """A function from ages (years) to predictions of a model that is shown `history` and `told` a diagnosis.
+
+    Volumes are those of the last scan shown times the growth that the model predicts: carried labels grow with the
+    deformation; of what paints, the segmenter reads both ages in the model's own pictures, so that what it reads wrong
+    in both cancels. Without labels there are none.
+    """
+    last = history[-1]
+
+    def carried(ages: Sequence[float]) -> list[Prediction]:
+        futures = model.futures(last, list(ages), told)
+        if last.labels is None:
+            return [Prediction(image, None, {}, "") for image in futures.images()]
+        said = "labels of the last scan shown, carried along; volumes by their growth"
+        rows = zip(futures.images(), futures.labels(), futures.volumes(), strict=True)
+        return [Prediction(*row, said) for row in rows]
+
+    def painted(ages: Sequence[float]) -> list[Prediction]:
+        images = model.predict(history, list(ages), told)
+        if segmenter is None:
+            return [Prediction(image, None, {}, "") for image in images]
+        mask, counted = last.mask("brain"), regional_volumes(last.labels, last.label_names)
+        start = segmenter.volumes(model.predict(history, [age_of(last)], told)[0], mask=mask)
+        said = "volumes at the last scan shown, times growth read by the regional segmenter between the system's own "\
+            "pictures of both ages; labels by the same segmenter"
+        later = [_grown(counted, start, segmenter.volumes(image, mask=mask)) for image in images]
+        labels = [segmenter.segment(image, mask=mask) for image in images]
+        return [Prediction(*row, said) for row in zip(images, labels, later, strict=True)]
+
+    return carried if hasattr(model, "futures") else painted
+
+
+def _grown(counted: Mapping[str, float], start: Mapping[str, float], later: Mapping[str, float]) -> dict[str, float]:
+    """mm³ by region; one that the segmenter does not see at the start has none."""
+    return {name: mm3 * later[name] / start[name] for name, mm3 in counted.items() if start[name] > 0}

@@ -1,0 +1,42 @@
+"""Systems by name: what each needs, what is kept, what its weights hash to."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbkit.core.checks import NbkitError
+from nbkit.papers.trajectories import PixelRegression
+from nbkit.systems import DEFORMS, LAST, SYSTEMS, Bench, weights_hash
+from tests.test_export import balls
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_system_can_be_named_and_knows_what_it_needs(name):
+    needs = Bench(balls(), "smoke").needs([name])
+    assert set(SYSTEMS[name]) <= set(needs)
+    assert ("segmenter" in needs) == (name not in DEFORMS)
+
+
+def test_what_is_kept_is_not_lacking(tmp_path, monkeypatch):
+    monkeypatch.setenv("NBKIT_CACHE", str(tmp_path))
+    bench = Bench(balls(), "smoke")
+    assert bench.lacking(["pixel_population", "no_change"]) == ["pixel_population", "segmenter"]
+    bench.part("pixel_population")
+    assert bench.lacking(["pixel_population"]) == ["segmenter"]
+    assert isinstance(bench.model("pixel_population"), PixelRegression)
+    with pytest.raises(NbkitError, match="Did you mean 'pixel_ols'"):
+        bench.model("pixel_old")
+
+
+def test_weights_hash_alike_where_they_are_alike(tmp_path, monkeypatch):
+    monkeypatch.setenv("NBKIT_CACHE", str(tmp_path))
+    bench = Bench(balls(), "smoke")
+    model = bench.model("pixel_population")
+    assert weights_hash(model) == weights_hash(Bench(balls(), "smoke").model("pixel_population"))
+    slope = next(iter(model.slopes.values()))
+    slope += 1e-3
+    assert weights_hash(model) != weights_hash(Bench(balls(), "smoke").model("pixel_population"))
+
+
+def test_what_looks_at_the_last_scan_or_deforms_is_a_system():
+    assert set(DEFORMS) <= set(LAST) <= set(SYSTEMS)
