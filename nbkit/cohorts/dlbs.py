@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.data.manifest import Manifest, load_manifest
-from nbkit.data.participants import number, sex_of
+from nbkit.data.participants import number_at, sex_of
 from nbkit.phantom.scanned_again import prepared_cohort
 
 NAME = "dlbs"
@@ -67,7 +67,7 @@ def roster(manifest: Manifest) -> tuple[Subject, ...]:
 def _subject(manifest: Manifest, who: str, sessions: Mapping[str, str]) -> Subject:
     facts = {session: manifest.by_path[path].facts for session, path in sessions.items()}
     told = {
-        session: {n: number(own.get(n, ""), where=f"{manifest.name} {who} {session}: {n}") for n in _NUMBERS}
+        session: {n: number_at(own.get(n, ""), where=f"{manifest.name} {who} {session}: {n}") for n in _NUMBERS}
         for session, own in facts.items()
     }
     dated = sorted((s for s in told if told[s]["years"] is not None), key=lambda s: told[s]["years"])

@@ -13,7 +13,7 @@ from nbkit.core.checks import known, require
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.data.manifest import Manifest, load_manifest
-from nbkit.data.participants import number, sex_of
+from nbkit.data.participants import number_at, sex_of
 from nbkit.data.text_tables import read_text_table
 from nbkit.phantom.scanned_again import prepared_cohort
 
@@ -145,7 +145,7 @@ def _column(frame: pd.DataFrame, name: str) -> str | None:
 
 def _subject(who: str, row: Mapping[str, str], design: Design) -> Subject:
     scans: Sequence[Scan] = [Scan(who, session, None, {}, diagnosis=_HEALTHY) for session in design.sessions]
-    mmse = number(row[design.mmse], where=f"{TABLE} {who}: {design.mmse}") if design.mmse else None
+    mmse = number_at(row[design.mmse], where=f"{TABLE} {who}: {design.mmse}") if design.mmse else None
     covariates = {} if mmse is None else {"mmse": [mmse] * len(scans)}
     sex = sex_of(row[design.sex], where=f"{TABLE} {who}: {design.sex}")
     return Subject(who, sex, _HEALTHY, tuple(scans), covariates)

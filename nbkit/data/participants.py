@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from pathlib import Path
 
 from nbkit.core.checks import known, require
 from nbkit.core.protocols import SEXES
 from nbkit.data.manifest import Manifest
-from nbkit.data.text_tables import number, read_text_table
+from nbkit.data.text_tables import is_empty, number, read_text_table
 
 
 def all_files(manifest: Manifest, paths: Collection[str]) -> dict[str, Path]:
@@ -24,27 +23,22 @@ def all_files(manifest: Manifest, paths: Collection[str]) -> dict[str, Path]:
     return found
 
 
-MISSING = ("", "n/a", "na", "nan", "xx", ".")
-"""What stands for a value that is not there, in any capitals."""
 _SEXES = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
 
 
-def number(cell: str, *, where: str) -> float | None:
-    """A cell as a number, with a decimal point or comma; None where it is missing."""
-    text = cell.strip()
-    if text.lower() in MISSING:
-        return None
+def number_at(cell: str, *, where: str) -> float | None:
+    """A cell as a number, with a decimal point or comma; None where it is missing, refused where it is anything else."""
+    found = number(cell)
     require(
-        re.fullmatch(r"[-+]?\d+([.,]\d+)?", text) is not None, where, expected="a number, or n/a", found=repr(cell),
+        found is not None or is_empty(cell), where, expected="a number, or n/a", found=repr(cell),
         remedy="Use the published table.",
     )
-    return float(text.replace(",", "."))
+    return found
 
 
 def sex_of(cell: str, *, where: str) -> str | None:
     """A cell as "F" or "M"; None where it is missing."""
-    text = cell.strip().lower()
-    return None if text in MISSING else _SEXES[known(text, _SEXES, where)]
+    return None if is_empty(cell) else _SEXES[known(cell.strip().lower(), _SEXES, where)]
 
 
 def sexes_and_ages(path: Path, wanted: Collection[str]) -> dict[str, tuple[str, float]]:

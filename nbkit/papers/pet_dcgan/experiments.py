@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nbkit.core.checks import check_disjoint, known, require
+from nbkit.core.checks import check_disjoint, require
 from nbkit.core.device import side_by_side
 from nbkit.core.protocols import Cohort
 from nbkit.core.seeds import derive, numpy_generator

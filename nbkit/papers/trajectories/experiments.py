@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
 from nbkit.core.checks import known, require
