@@ -133,6 +133,7 @@ def template_sheet(
     gaps = {name: _gaps([row[ages[-1]]], [row[ages[0]]], name)[0] for name, row in groups.items()}
     scale = difference_scale(gaps.values(), brain, label=unit, signed=True)
     titles, still, above = [f"{age:.0f} y" for age in ages], STILL * (grey.high - grey.low), ""
+    scale = replace(scale, low=min(scale.low, -still), high=max(scale.high, still))
     for view in _views(brain, levels_mm):
         for name, mark in marks(groups).items():
             most = float(gaps[name].data[brain.data.bool()].abs().max())

@@ -132,9 +132,9 @@ def forest_plot(
     axes, data = figure.add_subplot(), titled(frame, by)
     axes.axvline(0, color=SOFT, linewidth=0.8)
     means(axes, data, by=by, across=True, seed=seed)
-    _off_the_scale(axes, frame, by)
+    far = _off_the_scale(axes, frame, by, published or {})
     for level, name in enumerate(drawn):
-        if published and name in published:
+        if published and name in published and name not in far:
             axes.plot(published[name], level - 0.34, "v", **HOLLOW, markersize=5, zorder=5, label="published means")
     texts = [_mean_text(frame.loc[frame[by] == name, "value"], seed) for name in drawn]
     axes.set(ylabel="", xlabel=xlabel + (f"\n← favours {better[0]}   |   favours {better[1]} →" if better else ""))
@@ -148,25 +148,31 @@ def forest_plot(
     return figure
 
 
-def _off_the_scale(axes: Axes, frame: pd.DataFrame, by: str) -> None:
-    """Say where a few rows lie, so far away that all others would become one line; the axis is of the others."""
+def _off_the_scale(axes: Axes, frame: pd.DataFrame, by: str, published: Mapping[str, float]) -> set[str]:
+    """Say where a few rows lie, so far away that all others would become one line; the axis is of the others.
+
+    Their published value is said too. Returns the rows.
+    """
     rows = frame.groupby(by, sort=False)["value"]
     mean, most = rows.mean(), rows.agg(lambda values: values.abs().max())
     order = list(mean.abs().sort_values(ascending=False).index)
     splits = (k for k in range(1, (len(order) + 1) // 2) if abs(mean[order[k - 1]]) > FAR * most[order[k:]].max() > 0)
     far = set(order[: next(splits, 0)])
     if not far:
-        return
+        return far
     near = frame.loc[~frame[by].isin(far), "value"]
     low, high = min(near.min(), 0.0), max(near.max(), 0.0)
     axes.set_xlim(low - 0.1 * (high - low), high + 0.1 * (high - low))
     for level, name in enumerate(mean.index):
         if name in far:
             right = mean[name] > 0
+            said = f"; published {number(published[name], 2)}" if name in published else ""
             axes.text(
-                0.99 if right else 0.01, level, "off the scale →" if right else "← off the scale", va="center",
-                ha="right" if right else "left", fontsize=7, color=SOFT, transform=axes.get_yaxis_transform(),
+                0.99 if right else 0.01, level, f"off the scale{said} →" if right else f"← off the scale{said}",
+                va="center", ha="right" if right else "left", fontsize=7, color=SOFT,
+                transform=axes.get_yaxis_transform(),
             )
+    return far
 
 
 def means(axes: Axes, data: pd.DataFrame, *, by: str, across: bool = False, seed: int = 0) -> None:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from PIL import Image
@@ -20,6 +21,8 @@ from nbkit.figures.style import Picture, look, new_figure
 
 LOOP_DPI, COLOURS, FRAME_MS, LAST_MS = 96, 128, 350, 1400
 TILE_MM, CHART_MM, HEAD_MM = 33.0, 52.0, 5.0
+NEAR_WHITE = 8
+"""What differs from white by less becomes white."""
 
 
 class Loop:
@@ -55,8 +58,10 @@ class Loop:
             buffer = io.BytesIO()
             frame.savefig(buffer, format="png", dpi=LOOP_DPI)
             pictures.append(Image.open(buffer).convert("RGB"))
-        palette = pictures[-1].quantize(COLOURS - 1, dither=Image.Dither.NONE)
-        palette.putpalette([*palette.getpalette()[: 3 * (COLOURS - 1)], 255, 255, 255])
+        palette = pictures[-1].quantize(COLOURS, dither=Image.Dither.NONE)
+        table = np.reshape(palette.getpalette(), (-1, 3))
+        table[np.abs(table - 255).max(axis=1) < NEAR_WHITE] = 255
+        palette.putpalette(table.ravel().tolist())
         return [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
 
 
@@ -133,5 +138,5 @@ def _frame(
     sns.scatterplot(titled(now, "model"), x="age", y="value", hue="model", palette=palette, s=36, edgecolor=INK,
                     legend=False, ax=axes, zorder=5)
     axes.set(xlabel="age (years)", ylabel=ylabel)
-    axes.legend(loc="upper left", title=None)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, title=None, borderaxespad=0.2)
     return figure

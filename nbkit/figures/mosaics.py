@@ -21,7 +21,8 @@ from nbkit.figures.style import FULL_MM, LESION, Picture, look, new_figure, wrap
 
 GAP_MM, BAR_MM, LINE_MM, NOTE_MM = 1.0, 17.0, 3.9, 3.0
 TITLE_PT, BAR_PT, BAR_SHARE, BAR_LINE_MM = 8.5, 7.0, 0.88, 3.0
-"""Letters of titles and of a colour bar's label, share of the row's height that the bar has, room for each further line."""
+"""Letters of titles and of a colour bar's label, share of the row's height that the bar has, room for each further
+line."""
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,10 @@ def contrast_sheet(
     names, tiles = tuple(contrasts or scan.images), []
     for name in names:
         image, within = scan.image(name), _tissue(scan) if name in QUANTITIES else brain
-        grey, title = grey_scale(image, within, percentiles=(0.5, 99.0)), title_of(name)
+        grey = grey_scale(image, within, percentiles=(0.5, 95.0 if name in QUANTITIES else 99.0))
+        title, unit = title_of(name), _unit(name, grey)
         if name in QUANTITIES:
-            title = f"{title}, {number(grey.low, 2)} to {number(grey.high, 2)} {_unit(name, grey)}".rstrip()
+            title = f"{title}, {number(grey.low, 2)} to {number(grey.high, 2)}" + (f" ({unit})" if unit else "")
         tiles.append(Tile(image, view, grey, title, boxes=boxes))
     return panel(_rows(tiles, columns or (len(names) if len(names) <= 4 else 3)), width_mm=width_mm)
 
@@ -66,8 +67,8 @@ def _tissue(scan: Scan) -> Volume:
 
 
 def _unit(name: str, grey: Scale) -> str:
-    """The unit of a map; diffusivities are told by their size, because files have them in mm²/s or a thousandth of it."""
-    return "mm²/s" if name in ("RD", "AD", "MD") and grey.high < 0.05 else QUANTITIES[name]
+    """The unit of a map; of diffusivities by their size: files have them in mm²/s or a thousandth of it."""
+    return "mm²/s" if name in ("RD", "AD", "MD") and grey.high < 0.05 else QUANTITIES.get(name, "")
 
 
 def _rows(tiles: Sequence[Tile], columns: int) -> list[Row]:

@@ -91,6 +91,14 @@ def test_templates_stand_by_age_with_the_oldest_minus_the_youngest(visits):
     assert axes[0].images[0].get_clim() == axes[4].images[0].get_clim()
 
 
+def test_noise_of_templates_that_do_not_change_is_no_colour(visits):
+    image = visits[0].images["T1w"]
+    nearly = {70.0: image, 75.0: image.with_data(image.data + 0.01)}
+    figure = template_sheet({"HC": nearly}, brain=visits[0].mask("brain"), levels_mm=LEVELS)
+    assert "no change: |Δ| ≤ 0.01" in titles(figure)
+    assert shown(figure)[2].images[-1].get_alpha().max() < 0.1
+
+
 def test_bad_input_is_refused(visits):
     base, *truth = visits
     image = base.images["T1w"]

@@ -123,10 +123,10 @@ def test_a_row_off_the_scale_is_said_and_leaves_the_axis_to_the_others():
     frame = stacked(differences().assign(value=lambda t: t["value"] / 100),
                     tidy(dict.fromkeys("abcdef", 0.001), system="mlp"),
                     *(tidy(dict.fromkeys("abcdef", v), system=s) for s, v in far.items()))
-    axes = forest_plot(frame, "difference").axes[0]
+    axes = forest_plot(frame, "difference", published={"mp": 0.8}).axes[0]
     low, high = axes.get_xlim()
     assert -0.02 < low < -0.002 and high < 0.02
     said = {t.get_text(): t.get_position()[1] for t in axes.texts}
-    assert said == {"← off the scale": 3, "off the scale →": 4}
+    assert said == {"← off the scale": 3, "off the scale; published 0.80 →": 4}
     assert not forest_plot(frame[frame["system"].isin(("mlp", "rf", *far))], "x").axes[0].texts, "half are not a few"
     assert not forest_plot(differences(), "difference").axes[0].texts

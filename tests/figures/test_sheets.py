@@ -93,7 +93,7 @@ def test_quantitative_maps_are_windowed_to_tissue_and_say_their_window(scan):
     low, high = rd.images[0].get_clim()
     assert 0.4 < low < high < 0.91
     said = " ".join(rd.get_title().split())
-    assert said == f"RD, {number(low, 2)} to {number(high, 2)} 10⁻³ mm²/s" and t1.get_title() == "T1-w"
+    assert said == f"RD, {number(low, 2)} to {number(high, 2)} (10⁻³ mm²/s)" and t1.get_title() == "T1-w"
     small = Scan("s", "1", 30.0, {"RD": brain.with_data(values / 1000)}, {"brain": brain})
-    assert sheets.contrast_sheet(small).axes[0].get_title().endswith(" mm²/s")
+    assert sheets.contrast_sheet(small).axes[0].get_title().endswith(" (mm²/s)")
     assert "10⁻³" not in sheets.contrast_sheet(small).axes[0].get_title()

@@ -184,7 +184,8 @@ def configurations_sheet(cases: Sequence[Case], *, simulated: bool = False) -> P
     ]
     miss = max(scales, key=lambda scale: scale.high)
     for k, case in enumerate(cases):
-        who = f"healthy adult {k + 1},\nsimulated {case.diagnosis}" if simulated else f"person {k + 1}, {case.diagnosis}"
+        ill = case.diagnosis
+        who = f"healthy adult {k + 1},\nsimulated {ill}" if simulated else f"person {k + 1}, {ill}"
         view, label = view_of(case.brain, index=0), f"{who}\n+{case.years:.1f} years"
         below = case.truth, dimmed(grey_scale(case.baseline, case.brain))
         missed = [None if i == 1 else Tile(gap, view, miss, under=below) for i, gap in enumerate(gaps[k])]

@@ -102,8 +102,8 @@ def lesion_examples(
 ) -> Picture:
     """True FLAIR and predicted FLAIR with the lesions found on each, of the highest and lowest Dice (Fig. 2.5).
 
-    Each image has its own window, because a prediction's offset is no error of its anatomy; the offset is told. Of fewer
-    than six patients highest and lowest mean little: the rows say so.
+    Each image has its own window, because a prediction's offset is no error of its anatomy; the offset is told. Of
+    fewer than six patients highest and lowest mean little: the rows say so.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from matplotlib.patheffects import withStroke
 from nbkit.core.checks import check_keys, known, require
 from nbkit.core.volume import Volume
 from nbkit.data.pet_slices import FIELD_MM, Slices
-from nbkit.figures.charts import HOLLOW, bounds, interval, looks, panels
+from nbkit.figures.charts import HOLLOW, bounds, interval
 from nbkit.figures.marks import Mark, needs
 from nbkit.figures.mosaics import Row, Tile, bare_axes, panel
 from nbkit.figures.slices import Scale, difference_scale, view_of
@@ -84,25 +84,6 @@ def generator_progress(
     rows.append(("real", [_uptake(real.images[:len(rows[0][1][0])], high)]))
     heads = ["steps of training, from above"]
     return _sheet(rows, heads=heads, high=high, width_mm=width_mm, box=_head(real))[0]
-
-
-def loss_curves(frame: pd.DataFrame) -> Picture:
-    """Loss against training step, a panel for each side and a line for each network.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Columns "system", "metric" (the side), "step" and "value".
-    """
-    needs(frame, ("system", "metric", "step", "value"), "loss_curves")
-
-    def draw(axes: Axes, side: str) -> None:
-        mine = frame[frame["metric"] == side]
-        palette = looks(mine["system"])["palette"]
-        sns.lineplot(mine, x="step", y="value", hue="system", style="system", palette=palette, ax=axes)
-        axes.set(xlabel="training step", ylabel="loss, running mean")
-
-    return look()(panels)(list(dict.fromkeys(frame["metric"])), draw, columns=2)
 
 
 @look()

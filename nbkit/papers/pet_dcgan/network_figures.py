@@ -1,12 +1,16 @@
-"""The method drawn anew from the networks themselves: what leads to what (Fig. 2), and their layers (Figs. 3 and 5)."""
+"""The networks drawn from themselves: what leads to what (Fig. 2), their layers (Figs. 3 and 5), and their losses."""
 
 from __future__ import annotations
 
+import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 from torch import nn
 
+from nbkit.figures.charts import looks, panels
 from nbkit.figures.drawing import HIDDEN, INPUT, OUTPUT, Layer, architecture_drawing, arrow, canvas
+from nbkit.figures.marks import needs
 from nbkit.figures.style import FULL_MM, Picture, look
 from nbkit.papers.pet_dcgan.dcgan import Critic, Generator, traced
 
@@ -21,6 +25,25 @@ def drawings(generator: Generator, critic: Critic) -> dict[int, tuple[str, Pictu
         3: ("The generator", network_drawing(generator)),
         5: ("The discriminator (LReLU: leaky ReLU); its sigmoid is part of the loss", network_drawing(critic)),
     }
+
+
+def loss_curves(frame: pd.DataFrame) -> Picture:
+    """Loss against training step, a panel for each side and a line for each network.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns "system", "metric" (the side), "step" and "value".
+    """
+    needs(frame, ("system", "metric", "step", "value"), "loss_curves")
+
+    def draw(axes: Axes, side: str) -> None:
+        mine = frame[frame["metric"] == side]
+        palette = looks(mine["system"])["palette"]
+        sns.lineplot(mine, x="step", y="value", hue="system", style="system", palette=palette, ax=axes)
+        axes.set(xlabel="training step", ylabel="loss, running mean")
+
+    return look()(panels)(list(dict.fromkeys(frame["metric"])), draw, columns=2)
 
 
 @look()

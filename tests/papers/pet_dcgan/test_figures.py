@@ -12,7 +12,7 @@ from nbkit.core.stats import bootstrap_mean
 from nbkit.data.pet_slices import Slices
 from nbkit.papers.pet_dcgan.augmentation_experiments import classified
 from nbkit.papers.pet_dcgan.figures import (
-    ARMS, augmentation_curves, example_slices, generator_progress, joint_histograms, likeness, loss_curves,
+    ARMS, augmentation_curves, example_slices, generator_progress, joint_histograms, likeness,
     mean_images, neighbour_sheet, real_and_synthetic,
 )
 from nbkit.papers.pet_dcgan.pet_volumes import Volumes
@@ -107,16 +107,6 @@ def test_training_runs_downwards_to_the_real_images():
     assert len(shown(generator_progress(many, real=slices({"CN": 9})))) == 6 * 6, "six seeds at most"
     second = generator_progress(snapshots, real=slices({"CN": 9}), network=1)
     assert np.allclose(shown(second)[0].images[0].get_array(), 1.0)
-
-
-def test_losses_stand_by_side_at_the_step_they_belong_to():
-    frame = pd.DataFrame([(s, m, step, step + len(s)) for s in ("CN", "MCI") for m in ("generator", "discriminator")
-                          for step in (1, 11, 21)], columns=["system", "metric", "step", "value"])
-    figure = loss_curves(frame)
-    assert [axes.get_title("left") for axes in figure.axes] == ["generator", "discriminator"]
-    drawn = [line for line in figure.axes[0].lines if len(line.get_xdata())]
-    assert [list(line.get_xdata()) for line in drawn] == [[1, 11, 21]] * 2
-    assert sorted(line.get_ydata()[0] for line in drawn) == [3, 4]
 
 
 def test_neighbours_carry_their_distances():

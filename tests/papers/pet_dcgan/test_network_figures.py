@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from nbkit.papers.pet_dcgan.network_figures import drawings, method_drawing, network_drawing
+import pandas as pd
+
+from nbkit.papers.pet_dcgan.network_figures import drawings, loss_curves, method_drawing, network_drawing
 from nbkit.papers.pet_dcgan.pet_dcgan import PetDCGAN
 from nbkit.papers.pet_dcgan.settings import Config
 
@@ -38,3 +40,13 @@ def test_figures_have_their_numbers():
     found = drawings(*nets)
     assert list(found) == [2, 3, 5]
     assert [words(found[k][1]) for k in (3, 5)] == [words(network_drawing(net)) for net in nets]
+
+
+def test_losses_stand_by_side_at_the_step_they_belong_to():
+    frame = pd.DataFrame([(s, m, step, step + len(s)) for s in ("CN", "MCI") for m in ("generator", "discriminator")
+                          for step in (1, 11, 21)], columns=["system", "metric", "step", "value"])
+    figure = loss_curves(frame)
+    assert [axes.get_title("left") for axes in figure.axes] == ["generator", "discriminator"]
+    drawn = [line for line in figure.axes[0].lines if len(line.get_xdata())]
+    assert [list(line.get_xdata()) for line in drawn] == [[1, 11, 21]] * 2
+    assert sorted(line.get_ydata()[0] for line in drawn) == [3, 4]
