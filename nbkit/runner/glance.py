@@ -98,8 +98,7 @@ def name_of(number: Number) -> str:
 def _with_spread(value: float | None, spread: float | None) -> str:
     if value is None:
         return ""
-    digits = short_number(value) if abs(value) >= 1000 else f"{value:.3g}"
-    return digits.replace("-", "−") + (f" ± {spread:.2g}" if spread else "")
+    return short_number(value).replace("-", "−") + (f" ± {spread:.2g}" if spread else "")
 
 
 def scatters(ledgers: Sequence[Paper], observations: Mapping[str, Observation]) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ def test_key_numbers_as_printed_and_as_found():
     paper = load_paper("daninet")
     first, *rest = key_numbers(paper, _seen(paper, **{"daninet.table1.ssim.p_c_t": 0.91234}))
     assert (first["what"], first["where"], first["unit"]) == ("SSIM, P-C-T", "Table 1", "SSIM")
-    assert (first["published"], first["ours"], first["n"]) == ("0.62 ± 0.16", "0.912 ± 0.012", 9)
+    assert (first["published"], first["ours"], first["n"]) == ("0.62 ± 0.16", "0.9123 ± 0.012", 9)
     assert [k["ours"] for k in rest] == ["", ""]
 
 
