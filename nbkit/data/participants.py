@@ -30,15 +30,19 @@ def number_at(cell: str, *, where: str) -> float | None:
     """A cell as a number, with a decimal point or comma; None where it is missing, refused where it is anything else."""
     found = number(cell)
     require(
-        found is not None or is_empty(cell), where, expected="a number, or n/a", found=repr(cell),
+        found is not None or _absent(cell), where, expected="a number, or n/a", found=repr(cell),
         remedy="Use the published table.",
     )
     return found
 
 
+def _absent(cell: str) -> bool:
+    return is_empty(cell) or cell.strip().lower() == "xx"  # as the Dallas Lifespan Brain Study has it
+
+
 def sex_of(cell: str, *, where: str) -> str | None:
     """A cell as "F" or "M"; None where it is missing."""
-    return None if is_empty(cell) else _SEXES[known(cell.strip().lower(), _SEXES, where)]
+    return None if _absent(cell) else _SEXES[known(cell.strip().lower(), _SEXES, where)]
 
 
 def sexes_and_ages(path: Path, wanted: Collection[str]) -> dict[str, tuple[str, float]]:

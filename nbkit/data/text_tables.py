@@ -14,7 +14,7 @@ import pandas as pd
 from nbkit.core.checks import NbkitError, closest, require
 
 log = logging.getLogger(__name__)
-EMPTY = ("", "n/a", "na", "nan", "<na>", "none", "null", "xx", ".", "-")
+EMPTY = ("", "n/a", "na", "nan", "<na>", "none", "null", ".", "-")
 """What means "not known" in a cell, in small letters."""
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", re.ASCII)
 _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
