@@ -178,11 +178,16 @@ def prepare(
     check_finite(t1w.data, "prepare: t1w")
     if mask is not None:
         t1w.check_grid(mask, "prepare: t1w and mask")
-    given = brain.kept_brain(t1w, cache=cache) if mask is None else mask.with_data(mask.data > 0)
-    inside = brain.checked(given, t1w=t1w if mask is None else None)
+    if mask is None:
+        found = brain.kept_brain(t1w, cache=cache)
+        t1w = from_air(t1w, found)
+        inside = brain.checked(found, t1w=t1w)
+    else:
+        inside = brain.checked(mask.with_data(mask.data > 0))
+        t1w = from_air(t1w, inside)
     margin = int(np.ceil(_MARGIN_MM / min(t1w.spacing)))
     box = bounding_box(inside.data[0], margin=margin)
-    image, inside = from_air(t1w, inside).crop(box), inside.crop(box)
+    image, inside = t1w.crop(box), inside.crop(box)
     image = image.with_data(image.data, "brain: found" if mask is None else "brain: given")
     image = white_matter_one(correct_bias(image, inside, config=config), inside)
     stripped = image.with_data(image.data * inside.data)
