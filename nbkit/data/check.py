@@ -18,7 +18,7 @@ from nbkit.core.volume import Volume
 from nbkit.data import brain, nifti
 from nbkit.data.bids import read_bids
 from nbkit.data.findings import Finding, Reading
-from nbkit.data.intensity import air_level
+from nbkit.data.intensity import air_level, from_air
 from nbkit.data.pet import has_pet, survey_pet
 from nbkit.data.tables import MASK, images_first, is_mask, survey_scan_table
 
@@ -196,7 +196,8 @@ def _look_at_session(
             if find and mask is None and row["contrast"] == _FOUND_IN:
                 fits, faults = _found(row, image, find)
             facts = {"stored": nifti.read_orientation(row["file"])} | _facts(image, fits)
-            faults = [*faults, *_twins(row, image, seen), *_odd(row, facts), *_unscaled(row, image, fits)]
+            unscaled = () if faults else _unscaled(row, image, fits)
+            faults = [*faults, *_twins(row, image, seen), *_odd(row, facts), *unscaled]
         age = pd.to_numeric(row["age_years"], errors="coerce")
         yield Look(
             row["subject"], row["session"], row["contrast"], None if pd.isna(age) else float(age),
@@ -212,7 +213,7 @@ def _found(
     inside = None
     try:
         inside = find(image)
-        brain.checked(inside, t1w=image)
+        brain.checked(inside, t1w=from_air(image, inside))
     except NbkitError as error:
         found = Finding.of(error, row["subject"], row["place"], file=row["file"])
         return (inside if inside is not None and inside.data.any() else None), [found]

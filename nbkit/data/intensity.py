@@ -26,7 +26,7 @@ tissue may be darker than air by the last."""
 
 
 def air_level(image: Volume, inside: Volume) -> float:
-    """Intensity of the air around a brain, in the image's unit; 0 where that is about it.
+    """Intensity of the air around a brain, in the image's unit; 0 where that is about it, or the mask empty.
 
     Ratios of tissues mean something only when air is 0. An image with an offset, z-scored with its background or all
     below 0, tells its air and can be mended; one z-scored after the skull was stripped, with 0 in its middle and
@@ -45,7 +45,9 @@ def air_level(image: Volume, inside: Volume) -> float:
     values, brain = image.numpy().astype(np.float64), inside.numpy().astype(bool)
     outside = values[~brain]
     air = float(np.quantile(outside, _AIR)) if outside.size else 0.0
-    dark, bright = np.quantile(values[brain], _BRAIN) if brain.any() else (0.0, 0.0)
+    if not brain.any():
+        return 0.0
+    dark, bright = np.quantile(values[brain], _BRAIN)
     span = bright - air
     require(
         bool(span > 0 and dark >= air - _DARKER * span), "intensities",

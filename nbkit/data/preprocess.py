@@ -178,11 +178,12 @@ def prepare(
     check_finite(t1w.data, "prepare: t1w")
     if mask is not None:
         t1w.check_grid(mask, "prepare: t1w and mask")
-    given = brain.kept_brain(t1w, cache=cache) if mask is None else mask.with_data(mask.data > 0)
-    inside = brain.checked(given, t1w=t1w if mask is None else None)
+    inside = brain.kept_brain(t1w, cache=cache) if mask is None else brain.checked(mask.with_data(mask.data > 0))
+    t1w = from_air(t1w, inside)
+    inside = brain.checked(inside, t1w=t1w) if mask is None else inside
     margin = int(np.ceil(_MARGIN_MM / min(t1w.spacing)))
     box = bounding_box(inside.data[0], margin=margin)
-    image, inside = from_air(t1w, inside).crop(box), inside.crop(box)
+    image, inside = t1w.crop(box), inside.crop(box)
     image = image.with_data(image.data, "brain: found" if mask is None else "brain: given")
     image = white_matter_one(correct_bias(image, inside, config=config), inside)
     stripped = image.with_data(image.data * inside.data)
@@ -272,10 +273,8 @@ def white_matter_peak(image: Volume, inside: Volume) -> float:
         remedy="Check that the mask belongs to the image.",
     )
     top = float(np.quantile(values, 0.995))
-    require(
-        top > 0, "white_matter_peak: image", expected="a brain above 0", found=f"99.5 % of it at {top:.4g} or below",
-        remedy="Bring air to 0 first (nbkit.data.intensity.from_air).",
-    )
+    require(top > 0, "white_matter_peak: image", expected="a brain above 0", found=f"{top:.4g} or less in 99.5 % of it",
+            remedy="Bring air to 0 first (nbkit.data.intensity.from_air).")
     counts, edges = np.histogram(values, bins=256, range=(0, top))
     smooth = ndimage.gaussian_filter1d(np.pad(counts, 16).astype(float), 2)
     peaks, _ = signal.find_peaks(smooth, prominence=0.03 * smooth.max())

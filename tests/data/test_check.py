@@ -252,3 +252,13 @@ def test_the_brain_that_a_run_would_find_is_looked_at_and_refused_where_a_run_re
     refused = [f for look in speck for f in look.findings if f.refused]
     assert {f.subject for f in refused} == {"ADNI002S0729"} and all("litres of brain" in f.expected for f in refused)
     assert all(look.mask is None for look in speck if look.subject == "ADNI002S0729")
+
+
+def test_a_brain_that_is_found_is_checked_with_air_at_nothing_as_the_run_does(tmp_path, monkeypatch):
+    root, seen = trees.adni(tmp_path), []
+    nifti.save_image(first_image(root), trees.head(5).with_data(trees.head(5).data - 2000))
+    monkeypatch.setattr(check.brain, "checked", lambda mask, t1w: seen.append(float(t1w.data.median())))
+    reading = check.read_own(root)
+    found = [f for look in check.look_at_images(reading, find=lambda t1w: trees.brain(), progress=False)
+             for f in look.findings]
+    assert found == [] and len(seen) == 2 and all(0 <= air < 30 for air in seen)
