@@ -12,11 +12,11 @@ import pandas as pd
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
-from nbkit.data.own_needs import for_ageing, restricted, told
 from nbkit.core.checks import NbkitError, require
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.data.check import read_own
+from nbkit.data.own_needs import for_ageing, restricted, told
 from nbkit.data.tables import MASK
 from nbkit.data.preprocess import Config, Source, prepare_files
 from nbkit.phantom.anatomy import load_template

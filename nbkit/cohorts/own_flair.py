@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from nbkit.data.own_needs import ANATOMY, HEALTHY, for_flair, told
 from nbkit.core.checks import NbkitError, counted, require
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
@@ -19,6 +18,7 @@ from nbkit.core.volume import Volume
 from nbkit.data import brain, grids, nifti, tissue
 from nbkit.data.check import read_own
 from nbkit.data.lazy import LazyVolumes, Shelf, load_volume, save_volumes
+from nbkit.data.own_needs import ANATOMY, HEALTHY, for_flair, told
 from nbkit.data.tables import MASK
 
 KIND = "own_masks"

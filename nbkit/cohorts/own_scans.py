@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from nbkit.data.own_needs import told
 from nbkit.core.checks import known, require
 from nbkit.core.config import PROFILES
 from nbkit.core.protocols import Cohort
 from nbkit.data.bids import LEAVE_OUT
 from nbkit.data.check import read_own
 from nbkit.data.findings import left_out, raise_refused
+from nbkit.data.own_needs import told
 from nbkit.data.own_scans import data_hash, subjects_of
 
 
