@@ -93,8 +93,11 @@ def printed_beside_ours(scorecard: Scorecard, observations: Mapping[str, Observa
 
 def claims_by_cohort(scorecards: Mapping[str, Scorecard]) -> pd.DataFrame:
     """Every claim and cohort a row: "paper" (what people call it), "claim" (its id), "cohort", "verdict"."""
-    rows = [(load_paper(name).paper.short or name, claim.id, cohort, claim.verdict) for cohort, card in scorecards.items()
-            for name in card.papers for claim in card.claims if claim.id.startswith(f"{load_paper(name).prefix}.")]
+    rows = []
+    for cohort, card in scorecards.items():
+        for paper, name in ((load_paper(name), name) for name in card.papers):
+            mine = (claim for claim in card.claims if claim.id.startswith(f"{paper.prefix}."))
+            rows += [(paper.paper.short or name, claim.id, cohort, claim.verdict) for claim in mine]
     return pd.DataFrame(rows, columns=["paper", "claim", "cohort", "verdict"])
 
 

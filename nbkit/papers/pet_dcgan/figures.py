@@ -131,7 +131,7 @@ def mean_images(tables: Mapping[str, Slices], *, view: str = "axial", width_mm: 
     Parameters
     ----------
     tables : mapping of str to Slices
-        By title, real ones first; where the mean real slice has a tenth of the scale's uptake is the head, holes included.
+        By title, real ones first; the head is where their mean has a tenth of the scale's uptake, holes included.
     """
     tables = {name: table.select(view=view) for name, table in tables.items()}
     real = next(iter(tables.values()))
