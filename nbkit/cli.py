@@ -1,4 +1,5 @@
-"""The command line: nbkit doctor | data | run | export | export-explorer | report | scorecard | verify | reference | cache.
+"""The command line: nbkit doctor | data | run | export | export-explorer | report | scorecard | verify | reference |
+cache.
 
 Exit codes: 0 fine, 1 failed, 2 wrong input.
 """
@@ -23,13 +24,11 @@ from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.files import cache_folder
 from nbkit.core.protocols import SEXES
-from nbkit.data.bids import IGNORE, image_files
 from nbkit.data.brain import kept_brain
 from nbkit.data.check import look_at_images, read_own, verdicts
 from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest
 from nbkit.data.own_needs import account, in_words
-from nbkit.data.own_settings import SETTINGS
-from nbkit.data.text_tables import file_at, read_text_table
+from nbkit.data.own_state import folder_state, table_state
 from nbkit.doctor import lines
 from nbkit.export import app as export_app
 from nbkit.runner.execute import LOGS, choose_notebooks, reproduce
@@ -122,9 +121,9 @@ def data_state(cohort: str) -> str:
         return digest(mslesseg.state(name))
     twice = [] if cohort == "embedded" else _files_state([load_manifest(n) for n in SCANNED_TWICE])
     if name.lower().endswith(".csv"):
-        return digest([*_table_state(Path(name)), twice])
+        return digest([*table_state(Path(name)), twice])
     if Path(name).is_dir():
-        return digest([*_folder_state(Path(name)), twice])
+        return digest([*folder_state(Path(name)), twice])
     return digest([_files_state(_manifests(cohort)), twice])
 
 
@@ -137,23 +136,6 @@ def _manifests(cohort: str) -> list[Manifest]:
     """Of all cohorts that COHORT means, or of the one of that name; own scans have none."""
     names = [cohort] if cohort in list_manifests() else cohort_names(cohort)
     return [load_manifest(name) for name in names if name in list_manifests()]
-
-
-def _table_state(table: Path) -> list[object]:
-    require(
-        table.is_file(), "COHORT", expected="a CSV that exists", found=table.name,
-        remedy="Check the path; README, 'Your own data', says what the table holds.",
-    )
-    rows = read_text_table(table, ("path",))
-    files = [table.parent / SETTINGS, *filter(None, (file_at(table.parent, cell) for cell in rows["path"]))]
-    stats = [file.stat() for file in files if file.is_file()]
-    return [rows.to_dict("split"), [(s.st_size, s.st_mtime_ns) for s in stats]]
-
-
-def _folder_state(folder: Path) -> list[object]:
-    told = [folder / name for name in (SETTINGS, IGNORE, "participants.json") if (folder / name).is_file()]
-    stats = [(p.relative_to(folder).as_posix(), p.stat()) for p in (*image_files(folder), *told)]
-    return [(name, s.st_size, s.st_mtime_ns) for name, s in stats]
 
 
 @app.command()

@@ -72,25 +72,22 @@ class Wish:
         for name in systems:
             known(name, (*SYSTEMS, EVERY, NONE), "--system")
         visits, years = ages == VISITS, _numbers("--ahead", ahead)
-        wished = cls(
-            systems, people, years, () if visits else _numbers("--ages", ages), visits,
-            None if seen == EVERY else int(_numbers("--seen", seen)[0]) if _numbers("--seen", seen) else None,
-        )
-        bad = [a for a in wished.ages if not 1.2 < a <= 120] + [a for a in years if not -60 <= a <= 60]
+        asked, whole = () if visits else _numbers("--ages", ages), seen.isdecimal() and int(seen) > 0
+        bad = [a for a in asked if not 1.2 < a <= 120] + [a for a in years if not -60 <= a <= 60]
         require(
-            not bad and (wished.seen is None or wished.seen > 0), "--ages, --ahead, --seen", found=f"{bad or seen}",
+            not bad and (seen == EVERY or whole), "--ages, --ahead, --seen", found=f"{bad or seen}",
             expected="ages from 1.2 to 120 years, at most 60 years ahead, at least one scan seen",
             remedy="--ages takes ages, --ahead the years after the last scan shown, --seen a number of scans or all.",
         )
-        return wished
+        return cls(systems, people, years, asked, visits, int(seen) if whole else None)
 
     def of_whom(self, bench: Bench) -> list[Subject]:
         """The people asked for."""
         everyone = {s.id: s for s in bench.people}
         if self.people == EVERY or (self.people == TEST and not self.systems):
             return list(everyone.values())
-        if self.people == TEST or self.people.isdigit():
-            return list(bench.split[1])[: int(self.people) if self.people.isdigit() else None]
+        if self.people not in everyone and (self.people == TEST or self.people.isdecimal()):
+            return list(bench.split[1])[: int(self.people) if self.people.isdecimal() else None]
         return [everyone[known(name, everyone, "--people")] for name in _words(self.people)]
 
     def history(self, person: Subject) -> Sequence[Scan]:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nbkit.core.checks import known
+from nbkit.core.checks import NbkitError, known
 from nbkit.core.protocols import Cohort, Scan, Segmenter, TrajectoryModel, age_of
 from nbkit.core.volume import Volume
 from nbkit.metrics.regions import regional_volumes
@@ -115,13 +115,21 @@ class Bench:
         return [part for part in self.needs(systems) if not is_fitted(cohort=self.train, **self._job(part))]
 
     def part(self, name: str) -> Any:
-        """One of :meth:`needs`, from the cache or trained now."""
+        """One of :meth:`needs`, from the cache or trained now; what cannot be trained is tried once."""
         if name not in self._parts:
-            job = self._job(name)
-            if name == "brlp":
-                job["model"].space = self.part("mrextrap").space
-            self._parts[name] = fitted(cohort=self.train, **job)
+            try:
+                self._parts[name] = self._trained(name)
+            except NbkitError as error:
+                self._parts[name] = error
+        if isinstance(self._parts[name], NbkitError):
+            raise self._parts[name]
         return self._parts[name]
+
+    def _trained(self, name: str) -> Any:
+        job = self._job(name)
+        if name == "brlp":
+            job["model"].space = self.part("mrextrap").space
+        return fitted(cohort=self.train, **job)
 
     def model(self, name: str) -> TrajectoryModel:
         """A system, ready to predict."""

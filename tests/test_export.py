@@ -245,12 +245,20 @@ def test_a_plan_writes_nothing_and_says_what_would_be_trained(nbkit, tmp_path, m
     (("--system", "countersinth"), "Did you mean 'countersynth'"), (("--people", "HC0"), "Did you mean 'HC-0'"),
     (("--ahead", "two"), "--ahead: expected numbers"), (("--ages", "66,5x"), "--ages: expected numbers"),
     (("--ages", "0.7"), "ages from 1.2 to 120"), (("--ahead", "200"), "at most 60 years ahead"),
-    (("--seen", "0"), "at least one scan seen"),
+    (("--seen", "0"), "at least one scan seen"), (("--seen", "1.5"), "at least one scan seen"),
 ])
 def test_wrong_options_are_one_message(nbkit, tmp_path, options, message):
     given = options if "--system" in options else ("--system", "no_change", *options)
     code, _, err = nbkit("--to", tmp_path / "out", *given)
     assert code == 2 and message in err and "Traceback" not in err
+
+
+def test_a_person_whose_name_is_a_number_is_that_person():
+    cohort = balls()
+    numbered = replace(cohort, subjects=tuple(replace(s, id=str(k)) for k, s in enumerate(cohort, start=1)))
+    bench = systems.Bench(numbered, "smoke")
+    assert [s.id for s in export.Wish(("no_change",), people="3").of_whom(bench)] == ["3"]
+    assert len(export.Wish(("no_change",), people="1,2").of_whom(bench)) == 2
 
 
 def test_the_description_carries_licence_credit_and_source():

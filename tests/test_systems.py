@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nbkit import systems
 from nbkit.core.checks import NbkitError
 from nbkit.papers.trajectories import PixelRegression
 from nbkit.systems import DEFORMS, LAST, SYSTEMS, Bench, weights_hash
@@ -40,3 +41,18 @@ def test_weights_hash_alike_where_they_are_alike(tmp_path, monkeypatch):
 
 def test_what_looks_at_the_last_scan_or_deforms_is_a_system():
     assert set(DEFORMS) <= set(LAST) <= set(SYSTEMS)
+
+
+def test_what_cannot_be_trained_is_tried_once(monkeypatch):
+    tried = []
+
+    def fails(**job):
+        tried.append(type(job["model"]).__name__)
+        raise NbkitError("fit", expected="more people", found="few", remedy="Add some.")
+
+    monkeypatch.setattr(systems, "fitted", fails)
+    bench = Bench(balls(), "smoke")
+    for name in ("mrextrap_bayes", "mrextrap_ols", "brlp"):
+        with pytest.raises(NbkitError, match="more people"):
+            bench.model(name)
+    assert tried == ["MRExtrap"]

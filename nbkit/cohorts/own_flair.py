@@ -30,7 +30,7 @@ Files = Mapping[str, Path]
 def with_masks(cohort: Cohort, path: Path | str, profile: str, *, cache: Cache | None = None) -> Cohort:
     """The same scans with the masks that a T1w image gives, where none is given.
 
-    Brain by :func:`nbkit.data.brain.find_brain`; no lesions in controls; nawm, wm, gm and csf as the open MS cohort has
+    Brain by :func:`nbkit.data.brain.kept_brain`; no lesions in controls; nawm, wm, gm and csf as the open MS cohort has
     them (:func:`nbkit.data.tissue.split_tissues`, at full resolution), where lesions are known. They are made when they
     are first looked at, and kept in the user's own cache.
 
@@ -137,7 +137,8 @@ def _make(files: Files, profile: str, lesions: bool, folder: Path) -> None:
     """The brain and, where lesions are known, the tissues of a T1w image, on the grid of the profile."""
     t1w = nifti.read_image(files[ANATOMY])
     given = files.get(f"{MASK}brain")
-    inside = brain.find_brain(t1w) if given is None else nifti.read_labels(given)
+    # what `nbkit data check` draws, and refuses where it leaks
+    inside = brain.checked(brain.kept_brain(t1w), t1w=t1w) if given is None else nifti.read_labels(given)
     masks = {"brain": inside.with_data(inside.data > 0)}
     factor = grids.profile_factor(t1w.spacing, profile)
     if not lesions:

@@ -17,14 +17,13 @@ import pandas as pd
 
 from nbkit.core.checks import require
 from nbkit.data.bids_files import (
-    IGNORE, LEAVE_OUT, all_image_names, ignored, image_names, person_and_session_folders,
+    IGNORE, IMAGES, LEAVE_OUT, PET_IMAGES, all_image_names, ignored, image_names, person_and_session_folders,
 )
+from nbkit.data.derivatives import PREDICTED
 from nbkit.data.findings import Finding, Reading
 from nbkit.data.tables import COLUMNS, MASK, good_rows, is_mask, one_grid
 from nbkit.data.visits import Key, named_visits, read_visits, session_name, subject_name
 
-PREDICTED = "predicted"
-"""What the ``desc-`` of an image begins with that is no scan but a forecast."""
 _KINDS = {"anat", "pet", "t1_linear", "pet_linear"}
 _OTHER_KINDS = {"func", "dwi", "fmap", "perf", "meg", "eeg", "ieeg", "micr", "nirs", "motion", "mrs"}
 _NAME = re.compile(
@@ -109,9 +108,10 @@ def read_bids(
 
 
 def image_files(root: Path | str) -> list[Path]:
-    """Every image and table that :func:`read_bids` would look at, for noticing that a data set has changed."""
+    """Every image and table that a cohort is read from, for noticing that a data set has changed."""
     root = Path(root)
-    return [path for p in image_names(root) if (path := root / p).is_file()] + sorted(root.rglob("*.tsv"))
+    images = [root / name for name in image_names(root, (*IMAGES, *PET_IMAGES))]
+    return [p for p in (*images, *sorted(root.rglob("*.tsv")), *sorted(root.rglob("*pet.json"))) if p.is_file()]
 
 
 def absent(root: Path, images: Iterable[BidsImage], findings: Iterable[Finding]) -> Iterator[Finding]:

@@ -21,6 +21,10 @@ IMAGES = (
     "/subjects/sub-*/*/pet/preprocessing/**/*.nii", "/subjects/sub-*/*/**/*_mask.nii",
 )
 """As lines of a .gitignore, in small letters; .nii stands for .nii.gz too."""
+PET_IMAGES = (
+    "/sub-*/**/pet/*_pet.nii", "/subjects/sub-*/*/pet_linear/*_pet.nii",
+    "/subjects/sub-*/*/pet/preprocessing/**/*_pet.nii", "/derivatives/*/sub-*/**/pet/*_pet.nii",
+)
 _TOP = ("sub-", "derivatives", "subjects")
 
 

@@ -19,7 +19,6 @@ from nbkit.core.checks import NbkitError, require
 from nbkit.core.files import write_json, write_text
 from nbkit.core.volume import Volume
 from nbkit.data import nifti
-from nbkit.data.bids import PREDICTED
 from nbkit.data.text_tables import read_text_table
 
 BIDS_VERSION = "1.10.0"
@@ -27,6 +26,8 @@ SPACE = "MNI152NLin2009aSym"
 """The template that nilearn ships, in whose world the scans of the ageing cohorts lie."""
 REFERENCE = "http://www.bic.mni.mcgill.ca/ServicesAtlases/ICBM152NLin2009"
 DESCRIPTION = "dataset_description.json"
+PREDICTED = "predicted"
+"""What the ``desc-`` of an image begins with that is no scan but a forecast."""
 _T1W, _LABELS = "T1w", ("mask", "dseg")
 _NAME = re.compile(
     r"sub-(?P<subject>[A-Za-z0-9]+)_ses-(?P<session>[A-Za-z0-9]+)_space-" + SPACE

@@ -12,6 +12,8 @@ from nbkit.core.checks import NbkitError, require
 
 _GZIP = b"\x1f\x8b"
 _CHUNK = 2**24
+_PACKING = 1032
+"""Most bytes that deflate makes one of (zlib's technical details)."""
 _SPARE = 0.01
 """Share of the voxels' bytes that may follow them, as padding."""
 _FORMATS = {
@@ -99,10 +101,12 @@ def voxel_bytes(path: Path, *, offset: int, count: int, exact: bool = True) -> b
     NbkitError
         If the file holds fewer or more bytes, or a gzip file is damaged, be it in its last bytes.
     """
+    packed, size = _is_gzip(path), path.stat().st_size
+    most = size * _PACKING if packed else size
+    if offset + count > most:
+        told = f"{most} bytes" if not packed else f"{size} packed bytes, of which at most {most} come,"
+        raise damaged(path, f"{told} where its header asks for {offset + count}")
     with _open(path) as stream:
-        total = offset + count if _is_gzip(path) else path.stat().st_size
-        if offset + count > total:
-            raise damaged(path, f"{total} bytes where its header asks for {offset + count}")
         skipped = _skip(stream, offset)
         found = _read(stream, count)
         if len(found) < count:

@@ -20,7 +20,7 @@ from nbkit.core.checks import NbkitError, check_finite, require
 from nbkit.core.volume import Volume
 from nbkit.data import nifti
 from nbkit.data.bids import BidsImage, absent, by_visit, named_images, visit_table
-from nbkit.data.bids_files import LEAVE_OUT, ignored, image_names
+from nbkit.data.bids_files import LEAVE_OUT, PET_IMAGES, ignored, image_names
 from nbkit.data.findings import Finding, raise_refused
 from nbkit.data.pet_slices import STAGE_OF
 from nbkit.data.sidecars import sidecar
@@ -41,10 +41,6 @@ RATIOS = ("suvr", "suv ratio", "standardized uptake value ratio")
 REGIONS = ("cerebellum", "pons", "cerebellumPons", "cerebellumPons2", "reference")
 """Values of ``label-`` of a mask of the reference region."""
 DATA_SET_MASK = "reference_mask"
-_PATTERNS = (
-    "/sub-*/**/pet/*_pet.nii", "/subjects/sub-*/*/pet_linear/*_pet.nii",
-    "/subjects/sub-*/*/pet/preprocessing/**/*_pet.nii", "/derivatives/*/sub-*/**/pet/*_pet.nii",
-)
 _STANDARD = ("MNI", "Ixi549")
 
 
@@ -131,13 +127,13 @@ def read_pet(root: Path | str) -> tuple[PetFile, ...]:
 
 def has_pet(root: Path) -> bool:
     """Whether a folder holds PET images, of whatever tracer."""
-    return bool(image_names(root, _PATTERNS))
+    return bool(image_names(root, PET_IMAGES))
 
 
 def survey_pet(root: Path) -> tuple[tuple[PetFile, ...], list[Finding], frozenset[str]]:
     """As :func:`read_pet`, but faults are collected, not raised; and the names of other tracers that were met."""
     findings: list[Finding] = []
-    found = [i for i in named_images(image_names(root, _PATTERNS), findings) if i.contrast.startswith("pet")]
+    found = [i for i in named_images(image_names(root, PET_IMAGES), findings) if i.contrast.startswith("pet")]
     told = {i.path: _told(i, root, findings) for i in found}
     fdg = [i for i in found if told[i.path] is not None and _is_fdg(i, told[i.path], findings)]
     others = frozenset(_tracer(i, told[i.path] or Sidecar()) for i in found if i not in fdg) - {""}

@@ -59,8 +59,8 @@ def age_unit(sidecar: Mapping[str, Any], column: str, where: str) -> tuple[str, 
     named = set(_WORD.findall(words)) or {_SHORT.get(words.rstrip("s"))}
     unit = named.pop()
     require(
-        unit in _IN_YEARS and not named, f"{where}: Units of {column}", expected="years, months, weeks or days", found=repr(words),
-        remedy="Give the ages in years, and correct the unit.",
+        unit in _IN_YEARS and not named, f"{where}: Units of {column}", expected="years, months, weeks or days",
+        found=repr(words), remedy="Give the ages in years, and correct the unit.",
     )
     return unit, _IN_YEARS[unit]
 

@@ -24,7 +24,8 @@ HIDDEN = "[hidden]"
 WITHHELD = "what it says may name people or files, so it stands in the log alone (`nbkit cache` says where)"
 
 _PICTURE = re.compile(r"(data:image/[a-z+]+;base64,[A-Za-z0-9+/=\s]+)")
-_SCRIPT = re.compile(r"(<script\b.*?</script>)", re.DOTALL)
+_CODE = re.compile(r"(<script\b.*?</script>|<style>.*?</style>)", re.DOTALL)
+_DATA = re.compile(r"(<script type=\"application/json\"[^>]*>)(.*)(</script>)", re.DOTALL)
 _PATH = re.compile(r"(?<![\w/:<.\]])~?(?:/[^\s\"'<>:|,;()\\]+){2,}|\b[A-Za-z]:\\[^\s\"'<>|,;()]+")
 _ENTITY = re.compile(r"\b(?:sub|ses)-[A-Za-z0-9]+(?:[\w.-]*\.(?:nii|json|tsv|csv|gz)\b)*", re.IGNORECASE)
 _WORD = re.compile(r"[^\s\"'<>(){}\[\],;:=|&/\\]+")
@@ -114,12 +115,12 @@ class Scrubber:
         """Every text file below a folder that changes by it is written anew; own data alone need it."""
         for path in sorted(p for p in folder.rglob("*") if p.is_file() and self.own):
             old = path.read_text(encoding="utf-8", errors="replace") if path.suffix in _READ else ""
-            if old and (new := _READ[path.suffix](self, old)) != old:
+            try:
+                new = _READ[path.suffix](self, old) if old else old
+            except ValueError:  # not what its ending says
+                new = self.text(old)
+            if new != old:
                 write_text(path, new)
-
-    def _page(self, text: str) -> str:
-        """A page of ours: its scripts run by their hash, so they stay, and the data beside them name nobody."""
-        return "".join(p if i % 2 else self.text(p) for i, p in enumerate(_SCRIPT.split(text)))
 
     def _lines(self, text: str) -> str:
         return "".join(json.dumps(self.json(json.loads(line)), ensure_ascii=False) + "\n" for line in text.splitlines())
@@ -128,6 +129,20 @@ class Scrubber:
         value = json.loads(text)
         hidden = self.json(value)
         return text if hidden == value else json.dumps(hidden, indent=1, ensure_ascii=False) + "\n"
+
+    def _page(self, text: str) -> str:
+        """A page; its own scripts and styles hold no data, and a script that changes runs no more."""
+        parts = enumerate(_CODE.split(text))
+        return "".join(self._data(p) if _DATA.match(p) else p if i % 2 else self.text(p) for i, p in parts)
+
+    def _data(self, text: str) -> str:
+        start, body, end = _DATA.match(text).groups()
+        value = json.loads(body)
+        hidden = self.json(value)
+        if hidden == value:
+            return text
+        # as jinja's tojson writes it: nothing in it can end the script
+        return start + json.dumps(hidden).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026") + end
 
     def _table(self, text: str) -> str:
         rows = list(csv.reader(io.StringIO(text, newline="")))

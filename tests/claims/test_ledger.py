@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -104,14 +105,21 @@ def test_faulty_ledgers_are_refused_by_file_and_field(tmp_path, text, message):
     assert "x.toml" in str(caught.value) and message in str(caught.value)
 
 
+def package_of(name: str) -> Path:
+    """The folder of a ledger."""
+    return next(f for f in PAPERS.glob("*/published*.toml") if read_ledger(f).name == name).parent
+
+
 @pytest.mark.parametrize("name", papers())
 def test_a_paper_is_introduced(name):
     """Two sentences of its package's docstring, three numbers, and pictures that its notebook records."""
     source = load_paper(name).paper
     assert 1 <= len(re.findall(r"[.?](?: |$)", claimed(name))) <= 3 and claimed(name)[0].isupper()
     notebook = json.loads((ROOT / "notebooks" / f"{source.notebook}.ipynb").read_text(encoding="utf-8"))
-    text = "".join("".join(cell["source"]) for cell in notebook["cells"])
-    names = [re.sub(r"\\{[^}]*\\}", ".+", re.escape(n)) for n in re.findall(r'run\.figure\(\s*f?"([^"]+)"', text)]
+    drawn = [f.read_text(encoding="utf-8") for f in package_of(name).glob("*figures.py")]
+    text = "\n".join(["".join(cell["source"]) for cell in notebook["cells"]] + drawn)
+    found = re.findall(r'(?:run\.figure\(\s*|yield )f?"([^"]+)"', text)
+    names = [re.sub(r"\\{[^}]*\\}", ".+", re.escape(n)) for n in found]
     assert len(source.key) == 3 and source.short
     for picture in (source.method, source.hero):
         assert any(re.fullmatch(pattern, picture) for pattern in names), picture

@@ -13,6 +13,7 @@ from nbkit import cohorts
 from nbkit.cohorts import mslesseg
 from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
+from nbkit.core.protocols import Cohort
 from nbkit.core.volume import Volume
 from nbkit.data import nifti
 from nbkit.data.splits import folds
@@ -107,9 +108,12 @@ def test_both_visits_of_a_person_are_on_one_side_of_every_split(archive, tmp_pat
 
 
 def test_it_comes_through_the_door_as_zip_and_as_folder_for_notebook_01_alone(archive, unpacked, monkeypatch):
-    monkeypatch.setattr(mslesseg, "build", lambda path, profile, *, n_jobs: (path, profile, n_jobs))
+    opened = []
+    monkeypatch.setattr(
+        mslesseg, "build", lambda *given, n_jobs: opened.append((*given, n_jobs)) or Cohort("mslesseg", (), "open"))
     for path in (archive, unpacked, unpacked.parent):
-        assert cohorts.cohort_for(path, task="flair", profile="smoke", n_jobs=2) == (path, "smoke", 2)
+        assert cohorts.cohort_for(path, task="flair", profile="smoke", n_jobs=2).name == "mslesseg"
+        assert opened.pop() == (path, "smoke", 2)
         with pytest.raises(NbkitError, match="it serves notebook 01"):
             cohorts.cohort_for(path, task="ageing")
     with pytest.raises(NbkitError, match=r"MSLesSeg Dataset\.zip.*COHORT="):
@@ -205,7 +209,8 @@ def _two_roots(out):
 @pytest.mark.parametrize(("fault", "message"), [
     (_slip, "a name that leads elsewhere"), (_absolute, "a name that leads elsewhere"),
     (_backslash, "a name that leads elsewhere"), (_drive, "a name that leads elsewhere"), (_link, "found a link"),
-    (_twice, "twice"), (_nested, "Unpack it once"), (_raw, "It may be MSLesSeg_RAW.zip"), (_two_roots, "2 such folders"),
+    (_twice, "twice"), (_nested, "Unpack it once"), (_raw, "It may be MSLesSeg_RAW.zip"),
+    (_two_roots, "2 such folders"),
 ])
 def test_a_zip_that_is_not_this_or_not_honest_is_refused(tmp_path, fault, message):
     path = tmp_path / "a.zip"
@@ -245,7 +250,7 @@ def test_a_damaged_or_truncated_archive_is_refused_by_file(archive, tmp_path):
     data = bytearray(whole)
     data[info.header_offset + 30 + len(info.filename) + 500] ^= 0xFF
     (tmp_path / "bit.zip").write_bytes(data)
-    with pytest.raises(NbkitError, match=r"bit\.zip: MSLesSeg Dataset/train/P10/T1/P10_T1_T2\.nii\.gz: expected a comp"):
+    with pytest.raises(NbkitError, match=r"bit\.zip: MSLesSeg Dataset/train/P10/T1/P10_T1_T2\.nii\.gz: expect"):
         build(tmp_path / "bit.zip", tmp_path)
 
 

@@ -111,7 +111,7 @@ def test_a_missing_brain_mask_is_found(images, tmp_path, monkeypatch):
         asked.append(t1w.shape)
         return t1w.with_data(t1w.data > 25)
 
-    monkeypatch.setattr(brain, "find_brain", found)
+    monkeypatch.setattr(brain, "kept_brain", found)
     cohort = own_flair.for_synthesis(cohort_for(path, task="pet"), path, "paper", cache=Cache(tmp_path))
     scan = cohort.subject("P1").baseline
     assert torch.equal(scan.mask("brain").data, scan.image("T1w").data > 25) and asked == [SHAPE] * 2
@@ -123,7 +123,7 @@ def test_somebody_whose_brain_cannot_be_found_is_left_out(images, tmp_path, monk
     def lost(t1w: Volume) -> Volume:
         raise NbkitError("brain mask", expected="0.6 to 2.5 litres of brain", found="2.72", remedy="Give one.")
 
-    monkeypatch.setattr(brain, "find_brain", lost)
+    monkeypatch.setattr(brain, "kept_brain", lost)
     path = listed(images, *people)
     cohort = own_flair.for_synthesis(cohort_for(path, task="pet"), path, "paper", cache=Cache(tmp_path))
     assert cohort.ids == ("P1", "P2", "P3")

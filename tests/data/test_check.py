@@ -226,7 +226,8 @@ def test_a_table_of_another_kind_is_told_what_to_be_saved_as(tmp_path):
 
 def test_people_of_whom_nothing_can_be_read_are_left_out_not_refused(tmp_path):
     reading = check.read_own(trees.adni(tmp_path))
-    absent = Finding("X1", "participants.tsv: X1", "an image of every person", "none; the person is left out", "-", False)
+    why = "none; the person is left out"
+    absent = Finding("X1", "participants.tsv: X1", "an image of every person", why, "-", False)
     judged = check.verdicts(replace(reading, subjects=(*reading.subjects, "X1")), [absent])
     assert [(v.state, v.refused) for v in judged] == [("pass", False), ("pass", False), ("left out", False)]
     assert left_out([absent]) == {"an image of every person: none; the person is left out": 1}

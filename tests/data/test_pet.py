@@ -12,6 +12,7 @@ import torch
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.data import check, nifti
+from nbkit.data.bids import image_files
 from nbkit.data.pet import ratio_on, read_pet, uptake_ratio
 from nbkit.geometry.affine import apply_affine
 from nbkit.phantom.acquisition import rigid
@@ -287,3 +288,9 @@ def test_people_without_a_scan_are_named(root, caplog):
     caplog.clear()
     (root / ".bidsignore").write_text("sub-02\n")
     assert [f.subject for f in read_pet(root)] == ["01"] and caplog.text == ""
+
+
+def test_a_run_notices_scans_in_derivatives_and_what_json_says(root):
+    scan = put(root / "derivatives" / "suvr", "sub-01", "trc-18FFDG")
+    told = beside(scan, {"Units": "SUVR"})
+    assert {scan, told, root / "participants.tsv"} <= set(image_files(root))

@@ -33,7 +33,7 @@ def study(tmp_path_factory):
     """A copy of the repository whose dlbs is the made-up one, the server, and its scans by path."""
     folder = tmp_path_factory.mktemp("dlbs")
     scans = scans_of(ixi_heads(PEOPLE), folder)
-    for name in ("nbkit", "notebooks", "data_manifests"):
+    for name in ("nbkit", "notebooks", "data_manifests", "reference/weights"):
         shutil.copytree(contract.ROOT / name, folder / "copy" / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(contract.ROOT / "pyproject.toml", folder / "copy")
     with serving(scans, under="ds004856/") as server:

@@ -38,7 +38,9 @@ run.figure("fig", drawn, caption=f"Scan of {people.subject[1]}, 0.31 mm")
 run.table("of_all", people[["subject", "age_years"]].assign(volume=20817.5), caption="Ages")
 run.number("own.mean", dict(zip(people.subject, [1.0, 2.0, 3.0])), extra=True)
 """
-FAIL = "raise ValueError(f'{cohort}, row {1 + 2}: {people.subject[1]}, {people.session[1]}: {people.path[1]} is not there')"
+FAIL = """who = people.iloc[1]
+raise ValueError(f"{cohort}, row {1 + 2}: {who.subject}, {who.session}: {who.path} is not there")
+"""
 
 
 @pytest.fixture
@@ -128,6 +130,23 @@ def test_pictures_and_numbers_are_left_alone():
     assert door.text(image) == image
     value = {"image/png": "ab/ab+ab", "value": 2081, "ab": [None, True, "ab", 0.5]}
     assert door.json(value) == {"image/png": "ab/ab+ab", "value": 2081, "ab": [None, True, HIDDEN, 0.5]}
+
+
+def test_a_page_is_cleaned_and_its_script_runs_on(tmp_path):
+    door = Scrubber(names=frozenset({"ab12"}), own=True)
+    code = "<script>let ab12 = x.replace( /a/b/g, '')</script>"
+    sheet = '"sheet": "data:image/png;base64,/ab12/ab12+"'
+    data = f'<script type="application/json">{{"refusal": "ab12 has no scan", {sheet}}}</script>'
+    (tmp_path / "explorer.html").write_text(f"<p>AB12</p>{code}{data}<style>.ab12 {{}}</style>")
+    door.folder(tmp_path)
+    cleaned = data.replace("ab12 has", f"{HIDDEN} has")
+    assert (tmp_path / "explorer.html").read_text() == f"<p>{HIDDEN}</p>{code}{cleaned}<style>.ab12 {{}}</style>"
+
+
+def test_a_file_that_is_not_what_its_ending_says_is_cleaned_as_text(tmp_path):
+    (tmp_path / "a.json").write_text("{ab12: half")
+    Scrubber(names=frozenset({"ab12"}), own=True).folder(tmp_path)
+    assert (tmp_path / "a.json").read_text() == f"{{{HIDDEN}: half"
 
 
 def test_a_page_keeps_its_scripts_and_nobodys_name(tmp_path):

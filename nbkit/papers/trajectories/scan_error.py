@@ -20,6 +20,7 @@ from nbkit.data.shipped import shipped_folder
 from nbkit.geometry.placement import place
 from nbkit.metrics.regions import by_structure, dice_by_structure
 from nbkit.papers.trajectories.design import has_labels
+from nbkit.papers.trajectories.outlooks import read_at
 from nbkit.papers.trajectories.regional_segmenter import RegionalSegmenter, own_error
 
 NAME = "scan_segmenter"
@@ -105,6 +106,21 @@ def whom(people: Cohort) -> str:
 def relative_error(spacing: float, *, folder: Path | None = None) -> dict[str, float]:
     """By structure, the error to be expected of a volume read at `spacing` mm; 1 is all of it."""
     return (kept_error(spacing, folder=folder)["error_pct"] / 100).to_dict()
+
+
+def error_of(scan: Scan, closer: Sequence[Scan] = ()) -> dict[str, float]:
+    """By structure, the relative error of what :func:`~nbkit.papers.trajectories.outlooks.measured` reads from a scan.
+
+    Empty where the scan has labels, so that nothing is read.
+    """
+    return relative_error(read_at(scan, closer)) if scan.labels is None else {}
+
+
+def told(volumes: Mapping[str, float], scan: Scan, closer: Sequence[Scan] = ()) -> tuple[pd.DataFrame, str]:
+    """:func:`with_error` of the volumes read from a scan, and a caption that says at which voxel size."""
+    spacing = read_at(scan, closer)
+    caption = f"Volumes read from a scan at {spacing:g} mm, and the error to expect of them"
+    return with_error(volumes, spacing).round(2), caption
 
 
 def with_error(volumes: Mapping[str, float], spacing: float, *, folder: Path | None = None) -> pd.DataFrame:

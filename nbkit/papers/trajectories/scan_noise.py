@@ -18,7 +18,7 @@ from nbkit.papers.trajectories.image_scores import image_scores
 
 UNITS = {"ssim": "SSIM", "psnr": "dB", "mae": "share of peak"}
 VOLUME, PERCENT = "volume", "% of the volume"
-_Z = 1.96
+_Z, _FETCH = 1.96, "nbkit data fetch sleepy_brain --people 10"
 
 
 def differences(twice: Sequence[Cohort], reader: VolumeReader | None) -> pd.DataFrame:
@@ -37,23 +37,28 @@ def differences(twice: Sequence[Cohort], reader: VolumeReader | None) -> pd.Data
     Returns
     -------
     DataFrame
-        Tidy, with the columns "structure" and "setting", which is the name of the cohort.
+        Tidy, with the columns "structure", "setting", which is the name of the cohort, and "note": who they are.
     """
     frames = [frame for cohort in twice for frame in _of_cohort(cohort, reader)]
-    return stacked(*frames) if frames else pd.DataFrame(columns=[*COLUMNS, "structure", "setting"])
+    return stacked(*frames) if frames else pd.DataFrame(columns=[*COLUMNS, "structure", "setting", "note"])
 
 
 def _of_cohort(cohort: Cohort, reader: VolumeReader | None) -> Iterator[pd.DataFrame]:
+    told = {"system": "second scan", "setting": cohort.name, "note": _who(cohort)}
     scores = {subject.id: _images(subject) for subject in cohort}
     for metric, unit in UNITS.items():
         values = {who: found[metric] for who, found in scores.items()}
-        yield tidy(values, id=f"scan_noise.{cohort.name}.{metric}", unit=unit, system="second scan", metric=metric,
-                   structure="", setting=cohort.name)
+        yield tidy(values, id=f"scan_noise.{cohort.name}.{metric}", unit=unit, metric=metric, structure="", **told)
     read = {subject.id: _changes(subject, reader) for subject in cohort} if reader else {}
     for name in next(iter(read.values()), {}):
         values = {who: found[name] for who, found in read.items() if not math.isnan(found[name])}
-        yield tidy(values, id=f"scan_noise.{cohort.name}.{name}", unit=PERCENT, system="second scan", metric=VOLUME,
-                   structure=name, setting=cohort.name)
+        yield tidy(values, id=f"scan_noise.{cohort.name}.{name}", unit=PERCENT, metric=VOLUME, structure=name, **told)
+
+
+def _who(cohort: Cohort) -> str:
+    """What the cohort says of its people, and whose scans they are."""
+    facts = cohort.provenance
+    return ". ".join(filter(None, [*facts.get("who", [facts.get("kind", "")]), facts.get("attribution", "")]))
 
 
 def _images(subject: Subject) -> dict[str, float]:
@@ -74,13 +79,14 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
     The last is the repeatability coefficient, 1.96 times the root mean square of the differences (Bland & Altman,
     Lancet 327:307-310, 1986). Of nobody, one row that says so.
     """
-    nobody = {"cohort": "nobody", "measure": "was scanned twice", "pairs": 0}
+    nobody = {"cohort": "nobody", "measure": f"was scanned twice (`{_FETCH}` brings people who were)", "pairs": 0}
     rows = [] if len(found) else [nobody]
     for (setting, metric, name), part in found.groupby(["setting", "metric", "structure"], sort=False):
-        apart = _Z * float((part["value"] ** 2).mean()) ** 0.5 if metric == VOLUME else math.nan
+        values = part.loc[part["value"].abs() < math.inf, "value"]  # PSNR of one scan twice is no number
+        apart = _Z * float((values**2).mean()) ** 0.5 if metric == VOLUME else math.nan
         rows.append({
             "cohort": setting, "measure": f"{name or metric} ({part['unit'].iloc[0]})", "pairs": len(part),
-            "mean": part["value"].mean(), "SD": part["value"].std(), "95 % of pairs within ±": apart,
+            "mean": values.mean(), "SD": values.std(), "95 % of pairs within ±": apart,
         })
     columns = ["cohort", "measure", "pairs", "mean", "SD", "95 % of pairs within ±"]
     return pd.DataFrame(rows, columns=columns).set_index(["cohort", "measure"]).round(4)
@@ -90,7 +96,7 @@ def said(found: pd.DataFrame) -> str:
     """What the table means, in sentences; what to fetch where nobody was scanned twice."""
     if found.empty:
         return (
-            "Not known here: nobody was scanned twice within weeks. `nbkit data fetch sleepy_brain --people 10` "
+            f"Not known here: nobody was scanned twice within weeks. `{_FETCH}` "
             "(1.1 GB) or `nbkit data fetch hrv_er` (older people before and after five weeks, about 1 GB) brings "
             "people who were; then run this notebook again."
         )
@@ -103,7 +109,8 @@ def said(found: pd.DataFrame) -> str:
             f"; volumes of 95 % of pairs within ±{widest.iloc[0, -1]:.1f} % ({widest.iloc[0, 1].split(' (')[0]}) to "
             f"±{widest.iloc[-1, -1]:.1f} % ({widest.iloc[-1, 1].split(' (')[0]})"
         )
-        lines.append(f"{cohort}, {ssim['pairs']} pairs: SSIM of two scans {ssim['mean']:.3f}{wide}.")
+        who = found.loc[found["setting"] == cohort, "note"].iloc[0]
+        lines.append(f"{cohort}, {ssim['pairs']} pairs: SSIM of two scans {ssim['mean']:.3f}{wide}. {who}.")
     lines.append("A forecast that is nearer than that to a real scan is lucky, not better."
                  + ("" if volumes else " Volumes are not read here: no segmenter has learned from labels."))
     return " ".join(lines)

@@ -20,7 +20,7 @@ from nbkit.core.device import fast_half, pick_device
 from nbkit.core.protocols import Cohort, Scan
 from nbkit.core.recent import Recent
 from nbkit.core.seeds import torch_generator
-from nbkit.core.volume import Volume
+from nbkit.core.volume import Volume, bounding_box
 from nbkit.data.shipped import shipped_folder
 from nbkit.data.splits import subject_hash
 from nbkit.geometry.placement import place
@@ -37,6 +37,7 @@ from nbkit.training.loop import StripRule, train
 from nbkit.training.steps import PlainStep
 
 
+_VALUES, _BOXES, _EMPTY = "usual.values", "usual.boxes", 0.01
 SAVED_EVERY = 100
 """Steps between two sets of weights that a training leaves on the way."""
 
@@ -166,9 +167,17 @@ class ScanSegmenter(RegionalSegmenter):
         share = place(mask, np.eye(4), **grid)
         return place(image, np.eye(4), **grid), share.with_data(share.data > 0.5)
 
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        tensors = dict(super()._tensors())
+        values, boxes = packed(tensors.pop("usual"))
+        return tensors | {_VALUES: values, _BOXES: boxes}
+
     def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
         whole = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-        super()._restore(whole, constants, where)  # weights are kept in half precision
+        if _VALUES in whole:
+            cells = tuple(n // 2 for n in constants["shape"])
+            whole["usual"] = unpacked(whole.pop(_VALUES), whole.pop(_BOXES), cells)
+        super()._restore(whole, constants, where)  # weights may be kept in half precision
 
     def _build(self, usual: torch.Tensor) -> None:
         c, kinds = self.config, 1 + len(self.names)
@@ -199,6 +208,33 @@ class ScanSegmenter(RegionalSegmenter):
         pairs = {structure(name) + a: structure(name) + b for name in names for a, b in (sides, sides[::-1])}
         return torch.tensor([names.index(other) if (other := pairs.get(n, n)) in names else k
                              for k, n in enumerate(names)])
+
+
+def packed(usual: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log shares (1 + K, x, y, z) by what lies in the box of each map above its smallest value: nearly all is empty.
+
+    Returns
+    -------
+    values, boxes : torch.Tensor
+        Smallest value first, then the boxes' content, one after another (N,); starts and stops (1 + K, 3, 2), int32.
+    """
+    least = usual.min()
+    filled = usual > least + _EMPTY
+    boxes = [bounding_box(one) if one.any() else (slice(0, 0),) * 3 for one in filled]
+    content = [one[box].flatten() for one, box in zip(usual, boxes, strict=True)]
+    ends = torch.tensor([[[s.start, s.stop] for s in box] for box in boxes], dtype=torch.int32)
+    return torch.cat([least[None], *content]), ends
+
+
+def unpacked(values: torch.Tensor, boxes: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Inverse of :func:`packed`, to within :data:`_EMPTY`."""
+    usual, start = values[0].repeat(len(boxes), *shape), 1
+    for one, ends in zip(usual, boxes.tolist(), strict=True):
+        box = tuple(slice(*pair) for pair in ends)
+        count = one[box].numel()
+        one[box] = values[start:start + count].reshape(one[box].shape)
+        start += count
+    return usual
 
 
 def shipped(*, device: str = "auto") -> ScanSegmenter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -92,3 +93,15 @@ def test_people_with_labels_are_examined_themselves_and_others_have_the_kept_err
     found = scan_error.reading_error(Reader([]), bare)
     assert found.loc["hippocampus", "error_pct"] == 5.0 and "spacing_mm" not in found
     assert scan_error.whom(bare) == "people of IXI"
+
+
+def test_only_what_is_read_has_an_error_that_of_the_voxels_it_is_read_at(kept, monkeypatch):
+    monkeypatch.setattr(scan_error, "shipped_folder", lambda name: kept)
+    scan = _scan("a")
+    bare = replace(scan, labels=None)
+    coarse = replace(bare, images={"T1w": Volume(bare.image("T1w").data, np.diag([5.0, 5, 5, 1]))})
+    assert scan_error.error_of(scan) == {}
+    assert scan_error.error_of(coarse) == {"hippocampus": 0.12}
+    assert scan_error.error_of(coarse, [bare]) == {"hippocampus": 0.05}
+    table, caption = scan_error.told({"hippocampus": 2000.0}, coarse, [bare])
+    assert table.loc["hippocampus", "± error (mL)"] == 0.1 and "at 2 mm" in caption

@@ -15,7 +15,6 @@ from nbkit.papers.trajectories import scan_noise
 
 SHAPE, AFFINE = (12, 12, 12), np.eye(4)
 OFFSETS = {"a": 0.0, "b": 0.1, "c": -0.2}
-GROWTH = {"a": 1.0, "b": 1.1, "c": 0.9}
 
 
 class Reader:
@@ -35,7 +34,8 @@ def person(name: str, offset: float) -> Subject:
 
 @pytest.fixture
 def twice() -> Cohort:
-    return Cohort("pairs", tuple(person(name, offset) for name, offset in OFFSETS.items()), "open")
+    told = {"who": ["3 of 4 people", "Weeks apart"], "attribution": "By them, CC0"}
+    return Cohort("pairs", tuple(person(name, offset) for name, offset in OFFSETS.items()), "open", told)
 
 
 def test_images_are_scored_as_forecasts_are(twice):
@@ -66,11 +66,15 @@ def test_the_repeatability_coefficient_counts_the_shift_between_sessions_too(twi
     assert row["SD"] == pytest.approx(values.std(ddof=1), abs=1e-4)
     assert row["95 % of pairs within ±"] == pytest.approx(1.96 * np.sqrt((values**2).mean()), abs=1e-3)
     assert math.isnan(table.loc[("pairs", "ssim (SSIM)"), "95 % of pairs within ±"])
-    assert "pairs, 3 pairs: SSIM of two scans" in scan_noise.said(found) and "(hippocampus)" in scan_noise.said(found)
+    said = scan_noise.said(found)
+    assert "pairs, 3 pairs: SSIM of two scans" in said and "(hippocampus)" in said
+    assert "3 of 4 people. Weeks apart. By them, CC0." in said, "who they are, and whose scans"
 
 
 def test_without_a_reader_and_without_pairs_it_is_said(twice):
     assert "Volumes are not read here" in scan_noise.said(scan_noise.differences([twice], None))
     nobody = scan_noise.differences([], Reader())
-    assert len(nobody) == 0 and list(scan_noise.summary(nobody)["pairs"]) == [0]
-    assert "nbkit data fetch sleepy_brain" in scan_noise.said(nobody)
+    table = scan_noise.summary(nobody)
+    assert len(nobody) == 0 and list(table["pairs"]) == [0]
+    for text in (scan_noise.said(nobody), table.index[0][1]):
+        assert "nbkit data fetch sleepy_brain" in text
