@@ -80,21 +80,24 @@ def printed_beside_ours(scorecard: Scorecard, observations: Mapping[str, Observa
     Returns
     -------
     DataFrame
-        A row a number: "paper" (:func:`paper_title`), "id", "published", "ours", "unit".
+        A row a number: "paper" (what people call it), "id", "published", "ours", "unit".
     """
     rows = []
     for name in scorecard.papers:
         ids, seen = load_paper(name).ids, {n.id: n for n in scorecard.numbers}
         for id, number in ids.items():
             if number.value is not None and id in observations and number.unit == observations[id].unit != "p":
-                rows.append((paper_title(name), id, number.value, seen[id].observed, number.unit))
+                rows.append((load_paper(name).paper.short or name, id, number.value, seen[id].observed, number.unit))
     return pd.DataFrame(rows, columns=["paper", "id", "published", "ours", "unit"])
 
 
 def claims_by_cohort(scorecards: Mapping[str, Scorecard]) -> pd.DataFrame:
-    """Every claim and cohort a row: "paper" (:func:`paper_title`), "claim" (its id), "cohort", "verdict"."""
-    rows = [(paper_title(name), claim.id, cohort, claim.verdict) for cohort, card in scorecards.items()
-            for name in card.papers for claim in card.claims if claim.id.startswith(f"{load_paper(name).prefix}.")]
+    """Every claim and cohort a row: "paper" (what people call it), "claim" (its id), "cohort", "verdict"."""
+    rows = []
+    for cohort, card in scorecards.items():
+        for paper, name in ((load_paper(name), name) for name in card.papers):
+            mine = (claim for claim in card.claims if claim.id.startswith(f"{paper.prefix}."))
+            rows += [(paper.paper.short or name, claim.id, cohort, claim.verdict) for claim in mine]
     return pd.DataFrame(rows, columns=["paper", "claim", "cohort", "verdict"])
 
 

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patheffects import withStroke
+from scipy.ndimage import binary_fill_holes
 
 from nbkit.core.checks import check_keys, known, require
 from nbkit.core.volume import Volume
@@ -130,7 +131,7 @@ def mean_images(tables: Mapping[str, Slices], *, view: str = "axial", width_mm: 
     Parameters
     ----------
     tables : mapping of str to Slices
-        By title, real ones first; where the mean real slice has a tenth of the scale's uptake is the head.
+        By title, real ones first; the head is where their mean has a tenth of the scale's uptake, holes included.
     """
     tables = {name: table.select(view=view) for name, table in tables.items()}
     real = next(iter(tables.values()))
@@ -142,7 +143,8 @@ def mean_images(tables: Mapping[str, Slices], *, view: str = "axial", width_mm: 
         return Volume(mean[..., None], affine)
 
     means = {name: {stage: volume(table, stage) for stage in stages} for name, table in tables.items()}
-    whole = Volume(real.suvr(real.images).mean(0)[..., None] > 0.1 * real.suvr_max, affine)
+    head = binary_fill_holes(real.suvr(real.images).mean(0)[0].numpy() > 0.1 * real.suvr_max)
+    whole = Volume(torch.from_numpy(head)[..., None], affine)
     cut, scale = view_of(whole, index=0), Scale(0.0, real.suvr_max, CMAP, SUVR_LABEL)
     rows = [Row(tuple(Tile(mean, cut, scale, "" if k else f"{stage}, mean") for stage, mean in by_stage.items()), name)
             for k, (name, by_stage) in enumerate(means.items())]

@@ -1,0 +1,26 @@
+"""Tables behind overviews: printed numbers beside ours, and claims by cohort."""
+
+from __future__ import annotations
+
+from nbkit.claims.ledger import load_paper
+from nbkit.claims.observe import Observation
+from nbkit.claims.tables import claims_by_cohort, printed_beside_ours
+from nbkit.claims.verdicts import judge
+
+PAPER = load_paper("inbrainsyn")
+SSIM, PSNR = (f"inbrainsyn.table1.{metric}.no_pt" for metric in ("ssim", "psnr"))
+
+
+def test_printed_numbers_stand_beside_ours_only_in_one_unit():
+    seen = {SSIM: Observation(SSIM, 0.5, unit="SSIM"), PSNR: Observation(PSNR, 20.0, unit="other")}
+    table = printed_beside_ours(judge(PAPER, seen), seen)
+    assert table.to_dict("records") == [{
+        "paper": PAPER.paper.short, "id": SSIM, "published": PAPER.ids[SSIM].value, "ours": 0.5, "unit": "SSIM"}]
+
+
+def test_every_claim_has_a_row_for_each_cohort_that_judged_it():
+    card = judge(PAPER, {})
+    table = claims_by_cohort({"embedded": card, "open": card})
+    assert len(table) == 2 * len(PAPER.claim) and set(table["cohort"]) == {"embedded", "open"}
+    assert set(table["claim"]) == {claim.id for claim in PAPER.claim} and set(table["paper"]) == {PAPER.paper.short}
+    assert table["verdict"].str.startswith("not run").all()
