@@ -91,9 +91,8 @@ def test_it_runs_to_the_report(study):
     code, said = nbkit(study, "run", "--nb", "05,06,08,09", "--profile", "smoke", "--cohort", "dlbs", "--n-jobs", "1")
     assert code == 0, said
     results = folder / "copy" / "results" / "smoke-dlbs"
-    first = (results / "index.html").read_text(encoding="utf-8")
-    assert all(name in first for name in ("05_mrextrap", "06_inbrainsyn", "08_head_to_head", "09_explore_trajectories"))
-    page = "".join(file.read_text(encoding="utf-8") for file in sorted(results.glob("*.html")))
+    assert [file.stem[:2] for file in sorted(results.glob("*.ipynb"))] == ["05", "06", "08", "09"]
+    page = (results / "index.html").read_text(encoding="utf-8")
     assert "nobody in this cohort is ill" in page and "nbkit data fetch sleepy_brain" in page
     assert str(folder) not in page
     assert "6 of 7 people" in page and "everybody counts as CN" in page
