@@ -27,7 +27,7 @@ _SEXES = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "
 
 
 def number_at(cell: str, *, where: str) -> float | None:
-    """A cell as a number, with a decimal point or comma; None where it is missing, refused where it is anything else."""
+    """A cell as a number, with a decimal point or comma; None where it is missing; anything else is refused."""
     found = number(cell)
     require(
         found is not None or _absent(cell), where, expected="a number, or n/a", found=repr(cell),
