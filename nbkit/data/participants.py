@@ -9,7 +9,7 @@ from pathlib import Path
 from nbkit.core.checks import known, require
 from nbkit.core.protocols import SEXES
 from nbkit.data.manifest import Manifest
-from nbkit.data.text_tables import number, read_text_table
+from nbkit.data.text_tables import read_text_table
 
 
 def all_files(manifest: Manifest, paths: Collection[str]) -> dict[str, Path]:
@@ -68,6 +68,6 @@ def sexes_and_ages(path: Path, wanted: Collection[str]) -> dict[str, tuple[str, 
 
 
 def _age(cell: str, where: str) -> float:
-    age = number(cell)
+    age = number(cell, where=f"{where}: Age")
     require(age is not None, f"{where}: Age", expected="years", found=repr(cell), remedy="Use the published table.")
     return age
