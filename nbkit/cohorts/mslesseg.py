@@ -28,6 +28,7 @@ from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
 from nbkit.data import nifti, tissue
 from nbkit.data.lazy import Shelf
+from nbkit.data.text_tables import number
 from nbkit.phantom.study import facts_of, made_folders, store, stored
 
 log = logging.getLogger(__name__)
@@ -270,15 +271,8 @@ def _crc(path: Path) -> int:
 
 
 def _facts(age: str, sex: str, course: str, edss: str) -> dict[str, Any]:
-    return {"age": _number(age), "sex": sex.upper() if sex.upper() in SEXES else None, "course": course or None,
-            "edss": _number(edss)}
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text.replace(",", "."))
-    except ValueError:
-        return None
+    return {"age": number(age), "sex": sex.upper() if sex.upper() in SEXES else None, "course": course or None,
+            "edss": number(edss)}
 
 
 def _prepare(archive: Archive, roles: Mapping[str, str], visit: str, profile: str, folder: Path) -> None:
