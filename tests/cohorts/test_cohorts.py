@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -40,10 +42,10 @@ def test_myelin_has_cohorts_with_and_without_change(level, task, name):
 
 @pytest.mark.parametrize("name", ["myelin_phantom", "myelin_open_ms"])
 def test_a_null_experiment_is_its_cohort_without_change(name, monkeypatch):
-    monkeypatch.setattr(
-        getattr(cohorts, name), "build", lambda profile, *, seed, changed, n_jobs: (profile, seed, changed, n_jobs))
-    assert cohorts.open_cohort(name, profile="smoke", seed=3, n_jobs=2) == ("smoke", 3, True, 2)
-    assert cohorts.cohort_for(name, task="myelin_null", profile="smoke") == ("smoke", 7, False, 1)
+    monkeypatch.setattr(getattr(cohorts, name), "build", lambda profile, *, seed, changed, n_jobs: SimpleNamespace(
+        access="embedded", told=(profile, seed, changed, n_jobs)))
+    assert cohorts.open_cohort(name, profile="smoke", seed=3, n_jobs=2).told == ("smoke", 3, True, 2)
+    assert cohorts.cohort_for(name, task="myelin_null", profile="smoke").told == ("smoke", 7, False, 1)
 
 
 @pytest.mark.parametrize("given", ["my/scans.csv", "ms_phantom", "."])
@@ -92,22 +94,23 @@ def test_what_is_no_cohort_is_refused(call, message):
 
 def test_a_folder_is_read_as_bids(tmp_path, monkeypatch):
     monkeypatch.setattr(cohorts.own_scans, "build", lambda path, profile: (path, profile))
-    assert cohorts.cohort_for(tmp_path, profile="smoke") == (tmp_path, "smoke")
+    assert cohorts.open_cohort(tmp_path, profile="smoke") == (tmp_path, "smoke")
 
 
 def test_own_scans_are_preprocessed_for_ageing_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(cohorts.own_scans, "build", lambda path, profile: "read")
+    read = SimpleNamespace(access="restricted")
+    monkeypatch.setattr(cohorts.own_scans, "build", lambda path, profile: read)
     monkeypatch.setattr(
         cohorts.own_ageing, "on_template", lambda cohort, path, profile, n_jobs: (cohort, path, profile, n_jobs))
     given = cohorts.cohort_for(tmp_path, task="ageing", profile="smoke", n_jobs=2)
-    assert given == ("read", tmp_path, "smoke", 2)
+    assert given == (read, tmp_path, "smoke", 2)
 
 
 def test_own_scans_come_through_the_same_door(tmp_path):
     nifti.save_image(tmp_path / "t1.nii.gz", Volume(torch.rand(6, 6, 6)))
     path = tmp_path / "mine.csv"
     path.write_text("subject,session,age_years,sex,diagnosis,contrast,path\ns1,m00,35,F,MS,T1w,t1.nii.gz\n")
-    cohort = cohorts.cohort_for(path, profile="paper")
+    cohort = cohorts.cohort_for(path, task="pet", profile="paper")
     assert (cohort.name, cohort.ids) == ("own-mine", ("s1",))
 
 

@@ -14,7 +14,7 @@ import torch
 from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
 from nbkit.core.volume import Volume
-from nbkit.data import brain, brain_network, brain_threshold, nifti
+from nbkit.data import brain, brain_network, nifti
 from nbkit.data.manifest import load_manifest
 from tests.data.test_preprocess import dice, flipped, head
 

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from nbkit.core.checks import NbkitError
 from nbkit.core.stats import bootstrap_mean
 from nbkit.core.tidy import stacked, tidy
 from nbkit.figures.charts import (

@@ -42,7 +42,7 @@ def words(picture) -> list[str]:
 
 def test_what_was_read_from_a_scan_is_told_with_its_error(explorer):
     assert "scan read to" not in explorer.readout(explorer.start)
-    read = replace(_person(), error={"hippocampus": 0.06})
+    read = replace(somebody(), error={"hippocampus": 0.06})
     told = Explorer(
         [read], explorer.systems, courses=["HC", "AD"], structures=["hippocampus"], horizon=10.0, trained=(55.0, 78.0),
     )

@@ -1,7 +1,7 @@
 """InBrainSyn (Fu et al., Med. Image Anal. 2025): ageing of a group's templates, carried to one person.
 
 What the paper claims: velocities between templates of a healthy and an ill group at different ages, moved to a person
-by parallel transport (pole ladder) and integrated, give that person's future from one scan, with his own anatomy, no
+by parallel transport (pole ladder) and integrated, give that person's future from one scan, with their own anatomy, no
 fold and no training on him. It is closer to the true follow-up (PSNR, SSIM, MAE, Dice) than registering the scan
 straight to the older template and than BrLP, and onset of a disease at any age can be asked for.
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -10,7 +10,6 @@ from nbkit.claims.ledger import load_paper
 from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.seeds import torch_generator
-from nbkit.core.stats import bootstrap_mean
 from nbkit.core.tidy import by_subject, where
 from nbkit.data.pet_slices import Slices
 from nbkit.data.splits import subject_hash
