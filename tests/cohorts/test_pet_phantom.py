@@ -7,6 +7,7 @@ import pickle
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -114,8 +115,9 @@ def test_scans_travel_and_give_slices(cohort):
 def test_it_is_what_embedded_means(monkeypatch):
     assert cohorts.cohort_name("embedded", task="pet") == "pet_phantom"
     assert cohorts.cohort_name("open", task="pet") == "pet_ixi"
-    monkeypatch.setattr(cohorts.pet_phantom, "build", lambda profile, *, seed, n_jobs: (profile, seed, n_jobs))
-    assert cohorts.cohort_for("embedded", task="pet", profile="smoke", seed=3, n_jobs=2) == ("smoke", 3, 2)
+    monkeypatch.setattr(cohorts.pet_phantom, "build", lambda profile, *, seed, n_jobs: SimpleNamespace(
+        access="embedded", told=(profile, seed, n_jobs)))
+    assert cohorts.cohort_for("embedded", task="pet", profile="smoke", seed=3, n_jobs=2).told == ("smoke", 3, 2)
 
 
 def test_an_unknown_profile_is_refused():

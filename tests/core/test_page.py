@@ -89,6 +89,8 @@ class Verdict:
     findings: list = field(default_factory=list)
     scans: int = 1
     passed: bool = False
+    refused: bool = True
+    state: str = "refused"
 
 
 @dataclass

@@ -367,7 +367,7 @@ def test_images_between_and_ahead_are_made_by_every_way():
     images = experiments.between(ours, STEADY, (0.0, 0.5, 1.0))
     middle = {way: float(made[0.5].data.mean()) for way, made in images.items()}
     assert middle == pytest.approx({"latent": 12.0, "image": 14.0}, rel=1e-5)
-    names = ("mrextrap_ols", "mrextrap_bayes", "pixel_ols")
+    names = ("mrextrap_anchored", "mrextrap_ols", "pixel_ols")
     made = experiments.predicted({name: Line("ols") for name in names}, STEADY)
     assert [round(float(i.data.mean())) for i in made["pixel_ols"]] == [16, 18]
     assert [round(float(i.data.mean())) for i in made["no_change"]] == [14, 14]

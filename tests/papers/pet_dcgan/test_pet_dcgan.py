@@ -238,7 +238,7 @@ def test_a_stage_that_nobody_had_is_refused(slices, separate):
     (lambda s: PetDCGAN(tiny()).sample(1, "AD", 1), "expected a fitted model"),
     (lambda s: PetDCGAN(tiny(size=32, widths=(8,) * 3, critic_widths=(8,) * 3)).fit(s), "as Config has it"),
     (lambda s: tiny(kind="seperate"), "Did you mean 'separate'"),
-    (lambda s: tiny(schedule="cosine"), "Config: schedule"),
+    (lambda s: tiny(schedule="cosines"), "Config: schedule"),
     (lambda s: tiny(batch=1), "normalised over a batch"), (lambda s: tiny(averaged=1.0), "Config: averaged"),
     (lambda s: tiny(dims=4), r"2 \(slices\) or 3 \(volumes\)"),
     (lambda s: tiny(snapshots=1), "before and after training"),
