@@ -103,11 +103,19 @@ class _Shown:
     def title(self, notebook: str) -> str:
         """The heading of a notebook without its number; its name where there is none."""
         for path in (self.out_dir / f"{notebook}.ipynb", self.out_dir / f"{notebook}.failed.ipynb"):
-            cells = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.exists() else []
+            cells = _cells(path) if path.exists() else []
             heading = re.match(r"#\s+(?:\d+\s*·\s*)?(.+)", "".join(cells[0]["source"])) if cells else None
             if heading:
                 return heading[1].strip()
         return notebook.partition("_")[2].replace("_", " ") or notebook
+
+
+def _cells(notebook: Path) -> list[dict[str, Any]]:
+    """Of a notebook; none of one that cannot be read, which must not cost the report."""
+    try:
+        return json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    except (ValueError, KeyError):
+        return []
 
 
 def _paper(paper: Paper, card: Scorecard, observations: Mapping[str, Observation], shown: _Shown) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def test_a_failing_and_a_killed_notebook_do_not_stop_the_others(recorder, write_
     assert errors["03_killed"].startswith("the kernel was ended from outside (SIGKILL), with 0.")
     assert (out / "02_bad.failed.ipynb").exists() and not (out / "02_bad.ipynb").exists()
     page = (out / "index.html").read_text(encoding="utf-8")
-    assert "02_bad" in page and "no such contrast" in page and "SIGKILL" in page
+    assert "02 · bad" in page and "no such contrast" in page and "SIGKILL" in page
 
 
 def start(books: list[Path], out: Path) -> subprocess.Popen:

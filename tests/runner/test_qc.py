@@ -75,7 +75,9 @@ def test_the_page_says_what_was_found(broken):
 
 def test_findings_come_as_a_table_too(broken):
     rows = list(csv.DictReader(broken.with_name("findings.csv").read_text(encoding="utf-8").splitlines()))
-    assert [(r["subject"], r["verdict"]) for r in rows] == [("ADNI002S0729", "refused")]
+    assert [(r["subject"], r["verdict"], r["where"][:7]) for r in rows] == [
+        ("(all)", "warning", "FDG-PET"), ("ADNI002S0729", "refused", "sub-ADN"),
+    ]
 
 
 def test_faults_of_the_whole_data_set_stand_first(tmp_path):
