@@ -110,7 +110,7 @@ class Smoke:
 
     def test_the_report_stands_alone(self, run):
         page = (run.folder / "index.html").read_text(encoding="utf-8")
-        assert all(path.stem in page for path in self.paths)
+        assert all(f">{path.stem[:2]} · " in page for path in self.paths)
         assert 'src="http' not in page and 'rel="stylesheet"' not in page
         assert str(run.folder) not in page
 
