@@ -134,7 +134,7 @@ def test_a_failing_and_a_killed_notebook_do_not_stop_the_others(recorder, write_
 
 def start(books: list[Path], out: Path) -> subprocess.Popen:
     """A run in a process of its own, returned when its notebook has recorded its number."""
-    # in the background of a shell, or by nohup, a test run inherits SIGINT and SIGHUP ignored; at a terminal it does not
+    # in the background of a shell, or by nohup, a test run inherits SIGINT and SIGHUP ignored
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
