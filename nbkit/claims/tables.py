@@ -12,6 +12,9 @@ from nbkit.claims.ledger import Number, Paper, load_paper, papers
 from nbkit.claims.observe import Observation
 from nbkit.claims.verdicts import VERDICTS, ClaimVerdict, Scorecard
 
+NO_UNIT = ("", "1", "p")
+"""Of settings, counts and p-values."""
+
 NONE = "–"
 NUMBER_VERDICTS = ("within tolerance", "outside tolerance", "not comparable", "not run")
 
@@ -75,20 +78,32 @@ def papers_table(scorecard: Scorecard) -> pd.DataFrame:
 
 
 def printed_beside_ours(scorecard: Scorecard, observations: Mapping[str, Observation]) -> pd.DataFrame:
-    """Printed numbers and ours, where both are of one unit; p-values are none, they are of other numbers of people.
+    """Printed numbers and ours, where both are measured on people, in one unit; papers in the order of notebooks.
+
+    Settings, sizes of cohorts and p-values are nobody's measurement: they have no unit, or no n. Folds of a table are
+    left to their average.
 
     Returns
     -------
     DataFrame
-        A row a number: "paper" (what people call it), "id", "published", "ours", "unit".
+        A row a number: "paper" (what people call it), "id", "what" (table, row and column), "published", "ours",
+        "unit".
     """
     rows = []
-    for name in scorecard.papers:
-        ids, seen = load_paper(name).ids, {n.id: n for n in scorecard.numbers}
-        for id, number in ids.items():
-            if number.value is not None and id in observations and number.unit == observations[id].unit != "p":
-                rows.append((load_paper(name).paper.short or name, id, number.value, seen[id].observed, number.unit))
-    return pd.DataFrame(rows, columns=["paper", "id", "published", "ours", "unit"])
+    for paper in sorted(map(load_paper, scorecard.papers), key=lambda p: p.paper.notebook):
+        for number in paper.number:
+            seen = observations.get(number.id)
+            if not (seen and seen.n) or number.value is None or ".fold" in number.id:
+                continue
+            if seen.unit == number.unit and number.unit not in NO_UNIT:
+                what = f"{number.where}: {name_of(number)}"
+                rows.append((paper.paper.short or paper.name, number.id, what, number.value, seen.value, number.unit))
+    return pd.DataFrame(rows, columns=["paper", "id", "what", "published", "ours", "unit"])
+
+
+def name_of(number: Number) -> str:
+    """Row and column of a printed number, in its words."""
+    return ", ".join(part for part in (number.row, number.column) if part)
 
 
 def claims_by_cohort(scorecards: Mapping[str, Scorecard]) -> pd.DataFrame:

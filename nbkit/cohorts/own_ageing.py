@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from joblib import Parallel, delayed
-from tqdm.auto import tqdm
 
 from nbkit.core.checks import NbkitError, require
 from nbkit.core.files import Cache
@@ -62,11 +61,15 @@ def on_template(
     files = _files(usable.table)
     visits = [scan for subject in cohort for scan in subject.scans]
     sources = [Source(s.subject, s.session, *files[s.subject, s.session]) for s in visits]
-    prepared = _prepared(sources, profile, cache=cache, n_jobs=n_jobs, progress=progress)
-    made = {(s.subject, s.session): s for s in prepared if isinstance(s, Scan)}
-    faults = [fault for fault in prepared if isinstance(fault, str)]
+    refused: dict[tuple[str, str], NbkitError] = {}
+    prepared = _prepared(sources, profile, left_out=refused, cache=cache, n_jobs=n_jobs, progress=progress)
+    made = {(s.subject, s.session): s for s in prepared}
+    for error in refused.values():
+        log.info("left out: %s", error)
+    # in words that name nobody
+    faults = Counter(f"scans that cannot be prepared (expected {error.expected})" for error in refused.values())
     require(
-        bool(made), f"{cohort.name}: scans", expected="scans that can be prepared", found="; ".join(set(faults)),
+        bool(made), f"{cohort.name}: scans", expected="scans that can be prepared", found="; ".join(faults),
         remedy="`nbkit data check` says of every scan what is wrong with it.",
     )
     subjects = (replace(subject, scans=_prepared_scans(subject, made)) for subject in cohort)
@@ -75,7 +78,7 @@ def on_template(
         **cohort.provenance, "kind": "own scans, preprocessed", "grid": grid, "scans": len(made),
         "intensity": "1 = white-matter peak of the scan, 0 outside the brain",
         "alignment": "each visit by itself, rigid",
-    }), Counter(faults))
+    }), faults)
 
 
 def one_scan(
@@ -107,33 +110,16 @@ def one_scan(
         remedy="Set own_scan and own_age together, or neither.",
     )
     source = Source("own", "1", Path(path).expanduser())
-    scan = _prepare(source, profile, cache=cache, progress=progress)
+    (scan,) = _prepared([source], profile, cache=cache, progress=progress)
     return replace(scan, age=float(age))
 
 
-def _prepared(
-    sources: Sequence[Source], profile: str, *, cache: Cache | None, n_jobs: int, progress: bool
-) -> list[Scan | str]:
-    """Each scan, or why it cannot be used, in words that name nobody."""
-    jobs = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(_tried)(s, profile, cache) for s in sources)
-    return list(tqdm(jobs, total=len(sources), desc="preprocess", unit="scan", disable=not progress))
-
-
-def _tried(source: Source, profile: str, cache: Cache | None) -> Scan | str:
-    try:
-        return _prepare(source, profile, cache=cache, progress=False)
-    except NbkitError as error:
-        log.info("left out: %s", error)
-        return f"scans that cannot be prepared (expected {error.expected})"
-
-
-def _prepare(source: Source, profile: str, *, cache: Cache | None, progress: bool) -> Scan:
+def _prepared(sources: Sequence[Source], profile: str, **options: Any) -> list[Scan]:
     shape, affine = reading_box() if profile == READ else grid_for(profile, ageing_parameters())
-    (scan,) = prepare_files(
-        [source], template_reference(load_template(load_parameters())), shape=shape, affine=affine,
-        config=Config(alignment="rigid"), cache=cache, n_jobs=1, progress=progress,
+    return prepare_files(
+        sources, template_reference(load_template(load_parameters())), shape=shape, affine=affine,
+        config=Config(alignment="rigid"), **options,
     )
-    return scan
 
 
 def _files(table: pd.DataFrame) -> dict[tuple[str, str], tuple[Path, Path | None]]:

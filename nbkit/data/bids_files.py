@@ -11,7 +11,7 @@ from pathlib import Path
 import pathspec
 
 from nbkit.core.checks import NbkitError, require
-from nbkit.data.sidecars import lenient_text
+from nbkit.data.text_tables import read_text
 
 IGNORE = ".bidsignore"
 LEAVE_OUT = f"or leave it out with a line in {IGNORE}."
@@ -59,7 +59,7 @@ def ignored(root: Path, paths: Iterable[str]) -> list[str]:
     file = root / IGNORE
     if not file.is_file():
         return []
-    spec = _rules(tuple(line.rstrip() for line in lenient_text(file).splitlines()))
+    spec = _rules(tuple(line.rstrip() for line in read_text(file).splitlines()))
     return [p for p in paths if spec.match_file(p) or spec.match_file(_from_person(p))]
 
 

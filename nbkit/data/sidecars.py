@@ -1,26 +1,14 @@
-"""Small text files of a BIDS folder as people write them, and the JSON of a scan with what it inherits."""
+"""The JSON of a BIDS scan with what it inherits, and the entities of its name."""
 
 from __future__ import annotations
 
-import codecs
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nbkit.core.checks import NbkitError
-
-_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-
-
-def lenient_text(path: Path) -> str:
-    """The text of a file in UTF-8 or UTF-16, with or without a byte order mark, else in Latin-1."""
-    content = path.read_bytes()
-    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
+from nbkit.data.text_tables import read_text
 
 
 def entities_of(stem: str) -> tuple[dict[str, str], str]:
@@ -56,11 +44,9 @@ def sidecar(root: Path, image: Path) -> dict[str, Any]:
 
 def _object(path: Path) -> Mapping[str, Any]:
     try:
-        told = json.loads(lenient_text(path))
+        told = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise _no_object(path, str(error)) from error
-    except OSError as error:
-        raise _no_object(path, error.strerror or "a file that cannot be read") from error
     if not isinstance(told, dict):
         raise _no_object(path, f"a {type(told).__name__}")
     return told

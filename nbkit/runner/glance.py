@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbkit.claims.ledger import Number, Paper
+import pandas as pd
+
+from nbkit.claims.ledger import Paper
 from nbkit.claims.observe import Observation
-from nbkit.claims.tables import short_number
+from nbkit.claims.tables import name_of, short_number
 from nbkit.claims.verdicts import ClaimVerdict
 from nbkit.figures.marks import CYCLE, title_of
 
@@ -22,7 +24,6 @@ PHRASES = {
 NOT_ASKED = "were not asked here"
 PANEL, MARGIN, LEAST = 150.0, 34.0, 4
 """Side of a scatter, room for its ticks, and how many numbers of one unit make one."""
-NO_UNIT = ("", "1")
 SHAPES = {
     "o": "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z", "s": "M-3.5,-3.5h7v7h-7z", "^": "M0,-4.5l4.2,8h-8.4z",
     "D": "M0,-5l4,5l-4,5l-4,-5z", "v": "M0,4.5l4.2,-8h-8.4z", "P": "M-1.5,-4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
@@ -90,40 +91,33 @@ def key_numbers(paper: Paper, observations: Mapping[str, Observation]) -> list[d
     return found
 
 
-def name_of(number: Number) -> str:
-    """Row and column of a printed number, in its words."""
-    return ", ".join(part for part in (number.row, number.column) if part)
-
-
 def _with_spread(value: float | None, spread: float | None) -> str:
     if value is None:
         return ""
     return short_number(value).replace("-", "−") + (f" ± {spread:.2g}" if spread else "")
 
 
-def scatters(ledgers: Sequence[Paper], observations: Mapping[str, Observation]) -> list[dict[str, Any]]:
-    """Published against ours, a square of SVG for each unit with enough numbers, people's means only.
+def scatters(numbers: pd.DataFrame) -> list[dict[str, Any]]:
+    """Published against ours, a square of SVG with like axes for each unit with enough numbers.
 
-    Both axes of a square are alike; folds of a table are left to their average. Settings, sizes of cohorts and
-    p-values are nobody's measurement and have no place here: they have no n.
+    Parameters
+    ----------
+    numbers : DataFrame
+        Of :func:`nbkit.claims.tables.printed_beside_ours`.
     """
-    looks = {p.name: (CYCLE[k % len(CYCLE)][0], SHAPES[CYCLE[k % len(CYCLE)][1]]) for k, p in enumerate(ledgers)}
-    points: dict[str, list[dict[str, Any]]] = {}
-    for paper in ledgers:
-        for number in paper.number:
-            seen = observations.get(number.id)
-            if not seen or not seen.n or number.value is None or ".fold" in number.id:
-                continue
-            if seen.unit != number.unit or number.unit in NO_UNIT:
-                continue
-            text = (f"{paper.paper.short}, {number.where}: {name_of(number)}. Published {short_number(number.value)}, "
-                    f"ours {short_number(seen.value)}")
-            points.setdefault(number.unit, []).append({
-                "x": number.value, "y": seen.value, "look": looks[paper.name], "paper": paper.paper.short,
-                "text": text,
-            })
-    panels = [_panel(unit, found) for unit, found in points.items() if len(found) >= LEAST]
+    looks = {paper: (CYCLE[k % len(CYCLE)][0], SHAPES[CYCLE[k % len(CYCLE)][1]])
+             for k, paper in enumerate(numbers["paper"].unique())}
+    panels = [
+        _panel(unit, [_point(row, looks) for row in rows.to_dict("records")])
+        for unit, rows in numbers.groupby("unit", sort=False) if len(rows) >= LEAST
+    ]
     return sorted(panels, key=lambda p: -len(p["points"]))
+
+
+def _point(row: Mapping[str, Any], looks: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    text = (f"{row['paper']}, {row['what']}. Published {short_number(row['published'])}, "
+            f"ours {short_number(row['ours'])}")
+    return {"x": row["published"], "y": row["ours"], "look": looks[row["paper"]], "paper": row["paper"], "text": text}
 
 
 def _panel(unit: str, points: list[dict[str, Any]]) -> dict[str, Any]:

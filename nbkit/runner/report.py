@@ -10,7 +10,9 @@ from typing import Any
 
 from nbkit.claims.ledger import Paper, claimed, load_paper, papers
 from nbkit.claims.observe import Observation, load_artefacts, load_observations
-from nbkit.claims.tables import comparison_table, rooms_table, short_number, verdict_table
+from nbkit.claims.tables import (
+    comparison_table, name_of, printed_beside_ours, rooms_table, short_number, verdict_table,
+)
 from nbkit.claims.verdicts import Scorecard, judge_folder
 from nbkit.core.checks import require
 from nbkit.core.files import write_text
@@ -18,7 +20,7 @@ from nbkit.core.page import look, page
 from nbkit.figures.marks import title_of
 from nbkit.figures.tables import VERDICTS
 from nbkit.figures.web import ACROSS, embedded
-from nbkit.runner.glance import in_words, key_numbers, name_of, scatters, untold_table, why
+from nbkit.runner.glance import in_words, key_numbers, scatters, untold_table, why
 from nbkit.runner.grid import grid, read_grid
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -51,7 +53,8 @@ def write_report(out_dir: Path | str, card: Scorecard, record: Mapping[str, Any]
     text = page(
         TEMPLATE, filters={"verdict": _verdict, "short": short_number}, styles=look(TEMPLATE),
         record=record, system=record["system"], run=record["run"], counts=card.counts(), total=len(card.claims),
-        papers=pages, verdicts=VERDICTS, scatters=scatters(ledgers, observations), untold=untold_table(claims),
+        papers=pages, verdicts=VERDICTS, untold=untold_table(claims),
+        scatters=scatters(printed_beside_ours(card, observations)),
         absent=[p.paper for p in map(load_paper, papers()) if p.name not in card.papers],
         more=[{"title": shown.title(s["notebook"]), **shown.of(s["notebook"])} for s in rest],
         explorer=EXPLORER if (out_dir / EXPLORER).exists() else "", view=shown.picture("explore_beside", most=720),

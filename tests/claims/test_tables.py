@@ -12,10 +12,13 @@ SSIM, PSNR = (f"inbrainsyn.table1.{metric}.no_pt" for metric in ("ssim", "psnr")
 
 
 def test_printed_numbers_stand_beside_ours_only_in_one_unit():
-    seen = {SSIM: Observation(SSIM, 0.5, unit="SSIM"), PSNR: Observation(PSNR, 20.0, unit="other")}
+    seen = {SSIM: Observation(SSIM, 0.5, unit="SSIM", n=8), PSNR: Observation(PSNR, 20.0, unit="other", n=8)}
     table = printed_beside_ours(judge(PAPER, seen), seen)
     assert table.to_dict("records") == [{
-        "paper": PAPER.paper.short, "id": SSIM, "published": PAPER.ids[SSIM].value, "ours": 0.5, "unit": "SSIM"}]
+        "paper": PAPER.paper.short, "id": SSIM, "what": "Table 1: SSIM, No-PT", "published": PAPER.ids[SSIM].value,
+        "ours": 0.5, "unit": "SSIM"}]
+    nobody = {SSIM: Observation(SSIM, 0.5, unit="SSIM")}
+    assert printed_beside_ours(judge(PAPER, nobody), nobody).empty
 
 
 def test_every_claim_has_a_row_for_each_cohort_that_judged_it():

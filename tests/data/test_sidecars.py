@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 
 import pytest
 
 from nbkit.core.checks import NbkitError
-from nbkit.data.sidecars import entities_of, lenient_text, sidecar
-
-
-@pytest.mark.parametrize("content", [
-    "K\xf6ln".encode(), "K\xf6ln".encode("latin-1"), codecs.BOM_UTF8 + "K\xf6ln".encode(), "K\xf6ln".encode("utf-16"),
-    codecs.BOM_UTF16_BE + "K\xf6ln".encode("utf-16-be"),
-])
-def test_text_is_read_in_whatever_encoding(tmp_path, content):
-    (tmp_path / "a").write_bytes(content)
-    assert lenient_text(tmp_path / "a") == "K\xf6ln"
+from nbkit.data.sidecars import entities_of, sidecar
 
 
 def test_names_fall_into_entities_and_a_suffix():

@@ -8,7 +8,8 @@ import pytest
 
 from nbkit.claims.ledger import load_paper
 from nbkit.claims.observe import Observation
-from nbkit.claims.verdicts import ClaimVerdict
+from nbkit.claims.tables import printed_beside_ours
+from nbkit.claims.verdicts import ClaimVerdict, judge
 from nbkit.runner.glance import FEW, NO_ROOM, PANEL, WIDE, in_words, key_numbers, scatters, untold, untold_table, why
 
 
@@ -65,7 +66,8 @@ def test_marks_stand_where_their_numbers_say():
     ids = [f"daninet.table1.ssim.{k}" for k in ("c", "t", "p", "p_c", "p_t", "p_c_t")]
     values = {i: paper.ids[i].value for i in ids} | {"daninet.data.age.low": 63.0}
     values["daninet.table1.ssim.c"] += 0.1
-    (panel,) = scatters([paper], _seen(paper, **values))
+    seen = _seen(paper, **values)
+    (panel,) = scatters(printed_beside_ours(judge(paper, seen), seen))
     assert panel["unit"] == "SSIM" and len(panel["points"]) == 6
     level = [p["left"] - panel["margin"] + p["top"] - 6 for p in panel["points"]]
     assert sum(abs(x - PANEL) < 0.2 for x in level) == 5

@@ -37,7 +37,7 @@ _FAST: Mapping[str, Any] = {
     "gradient_weight": 1.0, "perceptual_late": True, "flips": True, "learning_rate": 2e-3, "weight_decay": 0.01,
     "schedule": "cosine", "averaged": 0.99,
 }
-"""How small profiles learn, in place of what is published or usual: measured as twice as near in the same time."""
+"""How small profiles learn, in place of what is published or usual."""
 _REMEMBERED = 256
 """Scans whose latents are kept: a person is asked about again and again, with one more scan or another estimator."""
 
