@@ -136,16 +136,20 @@ def image_room(
     Returns
     -------
     DataFrame
-        Tidy, each person's mean over visits, with the column "role" by :data:`ROLES`.
+        Tidy, each person's mean over visits, with the column "role" by :data:`ROLES`; "person" is the better control
+        (by SSIM) at each person's own level.
     """
     line = PixelRegression(Config(estimator="population")).fit(train)
     controls: dict[str, TrajectoryModel] = {"no_change": NoChange()}
     if all(person.diagnosis in line.slopes for person in people):
         controls["pixel_population"] = line
-    systems = {"mean": MeanScan(train), **controls, "person": OwnLevel(list(controls.values())[-1], people)}
+    own = {f"own {name}": OwnLevel(control, people) for name, control in controls.items()}
+    systems = {"mean": MeanScan(train), **controls, **own}
     systems |= {"reach": VoxelBoosting(seen=seen, seed=seed).fit(train)}
     systems |= {"floor": Hindsight(people, free)} if free else {}
     visits = score_trajectories(systems, people, seen=seen, true_volumes=None, progress=False).visits
+    best = visits.groupby("model")["ssim"].mean()[list(own)].idxmax()
+    visits = visits[~visits["model"].isin(set(own) - {best})].replace({"model": {best: "person"}})
     rows = [by_person(visits, name, id=id, unit=unit) for name, (_, _, unit) in METRICS.items()]
     return stacked(*rows).assign(role=lambda frame: frame["system"].map(ROLES))
 

@@ -17,6 +17,7 @@ from nbkit.papers.trajectories.experiments import score_trajectories
 from nbkit.papers.trajectories.image_room import (
     METRICS, MeanScan, OwnLevel, VoxelBoosting, image_room, image_rooms,
 )
+from nbkit.papers.trajectories.pixel_regression import Config, PixelRegression
 from tests.papers.trajectories.dimming import brain, person, school
 
 SHAPE = (14, 15, 13)
@@ -86,6 +87,16 @@ def test_a_room_has_all_ends_of_every_metric(train, new):
         assert sign * room.floor <= sign * room.reach < sign * room.mean and f"{of}no_change" in room.controls
     assert set(where(found, metric="mae")["subject"]) == set(new.ids)
     assert where(found, metric="mae", system="floor")["value"].max() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_better_control_at_its_own_level_stands_for_the_persons_part(train, new):
+    found = where(image_room(train, new, id="{metric}.{system}"), metric="ssim")
+    means = found.groupby("system")["value"].mean()
+    line = PixelRegression(Config(estimator="population")).fit(train)
+    own = {name: OwnLevel(control, new) for name, control in (("line", line), ("still", NoChange()))}
+    scored = score_trajectories(own, new, progress=False).visits
+    per_person = scored.groupby(["model", "subject"])["ssim"].mean().groupby("model").mean()
+    assert means["person"] == pytest.approx(per_person.max()) and per_person.nunique() == 2
 
 
 def test_a_diagnosis_of_which_nothing_was_learned_has_no_mean_change(train, new):
