@@ -25,11 +25,12 @@ from nbkit.claims.ledger import load_paper
 from nbkit.claims.observe import Observation, Run, load_observations, load_rooms
 from nbkit.claims.tables import comparison_table, rooms_table, verdict_table
 from nbkit.claims.verdicts import Scorecard, judge_folder
-from nbkit import cohorts
+from nbkit import cohorts, entrants
 from nbkit.core.protocols import Cohort
 from nbkit.core.volume import Volume
 from nbkit.figures.tables import show_table
 from nbkit.runner.provenance import collect
+from nbkit.training.crossval import FoldLike, Result, Score
 
 
 class Session(Run):
@@ -40,13 +41,15 @@ class Session(Run):
     people : Cohort
     kind : str
         "simulated", "real scans", or what the cohort says of itself.
+    entered : list of str
+        Names of users' models: they get a column beside each of ours in tables of published numbers.
     """
 
     def __init__(
         self, out_dir: Path | str, *, people: Cohort, asked: Mapping[str, Any] | None = None, **options: Any
     ) -> None:
         super().__init__(out_dir, cohort=people, **options)
-        self.people, self._asked = people, dict(asked or {})
+        self.people, self._asked, self.entered = people, dict(asked or {}), []
         self.kind = people.provenance.get("kind", "simulated" if people.truth else "real scans")
 
     def noise_free(self, contrast: str) -> dict[tuple[str, str], Volume]:
@@ -61,6 +64,22 @@ class Session(Run):
         """People scanned twice without ageing between (:func:`nbkit.cohorts.scanned_twice`); simulated, of `people`."""
         told = {key: self._asked[key] for key in ("seed", "n_jobs") if key in self._asked}
         return cohorts.scanned_twice(people or self.people, profile=self.profile, **told)
+
+    def enter(self, model: str, train: Cohort, *, device: str = "auto") -> entrants.Entrants:
+        """The models at some addresses (:func:`nbkit.entrants.enter`), fitted on training people."""
+        found = entrants.enter(model, train, seed=self.seed, device=device, profile=self.profile)
+        self.entered += list(found)
+        return found
+
+    def enter_synthesizers(
+        self, model: str, *, folds: Sequence[FoldLike], score: Score, target: str, **options: Any
+    ) -> tuple[dict[str, Result], list[str]]:
+        """Those that predict a contrast, on the folds of ours (:func:`nbkit.entrants.cross_validated`)."""
+        more = {"seed": self.seed, "profile": self.profile, **options}
+        found, told = entrants.cross_validated(
+            model, self.people, folds=folds, score=score, target=target, **more)
+        self.entered += list(found)
+        return found, told
 
     @property
     def said(self) -> str:
@@ -102,7 +121,7 @@ class Session(Run):
 
         Of this notebook's paper, unless another ledger is named. Where nothing is printed or measured, why.
         """
-        data = comparison_table(paper or self.paper, self.observed(), where=where)
+        data = comparison_table(paper or self.paper, self.observed(), where=where, more=self.entered)
         data = data if len(data) else pd.DataFrame({"not run": [self._why_not(where, paper)]}, index=[where])
         plain = where.lower().replace(" ", "").replace(".", "_").replace("(", "").replace(")", "")
         return self.table(name or plain, data, caption=caption or f"{where}: published, and ours")
