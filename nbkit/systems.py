@@ -151,7 +151,7 @@ class Bench:
         jobs = [self._job(part) for part in todo]
         for job in (job for part, job in zip(todo, jobs, strict=True) if part == "brlp"):
             job["model"].space = self.part("mrextrap").space
-        self._parts |= dict(zip(todo, fitted_together(*jobs, device=self.device), strict=True))
+        self._parts.update(zip(todo, fitted_together(*jobs, device=self.device), strict=True))
         return {name: self.model(name) for name in SYSTEMS if self.labelled or "brlp" not in SYSTEMS[name]}
 
     def able(self, person: Subject) -> bool:

@@ -15,6 +15,7 @@ from nbkit.entrants.strangers import NOBODY, Config, Stranger, Wrong, copy_of, i
 from nbkit.training.fitted import fitted
 
 log = logging.getLogger(__name__)
+FINE = "Everybody had a usable answer of every model of your own."
 
 
 class EnteredModel(Stranger):
@@ -84,9 +85,10 @@ class Entrants(dict):
         self.told = list(told)
 
     def lines(self, people: Cohort | None = None) -> list[str]:
-        """Who entered, who is left out and why; with `people`, for how many of them it had no usable answer."""
-        found = [line for model in self.values() for line in _faulted(model, people)] if people is not None else []
-        return [*(self.told if people is None else []), *found] or [NOBODY if people is None else "Nothing went wrong."]
+        """Who entered, who is left out and why; with `people`, for how many of them there was no usable answer."""
+        if people is None:
+            return self.told or [NOBODY]
+        return [line for model in self.values() for line in _faulted(model, people)] or [FINE] * bool(self)
 
 
 def _faulted(model: EnteredModel, people: Cohort) -> Iterator[str]:

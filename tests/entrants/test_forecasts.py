@@ -13,6 +13,7 @@ import torch
 
 from nbkit.core.checks import NbkitError
 from nbkit.entrants import EnteredModel, enter
+from nbkit.entrants.forecasts import FINE
 from nbkit.figures.marks import MARKS, STRANGERS, marks
 from nbkit.papers.trajectories import design
 from nbkit.papers.trajectories.controls import NoChange
@@ -65,7 +66,7 @@ def test_no_change_as_a_users_class_has_the_numbers_of_our_control(balls, strang
     for ours, theirs in zip(table(found, "no_change"), table(found, "Mine"), strict=True):
         assert len(ours)
         pd.testing.assert_frame_equal(ours, theirs, rtol=0, atol=1e-6)
-    assert mine.lines() == ["**Mine** learned from 6 people."] and mine.lines(balls) == ["Nothing went wrong."]
+    assert mine.lines() == ["**Mine** learned from 6 people."] and mine.lines(balls) == [FINE]
 
 
 def test_the_numbers_of_others_are_those_without_it(balls, stranger):
@@ -119,6 +120,7 @@ def test_one_that_cannot_learn_or_predict_is_left_out_by_name(balls, stranger, c
     bad = enter(stranger(STILL.replace("for _ in ages", "for _ in ages[1:]")), balls)
     assert not bad and bad.lines() == ["**Mine** is left out: predict gave 1 images for 2 ages. Return a list with one "
                                        "image for each age."]
+    assert enter("", balls).lines(balls) == []
     assert enter("", balls).lines()[0].startswith("No model of your own here: `MODEL=my_model.py:MyModel`")
     methods = "    def fit(self, cohort): ...\n    def synthesize(self, c, *, mask): ..."
     other = enter(stranger(f"class Mine:\n{methods}"), balls)

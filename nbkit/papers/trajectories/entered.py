@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -26,6 +26,38 @@ def beside(ours: Scores, theirs: Scores) -> Scores:
     return Scores(*(pd.concat([a, b], ignore_index=True) if len(b) else a for a, b in zip(ours, theirs, strict=True)))
 
 
+def kept_entered(
+    kind: str, make: Callable[[], Mapping[str, pd.DataFrame]], *, models: Mapping[str, Any],
+    also: Mapping[str, Any] | None = None, **asked: Any,
+) -> dict[str, pd.DataFrame]:
+    """:func:`~nbkit.training.kept.kept_tables` of users' models, with what went wrong: their ``faults`` say it again.
+
+    Parameters
+    ----------
+    kind, make, asked
+        As for ``kept_tables``.
+    models : mapping of str to model
+        With ``faults``, by subject: (what, remedy).
+    also : mapping of str to system
+        What else the tables depend on.
+    """
+
+    def tables() -> dict[str, pd.DataFrame]:
+        before = {name: dict(model.faults) for name, model in models.items()}
+        for model in models.values():
+            model.faults.clear()
+        made = make()
+        rows = [(name, who, *fault) for name, model in models.items() for who, fault in model.faults.items()]
+        for name, model in models.items():
+            model.faults.update(before[name])
+        return {**made, "faults": pd.DataFrame(rows, columns=list(_FAULTS))}
+
+    found = kept_tables(kind, tables, models={**models, **(also or {})}, **asked)
+    for row in found.pop("faults").itertuples():
+        models[row.model].faults.setdefault(row.subject, (row.what, row.remedy))
+    return found
+
+
 def entered_scores(
     models: Mapping[str, Any], people: Cohort, *, key: Any, segmenter: Segmenter | None = None, **options: Any
 ) -> Scores:
@@ -37,39 +69,32 @@ def entered_scores(
     Parameters
     ----------
     models : mapping of str to model
-        With ``faults``, by subject: (what, remedy).
+        As for :func:`kept_entered`.
     people, key, segmenter, options
         As for :func:`~nbkit.papers.trajectories.experiments.scored_trajectories`.
     """
-    kept = {"key": key, "options": {name: options[name] for name in ("seen", "readings") if name in options}}
-    read = {"segmenter": segmenter} if segmenter else {}
-    tables = kept_tables(
-        "scores", lambda: _scored(models, people, segmenter=segmenter, **options), models={**models, **read},
-        cohort=people, key=["entered", kept], sources=[experiments.__name__, __name__],
-    )
-    for row in tables.pop("faults").itertuples():
-        models[row.model].faults.setdefault(row.subject, (row.what, row.remedy))
-    return Scores(**tables)
+    fixed = {name: options[name] for name in ("seen", "readings") if name in options}
+
+    def make() -> dict[str, pd.DataFrame]:
+        options["segmenter"] = segmenter
+        found = [_scored(name, model, people.subset([who]), options) for name, model in models.items() for who in
+                 people.ids]
+        return {field: pd.concat([s[k] for s in found], ignore_index=True) for k, field in enumerate(Scores._fields)}
+
+    return Scores(**kept_entered(
+        "scores", make, models=models, also={"segmenter": segmenter} if segmenter else {}, cohort=people,
+        key=["entered", key, fixed], sources=[experiments.__name__, __name__],
+    ))
 
 
-def _scored(models: Mapping[str, Any], people: Cohort, **options: Any) -> dict[str, pd.DataFrame]:
-    found, faults = [], []
-    for name, model in models.items():
-        before = dict(model.faults)
-        model.faults.clear()
-        for person in people:
-            alone = people.subset([person.id])
-            scores = score_trajectories({name: model}, alone, progress=False, **options)
-            lost = scores.regions.loc[scores.regions["error_pct"].isna(), "structure"] if len(scores.regions) else ()
-            if len(lost) and person.id not in model.faults:
-                model.faults[person.id] = (f"the segmenter finds no {lost.iloc[0]} in its image",
-                                           "Look at the image: white matter is 1, and the brain stays where it is.")
-                scores = score_trajectories({name: _Still()}, alone, progress=False, **options)
-            found.append(scores)
-        faults += [(name, who, *fault) for who, fault in model.faults.items()]
-        model.faults.update(before)
-    tables = {field: pd.concat([s[k] for s in found], ignore_index=True) for k, field in enumerate(Scores._fields)}
-    return tables | {"faults": pd.DataFrame(faults, columns=list(_FAULTS))}
+def _scored(name: str, model: Any, alone: Cohort, options: Mapping[str, Any]) -> Scores:
+    scores = score_trajectories({name: model}, alone, progress=False, **options)
+    lost = scores.regions.loc[scores.regions["error_pct"].isna(), "structure"] if len(scores.regions) else ()
+    if not len(lost) or alone.ids[0] in model.faults:
+        return scores
+    model.faults[alone.ids[0]] = (f"the segmenter finds no {lost.iloc[0]} in its image",
+                                  "Look at the image: white matter is 1, and the brain stays where it is.")
+    return score_trajectories({name: _Still()}, alone, progress=False, **options)
 
 
 class _Still:
