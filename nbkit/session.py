@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 from pandas.io.formats.style import Styler
 
 from nbkit.claims.ledger import load_paper
@@ -26,11 +26,11 @@ from nbkit.claims.observe import Observation, Run, load_observations, load_rooms
 from nbkit.claims.tables import comparison_table, rooms_table, verdict_table
 from nbkit.claims.verdicts import Scorecard, judge_folder
 from nbkit import cohorts, entrants
-from nbkit.core.protocols import Cohort
+from nbkit.core.protocols import Cohort, ModalitySynthesizer
 from nbkit.core.volume import Volume
 from nbkit.figures.tables import show_table
 from nbkit.runner.provenance import collect
-from nbkit.training.crossval import FoldLike, Result, Score
+from nbkit.training.crossval import FoldLike, Result, Score, cross_validate
 
 
 class Session(Run):
@@ -60,26 +60,42 @@ class Session(Run):
         """`times` as many other simulated people of the same design, from another seed; None on real scans."""
         return cohorts.strangers(times=times, **self._asked) if self._asked else None
 
+    def another(self, task: str) -> Cohort:
+        """The cohort of the same name, profile and seed for another task."""
+        asked = dict(self._asked)
+        return cohorts.cohort_for(asked.pop("level"), **asked | {"task": task})
+
     def scanned_twice(self, people: Cohort | None = None) -> list[Cohort]:
         """People scanned twice without ageing between (:func:`nbkit.cohorts.scanned_twice`); simulated, of `people`."""
         told = {key: self._asked[key] for key in ("seed", "n_jobs") if key in self._asked}
         return cohorts.scanned_twice(people or self.people, profile=self.profile, **told)
 
     def enter(self, model: str, train: Cohort, *, device: str = "auto") -> entrants.Entrants:
-        """The models at some addresses (:func:`nbkit.entrants.enter`), fitted on training people."""
+        """The models at some addresses (:func:`nbkit.entrants.enter`), fitted on training people; says how it went."""
         found = entrants.enter(model, train, seed=self.seed, device=device, profile=self.profile)
         self.entered += list(found)
+        display(self.tell(*found.lines()))
         return found
 
-    def enter_synthesizers(
-        self, model: str, *, folds: Sequence[FoldLike], score: Score, target: str, **options: Any
-    ) -> tuple[dict[str, Result], list[str]]:
-        """Those that predict a contrast, on the folds of ours (:func:`nbkit.entrants.cross_validated`)."""
-        more = {"seed": self.seed, "profile": self.profile, **options}
-        found, told = entrants.cross_validated(
-            model, self.people, folds=folds, score=score, target=target, **more)
-        self.entered += list(found)
-        return found, told
+    def validated(
+        self, systems: Mapping[str, ModalitySynthesizer], model: str, *, folds: Sequence[FoldLike], score: Score,
+        target: str, n_jobs: int = 1, **options: Any,
+    ) -> dict[str, Result]:
+        """:func:`~nbkit.training.crossval.cross_validate` of systems, and of the models at some addresses; says how.
+
+        `options` are what users' constructors may be told besides target, seed and profile
+        (:func:`nbkit.entrants.cross_validated`).
+        """
+        asked, told = {"folds": folds, "score": score}, {"seed": self.seed, "profile": self.profile, **options}
+        results = cross_validate(systems, self.people, n_jobs=n_jobs, **asked)
+        theirs, lines = entrants.cross_validated(model, self.people, target=target, **asked, **told)
+        self.entered += list(theirs)
+        display(self.tell(*lines))
+        return results | theirs
+
+    def _check_id(self, id: str, extra: bool) -> None:
+        """No ledger knows users' models."""
+        super()._check_id(id, extra or any(word in self.entered for word in id.split(".")))
 
     @property
     def said(self) -> str:

@@ -112,8 +112,11 @@ def cross_validated(
     target : str
         The contrast that is predicted; never among those handed in.
     **options
-        inputs, seed, device and profile: the constructor is told those that it names.
+        inputs (by default all contrasts but the target), seed, device and profile: the constructor is told those that
+        it names.
     """
+    there = [name for name in people.subjects[0].baseline.images if name != target]
+    options = {"inputs": there, **options}
     systems = synthesizers(text, people, target=target, **options)
     results = cross_validate(systems, people, folds=folds, score=score) if systems else {}
     others = (entered.load(address) for address in entered.addresses(text))

@@ -58,7 +58,7 @@ def miss(subject: Subject, prediction: Volume) -> dict[str, float]:
 @pytest.mark.parametrize("source", [DOUBLE, KEPT], ids=["learns again", "is saved"])
 def test_it_is_tested_on_the_same_folds_and_made_again_later(people, stranger, source):
     split = folds(people, 2, seed=1)
-    asked = {"folds": split, "score": miss, "target": "FLAIR", "inputs": ["T1w"]}
+    asked = {"folds": split, "score": miss, "target": "FLAIR"}
     results, told = cross_validated(stranger(source), people, **asked)
     assert results["Mine"].scores["mae"] == dict.fromkeys(people.ids, 0.0)
     assert results["Mine"].fold_of == {i: f.name for f in split for i in f.test_ids}
