@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -122,7 +123,7 @@ class Bench:
 
     def lacking(self, systems: Iterable[str]) -> list[str]:
         """What of :meth:`needs` is not in the cache, and so is trained first."""
-        return [part for part in self.needs(systems) if not is_fitted(**self._job(part))]
+        return [part for part in self.needs(systems) if not is_fitted(**{"cohort": self.train, **self._job(part)})]
 
     def part(self, name: str) -> Any:
         """One of :meth:`needs`, from the cache or trained now; what cannot be trained is tried once."""
@@ -136,10 +137,7 @@ class Bench:
         return self._parts[name]
 
     def _trained(self, name: str) -> Any:
-        job = self._job(name)
-        if name == "brlp":
-            job["model"].space = self.part("mrextrap").space
-        return fitted(**job)
+        return fitted(**{"cohort": self.train, **self.job(name)})
 
     def models(self) -> dict[str, TrajectoryModel]:
         """Every system and control that these people allow: BrLP learns the courses of volumes from labels.
@@ -148,9 +146,7 @@ class Bench:
         """
         self.part("mrextrap")
         todo = [part for part in _TOGETHER if part not in self._parts and (self.labelled or part != "brlp")]
-        jobs = [self._job(part) for part in todo]
-        for job in (job for part, job in zip(todo, jobs, strict=True) if part == "brlp"):
-            job["model"].space = self.part("mrextrap").space
+        jobs = [{"cohort": self.train, **self.job(part)} for part in todo]
         self._parts.update(zip(todo, fitted_together(*jobs, device=self.device), strict=True))
         return {name: self.model(name) for name in SYSTEMS if self.labelled or "brlp" not in SYSTEMS[name]}
 
@@ -201,8 +197,22 @@ class Bench:
     def _sizes(self) -> dict[str, Any]:
         return {"profile": self.profile, "seed": self.seed, "device": self.device}
 
+    def job(self, part: str, **changes: Any) -> dict[str, Any]:
+        """What :func:`nbkit.training.fitted.fitted` is given for a part, with other settings of it.
+
+        The cohort is there only where it is not the training people ("daninet").
+        """
+        job = self._job(part)
+        if part == "brlp":
+            line = self.part("mrextrap")
+            job["model"].space, job["key"] = line.space, line.config.as_dict()
+        if changes:
+            job["model"] = copy(job["model"])
+            job["model"].config = job["model"].config.changed(**changes)
+        return job
+
     def _job(self, part: str) -> dict[str, Any]:
-        return {"cohort": self.train, **_JOBS[part](self._sizes, self.train)}
+        return dict(_JOBS[part](self._sizes, self.train))
 
 
 def weights_hash(model: Any) -> str:

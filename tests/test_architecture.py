@@ -24,12 +24,13 @@ MAY_IMPORT = {
     "papers": "core geometry data nets losses metrics training",
     "widgets": "core figures papers",
     "runner": "core claims figures",
+    "shipped": "core data training",
     "systems": "core data metrics papers training",
     "entrants": "core data figures training",
     "export": "core data cohorts figures metrics systems",
-    "session": "core claims cohorts entrants figures runner training",
+    "session": "core claims cohorts entrants figures runner shipped training",
     "doctor": "core data cohorts runner",
-    "train": "core data cohorts papers training",
+    "train": "core data cohorts papers shipped systems training",
     "cli": "core data cohorts claims entrants export runner doctor train",
 }
 DRAWS = "figures"

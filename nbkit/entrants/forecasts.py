@@ -12,6 +12,7 @@ from nbkit.core.protocols import Cohort, Scan
 from nbkit.core.volume import Volume
 from nbkit.data.splits import subject_hash
 from nbkit.entrants.strangers import NOBODY, Config, Stranger, Wrong, copy_of, in_words, known_by, usable
+from nbkit.training import offered
 from nbkit.training.fitted import fitted
 
 log = logging.getLogger(__name__)
@@ -129,6 +130,7 @@ def enter(text: str, train: Cohort, **options: Any) -> Entrants:
             continue
         models[model.config.name] = model
         told.append(f"**{model.config.name}** learned from {len(train)} people.")
+        offered.known_by(model, train)
     return Entrants(models, told)
 
 
