@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from nbkit import __version__
 from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
@@ -22,7 +23,8 @@ from nbkit.cohorts import SCANNED_TWICE, cohort_name, cohort_names, list_cohorts
 from nbkit.core import shelf
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
-from nbkit.core.files import cache_folder
+from nbkit.core.files import cache_folder, write_text
+from nbkit.core.project import FILES
 from nbkit.core.protocols import SEXES
 from nbkit.data.brain import kept_brain
 from nbkit.data.check import look_at_images, read_own, verdicts
@@ -35,7 +37,6 @@ from nbkit.export import app as export_app
 from nbkit.runner.execute import LOGS, choose_notebooks, reproduce
 from nbkit.runner.folder import is_own, results_folder
 from nbkit.runner.parameters import from_text
-from nbkit.runner.provenance import ROOT
 from nbkit.runner.qc import QcPage, qc_folder
 from nbkit.runner.report import write_again
 from nbkit.train import TRAININGS
@@ -57,6 +58,19 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Jobs = Annotated[int | None, typer.Option(help="Jobs side by side on the CPU.")]
 Parameters = Annotated[list[str] | None, typer.Option("-p", help="name=value, where a notebook has it.")]
 Model = Annotated[str, typer.Option(help="A model of your own: my_model.py:MyModel; several with commas.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"nbkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def door(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Which it is.")] = False,
+) -> None:
+    """The command line."""
 
 
 @app.command()
@@ -143,6 +157,21 @@ def _manifests(cohort: str) -> list[Manifest]:
 
 
 @app.command()
+def notebooks(
+    to: Annotated[Path, typer.Option(help="Folder to copy them to; made if it is not there.")],
+) -> None:
+    """Copy the notebooks, to open them in JupyterLab; nothing is written over."""
+    there = [to / source.name for source in choose_notebooks() if (to / source.name).exists()]
+    require(
+        not there, f"notebooks: {to}", expected="a folder without notebooks of these names",
+        found=", ".join(path.name for path in there), remedy="Choose another folder, or rename yours.",
+    )
+    for source in choose_notebooks():
+        write_text(to / source.name, source.read_text(encoding="utf-8"))
+    typer.echo(f"{len(choose_notebooks())} notebooks in {to}; open them with: jupyter lab {to}")
+
+
+@app.command()
 def scorecard(
     profile: Profile = "laptop", cohort: CohortOption = "embedded", out: Out = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="The whole scorecard as JSON.")] = False,
@@ -174,7 +203,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A results folder: result
 @app.command()
 def verify(
     profile: Profile = "laptop", cohort: CohortOption = "embedded", out: Out = Path("results"),
-    reference: Annotated[Path, typer.Option(help="Folder of committed references.")] = ROOT / "reference",
+    reference: Annotated[Path, typer.Option(help="Folder of committed references.")] = FILES / "reference",
 ) -> None:
     """Compare a finished run with the committed reference; fails when anything is worse."""
     folder = results_folder(out, known(profile, PROFILES, "PROFILE"), cohort)
@@ -188,7 +217,7 @@ def verify(
 @app.command()
 def reference(
     profile: Profile = "laptop", cohort: CohortOption = "embedded", out: Out = Path("results"),
-    to: Annotated[Path, typer.Option(help="Folder of committed references.")] = ROOT / "reference",
+    to: Annotated[Path, typer.Option(help="Folder of committed references.")] = FILES / "reference",
 ) -> None:
     """Keep a finished run as the committed reference that `verify` compares with."""
     folder = results_folder(out, known(profile, PROFILES, "PROFILE"), cohort)
