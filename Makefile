@@ -38,7 +38,7 @@ export MALLOC_ARENA_MAX ?= 1
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "  PROFILE=smoke|laptop|paper  COHORT=embedded|open|dlbs|/path/to/table.csv|/path/to/bids  NB=all|00,01  SEED=7"
+	@echo "  PROFILE=smoke|laptop|overnight|paper  COHORT=embedded|open|dlbs|/path/to/table.csv|/path/to/bids  NB=all|00,01  SEED=7"
 	@echo "  DEVICE=auto|cpu|cuda|mps  N_JOBS=2  OUT=results  USE_CONDA=1  PYTHON=python3.12"
 
 env: $(STAMP)  ## make the environment (.venv): with uv if present, else python -m venv; USE_CONDA=1 for conda

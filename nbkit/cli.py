@@ -48,7 +48,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 app.add_typer(export_app)
 
-Profile = Annotated[str, typer.Option(help="smoke, laptop or paper.")]
+Profile = Annotated[str, typer.Option(help="smoke, laptop, overnight or paper.")]
 CohortOption = Annotated[str, typer.Option(help="embedded, open, dlbs, or the path of your own table.")]
 Out = Annotated[Path, typer.Option(help="Where results folders are made.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
