@@ -37,8 +37,7 @@ from nbkit.training.adversarial import train_adversarial
 from nbkit.training.schedules import SCHEDULES
 from nbkit.training.checkpoint import Constants, Saved, check_tensors, load_weights
 
-VARIANTS = ("[9]", "C", "T", "C-T", "P", "P-C", "P-T", "P-C-T")
-"""Columns of Table 1."""
+VARIANTS = ("[9]", "C", "T", "C-T", "P", "P-C", "P-T", "P-C-T")  # columns of Table 1
 CODES = max(DIAGNOSES.values()) + 1
 _OURS = {"intensities": "peak", "diagnosis_form": "one_hot", "constrained": 0.1}  # of small profiles
 _CAAE = {"latent": 50, "deformation": "own"}  # of [9] itself, where it is not DaniNet without its parts
@@ -214,7 +213,8 @@ class DaniNet(Saved):
         told = [diagnosis_code(scan.diagnosis or person.diagnosis) for person in cohort for scan in person.scans]
         self.codes, self.trained_on = tuple(sorted(set(told))), subject_hash(cohort.ids)
         slices = self._slices(scans, told)
-        self.rates, self._sequences = self._learn_rates(cohort, slices) if c.progression else None, Recent(self.remembered)
+        self._sequences = Recent(self.remembered)
+        self.rates = self._learn_rates(cohort, slices) if c.progression else None
         self._train(slices)
         return self
 
