@@ -25,12 +25,13 @@ MAY_IMPORT = {
     "widgets": "core figures papers",
     "runner": "core claims figures",
     "shipped": "core data training",
-    "systems": "core metrics papers training",
+    "systems": "core data metrics papers training",
+    "entrants": "core data figures training",
     "export": "core data cohorts figures metrics systems",
-    "session": "core claims cohorts figures runner shipped training",
+    "session": "core claims cohorts entrants figures runner shipped training",
     "doctor": "core data cohorts runner",
     "train": "core data cohorts papers shipped systems training",
-    "cli": "core data cohorts claims export runner doctor train",
+    "cli": "core data cohorts claims entrants export runner doctor train",
 }
 DRAWS = "figures"
 """Modules of a paper whose names end like this draw; they alone may import nbkit.figures, and they fit nothing."""
