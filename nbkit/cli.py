@@ -38,7 +38,7 @@ from nbkit.runner.parameters import from_text
 from nbkit.runner.provenance import ROOT
 from nbkit.runner.qc import QcPage, qc_folder
 from nbkit.runner.report import write_again
-from nbkit.train import TRAININGS
+from nbkit.train import SCAN_SEGMENTER, TRAININGS, chosen
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__,
@@ -339,13 +339,17 @@ def _kinds() -> list[Path]:
 
 @app.command("train")
 def train_weights(
-    name: Annotated[str, typer.Argument(help="Which of the weights that come with the project.")],
+    name: Annotated[str | None, typer.Argument(help="Which of the weights that come with the project.")] = None,
+    nb: Annotated[str, typer.Option(help="Or those that these notebooks read, e.g. 05,08.")] = "all",
+    profile: Profile = "laptop",
     collect: Annotated[bool, typer.Option(help="Keep what a training has reached by now; train nothing.")] = False,
     n_jobs: Annotated[int, typer.Option(help="People prepared side by side.")] = 1,
 ) -> None:
     """Train weights that come with the project again, or go on after a kill; keep them and list them."""
-    make = TRAININGS[known(name, TRAININGS, "nbkit train")]
-    typer.echo(make(collect=collect, n_jobs=n_jobs).round(2).to_string(index=False))
+    known(profile, PROFILES, "PROFILE")
+    for part in chosen(name, nb):
+        options = {} if part == SCAN_SEGMENTER else {"profile": profile}
+        typer.echo(TRAININGS[part](collect=collect, n_jobs=n_jobs, **options).round(4).to_string(index=False))
 
 
 @app.command()

@@ -29,9 +29,11 @@ from nbkit import cohorts, entrants, shipped
 from nbkit.core.checks import known
 from nbkit.core.protocols import Cohort, ModalitySynthesizer
 from nbkit.core.volume import Volume
+from nbkit.figures.learning_curves import learning_curves
 from nbkit.figures.tables import show_table
 from nbkit.runner.provenance import collect
 from nbkit.training.crossval import FoldLike, Result, Score, cross_validate
+from nbkit.training.curves import courses, endings
 from nbkit.training.offered import offering
 
 
@@ -153,6 +155,13 @@ class Session(Run):
     def observed(self) -> dict[str, Observation]:
         """What the folder holds so far, by id."""
         return load_observations(self.out_dir)
+
+    def trained(self, name: str, models: Mapping[str, Any]) -> Styler:
+        """How the training of each system went, as the figure and the table ``NAME_training``: was it long enough?"""
+        curves = courses(models)
+        said = "Loss over each training, and the error on training people kept back where there are some"
+        display(self.figure(f"{name}_training", learning_curves(curves), caption=said))
+        return self.table(f"{name}_training", endings(curves), caption="Was it trained long enough?")
 
     def value(self, id: str) -> float:
         """The recorded value of one id, for a sentence."""
