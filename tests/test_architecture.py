@@ -26,10 +26,11 @@ MAY_IMPORT = {
     "runner": "core claims figures",
     "systems": "core metrics papers training",
     "export": "core data cohorts figures metrics systems",
+    "benchmark": "core data cohorts export figures metrics papers systems",
     "session": "core claims cohorts figures runner",
     "doctor": "core data cohorts runner",
     "train": "core data cohorts papers training",
-    "cli": "core data cohorts claims export runner doctor train",
+    "cli": "core data cohorts claims benchmark export runner doctor train",
 }
 DRAWS = "figures"
 """Modules of a paper whose names end like this draw; they alone may import nbkit.figures, and they fit nothing."""
