@@ -124,7 +124,8 @@ def _called(entrants: Sequence[Entrant], taken: Sequence[str]) -> Iterator[Entra
     """Nobody without a name, and no name twice."""
     names = list(taken)
     for entrant in entrants:
-        name = entrant.name or entrant.folder
+        # charts read $ as the beginning of a formula, and hide names that begin with _
+        name = (entrant.name or entrant.folder).replace("$", "").lstrip("_") or "entrant"
         name = name if name not in names else f"{name} ({entrant.folder})"
         while name in names:
             name += "'"

@@ -18,7 +18,7 @@ from nbkit.data.text_tables import read_text_table
 from nbkit.export import EVERY, Export, Wish
 from nbkit.systems import Bench
 
-WANTED, VOLUMES, SESSIONS, RULES = "wanted.tsv", "volumes.tsv", "sessions.tsv", "task.toml"
+WANTED, VOLUMES, VISITS, RULES = "wanted.tsv", "volumes.tsv", "visits.tsv", "task.toml"
 PARTICIPANTS = "participants.tsv"
 TRAINING, TEST = "training", "test"
 
@@ -46,7 +46,7 @@ class GivenOut(Export):
         """Tables, what is wanted, the rules, and the page to read first."""
         write_tables(self.root, dict(self.bench.people.subjects[0].baseline.label_names))
         self._split()
-        _write_table(self.root / SESSIONS, pd.DataFrame(
+        _write_table(self.root / VISITS, pd.DataFrame(
             [(f"sub-{self._subjects[p.id]}", f"ses-{self.task.session(p, s)}", age_of(s), s.diagnosis or p.diagnosis)
              for p in self.people for s in p.scans],
             columns=["participant_id", "session_id", "age", "diagnosis"],
@@ -55,7 +55,7 @@ class GivenOut(Export):
         _write_table(self.root / WANTED, self.task.wanted)
         write_text(self.root / RULES, self.task.rules.text)
         # the standard knows neither our tables nor the rules
-        write_text(self.root / ".bidsignore", "\n".join([SESSIONS, VOLUMES, WANTED, RULES]) + "\n")
+        write_text(self.root / ".bidsignore", "\n".join([VISITS, VOLUMES, WANTED, RULES]) + "\n")
         write_text(self.root / "README.md", readme(self.task))
 
     def _split(self) -> None:
@@ -92,7 +92,7 @@ def write(root: Path, task: Ageing, *, overwrite: bool = False) -> GivenOut:
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:
-    write_text(path, table.to_csv(sep="\t", index=False, float_format="%.9g", lineterminator="\n"))
+    write_text(path, table.to_csv(sep="\t", index=False, float_format="%.12g", lineterminator="\n"))
 
 
 def whom(people: Sequence[Subject]) -> str:
@@ -120,7 +120,7 @@ def readme(task: Ageing) -> str:
         "| `sub-*/ses-*/anat/*_desc-preproc_T1w.nii.gz` | scans: skull-stripped, aligned, white matter 1, one grid |",
         "| `*_desc-brain_mask.nii.gz`, `*_dseg.nii.gz`, `dseg.tsv` | brain, structures, and their names |",
         "| `participants.tsv` | age at the first scan, sex, diagnosis, split (training or test) |",
-        f"| `{SESSIONS}` | age and diagnosis at every scan given |",
+        f"| `{VISITS}` | age and diagnosis at every scan given |",
         f"| `{VOLUMES}` | mm3 of every region at every scan given: subject, session, age, region, value |",
         f"| `{WANTED}` | what is asked: subject, session (the last scan shown), age, years_ahead, what |",
         f"| `{RULES}` | the frozen rules |", "",
