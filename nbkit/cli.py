@@ -1,5 +1,5 @@
-"""The command line: nbkit doctor | data | run | export | export-explorer | report | scorecard | verify | reference |
-cache.
+"""The command line: nbkit doctor | data | run | export | benchmark | export-explorer | report | scorecard | verify |
+reference | cache.
 
 Exit codes: 0 fine, 1 failed, 2 wrong input.
 """
@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from nbkit.benchmark.commands import app as benchmark_app
 from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
@@ -48,6 +49,7 @@ cache_app = typer.Typer(invoke_without_command=True, help="Finished work kept on
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 app.add_typer(export_app)
+app.add_typer(benchmark_app, name="benchmark")
 
 Profile = Annotated[str, typer.Option(help="smoke, laptop, overnight or paper.")]
 CohortOption = Annotated[str, typer.Option(help="embedded, open, dlbs, or the path of your own table.")]

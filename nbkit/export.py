@@ -297,7 +297,7 @@ def claim(root: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
     if root.is_dir() and any(root.iterdir()):
         require(
             (root / DESCRIPTION).is_file() and "nbkit" in read_object(root / DESCRIPTION), f"{root.name}",
-            expected="an empty folder, or one that nbkit export made", found="other files",
+            expected="an empty folder, or one that nbkit made", found="other files",
             remedy="Choose another folder with --to; this one is not touched, not even with --overwrite.",
         )
         before = read_object(root / DESCRIPTION)["nbkit"]
