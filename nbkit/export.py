@@ -181,6 +181,7 @@ class Export:
             model = self.bench.model(name)
             segmenter = self.bench.part("segmenter") if name not in DEFORMS and self.bench.labelled else None
         except NbkitError as error:
+            _stop_without_room(error)
             self._leave_out("", "", name, "", f"it cannot be trained: {error}")
             return
         about = {
@@ -195,6 +196,7 @@ class Export:
                 for age, forecast in self._forecasts(model, segmenter, person, list(todo), name):
                     self._write(todo[age], forecast)
             except NbkitError as error:
+                _stop_without_room(error)
                 self._leave_out(person.id, "", name, "", str(error))
 
     def end(self) -> None:
@@ -285,6 +287,12 @@ class Export:
     def _leave_out(self, person: str, session: str, system: str, age: str, why: str) -> None:
         self.left_out[person, session, system, age] = " ".join(why.split())
         log.warning("%s left out: %s", " ".join(filter(None, (system, person, session, age))), why)
+
+
+def _stop_without_room(error: NbkitError) -> None:
+    """A disk that is full or cannot be written to is nobody's fault."""
+    if isinstance(error.__cause__, OSError):
+        raise error
 
 
 def claim(root: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
