@@ -37,6 +37,10 @@ from nbkit.training.curves import courses, endings
 from nbkit.training.offered import offering
 
 
+STRANGERS = {"smoke": 2}
+"""How many times as many strangers a profile has; the others ten."""
+
+
 class Session(Run):
     """A :class:`~nbkit.claims.observe.Run` that knows its people and shows what it records.
 
@@ -60,8 +64,9 @@ class Session(Run):
         """The acquisition without noise of simulated people, by (subject, session); empty on real scans."""
         return cohorts.noise_free(self.people, contrast)
 
-    def strangers(self, times: int = 10) -> Cohort | None:
-        """`times` as many other simulated people of the same design, from another seed; None on real scans."""
+    def strangers(self) -> Cohort | None:
+        """Ten times as many other simulated people of the same design, twice at smoke; None on real scans."""
+        times = STRANGERS.get(self.profile, 10)
         return cohorts.strangers(times=times, **self._asked) if self._asked else None
 
     def another(self, task: str) -> Cohort:
