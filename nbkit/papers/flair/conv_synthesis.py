@@ -101,6 +101,7 @@ class Config(Contrasts):
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {**SHORT, **BRAIN, "slim": 8, "epochs": 10, "crop": (16, 16, 8), "batch": 4, "crops_per_epoch": 12},
         "laptop": {**SHORT, **BRAIN, "slim": 4, "epochs": 25, "crop": (24, 24, 16), "batch": 4, "crops_per_epoch": 40},
+        "overnight": {"slim": 1, "epochs": 50, "crop": (48, 48, 16), "crops_per_epoch": 80},
     }
 
     def __post_init__(self) -> None:
