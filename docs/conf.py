@@ -45,10 +45,11 @@ html_theme_options = {
 
 
 def _as_written(app, what, name, obj, options, lines):
-    """Docstrings are plain English: a bar stands for a size, a lone star for itself."""
+    """Docstrings are plain English: a bar stands for a size, a star that nothing closes for itself."""
     for at, line in enumerate(lines):
         marked = re.sub(r"(``.*?``)|\\?\|", lambda m: m[1] or r"\|", line)
-        lines[at] = marked.replace("*", r"\*") if re.sub("``.*?``", "", line).count("*") % 2 else marked
+        bare = re.sub("``.*?``", "", line)
+        lines[at] = re.sub(r"(?<=[(, ])\*(?=\w)", r"\\*", marked) if not re.search(r"\w\*", bare) else marked
 
 
 def _not_ours(app, what, name, obj, skip, options):

@@ -24,12 +24,13 @@ MAY_IMPORT = {
     "papers": "core geometry data nets losses metrics training",
     "widgets": "core figures papers",
     "runner": "core claims figures",
+    "site": "core claims figures runner",
     "systems": "core metrics papers training",
     "export": "core data cohorts figures metrics systems",
     "session": "core claims cohorts figures runner",
     "doctor": "core data cohorts runner",
     "train": "core data cohorts papers training",
-    "cli": "core data cohorts claims export runner doctor train",
+    "cli": "core data cohorts claims export runner site doctor train",
 }
 DRAWS = "figures"
 """Modules of a paper whose names end like this draw; they alone may import nbkit.figures, and they fit nothing."""

@@ -33,9 +33,13 @@ MARK = ".nbkit-site"
 """Lies in every folder that this module wrote, and may therefore write again."""
 PACKAGES = ("sphinx", "myst_nb", "pydata_sphinx_theme")
 REPORT = "report"
+_OTHER = re.compile(r"\[(?P<words>[^\]]+)\]\((?P<name>\d\d_\w+)\.ipynb(#[^)]*)?\)")
+"""A link to a notebook."""
 
 
-def build_site(results: Path | str, to: Path | str, *, reference: Path = ROOT / "reference", docs: Path = ROOT / "docs") -> Path:
+def build_site(
+    results: Path | str, to: Path | str, *, reference: Path = ROOT / "reference", docs: Path = ROOT / "docs"
+) -> Path:
     """Build the site of a finished run.
 
     Parameters
@@ -67,7 +71,8 @@ def build_site(results: Path | str, to: Path | str, *, reference: Path = ROOT / 
     with scratch_folder() as scratch, atomic(to) as part:
         write_sources(results, record, reference, docs, scratch)
         _sphinx(scratch, part)
-        shutil.rmtree(part / ".doctrees", ignore_errors=True)
+        for left in ("_static/webpack-macros.html", ".buildinfo", "objects.inv"):
+            (part / left).unlink(missing_ok=True)
         found = faults(part)
         require(
             not found, f"site: {to.name}", expected="no broken link and nothing fetched from elsewhere",
@@ -79,6 +84,7 @@ def build_site(results: Path | str, to: Path | str, *, reference: Path = ROOT / 
 
 
 def _check(results: Path, to: Path, docs: Path) -> None:
+    """A run, Sphinx, the sources, and a folder that may be replaced."""
     require(
         (results / "provenance.json").is_file(), f"site: {results.name}", found="none",
         expected="a results folder with provenance.json",
@@ -122,7 +128,7 @@ def write_sources(results: Path, record: Mapping[str, Any], reference: Path, doc
             _fill(template, stage / name, values)
     for notebook in values["notebooks"]:
         source, place = results / f"{notebook['name']}.ipynb", stage / "notebooks" / f"{notebook['name']}.ipynb"
-        write_text(place, json.dumps(_introduced(source, values["papers"], record), ensure_ascii=False))
+        write_text(place, json.dumps(_introduced(source, values), ensure_ascii=False))
     for name, text in api_pages(Path(nbkit.__file__).parent):
         write_text(stage / "api" / f"{name}.rst", text)
     for name in ("index.html", report.EXPLORER):
@@ -142,10 +148,18 @@ def _fill(template: Path, place: Path, values: Mapping[str, Any]) -> None:
     write_text(place, text)
 
 
-def _introduced(notebook: Path, papers: list[Mapping[str, Any]], record: Mapping[str, Any]) -> dict[str, Any]:
-    """An executed notebook with a line below its title: how it ran, and where its paper's page is."""
-    node, run = json.loads(notebook.read_text(encoding="utf-8")), record["run"]
-    page = next((p for p in papers if p["source"].notebook == notebook.stem), None)
+def _introduced(notebook: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """An executed notebook with a line below its title: how it ran, and where its paper's page is.
+
+    Links to notebooks that did not run become plain words.
+    """
+    node, run = json.loads(notebook.read_text(encoding="utf-8")), values["run"]
+    ran = {n["name"] for n in values["notebooks"]}
+    for cell in node["cells"]:
+        if cell["cell_type"] == "markdown":
+            text = "".join(cell["source"])
+            cell["source"] = _OTHER.sub(lambda m: m[0] if m["name"] in ran else m["words"], text)
+    page = next((p for p in values["papers"] if p["source"].notebook == notebook.stem), None)
     more = f" What of the paper holds: [{page['source'].short}](../papers/{page['source'].name}.md)." if page else ""
     line = f"*As it ran: {run['profile']} profile, {run['cohort']} data, seed {run['seed']}.*{more}"
     node["cells"].insert(1, {"cell_type": "markdown", "id": "as-it-ran", "metadata": {}, "source": line})
@@ -166,5 +180,5 @@ def _sphinx(stage: Path, part: Path) -> None:
     )
     require(
         done.returncode == 0, "site: Sphinx", expected="pages without an error", remedy="Mend docs/ or the docstring.",
-        found=(done.stderr.strip().splitlines() or ["no message"])[-1],
+        found=" ".join(done.stderr.split()[-40:]) or "no message",
     )

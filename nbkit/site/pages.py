@@ -18,7 +18,7 @@ from nbkit.runner.glance import scatters, untold_table
 from nbkit.runner.report import EXPLORER, THUMB, Shown, paper_page
 
 PICTURES = "_static/pictures"
-FRONT = ("wei2019_flair", "inbrainsyn", "pet_dcgan")
+FRONT = ("wei2019_flair", "inbrainsyn", "islam2020_pet")
 """Papers whose pictures the first page shows: one of each kind, a contrast, a forecast, a new image."""
 
 
@@ -76,20 +76,20 @@ class Filed(Shown):
 
 
 def shown(one: Told, results: Path, stage: Path) -> Filed:
-    """The pictures that go with verdicts.
+    """The pictures that go with verdicts; those that the reference lacks are this run's, and say so.
 
     A reference of before captions were kept has its pictures, called by their names; who drew them is known from this
     run.
     """
-    artefacts = load_artefacts(one.folder)["artefacts"]
-    if not artefacts:
-        drawn_by = {a["name"]: a["notebook"] for a in load_artefacts(results)["artefacts"]}
-        artefacts = [
-            {"kind": "figure", "name": file.stem, "file": file.name, "notebook": drawn_by.get(file.stem, ""),
-             "caption": file.stem.replace("_", " "), "source": one.said}
-            for file in sorted(one.folder.glob("*.png"))
-        ]
-    return Filed(one.folder, artefacts, stage / PICTURES)
+    ours = {a["name"]: a | {"file": str(results.absolute() / a["file"])}
+            for a in load_artefacts(results)["artefacts"] if a["kind"] == "figure"}
+    kept = {a["name"]: a for a in load_artefacts(one.folder)["artefacts"] if a["kind"] == "figure"}
+    named = {
+        file.stem: {"kind": "figure", "name": file.stem, "file": file.name, "caption": file.stem.replace("_", " "),
+                    "notebook": ours.get(file.stem, {}).get("notebook", ""), "source": one.said}
+        for file in sorted(one.folder.glob("*.png"))
+    }
+    return Filed(one.folder, (ours | named | kept).values(), stage / PICTURES)
 
 
 def site_values(results: Path, record: Mapping[str, Any], reference: Path, stage: Path) -> dict[str, Any]:
