@@ -25,11 +25,13 @@ from nbkit.claims.ledger import load_paper
 from nbkit.claims.observe import Observation, Run, load_observations, load_rooms
 from nbkit.claims.tables import comparison_table, rooms_table, verdict_table
 from nbkit.claims.verdicts import Scorecard, judge_folder
-from nbkit import cohorts
+from nbkit import cohorts, shipped
+from nbkit.core.checks import known
 from nbkit.core.protocols import Cohort
 from nbkit.core.volume import Volume
 from nbkit.figures.tables import show_table
 from nbkit.runner.provenance import collect
+from nbkit.training.offered import offering
 
 
 class Session(Run):
@@ -153,7 +155,7 @@ class Session(Run):
 
 def begin(
     notebook: str, *, task: str, profile: str, cohort: str, seed: int, out_dir: Path | str, paper: str | None = None,
-    n_jobs: int = 1, data_level: str | None = None,
+    n_jobs: int = 1, data_level: str | None = None, weights: str = "shipped",
 ) -> Session:
     """Open the cohort that `cohort` means for `task`, and this notebook's part of the results folder.
 
@@ -168,7 +170,10 @@ def begin(
         Ledger whose ids are checked and whose claims are judged.
     data_level : {"embedded", "open", "restricted"}, optional
         That of the cohort, unless something more is shown: a scan of one's own makes it "restricted".
+    weights : {"shipped", "train"}
+        Whether systems whose weights come with the project are read (:mod:`nbkit.shipped`), or everything is trained.
     """
+    offering(shipped.find if known(weights, ("shipped", "train"), "begin: weights") == "shipped" else None)
     asked = {"task": task, "profile": profile, "seed": seed, "n_jobs": n_jobs}
     return Session(
         out_dir, people=cohorts.cohort_for(cohort, **asked), asked={"level": cohort, **asked}, notebook=notebook,

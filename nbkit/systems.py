@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -126,10 +127,7 @@ class Bench:
         return self._parts[name]
 
     def _trained(self, name: str) -> Any:
-        job = self._job(name)
-        if name == "brlp":
-            job["model"].space = self.part("mrextrap").space
-        return fitted(cohort=self.train, **job)
+        return fitted(cohort=self.train, **self.job(name))
 
     def model(self, name: str) -> TrajectoryModel:
         """A system, ready to predict."""
@@ -150,6 +148,17 @@ class Bench:
     def _carrier(self) -> Any:
         kinds = {name.split()[0]: self.part(name) for name in _TEMPLATES}
         return kinds[inbrainsyn.judged_templates(kinds, self.train).name]
+
+    def job(self, part: str, **changes: Any) -> dict[str, Any]:
+        """What :func:`nbkit.training.fitted.fitted` is given for a part, but the cohort; with other settings of it."""
+        job = self._job(part)
+        if part == "brlp":
+            line = self.part("mrextrap")
+            job["model"].space, job["key"] = line.space, line.config.as_dict()
+        if changes:
+            job["model"] = copy(job["model"])
+            job["model"].config = job["model"].config.changed(**changes)
+        return job
 
     def _job(self, part: str) -> dict[str, Any]:
         sizes = {"profile": self.profile, "seed": self.seed, "device": self.device}

@@ -25,11 +25,12 @@ MAY_IMPORT = {
     "widgets": "core figures papers",
     "runner": "core claims figures",
     "site": "core claims figures runner",
+    "shipped": "core data training",
     "systems": "core metrics papers training",
     "export": "core data cohorts figures metrics systems",
-    "session": "core claims cohorts figures runner",
+    "session": "core claims cohorts figures runner shipped training",
     "doctor": "core data cohorts runner",
-    "train": "core data cohorts papers training",
+    "train": "core data cohorts papers shipped systems training",
     "cli": "core data cohorts claims export runner site doctor train",
 }
 DRAWS = "figures"
