@@ -1,5 +1,5 @@
-"""The command line: nbkit doctor | data | run | export | benchmark | export-explorer | report | scorecard | verify |
-reference | cache.
+"""The command line: nbkit doctor | data | run | export | benchmark | export-explorer | report | site | scorecard |
+verify | reference | train | cache.
 
 Exit codes: 0 fine, 1 failed, 2 wrong input.
 """
@@ -39,6 +39,7 @@ from nbkit.runner.parameters import from_text
 from nbkit.runner.provenance import ROOT
 from nbkit.runner.qc import QcPage, qc_folder
 from nbkit.runner.report import write_again
+from nbkit.site.build import build_site
 from nbkit.train import SCAN_SEGMENTER, TRAININGS, chosen
 
 app = typer.Typer(
@@ -171,6 +172,16 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 def report(folder: Annotated[Path, typer.Argument(help="A results folder: results/laptop-embedded.")]) -> None:
     """Judge a finished run and write its index.html again, without running anything."""
     typer.echo(f"open {write_again(folder)}")
+
+
+@app.command()
+def site(
+    folder: Annotated[Path, typer.Argument(help="A results folder: results/laptop-embedded.")],
+    to: Annotated[Path, typer.Option(help="Folder of the site, replaced whole.")] = Path("site"),
+    reference: Annotated[Path, typer.Option(help="Folder of committed references.")] = ROOT / "reference",
+) -> None:
+    """Build the site: executed notebooks, a page a paper, pictures, report, explorer, API. Needs the clone."""
+    typer.echo(f"open {build_site(folder, to, reference=Path(reference))}")
 
 
 @app.command()
