@@ -1,5 +1,5 @@
-"""The command line: nbkit doctor | data | run | export | export-explorer | report | scorecard | verify | reference |
-cache.
+"""The command line: nbkit doctor | data | run | export | benchmark | export-explorer | report | site | scorecard |
+verify | reference | train | cache.
 
 Exit codes: 0 fine, 1 failed, 2 wrong input.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -16,41 +15,43 @@ from typing import Annotated
 import typer
 
 from nbkit import __version__
+from nbkit.benchmark.commands import app as benchmark_app
+from nbkit.caching import app as cache_app
 from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
 from nbkit.cohorts import SCANNED_TWICE, cohort_name, cohort_names, list_cohorts, mslesseg, to_fetch
-from nbkit.core import shelf
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
-from nbkit.core.files import cache_folder, write_text
+from nbkit.core.files import write_text
 from nbkit.core.project import FILES
 from nbkit.core.protocols import SEXES
 from nbkit.data.brain import kept_brain
 from nbkit.data.check import look_at_images, read_own, verdicts
-from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest
+from nbkit.data.manifest import Manifest, list_manifests, load_manifest
 from nbkit.data.own_needs import account, in_words
 from nbkit.data.own_state import folder_state, table_state
 from nbkit.doctor import lines
 from nbkit.entrants import require_methods
 from nbkit.export import app as export_app
-from nbkit.runner.execute import LOGS, choose_notebooks, reproduce
+from nbkit.runner.execute import choose_notebooks, reproduce
 from nbkit.runner.folder import is_own, results_folder
 from nbkit.runner.parameters import from_text
 from nbkit.runner.qc import QcPage, qc_folder
 from nbkit.runner.report import write_again
-from nbkit.train import TRAININGS
+from nbkit.site.build import build_site
+from nbkit.train import SCAN_SEGMENTER, TRAININGS, chosen
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__,
 )
 data_app = typer.Typer(no_args_is_help=True, help="Cohorts: what there is, download, verify, check your own.")
-cache_app = typer.Typer(invoke_without_command=True, help="Finished work kept on disk; alone, it shows what is there.")
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 app.add_typer(export_app)
+app.add_typer(benchmark_app, name="benchmark")
 
-Profile = Annotated[str, typer.Option(help="smoke, laptop or paper.")]
+Profile = Annotated[str, typer.Option(help="smoke, laptop, overnight or paper.")]
 CohortOption = Annotated[str, typer.Option(help="embedded, open, dlbs, or the path of your own table.")]
 Out = Annotated[Path, typer.Option(help="Where results folders are made.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
@@ -201,6 +202,16 @@ def report(folder: Annotated[Path, typer.Argument(help="A results folder: result
 
 
 @app.command()
+def site(
+    folder: Annotated[Path, typer.Argument(help="A results folder: results/laptop-embedded.")],
+    to: Annotated[Path, typer.Option(help="Folder of the site, replaced whole.")] = Path("site"),
+    reference: Annotated[Path, typer.Option(help="Folder of committed references.")] = FILES / "reference",
+) -> None:
+    """Build the site: executed notebooks, a page a paper, pictures, report, explorer, API. Needs the clone."""
+    typer.echo(f"open {build_site(folder, to, reference=Path(reference))}")
+
+
+@app.command()
 def verify(
     profile: Profile = "laptop", cohort: CohortOption = "embedded", out: Out = Path("results"),
     reference: Annotated[Path, typer.Option(help="Folder of committed references.")] = FILES / "reference",
@@ -319,62 +330,19 @@ def _codes(text: str) -> dict[str, str]:
     return {code.strip(): sex.strip() for code, _, sex in pairs}
 
 
-@cache_app.callback()
-def cache(context: typer.Context) -> None:
-    """Finished work kept on disk."""
-    if context.invoked_subcommand is None:
-        cache_info()
-
-
-@cache_app.command("info")
-def cache_info() -> None:
-    """How much each kind of finished work takes, what dead runs left, and where the logs are."""
-    root = cache_folder()
-    typer.echo(f"{root}")
-    total = 0
-    for folder in _kinds():
-        size = shelf.size(folder)
-        total += size
-        typer.echo(f"{folder.name:<24} {len(shelf.entries_of(folder)):>5} entries {size / 1e6:>10.1f} MB")
-    limit = shelf.limit_bytes() / 1e9
-    typer.echo(f"{total / 1e9:.1f} of {limit:g} GB (NBKIT_CACHE_GB); what was used longest ago goes first")
-    if logs := list((root / LOGS).glob("*.log")):
-        typer.echo(f"{len(logs)} logs of failed notebooks in {root / LOGS}")
-    if left := shelf.leftovers(*_kinds()):
-        typer.echo(f"{len(left)} leftovers of killed runs: `nbkit cache clear` removes them, as the next run does")
-
-
-@cache_app.command("clear")
-def cache_clear(kind: Annotated[str, typer.Argument(help="One kind; all and logs by default.")] = "") -> None:
-    """Remove finished work; it is made again when needed. Downloads stay, and files that are not ours."""
-    kinds = {folder.name: folder for folder in _kinds()}
-    chosen = [known(kind, kinds, "cache clear: kind")] if kind else list(kinds)
-    shelf.sweep(*(kinds[name] for name in chosen))
-    for name in chosen:
-        for entry in shelf.entries_of(kinds[name]):
-            shutil.rmtree(entry)
-        if not any(kinds[name].iterdir()):
-            kinds[name].rmdir()
-        typer.echo(f"removed {name}")
-    for log in () if kind else (cache_folder() / LOGS).glob("*.log"):
-        log.unlink()
-
-
-def _kinds() -> list[Path]:
-    root, downloads = cache_folder(), data_folder()
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.is_symlink()) if root.is_dir() else []
-    return [p for p in folders if p != downloads and (shelf.entries_of(p) or shelf.leftovers(p))]
-
-
 @app.command("train")
 def train_weights(
-    name: Annotated[str, typer.Argument(help="Which of the weights that come with the project.")],
+    name: Annotated[str | None, typer.Argument(help="Which of the weights that come with the project.")] = None,
+    nb: Annotated[str, typer.Option(help="Or those that these notebooks read, e.g. 05,08.")] = "all",
+    profile: Profile = "laptop",
     collect: Annotated[bool, typer.Option(help="Keep what a training has reached by now; train nothing.")] = False,
     n_jobs: Annotated[int, typer.Option(help="People prepared side by side.")] = 1,
 ) -> None:
     """Train weights that come with the project again, or go on after a kill; keep them and list them."""
-    make = TRAININGS[known(name, TRAININGS, "nbkit train")]
-    typer.echo(make(collect=collect, n_jobs=n_jobs).round(2).to_string(index=False))
+    known(profile, PROFILES, "PROFILE")
+    for part in chosen(name, nb):
+        options = {} if part == SCAN_SEGMENTER else {"profile": profile}
+        typer.echo(TRAININGS[part](collect=collect, n_jobs=n_jobs, **options).round(4).to_string(index=False))
 
 
 @app.command()

@@ -68,6 +68,7 @@ class Design(Settings):
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"folds": 2, "seen": 2, "each": 1, "most": 2, "ahead": 1, "draws": 2, "drawn": 1, "healthy": 1},
         "laptop": {"each": 2, "ahead": 2, "draws": 4, "healthy": 8},
+        "overnight": {"each": None, "draws": 16, "healthy": 16},
     }
 
     @property
