@@ -9,12 +9,14 @@ import sys
 import sysconfig
 import venv
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from nbkit import __version__
+from nbkit.claims.observe import load_observations
+from nbkit.data.manifest import list_manifests
 from nbkit.data.shipped import weights_list
 from tests.sources import ROOT
 
@@ -40,8 +42,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def nbkit(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """``nbkit("run", ..., cwd=folder)`` of an environment that has the wheel and sees the packages installed here."""
+def bin(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``python`` and ``nbkit`` of an environment that has the wheel and sees the packages installed here."""
     place = tmp_path_factory.mktemp("environment")
     venv.create(place, with_pip=False, symlinks=True)
     python = place / "bin" / "python"
@@ -50,9 +52,7 @@ def nbkit(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...
     asked = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
     packages = Path(_run(python, "-c", asked, cwd=place).strip())
     (packages / "here.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    origin = _run(python, "-c", "import nbkit; print(nbkit.__file__)", cwd=place).strip()
-    assert Path(origin).is_relative_to(place)
-    return lambda *words, cwd, **more: _run(place / "bin" / "nbkit", *words, cwd=cwd, **more)
+    return place / "bin"
 
 
 def test_it_is_small_and_holds_what_is_needed_at_run_time_and_no_results(wheel):
@@ -67,29 +67,39 @@ def test_it_is_small_and_holds_what_is_needed_at_run_time_and_no_results(wheel):
     assert {name.split("/")[0] for name in names} == {"nbkit", f"nbkit-{__version__}.dist-info"}
 
 
-def test_it_says_its_version_and_copies_the_notebooks_once(nbkit, tmp_path):
-    assert nbkit("--version", cwd=tmp_path).strip() == f"nbkit {__version__}"
-    nbkit("notebooks", "--to", "mine", cwd=tmp_path)
+def test_it_says_its_version_and_finds_manifests_and_weights(bin, tmp_path):
+    assert _run(bin / "nbkit", "--version", cwd=tmp_path).strip() == f"nbkit {__version__}"
+    code = """import nbkit
+from nbkit.data.manifest import list_manifests
+from nbkit.data.shipped import shipped_folder, weights_list
+print(nbkit.__file__, *list_manifests(), *(shipped_folder(name).name for name in weights_list()))"""
+    origin, *found = _run(bin / "python", "-c", code, cwd=tmp_path).split()
+    assert Path(origin).is_relative_to(bin.parent) and found == [*list_manifests(), *weights_list()]
+
+
+def test_it_copies_the_notebooks_and_runs_what_lies_with_them_in_an_empty_folder(bin, tmp_path):
+    _run(bin / "nbkit", "notebooks", "--to", "mine", cwd=tmp_path)
     copied = {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()}
     assert copied == {path.name: path.read_bytes() for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
-    with pytest.raises(AssertionError, match="expected a folder without notebooks of these names.*00_start_here.ipynb"):
-        nbkit("notebooks", "--to", "mine", cwd=tmp_path)
-
-
-def test_it_finds_the_manifests_and_the_weights(nbkit, tmp_path):
-    listed = nbkit("data", "list", cwd=tmp_path)
-    assert "open_ms" in listed and "dlbs" in listed
-    code = "from nbkit.data.shipped import shipped_folder as f, weights_list as w; print(*[f(n).name for n in w()])"
-    python = next(iter(Path(nbkit.__closure__[0].cell_contents).glob("bin/python")))
-    assert _run(python, "-c", code, cwd=tmp_path).split() == list(weights_list())
-
-
-def test_it_runs_a_notebook_in_an_empty_folder(nbkit, tmp_path):
-    nbkit("run", "--nb", "10", "--profile", "smoke", cwd=tmp_path)
+    little = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}, cells=[
+        nbformat.v4.new_code_cell('out_dir = "."\nprofile = "smoke"', metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("from nbkit.claims.observe import Run\nrun = Run(out_dir, notebook='99_little', "
+                                  "cohort='embedded', profile=profile, seed=1)\nrun.number('little.one', value=1.0)"),
+    ])
+    place, = bin.parent.glob("lib/python*/site-packages/nbkit/_project/notebooks")
+    nbformat.write(little, place / "99_little.ipynb")
+    _run(bin / "nbkit", "run", "--nb", "99", "--profile", "smoke", cwd=tmp_path)
     out = tmp_path / "results" / "smoke-embedded"
-    assert (out / "index.html").exists() and (out / "10_scorecard.ipynb").exists()
+    assert (out / "index.html").exists() and load_observations(out)["little.one"].value == 1.0
     provenance = json.loads((out / "provenance.json").read_text())
     assert provenance["system"]["git"] == {"commit": None, "dirty": None}
-    for file in out.rglob("*"):
-        if file.suffix in (".json", ".ipynb", ".html"):
-            assert str(tmp_path) not in file.read_text(), file
+
+
+def test_a_benchmark_is_written_entered_and_judged_in_an_empty_folder(bin, tmp_path):
+    written = _run(bin / "nbkit", "benchmark", "write", "ageing", "--profile", "smoke", "--to", "task", cwd=tmp_path)
+    assert "forecasts asked for" in written
+    _run("sh", ROOT / "examples" / "volumes_only.sh", "task", "mine", cwd=tmp_path)
+    judged = _run(bin / "nbkit", "benchmark", "judge", "task", "mine", "--out", "page.html", cwd=tmp_path)
+    assert "lateral ventricle, error (%):" in judged and "mine" in judged
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "mine" in page and "open truth" in page
