@@ -46,13 +46,13 @@ class GivenOut(Export):
         """Tables, what is wanted, the rules, and the page to read first."""
         write_tables(self.root, dict(self.bench.people.subjects[0].baseline.label_names))
         self._split()
-        _write_table(self.root / VISITS, pd.DataFrame(
+        write_table(self.root / VISITS, pd.DataFrame(
             [(f"sub-{self._subjects[p.id]}", f"ses-{self.task.session(p, s)}", age_of(s), s.diagnosis or p.diagnosis)
              for p in self.people for s in p.scans],
             columns=["participant_id", "session_id", "age", "diagnosis"],
         ))
-        _write_table(self.root / VOLUMES, given_volumes(self.task))
-        _write_table(self.root / WANTED, self.task.wanted)
+        write_table(self.root / VOLUMES, given_volumes(self.task))
+        write_table(self.root / WANTED, self.task.wanted)
         write_text(self.root / RULES, self.task.rules.text)
         # the standard knows neither our tables nor the rules
         write_text(self.root / ".bidsignore", "\n".join([VISITS, VOLUMES, WANTED, RULES]) + "\n")
@@ -63,7 +63,7 @@ class GivenOut(Export):
         table = read_text_table(self.root / PARTICIPANTS, ("participant_id",), tabs=True)
         tested = [name.removeprefix("sub-") in self.task.by_label for name in table["participant_id"]]
         table["split"] = [TEST if one else TRAINING for one in tested]
-        _write_table(self.root / PARTICIPANTS, table)
+        write_table(self.root / PARTICIPANTS, table)
         about = self.root / "participants.json"
         levels = {TRAINING: "all visits are given", TEST: "the history is given, later visits are asked for"}
         write_json(about, read_object(about) | {"split": {"Description": "Part in the task", "Levels": levels}})
@@ -80,18 +80,20 @@ def given_volumes(task: Ageing) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["subject", "session", "age", "region", "value"])
 
 
-def write(root: Path, task: Ageing, *, overwrite: bool = False) -> GivenOut:
-    """Write the data set of a task into `root`; see :class:`GivenOut`."""
+def write(root: Path, task: Ageing, *, overwrite: bool = False) -> str:
+    """Write the data set of a task into `root` (see :class:`GivenOut`); gives a line that says what."""
     made = GivenOut(root, task)
     made.begin(overwrite=overwrite)
     try:
         made.scans()
     finally:
         made.end()
-    return made
+    return (f"{len(task.train)} training people, {len(task.test)} test people, {len(task.asked())} forecasts asked for "
+            f"({made.made} images written)")
 
 
-def _write_table(path: Path, table: pd.DataFrame) -> None:
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """A TSV whose numbers come back as they were."""
     write_text(path, table.to_csv(sep="\t", index=False, float_format="%.12g", lineterminator="\n"))
 
 

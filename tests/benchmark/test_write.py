@@ -73,9 +73,9 @@ def test_the_split_is_that_of_our_systems(task):
 
 def test_it_goes_on_where_it_was_and_nothing_else_is_overwritten(task, monkeypatch, tmp_path):
     root = tmp_path / "task"
-    assert write(root, task).made == 3 * 24
+    assert "(72 images written)" in write(root, task)
     next(root.rglob("*_desc-preproc_T1w.json")).unlink()
-    assert write(root, task).made == 1
+    assert "(1 images written)" in write(root, task)
     with pytest.raises(NbkitError, match="Seed 7, not 8"):
         write(root, opened(monkeypatch, seed=8))
     write(root, opened(monkeypatch, seed=8), overwrite=True)
