@@ -42,7 +42,7 @@ def write_command(
     task: Annotated[str, typer.Argument(help=f"{', '.join(LATEST)}, or a version of one: ageing-1.")],
     to: Annotated[Path, typer.Option(help="Folder to write; a new one, or one of the same task.")],
     cohort: Annotated[str, typer.Option(help=f"{', '.join(COHORTS)} (dlbs for ageing alone).")] = "embedded",
-    history: Annotated[str, typer.Option(help=f"ageing: scans shown of a test person, {' or '.join(HISTORIES)}.")] = "one",
+    history: Annotated[str, typer.Option(help=f"ageing: scans shown of a person, {' or '.join(HISTORIES)}.")] = "one",
     target: Annotated[str, typer.Option(help=f"contrast: {' or '.join(TARGETS)}.")] = "FLAIR",
     profile: Annotated[str, typer.Option(help=f"Size of cohort and grid: {', '.join(PROFILES)}.")] = "laptop",
     seed: Annotated[int | None, typer.Option(help="Other people: a task nobody trained on; 7 by default.")] = None,
@@ -86,7 +86,9 @@ def _systems(words: str) -> tuple[str, ...]:
     return tuple(name for name in names if name not in RESERVED)
 
 
-def _judge_ageing(task: Ageing, folders: Sequence[Path], names: tuple[str, ...], out: Path) -> tuple[pd.DataFrame, Path]:
+def _judge_ageing(
+    task: Ageing, folders: Sequence[Path], names: tuple[str, ...], out: Path
+) -> tuple[pd.DataFrame, Path]:
     entrants: list[Entrant] = []
     for path in folders:
         taken = [n for name in (*RESERVED, *names) for n in (name, title_of(name))] + [e.name for e in entrants]

@@ -1,4 +1,4 @@
-"""The task "contrast": FLAIR from the other sequences, or PIB DVR from four maps, of people whose target stays behind."""
+"""The task "contrast": FLAIR from the other sequences, or PIB DVR from four maps; the target of test people is held."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pandas as pd
 from nbkit.benchmark.entries import ENTRANT, entrant_told
 from nbkit.benchmark.entry_images import check_image
 from nbkit.benchmark.faults import Faults
-from nbkit.benchmark.judge_page import facts_of
+from nbkit.benchmark.judge_page import credit_of, facts_of
 from nbkit.benchmark.small_page import Small, people_lines
 from nbkit.benchmark.tasks import Rules, rules
 from nbkit.benchmark.write import PARTICIPANTS, RULES, TEST, TRAINING, WANTED, write_table
@@ -23,7 +23,7 @@ from nbkit.core.checks import closest, known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.files import write_json, write_text
 from nbkit.core.protocols import Cohort, Subject
-from nbkit.core.tidy import stacked
+from nbkit.core.tidy import stacked, where
 from nbkit.core.volume import Volume
 from nbkit.data import nifti
 from nbkit.data.derivatives import DESCRIPTION, labels_of
@@ -133,7 +133,8 @@ class Contrast:
         write_text(root / RULES, self.rules.text)
         write_text(root / ".bidsignore", f"{WANTED}\n{RULES}\n**/anat/*\n")
         write_text(root / "README.md", self._readme())
-        return f"{len(self.fold.train_ids)} training people, {len(self.tested)} test people, whose {self.target} is asked for"
+        counts = f"{len(self.fold.train_ids)} training people, {len(self.tested)} test people"
+        return f"{counts}, whose {self.target} is asked for"
 
     @staticmethod
     def _folder(root: Path, label: str, session: str) -> Path:
@@ -142,14 +143,15 @@ class Contrast:
     def _readme(self) -> str:
         return "\n".join([
             f"# {self.rules.told['title']}", "",
-            f"Task {self.rules.id} (sha256 {self.rules.hash[:12]}), target {self.target}, cohort {self.people.name}, profile "
-            f"{self.profile}, seed {self.seed}. {self.truth_said}.", "",
-            f"`sub-*/ses-*/anat/*_desc-preproc_*.nii.gz`: {', '.join(self.inputs)} of everybody, {self.target} of training "
-            "people alone (`participants.tsv`: split). `wanted.tsv` says whose is asked for.", "",
-            f"Hand in `sub-X/ses-Y/anat/sub-X_ses-Y_desc-predicted_{self.target}.nii.gz` on the grid and in the unit of the "
-            "training people's; `entrant.json` may name it. Whom you leave out counts as the training mean. Then:", "",
+            f"Task {self.rules.id} (sha256 {self.rules.hash[:12]}), target {self.target}, cohort {self.people.name}, "
+            f"profile {self.profile}, seed {self.seed}. {self.truth_said}.", "",
+            f"`sub-*/ses-*/anat/*_desc-preproc_*.nii.gz`: {', '.join(self.inputs)} of everybody, {self.target} of "
+            "training people alone (`participants.tsv`: split). `wanted.tsv` says whose is asked for.", "",
+            f"Hand in `sub-X/ses-Y/anat/sub-X_ses-Y_desc-predicted_{self.target}.nii.gz` on the grid and in "
+            "the unit of the training people's; `entrant.json` may name it. Whom you leave out counts as the training "
+            "mean. Then:", "",
             "    nbkit benchmark judge THIS_FOLDER YOUR_FOLDER --out page.html", "",
-            f"Licence: {self.people.provenance.get('licence', '')}. {self.people.provenance.get('attribution', '')}", "",
+            credit_of(self.people), "",
         ])
 
     def read(self, folder: Path) -> tuple[str, dict[str, Path]]:
@@ -166,30 +168,30 @@ class Contrast:
         with faults.noted():
             told = entrant_told(folder / ENTRANT)
         for path in sorted(folder.glob("sub-*/**/*.nii*")):
-            where = f"{folder.name}/{path.relative_to(folder).as_posix()}"
+            at = f"{folder.name}/{path.relative_to(folder).as_posix()}"
             with faults.noted():
-                label = self._whose(path, where)
-                require(label not in found, where, expected="one image of a person", found="another",
+                label = self._whose(path, at)
+                require(label not in found, at, expected="one image of a person", found="another",
                         remedy="Remove one of the two.")
                 found[label] = path
                 scan = self.tested[label].baseline
-                check_image(path, like=scan.image(self.inputs[0]), mask=scan.mask("brain"), where=where)
+                check_image(path, like=scan.image(self.inputs[0]), mask=scan.mask("brain"), where=at)
         faults.check(bool(found), folder.name, expected=f"images named sub-X_ses-Y_desc-predicted_{self.target}.nii.gz",
                      found="none", remedy="wanted.tsv says whose.")
         faults.settle()
         return told.get("name", folder.resolve().name), found
 
-    def _whose(self, path: Path, where: str) -> str:
+    def _whose(self, path: Path, at: str) -> str:
         match = _NAME.fullmatch(path.name)
         require(
-            match is not None and match["suffix"] == self.target, where, found=path.name,
+            match is not None and match["suffix"] == self.target, at, found=path.name,
             expected=f"sub-X_ses-Y_desc-predicted_{self.target}.nii.gz", remedy="Rename the file, or move it away.",
         )
         label = match["subject"]
-        require(label in self.tested, f"{where}: subject", expected="a test person of wanted.tsv", found=repr(label),
+        require(label in self.tested, f"{at}: subject", expected="a test person of wanted.tsv", found=repr(label),
                 remedy=f"{closest(label, self.tested)}Hand in those whom wanted.tsv lists.")
         session = self.session(self.tested[label])
-        require(match["session"] == session, f"{where}: session", expected=f"ses-{session}",
+        require(match["session"] == session, f"{at}: session", expected=f"ses-{session}",
                 found=f"ses-{match['session']}", remedy="Name the session that wanted.tsv gives.")
         return label
 
@@ -211,16 +213,16 @@ class Contrast:
             rows += [frame, mean[lost].assign(system=name)]
         frame = stacked(*rows).dropna(subset="value")
         ranked, metrics = self.rules.told["targets"][self.target]["ranked"], self.rules.told["metrics"]
-        told = self.people.provenance
         return Small(
-            lead=f"{self.rules.told['title']}: {self.target} of {len(self.tested)} people from {', '.join(self.inputs)}.",
+            lead=f"{self.rules.told['title']}: {self.target} of {len(self.tested)} people, from "
+                 f"{', '.join(self.inputs)}.",
             facts=facts_of(self.identity, self.truth_said, {name: f"{len(i)} images" for name, i in entries}),
             names=tuple(name for name, _ in entries), frame=frame, titles={m: TITLES[m] for m in ranked},
             control=metrics["control"], seed=metrics["bootstrap_seed"],
             forgotten=people_lines(lacking, len(self.tested), "the training mean"),
             how="Scored inside the brain as notebooks 01 to 03 score; a person without an image counts as the mean of "
                 "the training people. The rules are frozen in the file of the task, whose hash stands above.",
-            credit=f"{told.get('licence', '')}. {told.get('attribution', '')}", pictures=tuple(self._pictures(entries, frame)),
+            credit=credit_of(self.people), pictures=tuple(self._pictures(entries, frame)),
         )
 
     @staticmethod
@@ -231,7 +233,7 @@ class Contrast:
     def _pictures(self, entries: Sequence[tuple[str, Mapping[str, Path]]], frame: pd.DataFrame):
         metric = self.rules.told["targets"][self.target]["ranked"][0]
         for name, images in entries:
-            own = frame[(frame["system"] == name) & (frame["metric"] == metric)].set_index("subject")["value"].sort_values()
+            own = where(frame, system=name, metric=metric).set_index("subject")["value"].sort_values()
             for said, who in {"worst": own.index[-1], "median": own.index[(len(own) - 1) // 2]}.items():
                 label, subject = self.labels[who], self.people.subject(who)
                 if label in images:

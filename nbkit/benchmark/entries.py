@@ -156,7 +156,7 @@ def entrant_told(path: Path) -> dict[str, Any]:
             good = isinstance(value, str) and 0 < len(value) <= 60 and value.isprintable()
             expected = "words, at most 60 letters on one line"
         else:
-            good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+            good = type(value) in (int, float) and math.isfinite(value) and value >= 0
             expected = "a number, not below zero"
         require(good, f"{where}: {name}", expected=expected, found=repr(value), remedy="Mend it, or leave it out.")
     return told

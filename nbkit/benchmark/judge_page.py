@@ -18,6 +18,7 @@ from nbkit.benchmark.tables import (
 )
 from nbkit.core.files import write_text
 from nbkit.core.page import look, page
+from nbkit.core.protocols import Cohort
 from nbkit.core.tidy import where
 from nbkit.figures.charts import coverage_plot, number
 from nbkit.figures.marks import region_title, title_of
@@ -32,10 +33,10 @@ from nbkit.papers.trajectories.ranking import NO_FORECAST
 
 TEMPLATE = Path(__file__).with_name("judge.html.j2")
 HOW = (
-    "A volume that is read from an image is the true one at the last scan shown, times the growth between an entrant's own "
-    "pictures of both ages (the scan itself, where it made none of the first), by one segmenter for all. Errors are "
-    "absolute, in % of the true volume, mean over a person's visits; people count alike. Images are scored inside the "
-    "brain. A person without a forecast counts as no change. The rules are frozen in the file of the task, whose hash "
+    "A volume that is read from an image is the true one at the last scan shown, times the growth between an entrant's "
+    "own pictures of both ages (the scan itself, where it made none of the first), by one segmenter for all. Errors "
+    "are absolute, in % of the true volume, mean over a person's visits; people count alike. Images are scored inside "
+    "the brain. A person without a forecast counts as no change. The rules are frozen in the file of the task, whose hash "
     "stands above."
 )
 
@@ -80,6 +81,12 @@ def facts_of(identity: Mapping[str, Any], truth: str, entrants: Mapping[str, str
     }
 
 
+def credit_of(people: Cohort) -> str:
+    """Licence and attribution, as its licence asks for."""
+    told = people.provenance
+    return f"Licence: {told.get('licence', '')}. {told.get('attribution', '')}"
+
+
 def fill(path: Path, *, names: Sequence[str], **values: Any) -> Path:
     """Write a page from its parts: lead, facts, forgotten, failed, sections, how and credit."""
     text = page(TEMPLATE, styles=look(TEMPLATE), version=__version__, heading=", ".join(names), **values)
@@ -88,16 +95,16 @@ def fill(path: Path, *, names: Sequence[str], **values: Any) -> Path:
 
 def write_page(path: Path, found: Judged) -> Path:
     """Write the page of a judgement, atomically."""
-    task, told = found.task, found.task.people.provenance
+    task = found.task
     beside = f"fitted on the training people: {', '.join(found.systems)}" if found.systems else (
         "none of the papers' systems was asked for (--systems all)")
     facts = facts_of(task.identity, task.truth_said, {e.name: e.told for e in found.entrants})
     return fill(
         path, names=[e.name for e in found.entrants], facts=facts | {"beside them": f"controls, always; {beside}"},
-        lead=f"{task.rules.told['title']}: {len(task.asked())} forecasts of {len(task.test)} people whom nobody learned "
-             f"from, from {SAID[task.history]} each.",
+        lead=f"{task.rules.told['title']}: {len(task.asked())} forecasts of {len(task.test)} people whom nobody "
+             f"learned from, from {SAID[task.history]} each.",
         forgotten=forgotten_lines(found), failed=[f"{title_of(name)}: {why}" for name, why in found.failed.items()],
-        sections=list(_sections(found)), how=HOW, credit=f"{told.get('licence', '')}. {told.get('attribution', '')}",
+        sections=list(_sections(found)), how=HOW, credit=credit_of(task.people),
     )
 
 
@@ -118,10 +125,10 @@ def _standings(found: Judged) -> Section:
     seed = found.task.rules.told["metrics"]["bootstrap_seed"]
     picture, ranks = figures.ranked(found.main, found.task.history, seed=seed)
     said = (
-        "Systems from best to worst on each measure, mean and 95 % interval over people. Hollow: controls. The grey band "
-        "holds all that paired differences over people do not tell apart from the first. Floor: the true visit without "
-        "its noise, read by the segmenter. Reach: what boosting or ridge regression makes of true volumes. Whoever has "
-        "no volumes of their own is read by one segmenter, alike; volumes that are told carry no error of reading."
+        "Systems from best to worst on each measure, mean and 95 % interval over people. Hollow: controls. The grey "
+        "band holds all that paired differences over people do not tell apart from the first. Floor: the true visit "
+        "without its noise, read by the segmenter. Reach: what boosting or ridge regression makes of true volumes. "
+        "Whoever has no volumes of their own is read by one segmenter, alike; volumes that are told carry no error of reading."
     )
     return Section("Who stands where", said, [table(ranks, "Standings, with the gain over no change")], [
         (shown(picture), "Ranking")])
@@ -168,8 +175,9 @@ def _persons(found: Judged) -> Iterator[Section]:
         errors = person_errors(found, entrant.name)
         chosen = {"worst": errors.index[-1], "median": errors.index[(len(errors) - 1) // 2]}
         pictures = [
-            (shown(figures.lineup(*_visit(found, entrant, who))), f"{which} person, last visit: {found.task.labels[who]}")
-            for which, who in chosen.items() if entrant.images
+            (shown(figures.lineup(*_visit(found, entrant, who))),
+             f"{said} person, sub-{found.task.labels[who]}, last visit")
+            for said, who in chosen.items() if entrant.images
         ]
         courses = _courses(found, entrant, list(dict.fromkeys(chosen.values())))
         if courses is not None:

@@ -82,8 +82,8 @@ def _sections(found: Small) -> Iterator[Section]:
         (shown(dot_plot(part, title, width_mm=165)), title)
         for metric, title in found.titles.items() if len(part := found.frame[found.frame["metric"] == metric])
     ]
-    said = ("Mean and 95 % interval over people, best first; the gain is over the control on the same people, and better "
-            "or worse means told apart after Holm's correction, with six people or more.")
+    said = ("Mean and 95 % interval over people, best first; the gain is over the control on the same people, and "
+            "better or worse means told apart after Holm's correction, with six people or more.")
     yield Section("Who stands where", said, [table(_standings(found), "Standings")], pictures)
     yield from pairs_section(pairs_table(found.frame, found.names, found.titles, seed=found.seed))
     if found.pictures:

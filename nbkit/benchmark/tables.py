@@ -127,7 +127,8 @@ def pairs_table(main: pd.DataFrame, names: Sequence[str], titles: Mapping[str, s
         for pair in combinations(here, 2):
             both = complete(part[part["system"].isin(pair)])
             one, other = (sign * both[name] for name in pair)
-            rows.append((titles[metric], pair, paired_difference(one, other, seed=seed), bootstrap_p(one, other, seed=seed)))
+            gain = paired_difference(one, other, seed=seed)
+            rows.append((titles[metric], pair, gain, bootstrap_p(one, other, seed=seed)))
     if not rows:
         return pd.DataFrame()
     told = []
@@ -165,7 +166,8 @@ def costs_table(found: Judged) -> pd.DataFrame:
         for e in found.entrants if e.cost
     }
     measured = ours.groupby("model", sort=False)["seconds"].mean() if len(ours) else {}
-    rows |= {title_of(n): {"seconds per forecast": s, "from": "measured, one CPU thread"} for n, s in dict(measured).items()}
+    for name, seconds in dict(measured).items():
+        rows[title_of(name)] = {"seconds per forecast": seconds, "from": "measured, one CPU thread"}
     return pd.DataFrame.from_dict(rows, orient="index").dropna(axis=1, how="all")
 
 

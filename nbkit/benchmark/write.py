@@ -1,4 +1,4 @@
-"""``nbkit benchmark write ageing``: what may be seen of a task, as a plain BIDS data set; the true futures stay behind."""
+"""``nbkit benchmark write ageing``: what may be seen of a task as a plain BIDS data set; true futures stay behind."""
 
 from __future__ import annotations
 

@@ -78,8 +78,8 @@ def test_the_truth_errs_by_nothing_and_who_is_forgotten_counts_as_the_mean(task,
 
 
 BAD = {
-    "a training person": (lambda p, task: p.name.replace(p.name.split("_")[0], f"sub-{task.labels[task.fold.train_ids[0]]}"),
-                          "a test person of wanted.tsv"),
+    "a training person": (
+        lambda p, task: f"sub-{task.labels[task.fold.train_ids[0]]}_{p.name.split('_', 1)[1]}", "a test person"),
     "another contrast": (lambda p, task: p.name.replace("FLAIR", "T2w"), "desc-predicted_FLAIR"),
 }
 
@@ -95,7 +95,7 @@ def test_what_nobody_asked_for_is_refused(task, tmp_path, name):
 
 
 def test_another_grid_and_nothing_at_all_are_refused(task, tmp_path):
-    folder = hand_in(tmp_path / "mine", task, lambda scan: scan.image("FLAIR").with_data(scan.image("FLAIR").data[:, 1:]))
+    folder = hand_in(tmp_path / "mine", task, lambda scan: truth(scan).with_data(truth(scan).data[:, 1:]))
     with pytest.raises(NbkitError, match="grid of the scans") as error:
         task.read(folder)
     assert "6:" in str(error.value)
