@@ -16,6 +16,7 @@ from nbkit.benchmark.controls import DIAGNOSIS, MEAN, NO_CHANGE
 from nbkit.benchmark.entries import Entrant, called, read_entrants
 from nbkit.benchmark.judge_page import write_page
 from nbkit.benchmark.scoring import PIXELS, Judged, judged
+from nbkit.benchmark.slice import CONTROLS, open_slice
 from nbkit.benchmark.tables import forgotten_lines
 from nbkit.benchmark.tasks import LATEST, rules
 from nbkit.benchmark.write import WANTED, write
@@ -34,7 +35,7 @@ Jobs = Annotated[int, typer.Option(help="People simulated or prepared side by si
 ALL, NONE = "all", "none"
 RESERVED = (NO_CHANGE, MEAN, DIAGNOSIS, PIXELS, *NO_FORECAST, "autoencoder", "truth")
 """Names of what always stands on the page."""
-SMALL_RESERVED = (*BESIDE, NO_CHANGE, "truth")
+SMALL_RESERVED = (*BESIDE, *CONTROLS, NO_CHANGE, "truth")
 
 
 @app.command("write")
@@ -54,7 +55,7 @@ def write_command(
         "Task": rules(task).id, "Level": cohort, "Profile": profile, "Seed": seed, "History": history, "Target": target,
     }, device, n_jobs)
     folder = to.expanduser()
-    said = write(folder, asked, overwrite=overwrite) if isinstance(asked, Ageing) else asked.write(
+    said = write(folder, asked, overwrite=overwrite) if type(asked) is Ageing else asked.write(
         folder, overwrite=overwrite)
     typer.echo(f"{asked.rules.id} ({asked.rules.hash[:12]}): {said}\n{asked.truth_said}\n"
                f"begin with {folder / 'README.md'}; {folder / WANTED} says what is wanted")
@@ -72,7 +73,7 @@ def judge_command(
 ) -> None:
     """Check forecasts of any tool, score them beside our controls and systems, and write one page."""
     task = task_of(folder.expanduser(), device=device, n_jobs=n_jobs)
-    judge = _judge_ageing if isinstance(task, Ageing) else _judge_small
+    judge = _judge_ageing if type(task) is Ageing else _judge_small
     frame, page = judge(task, [path.expanduser() for path in predictions], _systems(systems), out.expanduser())
     if scores is not None:
         write_text(scores, frame.drop(columns="id").to_csv(index=False))
@@ -120,6 +121,8 @@ def _opened(told: Mapping[str, Any], device: str, n_jobs: int) -> Any:
     common = {"task": told["Task"], "profile": told["Profile"], "seed": told["Seed"], "n_jobs": n_jobs}
     if kind == "ageing":
         return open_task(told["Level"], history=told["History"], device=device, **common)
+    if kind == "slice":
+        return open_slice(told["Level"], device=device, **common)
     return open_contrast(told["Level"], target=told["Target"], **common)
 
 

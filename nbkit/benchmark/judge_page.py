@@ -36,8 +36,8 @@ HOW = (
     "A volume that is read from an image is the true one at the last scan shown, times the growth between an entrant's "
     "own pictures of both ages (the scan itself, where it made none of the first), by one segmenter for all. Errors "
     "are absolute, in % of the true volume, mean over a person's visits; people count alike. Images are scored inside "
-    "the brain. A person without a forecast counts as no change. The rules are frozen in the file of the task, whose hash "
-    "stands above."
+    "the brain. A person without a forecast counts as no change. The rules are frozen in the file of the task, "
+    "whose hash stands above."
 )
 
 
@@ -128,7 +128,7 @@ def _standings(found: Judged) -> Section:
         "Systems from best to worst on each measure, mean and 95 % interval over people. Hollow: controls. The grey "
         "band holds all that paired differences over people do not tell apart from the first. Floor: the true visit "
         "without its noise, read by the segmenter. Reach: what boosting or ridge regression makes of true volumes. "
-        "Whoever has no volumes of their own is read by one segmenter, alike; volumes that are told carry no error of reading."
+        "Whoever has no volumes of their own is read by one segmenter, alike; told volumes carry no error of reading."
     )
     return Section("Who stands where", said, [table(ranks, "Standings, with the gain over no change")], [
         (shown(picture), "Ranking")])

@@ -51,7 +51,8 @@ class GivenOut(Export):
              for p in self.people for s in p.scans],
             columns=["participant_id", "session_id", "age", "diagnosis"],
         ))
-        write_table(self.root / VOLUMES, given_volumes(self.task))
+        if self.task.structures:
+            write_table(self.root / VOLUMES, given_volumes(self.task))
         write_table(self.root / WANTED, self.task.wanted)
         write_text(self.root / RULES, self.task.rules.text)
         # the standard knows neither our tables nor the rules
@@ -110,7 +111,7 @@ def scans_of(people: Sequence[Subject]) -> list[Scan]:
 
 def readme(task: Ageing) -> str:
     """``README.md`` of the data set: what it is, what is asked, and how to answer."""
-    wanted, told = task.asked(), task.people.provenance
+    wanted, told, volumes = task.asked(), task.people.provenance, bool(task.structures)
     return "\n".join([
         f"# {task.rules.told['title']}", "",
         f"Task {task.rules.id} (sha256 {task.rules.hash[:12]}), cohort {task.people.name}, profile {task.profile}, "
@@ -123,15 +124,16 @@ def readme(task: Ageing) -> str:
         "| `*_desc-brain_mask.nii.gz`, `*_dseg.nii.gz`, `dseg.tsv` | brain, structures, and their names |",
         "| `participants.tsv` | age at the first scan, sex, diagnosis, split (training or test) |",
         f"| `{VISITS}` | age and diagnosis at every scan given |",
-        f"| `{VOLUMES}` | mm3 of every region at every scan given: subject, session, age, region, value |",
+        *[f"| `{VOLUMES}` | mm3 of every region at every scan given: subject, session, age, region, value |"] * volumes,
         f"| `{WANTED}` | what is asked: subject, session (the last scan shown), age, years_ahead, what |",
         f"| `{RULES}` | the frozen rules |", "",
-        "Answer with a folder that holds one or both of:", "",
-        "- `volumes.tsv`: subject, age, region, value (mm3), and if you like lower and upper, the ends of the central "
-        "50 % interval. Regions as above; lateral_ventricle and hippocampus are ranked.",
+        f"Answer with a folder that holds {'one or both of' if volumes else 'images'}:", "",
+        *["- `volumes.tsv`: subject, age, region, value (mm3), and if you like lower and upper, the ends of the "
+          "central 50 % interval. Regions as above; lateral_ventricle and hippocampus are ranked."] * volumes,
         "- images `sub-X/ses-Y/anat/sub-X_ses-Y_space-MNI152NLin2009aSym_desc-predictedAge72p35_T1w.nii.gz` for 72.35 "
-        "years, ses-Y as in wanted.tsv, on the grid of the scans. Rows `start` of wanted.tsv may be left out: they are "
-        "pictures of the last scan's own age, from which growth is then read.", "",
+        "years, ses-Y as in wanted.tsv, on the grid of the scans."
+        + " Rows `start` of wanted.tsv may be left out: they are pictures of the last scan's own age, from which "
+        "growth is then read." * volumes, "",
         "`entrant.json` may name it and tell its cost: name, seconds_per_forecast, training_hours, memory_mib, "
         "hardware. Whom you leave out counts as no change. Then:", "",
         "    nbkit benchmark judge THIS_FOLDER YOUR_FOLDER --out page.html", "",
