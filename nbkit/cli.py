@@ -1,5 +1,5 @@
-"""The command line: nbkit doctor | data | run | export | benchmark | export-explorer | report | scorecard | verify |
-reference | cache.
+"""The command line: nbkit doctor | data | run | export | benchmark | export-explorer | report | site | scorecard |
+verify | reference | train | cache.
 
 Exit codes: 0 fine, 1 failed, 2 wrong input.
 """
@@ -39,7 +39,8 @@ from nbkit.runner.parameters import from_text
 from nbkit.runner.provenance import ROOT
 from nbkit.runner.qc import QcPage, qc_folder
 from nbkit.runner.report import write_again
-from nbkit.train import TRAININGS
+from nbkit.site.build import build_site
+from nbkit.train import SCAN_SEGMENTER, TRAININGS, chosen
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__,
@@ -171,6 +172,16 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 def report(folder: Annotated[Path, typer.Argument(help="A results folder: results/laptop-embedded.")]) -> None:
     """Judge a finished run and write its index.html again, without running anything."""
     typer.echo(f"open {write_again(folder)}")
+
+
+@app.command()
+def site(
+    folder: Annotated[Path, typer.Argument(help="A results folder: results/laptop-embedded.")],
+    to: Annotated[Path, typer.Option(help="Folder of the site, replaced whole.")] = Path("site"),
+    reference: Annotated[Path, typer.Option(help="Folder of committed references.")] = ROOT / "reference",
+) -> None:
+    """Build the site: executed notebooks, a page a paper, pictures, report, explorer, API. Needs the clone."""
+    typer.echo(f"open {build_site(folder, to, reference=Path(reference))}")
 
 
 @app.command()
@@ -341,13 +352,17 @@ def _kinds() -> list[Path]:
 
 @app.command("train")
 def train_weights(
-    name: Annotated[str, typer.Argument(help="Which of the weights that come with the project.")],
+    name: Annotated[str | None, typer.Argument(help="Which of the weights that come with the project.")] = None,
+    nb: Annotated[str, typer.Option(help="Or those that these notebooks read, e.g. 05,08.")] = "all",
+    profile: Profile = "laptop",
     collect: Annotated[bool, typer.Option(help="Keep what a training has reached by now; train nothing.")] = False,
     n_jobs: Annotated[int, typer.Option(help="People prepared side by side.")] = 1,
 ) -> None:
     """Train weights that come with the project again, or go on after a kill; keep them and list them."""
-    make = TRAININGS[known(name, TRAININGS, "nbkit train")]
-    typer.echo(make(collect=collect, n_jobs=n_jobs).round(2).to_string(index=False))
+    known(profile, PROFILES, "PROFILE")
+    for part in chosen(name, nb):
+        options = {} if part == SCAN_SEGMENTER else {"profile": profile}
+        typer.echo(TRAININGS[part](collect=collect, n_jobs=n_jobs, **options).round(4).to_string(index=False))
 
 
 @app.command()

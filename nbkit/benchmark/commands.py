@@ -23,7 +23,8 @@ from nbkit.benchmark.write import WANTED, write
 from nbkit.core.checks import known, require
 from nbkit.core.config import PROFILES
 from nbkit.core.files import write_text
-from nbkit.data.derivatives import DESCRIPTION, read_object
+from nbkit.data.derivatives import DESCRIPTION
+from nbkit.data.sidecars import read_object
 from nbkit.figures.marks import title_of
 from nbkit.papers.trajectories.head_to_head import TITLES
 from nbkit.papers.trajectories.ranking import NO_FORECAST, standings

@@ -18,7 +18,7 @@ from nbkit.benchmark.faults import Faults
 from nbkit.benchmark.write import VOLUMES
 from nbkit.core.checks import NbkitError, check_keys, closest, known, require
 from nbkit.core.protocols import Subject
-from nbkit.data.derivatives import read_object
+from nbkit.data.sidecars import read_object
 from nbkit.data.text_tables import is_empty, number, read_text_table
 
 ENTRANT = "entrant.json"

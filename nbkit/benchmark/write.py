@@ -13,7 +13,8 @@ from nbkit.benchmark.ageing import Ageing
 from nbkit.core.files import write_json, write_text
 from nbkit.core.protocols import Scan, Subject, age_of
 from nbkit.core.source import module_digest
-from nbkit.data.derivatives import read_object, write_tables
+from nbkit.data.derivatives import write_tables
+from nbkit.data.sidecars import read_object
 from nbkit.data.text_tables import read_text_table
 from nbkit.export import EVERY, Export, Wish
 from nbkit.systems import Bench

@@ -253,4 +253,5 @@ class ConvSynthesizer(Saved):
 
     def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
         load_weights(self.net, tensors, where)
+        self.net.to(self.device, memory_format=torch.channels_last_3d)
         self.standardiser = Standardiser.from_dict(constants)
