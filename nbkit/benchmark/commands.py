@@ -15,6 +15,8 @@ from nbkit.benchmark.contrast import BESIDE, TARGETS, open_contrast
 from nbkit.benchmark.controls import DIAGNOSIS, MEAN, NO_CHANGE
 from nbkit.benchmark.entries import Entrant, called, read_entrants
 from nbkit.benchmark.judge_page import write_page
+from nbkit.benchmark.pet import HELD, TRAINING, open_pet
+from nbkit.benchmark.pet import MEAN as MEAN_IMAGE
 from nbkit.benchmark.scoring import PIXELS, Judged, judged
 from nbkit.benchmark.slice import CONTROLS, open_slice
 from nbkit.benchmark.tables import forgotten_lines
@@ -36,7 +38,7 @@ Jobs = Annotated[int, typer.Option(help="People simulated or prepared side by si
 ALL, NONE = "all", "none"
 RESERVED = (NO_CHANGE, MEAN, DIAGNOSIS, PIXELS, *NO_FORECAST, "autoencoder", "truth")
 """Names of what always stands on the page."""
-SMALL_RESERVED = (*BESIDE, *CONTROLS, NO_CHANGE, "truth")
+SMALL_RESERVED = (*BESIDE, *CONTROLS, MEAN_IMAGE, TRAINING, HELD, NO_CHANGE, "truth")
 
 
 @app.command("write")
@@ -122,6 +124,8 @@ def _opened(told: Mapping[str, Any], device: str, n_jobs: int) -> Any:
     common = {"task": told["Task"], "profile": told["Profile"], "seed": told["Seed"], "n_jobs": n_jobs}
     if kind == "ageing":
         return open_task(told["Level"], history=told["History"], device=device, **common)
+    if kind == "pet":
+        return open_pet(told["Level"], **common)
     if kind == "slice":
         return open_slice(told["Level"], device=device, **common)
     return open_contrast(told["Level"], target=told["Target"], **common)

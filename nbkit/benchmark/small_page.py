@@ -38,6 +38,7 @@ class Small:
     forgotten : tuple of str
         Lines.
     pictures : tuple of (Picture, caption)
+    tables : tuple of (DataFrame, caption)
     seed : int
         Of the bootstrap.
     """
@@ -52,6 +53,7 @@ class Small:
     credit: str
     forgotten: tuple[str, ...] = ()
     pictures: tuple[tuple[Picture, str], ...] = field(default_factory=tuple)
+    tables: tuple[tuple[pd.DataFrame, str], ...] = field(default_factory=tuple)
     seed: int = 0
 
     @property
@@ -86,6 +88,8 @@ def _sections(found: Small) -> Iterator[Section]:
             "better or worse means told apart after Holm's correction, with six people or more.")
     yield Section("Who stands where", said, [table(_standings(found), "Standings")], pictures)
     yield from pairs_section(pairs_table(found.frame, found.names, found.titles, seed=found.seed))
+    if found.tables:
+        yield Section("As sets", "", [table(frame, caption) for frame, caption in found.tables], [])
     if found.pictures:
         yield Section("What it looks like", "", [], [(shown(picture), caption) for picture, caption in found.pictures])
 

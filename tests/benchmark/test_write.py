@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from nbkit.benchmark import ageing
 from nbkit.benchmark.ageing import open_task
 from nbkit.benchmark.write import write
 from nbkit.core.checks import NbkitError
 from nbkit.data.bids import read_bids
 from nbkit.data.derivatives import read_derivatives
 from nbkit.systems import Bench
-from tests.benchmark.little import AGES, opened
+from tests.benchmark.little import AGES, Reader, opened, people
 
 
 @pytest.mark.parametrize("history, seen", [("one", 1), ("several", 2)])
@@ -96,3 +98,17 @@ def test_the_page_to_read_first_says_what_is_asked(task, tmp_path):
 def test_an_unknown_word_is_refused(word, said):
     with pytest.raises(NbkitError, match=said):
         open_task(**({"level": "embedded", "profile": "smoke"} | word))
+
+
+def test_scans_without_labels_are_read_by_the_segmenter_that_comes_with_the_project(monkeypatch):
+    bare = tuple(replace(p, scans=tuple(replace(s, labels=None, label_names={}) for s in p.scans)) for p in people())
+    monkeypatch.setattr(ageing, "cohort_for", lambda *_, **__: replace(people(), subjects=bare))
+    reader = Reader()
+    monkeypatch.setattr(ageing.scan_segmenter, "shipped", lambda **_: reader)
+    task = open_task("dlbs", profile="smoke", device="cpu")
+    assert task.reader is reader and task.structures == ("hippocampus", "lateral_ventricle")
+    scan = task.test.subjects[0].baseline
+    dark = (scan.image("T1w").data[scan.mask("brain").data.bool()] <= 0.8).sum()
+    assert task.volumes[task.test.ids[0]][0]["hippocampus"] == 64 * float(dark)
+    assert all(s.labels is None for p in task.bench.people for s in p.scans), "systems learn from scans as they came"
+    assert "OpenNeuro" in task.truth_said and task.identity["DataHash"] != "abc"
