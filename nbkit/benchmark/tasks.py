@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from nbkit.core.checks import known, require
-from nbkit.core.source import ROOT
+from nbkit.core.project import FILES
 
-FOLDER = ROOT / "data_manifests" / "tasks"
+FOLDER = FILES / "data_manifests" / "tasks"
 FROZEN: Mapping[str, str] = {
     "ageing-1": "90b80d7d8e2f784a27a190417d74953be2292584c4d4a5bc9d0016405e7f933f",
     "contrast-1": "6b9b36cdab07213a5f7f2f4939f95b714f6c23fb4cc3af97debc2dba44b89165",

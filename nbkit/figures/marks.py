@@ -120,8 +120,8 @@ MARKS: dict[str, Mark] = {name: mark for family in FAMILIES for name, mark in fa
 CYCLE = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"),
          ("#56B4E9", "P"), ("#B3A800", "X"), ("#8C8C8C", "p"))
 
-STRANGERS = (("#E6007E", "$A$"), ("#00A3A3", "$B$"), ("#6DBE00", "$C$"), ("#8A2BE2", "$D$"), ("#FF7F6B", "$E$"),
-             ("#003F91", "$F$"))
+STRANGERS = (("#E6007E", "$♣$"), ("#00A3A3", "$♥$"), ("#6DBE00", "$⬟$"), ("#8A2BE2", "$☗$"), ("#FF7F6B", "$▰$"),
+             ("#003F91", "$♦$"))
 """Colours and markers of users' models; no system of ours has one of them."""
 
 CONTRASTS = {
