@@ -1,6 +1,6 @@
 """Interrupts a work of works.py in processes of their own; a module, so that the tests' process stays out of it.
 
-``python -m tests.attacks.tried kill WORK FOLDER PLACES`` kills the work at places spread over all it does with files;
+``python -m tests.attacks.tried kill FOLDER PLACES WORK ...`` kills each work at places spread over all it does with files;
 ``... full ...`` gives it a disk of growing size (a tmpfs; asks for the right to mount). After each, the work is done
 again in the same folder and must come to what it comes to undisturbed, with nothing left over. Prints JSON.
 """
@@ -129,5 +129,6 @@ def left(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    how, work, folder, places = sys.argv[1:]
-    print(json.dumps({"kill": kills, "full": full, "readonly": readonly}[how](work, Path(folder), int(places))))
+    how, place, times, *works = sys.argv[1:]
+    interrupted = {"kill": kills, "full": full, "readonly": readonly}[how]
+    print(json.dumps({work: interrupted(work, Path(place), int(times)) for work in works}))
