@@ -306,7 +306,7 @@ def claim(root: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
         before = told.get("nbkit")
         require(
             isinstance(before, dict), f"{root.name}",
-            expected="an empty folder, or one that nbkit export made", found="other files",
+            expected="an empty folder, or one that nbkit made", found="other files",
             remedy="Choose another folder with --to; this one is not touched, not even with --overwrite.",
         )
         if before == dict(identity) and not overwrite:
@@ -369,7 +369,7 @@ def command(
     ahead: Annotated[str, typer.Option(help=f"Years after the last scan shown; {AHEAD} without --ages.")] = "",
     ages: Annotated[str, typer.Option(help="Ages in years; visits: those of the visits after the scans shown.")] = "",
     seen: Annotated[str, typer.Option(help="How many scans systems are shown, the first ones; all.")] = EVERY,
-    profile: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "laptop",
+    profile: Annotated[str, typer.Option(help="smoke, laptop, overnight or paper.")] = "laptop",
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 7,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     n_jobs: Annotated[int, typer.Option(help="People prepared side by side.")] = 1,

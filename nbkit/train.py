@@ -1,19 +1,23 @@
-"""Weights that come with the project, made again: `nbkit train scan_segmenter`."""
+"""Weights that come with the project, made again: `nbkit train mrextrap`."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import subprocess
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
-from nbkit.cohorts import ixi_heads
-from nbkit.core.checks import require
+from nbkit.cohorts import cohort_for, ixi_heads
+from nbkit.core.checks import known, require
 from nbkit.core.files import atomic, cache_folder, write_text
 from nbkit.core.protocols import Cohort
 from nbkit.core.source import ROOT
@@ -21,9 +25,12 @@ from nbkit.data.shipped import FOLDER, LIST, weights_list
 from nbkit.data.splits import folds
 from nbkit.papers.trajectories import scan_error
 from nbkit.papers.trajectories.scan_segmenter import Config, ScanSegmenter
-from nbkit.training.checkpoint import save_checkpoint
+from nbkit.shipped import CARD, probe, stands_for
+from nbkit.systems import Bench
+from nbkit.training.checkpoint import Saved, save_checkpoint
 from nbkit.training.fitted import fitted
 
+SCAN_SEGMENTER = scan_error.NAME
 PARTS, SEED = 4, 7
 """One of so many parts of the heads is never learned from."""
 
@@ -65,38 +72,94 @@ def scan_segmenter(*, collect: bool = False, n_jobs: int = 1) -> pd.DataFrame:
     else:
         model = fitted(ScanSegmenter(Config()), learn, fit=lambda model, people: model.fit(people, so_far=so_far()))
     table = scan_error.measured_error(model, unseen)
-    keep(model, table, learn, finished=not collect)
+    keep(model, learn, table=table, folder=FOLDER / scan_error.NAME,
+         facts={"never_seen": int(table["people"].max()), "finished": not collect})
     return table
 
 
-def keep(
-    model: ScanSegmenter, table: pd.DataFrame, learn: Cohort, *, finished: bool, folder: Path = FOLDER,
-    listing: Path = LIST,
-) -> Path:
-    """Write weights (half precision), settings and the table of errors into `folder`, and list them."""
-    name, half = scan_error.NAME, {}
-    for key, value in model._tensors().items():
-        half[key] = value.half() if value.is_floating_point() else value
-    save_checkpoint(
-        folder / name, half, system=type(model).__name__, config=model.config.as_dict(),
-        constants=model._constants(), training_subjects=model.trained_on,
+def ageing(
+    part: str, *, profile: str = "laptop", level: str = "embedded", collect: bool = False, n_jobs: int = 1
+) -> pd.DataFrame:
+    """Train what notebooks 05, 08 and 09 use of `part` (:class:`nbkit.systems.Bench`) for longer than they would.
+
+    Where `profile` is "laptop", by :data:`LONGER`; the others train as they say.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Hours, and the last error on training people kept back, where some are.
+    """
+    require(
+        not collect, "nbkit train --collect", expected="scan_segmenter, whose training leaves weights on its way",
+        found=part, remedy="Leave --collect away: a training that was killed goes on.",
     )
-    with atomic(folder / name / "error.tsv") as part:
-        table.to_csv(part, sep="\t", index=False, float_format="%.4g")
+    bench, start = Bench(cohort_for(level, task="ageing", profile=profile, n_jobs=n_jobs), profile), time.monotonic()
+    asked, long = bench.job(part), bench.job(part, **(LONGER[part] if profile == "laptop" else {}))
+    model = fitted(cohort=bench.train, **long)
+    hours = (time.monotonic() - start) / 3600
+    folder = FOLDER / "-".join([part, level, *[profile] * (profile != "laptop")])
+    wanted = stands_for(asked["model"].config.as_dict(), asked.get("key"))
+    keep(model, bench.train, folder=folder, card={"stands_for": wanted},
+         facts={"finished": True, "hours": round(hours, 2)})
+    _golden(folder, long.get("load") or type(model).load, bench.train)
+    watched = model.history.get("validation") or [float("nan")]
+    return pd.DataFrame({"weights": [folder.name], "hours": hours, "error": watched[-1]})
+
+
+def keep(
+    model: Saved, learn: Cohort, *, facts: Mapping[str, Any], folder: Path, listing: Path = LIST,
+    card: Mapping[str, Any] | None = None, table: pd.DataFrame | None = None,
+) -> Path:
+    """Write a system (half precision), its card and its table of errors into `folder`, and list it with `facts`."""
+    half = {}
+    for key, value in model._tensors().items():
+        half[key] = value.half() if value.dtype == torch.float32 else value
+    save_checkpoint(
+        folder, half, system=type(model).__name__, config=model.config.as_dict(), constants=model._constants(),
+        training_subjects=model.trained_on, history=model.history,
+    )
+    if table is not None:
+        with atomic(folder / "error.tsv") as part:
+            table.to_csv(part, sep="\t", index=False, float_format="%.4g")
+    if card is not None:
+        write_text(folder / CARD, json.dumps(card))
+    weights = folder / "weights.safetensors"
     entry = {
-        "system": type(model).__name__, "sha256": _sha256(folder / name / "weights.safetensors"),
-        "bytes": (folder / name / "weights.safetensors").stat().st_size, "config": model.config.digest(),
-        "training_subjects": model.trained_on, "people": len(learn), "never_seen": int(table["people"].max()),
-        "cohort": learn.name, "data_hash": learn.provenance["data_hash"], "finished": finished,
+        "system": type(model).__name__, "sha256": _sha256(weights), "bytes": weights.stat().st_size,
+        "config": model.config.digest(), "training_subjects": model.trained_on, "people": len(learn),
+        "cohort": learn.name, "data_hash": learn.provenance["data_hash"], **facts,
         "commit": _commit(), "torch": torch.__version__, "machine": f"{platform.machine()}, CPU",
         "attribution": learn.provenance["attribution"],
     }
-    listed = {**weights_list(), name: entry}
+    listed = {**weights_list(), folder.name: entry}
     return write_text(listing, _HEADER + "\n".join(_section(n, e) for n, e in sorted(listed.items())))
 
 
-TRAININGS = {scan_error.NAME: scan_segmenter}
+def _golden(folder: Path, load: Callable[[Path], Any], learn: Cohort) -> None:
+    """Note in the card what the kept weights give."""
+    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    numbers = [float(f"{value:.5g}") for value in probe(load(folder), learn)]
+    write_text(folder / CARD, json.dumps({**card, "gives": numbers}, indent=1))
+
+
+def chosen(name: str | None, notebooks: str) -> list[str]:
+    """Which trainings are asked for: one by name, or those of notebooks ("05,08"; "all")."""
+    if name is not None:
+        return [known(name, TRAININGS, "nbkit train")]
+    asked = USED if notebooks == "all" else [known(n.strip(), USED, "nbkit train --nb") for n in notebooks.split(",")]
+    return list(dict.fromkeys(part for notebook in asked for part in USED[notebook]))
+
+
+LONGER: Mapping[str, Mapping[str, Any]] = {
+    "mrextrap": {"epochs": 1_000, "adversarial_from": 850, "warm_up": 10, "averaged": 0.995, "watched": 6},
+    "segmenter": {"steps": 2_000},
+    "brlp": {"diffusion_steps": 5_000, "control_steps": 5_000},
+}
+"""What the weights that come with the project change in the settings of the profile they stand in for."""
+TRAININGS = {SCAN_SEGMENTER: scan_segmenter} | {part: partial(ageing, part) for part in LONGER}
 """What `nbkit train` can make, by name."""
+USED = {"05": ("mrextrap", "segmenter"), **dict.fromkeys(("08", "09"), ("mrextrap", "segmenter", "brlp"))}
+"""What notebooks read, in the order of training."""
 _HEADER = """# Weights that come with the project (reference/weights/NAME): hashes, what they learned from, and how.
 # Written by `nbkit train NAME`; read and verified by nbkit/data/shipped.py.
 

@@ -174,6 +174,11 @@ def claimed(name: str) -> str:
     return words[:1].upper() + words[1:]
 
 
+def package_of(name: str) -> str:
+    """The package of a paper: ``nbkit.papers.flair``."""
+    return f"nbkit.papers.{_ledgers()[known(name, papers(), 'package_of: name')].parent.name}"
+
+
 @lru_cache(maxsize=1)
 def _ledgers() -> dict[str, Path]:
     """Ledger files by their name; all are read once, so that one with a wrong name cannot hide."""

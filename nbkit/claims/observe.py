@@ -268,12 +268,13 @@ class Run:
         self._write_index()
         return Shown(path, f"{caption.rstrip('.')}. {self.source}.")
 
-    def not_run(self, prefix: str, reason: str) -> None:
-        """Say why the ids that start with `prefix` are not observed here, e.g. ``"the cohort has no DIR"``."""
-        if self.paper:
-            self._check_prefix(prefix, "Run.not_run: prefix")
-        self._check_text(reason, f"Run.not_run: {prefix}")
-        self._not_run.append({"notebook": self.notebook, "prefix": prefix, "reason": reason})
+    def not_run(self, prefix: str | Mapping[str, str], reason: str = "") -> None:
+        """Say why ids that start with `prefix` are not observed here, e.g. "the cohort has no DIR"; or many by it."""
+        for start, why in (prefix if isinstance(prefix, Mapping) else {prefix: reason}).items():
+            if self.paper:
+                self._check_prefix(start, "Run.not_run: prefix")
+            self._check_text(why, f"Run.not_run: {start}")
+            self._not_run.append({"notebook": self.notebook, "prefix": start, "reason": why})
         self._write_index()
 
     def room(

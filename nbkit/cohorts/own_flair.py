@@ -41,7 +41,7 @@ def with_masks(cohort: Cohort, path: Path | str, profile: str, *, cache: Cache |
         As :func:`nbkit.cohorts.own_scans.build` gave it.
     path : path
         What it was read from.
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
     cache : Cache, optional
 
     Raises

@@ -36,7 +36,7 @@ def build(path: Path | str, profile: str, *, cache: Cache | None = None) -> Coho
     Parameters
     ----------
     path : path
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
         Grids of 4, 3 and 2 mm.
     cache : Cache, optional
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ _NAME = re.compile(
     r"sub-(?P<subject>[A-Za-z0-9]+)_ses-(?P<session>[A-Za-z0-9]+)_space-" + SPACE
     + r"(?:_desc-(?P<desc>[A-Za-z0-9]+))?_(?P<suffix>[A-Za-z0-9]+)\.nii\.gz"
 )
+_FORECAST = re.compile(PREDICTED + r"(?P<system>[A-Za-z0-9]*?)Age(?P<age>m?[0-9]+(?:p[0-9]+)?)")
 _AGE = {"Description": "Age in years: at the scan, or that a prediction was made for", "Units": "year"}
 _DIAGNOSIS = {"Description": "Diagnosis as the cohort names it"}
 _COLUMNS = {
@@ -123,6 +124,12 @@ def predicted_desc(system: str, age: float) -> str:
     return f"{PREDICTED}{words}Age{years.replace('.', 'p').replace('-', 'm')}"
 
 
+def told_by(desc: str) -> tuple[str, float] | None:
+    """What :func:`predicted_desc` put into a ``desc-``: the system as it is spelled there ("" for none) and the age."""
+    match = _FORECAST.fullmatch(desc)
+    return (match["system"], float(match["age"].replace("p", ".").replace("m", "-"))) if match else None
+
+
 def write_tables(root: Path, names: Mapping[int, str]) -> None:
     """Tables of people, sessions, images with their volumes, descriptions and labels, from the sidecars in `root`.
 
@@ -210,8 +217,10 @@ def _cell(value: Any) -> str:
     return "n/a" if value is None or value == "" else re.sub(r"\s+", " ", str(value))
 
 
-def images_in(root: Path) -> Iterator[Derived]:
+def images_in(root: Path, *, bare: bool = False) -> Iterator[Derived]:
     """Every image of a data set that its sidecar makes complete; names and folders must agree.
+
+    With `bare`, images without a sidecar too, with no facts.
 
     Raises
     ------
@@ -230,8 +239,9 @@ def images_in(root: Path) -> Iterator[Derived]:
             image.path == place, where, expected=image.path, found=place, remedy="Move the file to its own folder.",
         )
         if (Path(root) / image.sidecar).is_file():
-            facts = read_object(Path(root) / image.sidecar, remedy=AGAIN)
-            yield Derived(*list(match.groups())[:2], image.suffix, image.desc, facts)
+            yield replace(image, facts=read_object(Path(root) / image.sidecar, remedy=AGAIN))
+        elif bare:
+            yield image
 
 
 @dataclass(frozen=True)

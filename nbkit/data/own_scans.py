@@ -30,7 +30,7 @@ def subjects_of(table: pd.DataFrame, *, source: str, profile: str) -> tuple[Subj
         ``edss`` and ``t2_load_ml`` with that of the first visit, which has ``age`` with them.
     source : str
         Name of the table or folder, for errors.
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
         Blocks of voxels are averaged to about 3 mm, 2 mm, or not at all.
     """
     shelf = lazy.Shelf()

@@ -13,6 +13,8 @@ from nbkit.training.loop import History, StripRule, train
 from nbkit.training.schedules import rate_share
 from nbkit.training.steps import AdversarialStep, Made, PlainStep, Terms
 
+NOTED = 30
+
 
 class Objective(Protocol):
     """The losses of both sides; each term one value per subject. What it changes is kept with a training."""
@@ -39,7 +41,7 @@ class Objective(Protocol):
 def train_autoencoder(
     net: nn.Module, critic: nn.Module, objective: Objective, batches: Callable[[int], Iterable[Any]], *, epochs: int,
     adversarial_from: int, learning_rate: float, schedule: str, device: torch.device, half: bool, warm_up: int = 0,
-    weight_decay: float = 0.0, averaged: float | None = None,
+    weight_decay: float = 0.0, averaged: float | None = None, validate: Callable[[nn.Module], float] | None = None,
 ) -> History:
     """Train `net` with Adam, from the epoch after `adversarial_from` on against `critic`, which then trains as well.
 
@@ -60,6 +62,9 @@ def train_autoencoder(
         Of both networks, apart from the gradient (Loshchilov & Hutter, ICLR 2019).
     averaged : float, optional
         `net` ends with the exponential moving average of its weights, so much of it kept at each step.
+    validate : callable, optional
+        ``validate(net)`` gives the error on scans kept back, of the average where there is one; noted some
+        :data:`NOTED` times, it stops nothing.
     """
     optimisers = tuple(
         torch.optim.AdamW(n.parameters(), lr=learning_rate, weight_decay=weight_decay) for n in (net, critic)
@@ -87,7 +92,14 @@ def train_autoencoder(
             state["average"].update_parameters(net)
         return record
 
-    history = train(stepped, batches, epochs=epochs, rule=StripRule(), begin=begin, state=state, label="autoencoder")
+    def error() -> float:
+        return validate(state["average"].module if averaged is not None else net)
+
+    rule = StripRule(strip=max(1, epochs // NOTED), patience=epochs)
+    history = train(
+        stepped, batches, epochs=epochs, rule=rule, begin=begin, state=state, label="autoencoder",
+        validate=None if validate is None else error,
+    )
     if averaged is not None:
         net.load_state_dict(state["average"].module.state_dict())
     return history

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import torch
@@ -32,7 +33,7 @@ _DAMAGE = (
 
 def save_checkpoint(
     path: Path | str, tensors: Mapping[str, torch.Tensor], *, system: str, config: Mapping[str, Any],
-    constants: Mapping[str, Any], training_subjects: str,
+    constants: Mapping[str, Any], training_subjects: str, history: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the folder `path` with ``weights.safetensors`` and ``model.json``, in one step.
 
@@ -48,10 +49,12 @@ def save_checkpoint(
         What it learned from data besides weights (means, scale factors, bin edges).
     training_subjects : str
         Hash of the ids it was trained on.
+    history : mapping, optional
+        How its training went, JSON-able.
     """
     record = {
         "format": FORMAT, "system": system, "nbkit": __version__, "config": dict(config),
-        "constants": dict(constants), "training_subjects": training_subjects,
+        "constants": dict(constants), "training_subjects": training_subjects, "history": dict(history or {}),
     }
     with atomic(path) as part:
         part.mkdir()
@@ -171,6 +174,10 @@ class Saved:
     settings: ClassVar[type[Settings]]
     config: Any
     trained_on: str = ""
+    history: Mapping[str, Any] = MappingProxyType({})
+    """How its training went, where it tells: losses, errors on people kept back."""
+    learned_from: frozenset[tuple[str, str]] = frozenset()
+    """Cohort and id of whom it learned from, where :func:`nbkit.training.fitted.fitted` gave it."""
 
     def _tensors(self) -> Mapping[str, torch.Tensor]:
         raise NotImplementedError
@@ -185,7 +192,7 @@ class Saved:
         """Write weights, settings and constants into the folder `path`, in one step."""
         save_checkpoint(
             path, self._tensors(), system=type(self).__name__, config=self.config.as_dict(),
-            constants=self._constants(), training_subjects=self.trained_on,
+            constants=self._constants(), training_subjects=self.trained_on, history=self.history,
         )
 
     @classmethod
@@ -200,7 +207,7 @@ class Saved:
         tensors, record = _read(Path(path), cls.__name__)
         with one_door(path):
             model = cls(cls.settings.from_dict(record["config"]), **given)
-            model.trained_on = record["training_subjects"]
+            model.trained_on, model.history = record["training_subjects"], record.get("history", {})
             model._restore(tensors, Constants(record["constants"], str(path)), str(path))
         _check_sums(Path(path), record)
         return model

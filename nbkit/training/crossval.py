@@ -22,6 +22,7 @@ from nbkit.core.protocols import Cohort, ModalitySynthesizer, Subject
 from nbkit.core.source import module_digest
 from nbkit.core.tidy import COLUMNS
 from nbkit.core.volume import Volume
+from nbkit.training.offered import check_unseen, known_by, offered
 from nbkit.training.resume import resumable
 
 
@@ -165,12 +166,17 @@ def _one_fold(
         key["data"] is not None, f"cohort {cohort.name}: provenance", expected="a data_hash", found="none",
         remedy="Cohort readers must set provenance['data_hash'] so that finished work can be kept.",
     )
+    train, test = cohort.subset(fold.train_ids), cohort.subset(fold.test_ids)
+    offer = None if stop_on_test else offered(system, train)
+    key |= {"weights": offer.sha256} if offer else {}
 
     def make(folder: Path) -> None:
-        train, test = cohort.subset(fold.train_ids), cohort.subset(fold.test_ids)
-        model = type(system)(system.config)
         with one_thread(), resumable(cache.root / "training" / digest(key)):
-            model = model.fit(train, validation=test) if stop_on_test else model.fit(train)
+            model = offer.read(type(system).load) if offer else None
+            if model is None:
+                model = type(system)(system.config)
+                model = model.fit(train, validation=test) if stop_on_test else model.fit(train)
+            check_unseen([known_by(model, train)], test)
             record = {"history": getattr(model, "history", {}), **_test(model, test, score)}
             model.save(folder / "model")
             write_json(folder / "record.json", record)

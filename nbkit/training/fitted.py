@@ -12,6 +12,7 @@ from nbkit.core.device import pick_device, spread
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort
 from nbkit.core.source import module_digest
+from nbkit.training.offered import known_by, offered
 from nbkit.training.resume import resumable
 
 M = TypeVar("M")
@@ -22,7 +23,9 @@ def fitted(
     model: M, cohort: Cohort, *, fit: Callable[[M, Cohort], Any] = lambda model, cohort: model.fit(cohort),
     load: Callable[[Path], M] | None = None, key: Any = None, sources: Sequence[str] = (), cache: Cache | None = None,
 ) -> M:
-    """`model` fitted on `cohort`, read from the cache when the same was done before; a fit that was killed goes on.
+    """`model` fitted on `cohort`: offered ready (:mod:`nbkit.training.offered`), kept from before, or fitted now.
+
+    A fit that was killed goes on.
 
     Parameters
     ----------
@@ -44,17 +47,18 @@ def fitted(
     NbkitError
         If the cohort has no ``data_hash``.
     """
-    record = _record(model, cohort, key, sources)
-
-    cache = cache or Cache()
+    record, cache, read = _record(model, cohort, key, sources), cache or Cache(), load or type(model).load
+    offer = offered(model, cohort, key)
+    ready = offer.read(read) if offer else None
+    if ready is not None:
+        return known_by(ready, cohort)
 
     def make(folder: Path) -> None:
         with resumable(cache.root / "training" / digest(record)):
             fit(model, cohort)
             model.save(folder / "model")
 
-    read = load or type(model).load
-    return cache.get(_KIND, record, make, lambda folder: read(folder / "model"))
+    return known_by(cache.get(_KIND, record, make, lambda folder: read(folder / "model")), cohort)
 
 
 def is_fitted(
@@ -62,7 +66,8 @@ def is_fitted(
     **_: Any,
 ) -> bool:
     """Whether :func:`fitted` of the same would read the model back instead of training it."""
-    return (cache or Cache()).holds(_KIND, _record(model, cohort, key, sources))
+    kept = (cache or Cache()).holds(_KIND, _record(model, cohort, key, sources))
+    return kept or offered(model, cohort, key) is not None
 
 
 def _record(model: Any, cohort: Cohort, key: Any, sources: Sequence[str]) -> dict[str, Any]:

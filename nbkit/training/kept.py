@@ -11,6 +11,7 @@ import pandas as pd
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort
 from nbkit.core.source import module_digest
+from nbkit.training.offered import check_unseen
 
 TEXT = {"subject": str, "session": str}
 
@@ -37,7 +38,13 @@ def kept_tables(
     sources : sequence of str
         Modules besides the models' own.
     cache : Cache, optional
+
+    Raises
+    ------
+    NbkitError
+        If a model learned from one of these people.
     """
+    check_unseen(models.values(), cohort)
     record = {
         "models": {name: _described(model) for name, model in models.items()}, "cohort": cohort.name,
         "data": cohort.provenance.get("data_hash"), "people": list(cohort.ids), "key": key,

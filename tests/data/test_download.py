@@ -67,7 +67,8 @@ def test_a_slow_but_steady_one_is_taken_whole(clock, body):
 
 STARTS = {
     "nothing at all": b"", "half a status line": b"HTTP/1.1 2", "half a header": b"HTTP/1.1 200 OK\r\nServer: x",
-    "headers without an end": b"HTTP/1.1 200 OK\r\nA: b\r\n", "no body": b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n",
+    "headers without an end": b"HTTP/1.1 200 OK\r\nA: b\r\n",
+    "no body": b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n",
     "half the size of a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;abc",
     "trailers without an end": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\r\n",
     "one word of patience": b"HTTP/1.1 100 Continue\r\n\r\n",
@@ -76,7 +77,7 @@ STARTS = {
 
 @contextmanager
 def saying(*lines: bytes, hang: bool = False):
-    """A server that answers the n-th request with the n-th line, and then hangs up, or says nothing more until we go."""
+    """A server that answers the n-th request with the n-th line, and hangs up, or says nothing more until we go."""
     left, lines = threading.Event(), iter(lines)
 
     class Handler(socketserver.BaseRequestHandler):

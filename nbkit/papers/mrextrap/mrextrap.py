@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -82,6 +83,9 @@ class Config(Settings):
         Not stated. Small profiles let the rate rise, then fall to zero, or their last steps would only jitter.
     averaged : float or None
         Share kept of the moving average of the weights, which then forecasts; not stated.
+    watched : int
+        Training people whose scans the autoencoder does not learn from: its error on their last ones is noted on the
+        way (``history["validation"]``), and says whether it was trained long enough.
     critic_widths : tuple of int
         Feature maps of the patch discriminator.
     perceptual : str
@@ -122,6 +126,7 @@ class Config(Settings):
     schedule: str = "constant"
     warm_up: int = 0
     averaged: float | None = None
+    watched: int = 0
     critic_widths: tuple[int, ...] = (64, 128, 256)
     perceptual: str = "auto"
     slices: int = 16
@@ -142,6 +147,7 @@ class Config(Settings):
             "widths": (16, 64), "stem": 2, "res_blocks": 1, "groups": 8, "epochs": 50, "adversarial_from": 40,
             "scans_per_epoch": 16, "critic_widths": (8, 16, 32), "slices": 6, **_FAST, "warm_up": 3,
         },
+        "overnight": {"epochs": 400, "adversarial_from": 320, "warm_up": 10, "watched": 6},
     }
 
     def __post_init__(self) -> None:
@@ -173,14 +179,16 @@ class MRExtrap(Saved):
         NbkitError
             If a scan has no age or lies on another grid, or too few subjects were scanned again.
         """
-        scans = [scan for subject in cohort for scan in subject.scans]
-        years = [age_of(scan) for scan in scans]
+        years = [age_of(scan) for subject in cohort for scan in subject.scans]
         self.ages, self.trained_on = (min(years), max(years)), subject_hash(cohort.ids)
-        self._train(scans)
+        drawn = torch.randperm(len(cohort), generator=torch_generator(self.config.seed, "watched")).tolist()
+        apart = {cohort.ids[i] for i in drawn[: self.config.watched]}
+        scans = [scan for subject in cohort if subject.id not in apart for scan in subject.scans]
+        self._train(scans, [subject.scans[-1] for subject in cohort if subject.id in apart])
         self._learn_prior(cohort)
         return self
 
-    def _train(self, scans: Sequence[Scan]) -> None:
+    def _train(self, scans: Sequence[Scan], apart: Sequence[Scan] = ()) -> None:
         c = self.config
         net, first = build_autoencoder(c).to(self.device), scans[0].image(c.contrast)
         self.space = LatentSpace(net, first.shape, first.affine, _peak(scans, c.contrast))
@@ -196,8 +204,19 @@ class MRExtrap(Saved):
             adversarial_from=c.adversarial_from, learning_rate=c.learning_rate, schedule=c.schedule,
             warm_up=c.warm_up, weight_decay=c.weight_decay, averaged=c.averaged,
             device=self.device, half=fast_half(self.device) if c.half is None else c.half,
+            validate=partial(self._error, apart) if apart else None,
         )
         self.features, self.history = features.name, history.as_dict()
+
+    def _error(self, scans: Sequence[Scan], net: Autoencoder) -> float:
+        """Mean absolute error of reconstructions inside the brain, in units of the largest training value."""
+        space, off = replace(self.space, net=net), []
+        for scan in scans:
+            image = scan.image(self.config.contrast)
+            inside = scan.mask("brain").data.bool() if "brain" in scan.masks else image.data > 0
+            again = space.decode(space.encode(image), step="reconstruction")
+            off.append(float((again.data - image.data)[inside].abs().mean()))
+        return float(np.mean(off)) / space.peak
 
     def _batches(self, scans: Sequence[Scan], epoch: int) -> Iterator[torch.Tensor]:
         c = self.config
@@ -230,7 +249,7 @@ class MRExtrap(Saved):
     def estimating(self, estimator: str, **changes: Any) -> Self:
         """The same trained model with another estimator, or other settings of prediction (``anchored=True``)."""
         twin = type(self)(self.config.changed(estimator=estimator, **changes))
-        for name in ("space", "prior", "ages", "features", "trained_on", "history", "_latents"):
+        for name in ("space", "prior", "ages", "features", "trained_on", "learned_from", "history", "_latents"):
             setattr(twin, name, getattr(self, name))
         return twin
 
