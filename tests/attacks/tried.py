@@ -1,8 +1,9 @@
-"""Interrupts a work of works.py in processes of their own; a module, so that the tests' process stays out of it.
+"""Interrupts works of works.py in processes of their own; a module, so that the tests' process stays out of it.
 
 ``python -m tests.attacks.tried kill FOLDER PLACES WORK ...`` kills each work at places spread over all it does with
-files; ``... full ...`` gives it a disk of growing size (a tmpfs; asks for the right to mount). After each, the work is done
-again in the same folder and must come to what it comes to undisturbed, with nothing left over. Prints JSON.
+files; ``full`` gives it a disk of growing size, ``readonly`` one that can only be read (tmpfs: they ask for the right
+to mount). After each, the work is done again in the same folder and must come to what it comes to undisturbed, with
+nothing left over. Prints JSON.
 """
 
 from __future__ import annotations

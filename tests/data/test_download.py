@@ -123,7 +123,7 @@ def test_whatever_a_server_says_is_one_kind_of_error(tmp_path, said):
 
 
 def test_a_redirect_is_followed_and_its_endless_body_left_alone(tmp_path):
-    aside = b"HTTP/1.1 302 Found\r\nLocation: /y\r\nConnection: close\r\nContent-Length: 99999999999\r\n\r\n" + b"x" * 1000
+    aside = b"HTTP/1.1 302 Found\r\nLocation: /y\r\nConnection: close\r\n\r\n" + b"x" * 1000
     with saying(aside, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody") as url:
         download.receive(url, tmp_path / "x.part", limit=4)
     assert (tmp_path / "x.part").read_bytes() == b"body"
