@@ -21,6 +21,7 @@ from nbkit.claims.verdicts import load_scorecard
 from nbkit.cohorts import SCANNED_TWICE, cohort_name, cohort_names, list_cohorts, mslesseg, to_fetch
 from nbkit.core import shelf
 from nbkit.core.checks import NbkitError, known, require
+from nbkit.core.cluster import VARIABLE, on_cluster
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.files import cache_folder
 from nbkit.core.protocols import SEXES
@@ -57,6 +58,17 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Jobs = Annotated[int | None, typer.Option(help="Jobs side by side on the CPU.")]
 Parameters = Annotated[list[str] | None, typer.Option("-p", help="name=value, where a notebook has it.")]
 Model = Annotated[str, typer.Option(help="A model of your own: my_model.py:MyModel; several with commas.")]
+
+
+@app.callback()
+def everything(
+    context: typer.Context,
+    scheduler: Annotated[str, typer.Option(
+        envvar=VARIABLE, help="A dask scheduler, tcp://host:8786, whose workers simulate, prepare and predict people.",
+    )] = "",
+) -> None:
+    """Set before any command."""
+    context.with_resource(on_cluster(scheduler))
 
 
 @app.command()
