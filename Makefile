@@ -9,6 +9,8 @@ DEVICE  ?= auto
 N_JOBS  ?=
 OUT     ?= results
 MODEL   ?=
+WEIGHTS ?=
+TO      ?= site
 
 # a Python this project runs on: the default one, else the first newer one that answers
 IS_NEW := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
@@ -34,20 +36,26 @@ export MALLOC_MMAP_THRESHOLD_ ?= 33554432
 export MALLOC_ARENA_MAX ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test verify lab data doctor bench clean
+.PHONY: help env reproduce site test verify lab data doctor bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PROFILE=smoke|laptop|overnight|paper  COHORT=embedded|open|dlbs|/path/to/table.csv|/path/to/bids  NB=all|00,01  SEED=7"
-	@echo "  DEVICE=auto|cpu|cuda|mps  N_JOBS=2  OUT=results  MODEL=my_model.py:MyModel  USE_CONDA=1  PYTHON=python3.12"
+	@echo "  DEVICE=auto|cpu|cuda|mps  N_JOBS=2  OUT=results  MODEL=my_model.py:MyModel  WEIGHTS=shipped|train  TO=site  USE_CONDA=1  PYTHON=python3.12"
 
 env: $(STAMP)  ## make the environment (.venv): with uv if present, else python -m venv; USE_CONDA=1 for conda
 
 reproduce: $(STAMP)  ## run the notebooks, judge the claims, write OUT/PROFILE-COHORT/index.html
 	@# exec: the shell is gone, so what ends make ends the run, which writes its report
 	exec $(NBKIT) run --nb "$(NB)" --profile "$(PROFILE)" --cohort "$(COHORT)" --seed "$(SEED)" --device "$(DEVICE)" \
-		--out "$(OUT)" $(if $(N_JOBS),--n-jobs "$(N_JOBS)") $(if $(MODEL),--model "$(MODEL)")
+		--out "$(OUT)" $(if $(N_JOBS),--n-jobs "$(N_JOBS)") $(if $(MODEL),--model "$(MODEL)") $(if $(WEIGHTS),--parameter "weights=$(WEIGHTS)")
+
+train: $(STAMP)  ## make the weights again that come with the project: make train NB=05
+	$(NBKIT) train --nb "$(NB)" --profile "$(PROFILE)" $(if $(N_JOBS),--n-jobs "$(N_JOBS)")
+
+site: $(STAMP)  ## the pages that people read, from a finished run: TO/index.html, for any static host or none
+	$(NBKIT) site "$(OUT)/$(PROFILE)-$(COHORT)" --to "$(TO)"
 
 test: $(STAMP)  ## all tests, the smoke run of every notebook included; FAST=1: without notebooks and what takes seconds
 	$(PY) -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(if $(filter 1,$(FAST)),-m "not notebook and not slow")

@@ -1,5 +1,5 @@
-"""The command line: nbkit doctor | data | run | export | export-explorer | report | scorecard | verify | reference |
-cache.
+"""The command line: nbkit doctor | data | run | export | benchmark | export-explorer | report | site | scorecard |
+verify | reference | train | cache.
 
 Exit codes: 0 fine, 1 failed, 2 wrong input.
 """
@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from nbkit.benchmark.commands import app as benchmark_app
 from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
@@ -39,7 +40,8 @@ from nbkit.runner.parameters import from_text
 from nbkit.runner.provenance import ROOT
 from nbkit.runner.qc import QcPage, qc_folder
 from nbkit.runner.report import write_again
-from nbkit.train import TRAININGS
+from nbkit.site.build import build_site
+from nbkit.train import SCAN_SEGMENTER, TRAININGS, chosen
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__,
@@ -49,6 +51,7 @@ cache_app = typer.Typer(invoke_without_command=True, help="Finished work kept on
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 app.add_typer(export_app)
+app.add_typer(benchmark_app, name="benchmark")
 
 Profile = Annotated[str, typer.Option(help="smoke, laptop, overnight or paper.")]
 CohortOption = Annotated[str, typer.Option(help="embedded, open, dlbs, or the path of your own table.")]
@@ -181,6 +184,16 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 def report(folder: Annotated[Path, typer.Argument(help="A results folder: results/laptop-embedded.")]) -> None:
     """Judge a finished run and write its index.html again, without running anything."""
     typer.echo(f"open {write_again(folder)}")
+
+
+@app.command()
+def site(
+    folder: Annotated[Path, typer.Argument(help="A results folder: results/laptop-embedded.")],
+    to: Annotated[Path, typer.Option(help="Folder of the site, replaced whole.")] = Path("site"),
+    reference: Annotated[Path, typer.Option(help="Folder of committed references.")] = ROOT / "reference",
+) -> None:
+    """Build the site: executed notebooks, a page a paper, pictures, report, explorer, API. Needs the clone."""
+    typer.echo(f"open {build_site(folder, to, reference=Path(reference))}")
 
 
 @app.command()
@@ -351,13 +364,17 @@ def _kinds() -> list[Path]:
 
 @app.command("train")
 def train_weights(
-    name: Annotated[str, typer.Argument(help="Which of the weights that come with the project.")],
+    name: Annotated[str | None, typer.Argument(help="Which of the weights that come with the project.")] = None,
+    nb: Annotated[str, typer.Option(help="Or those that these notebooks read, e.g. 05,08.")] = "all",
+    profile: Profile = "laptop",
     collect: Annotated[bool, typer.Option(help="Keep what a training has reached by now; train nothing.")] = False,
     n_jobs: Annotated[int, typer.Option(help="People prepared side by side.")] = 1,
 ) -> None:
     """Train weights that come with the project again, or go on after a kill; keep them and list them."""
-    make = TRAININGS[known(name, TRAININGS, "nbkit train")]
-    typer.echo(make(collect=collect, n_jobs=n_jobs).round(2).to_string(index=False))
+    known(profile, PROFILES, "PROFILE")
+    for part in chosen(name, nb):
+        options = {} if part == SCAN_SEGMENTER else {"profile": profile}
+        typer.echo(TRAININGS[part](collect=collect, n_jobs=n_jobs, **options).round(4).to_string(index=False))
 
 
 @app.command()

@@ -31,13 +31,19 @@ from nbkit.core.checks import known
 from nbkit.core.cluster import on_cluster
 from nbkit.core.protocols import Cohort, ModalitySynthesizer
 from nbkit.core.volume import Volume
+from nbkit.figures.learning_curves import learning_curves
 from nbkit.figures.tables import show_table
 from nbkit.runner.provenance import collect
 from nbkit.training.crossval import FoldLike, Result, Score, cross_validate
+from nbkit.training.curves import courses, endings
 from nbkit.training.offered import offering
 
 _KERNEL = ExitStack()
 """What holds as long as a notebook's kernel lives."""
+
+
+STRANGERS = {"smoke": 2}
+"""How many times as many strangers a profile has; the others ten."""
 
 
 class Session(Run):
@@ -63,8 +69,9 @@ class Session(Run):
         """The acquisition without noise of simulated people, by (subject, session); empty on real scans."""
         return cohorts.noise_free(self.people, contrast)
 
-    def strangers(self, times: int = 10) -> Cohort | None:
-        """`times` as many other simulated people of the same design, from another seed; None on real scans."""
+    def strangers(self) -> Cohort | None:
+        """Ten times as many other simulated people of the same design, twice at smoke; None on real scans."""
+        times = STRANGERS.get(self.profile, 10)
         return cohorts.strangers(times=times, **self._asked) if self._asked else None
 
     def another(self, task: str) -> Cohort:
@@ -158,6 +165,13 @@ class Session(Run):
     def observed(self) -> dict[str, Observation]:
         """What the folder holds so far, by id."""
         return load_observations(self.out_dir)
+
+    def trained(self, name: str, models: Mapping[str, Any]) -> Styler:
+        """How the training of each system went, as the figure and the table ``NAME_training``: was it long enough?"""
+        curves = courses(models)
+        said = "Loss over each training, and the error on training people kept back where there are some"
+        display(self.figure(f"{name}_training", learning_curves(curves), caption=said))
+        return self.table(f"{name}_training", endings(curves), caption="Was it trained long enough?")
 
     def value(self, id: str) -> float:
         """The recorded value of one id, for a sentence."""

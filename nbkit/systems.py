@@ -150,6 +150,11 @@ class Bench:
         self._parts.update(zip(todo, fitted_together(*jobs, device=self.device), strict=True))
         return {name: self.model(name) for name in SYSTEMS if self.labelled or "brlp" not in SYSTEMS[name]}
 
+    @property
+    def learners(self) -> dict[str, Any]:
+        """What was trained, or read, so far, by name."""
+        return {name: part for name, part in self._parts.items() if not isinstance(part, NbkitError)}
+
     def able(self, person: Subject) -> bool:
         """Whether every system can answer for a person: templates cover the ages, somebody learned from is so ill."""
         return self.model("inbrainsyn").covers(person) and person.diagnosis in self.part("mrextrap").prior.slopes

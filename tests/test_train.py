@@ -58,3 +58,11 @@ def test_heads_are_parted_once_and_for_all(monkeypatch):
     learn, unseen = train.heads()
     assert len(learn) == 6 and len(unseen) == 2 and not set(learn.ids) & set(unseen.ids)
     assert train.heads()[1].ids == unseen.ids
+
+
+def test_trainings_are_chosen_by_name_or_by_notebook():
+    assert train.chosen("brlp", "all") == ["brlp"] and train.chosen(None, "05") == ["mrextrap", "segmenter"]
+    assert train.chosen(None, "08, 05") == train.chosen(None, "all") == ["mrextrap", "segmenter", "brlp"]
+    for wrong in (("blrp", "all"), (None, "8")):
+        with pytest.raises(NbkitError, match="nbkit train"):
+            train.chosen(*wrong)

@@ -6,9 +6,12 @@ import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nbkit.claims.ledger import load_paper, papers
-from nbkit.claims.observe import Observation, load_artefacts, load_observations, load_rooms, write_observations
+from nbkit.claims.observe import (
+    ARTEFACTS, Observation, load_artefacts, load_observations, load_rooms, write_observations,
+)
 from nbkit.claims.room import Room
 from nbkit.claims.verdicts import SCORECARD, ClaimVerdict, NumberVerdict, Scorecard, judge, load_scorecard
 from nbkit.core.checks import require
@@ -64,7 +67,7 @@ def compare_with_reference(results_dir: Path | str, reference_dir: Path | str) -
 
 
 def write_reference(results_dir: Path | str, reference_dir: Path | str) -> Path:
-    """Keep a finished run as the reference: its observations, scorecard and figures, nothing else.
+    """Keep a finished run as the reference: its observations, scorecard, figures and their captions, nothing else.
 
     What the reference holds of notebooks and papers that this run did not touch stays. A paper of which this run has
     one part and the reference another (a rival's row that a second notebook fills in) is judged on both together.
@@ -94,7 +97,15 @@ def write_reference(results_dir: Path | str, reference_dir: Path | str) -> Path:
             shutil.copy(file, part)
         write_observations(part, sorted([*kept, *found], key=lambda o: o.notebook))
         write_json(part / SCORECARD, card.as_dict())
+        write_json(part / ARTEFACTS, {"artefacts": _captions(old, results, figures)})
     return old
+
+
+def _captions(old: Path, results: Path, figures: Collection[str]) -> list[dict[str, Any]]:
+    """What the index of a run says of `figures`, which lie in the reference itself; the last word on each."""
+    told = (a for folder in (old, results) for a in load_artefacts(folder)["artefacts"] if a["kind"] == "figure")
+    last = {name: a | {"file": name} for a in told if (name := Path(a["file"]).name) in figures}
+    return sorted(last.values(), key=lambda a: a["notebook"])
 
 
 def _judged_again(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,23 @@ def page(
         More that the policy allows, as ``{"worker-src": "blob:"}``.
     filters : mapping, optional
     """
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )
-    environment.filters |= filters or {}
-    text = environment.from_string(template.read_text(encoding="utf-8")).render(**values, **dict(scripts or {}))
+    text = filled(template, filters=filters, **values, **dict(scripts or {}))
     before, head, after = text.partition("<head>\n")
     if not head:
         raise ValueError(f"{template.name}: no line <head>")
     return f'{before}{head}<meta http-equiv="Content-Security-Policy" content="{policy(scripts, sources)}">\n{after}'
+
+
+def filled(
+    template: Path, *, beside: Sequence[Path] = (), filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any,
+) -> str:
+    """Fill a template with everything escaped; it may take macros from templates in its folder and in those `beside`."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader([template.parent, *beside]),
+    )
+    environment.filters |= filters or {}
+    return environment.get_template(template.name).render(**values)
 
 
 def policy(scripts: Mapping[str, str] | None = None, sources: Mapping[str, str] | None = None) -> str:

@@ -65,6 +65,8 @@ ESTIMATES: dict[str, Mark] = {
     "mrextrap_population": Mark("MRExtrap, population slope", "#56B4E9", "p"),
     "pixel_ols": Mark("voxels, least squares", "#6B6400", ">"),
     "pixel_population": Mark("voxels, population slope", "#B3A800", "h"),
+    "mean_slope": Mark("mean slope", "#5B8C5A", r"$\clubsuit$"),
+    "diagnosis_slope": Mark("slope of the diagnosis", "#A9C47F", r"$\diamondsuit$"),
     "mrextrap_anchored": Mark("MRExtrap, least squares, anchored", "#C49A6C", "4"),
     "mrextrap_lsgan": Mark("MRExtrap, least-squares critic", "#8F6BB3", "+"),
     "floor": Mark("floor: truth without noise", "#222222", "|"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -23,8 +23,14 @@ class Embedded(NamedTuple):
     height: int
 
 
-def embedded(path: Path | str, *, most: int = ACROSS) -> Embedded:
+def embedded(path: Path | str | BinaryIO, *, most: int = ACROSS) -> Embedded:
     """A picture file as WebP in a ``data:`` address, at most `most` pixels wide; a looping picture loops."""
+    data, width, height = smaller(path, most=most)
+    return Embedded(address(data), width, height)
+
+
+def smaller(path: Path | str, *, most: int = ACROSS) -> tuple[bytes, int, int]:
+    """A picture file as WebP, at most `most` pixels wide, with its width and height; a looping picture loops."""
     with Image.open(path) as opened:
         frames = [(frame.convert("RGB"), frame.info.get("duration", 0)) for frame in ImageSequence.Iterator(opened)]
     width, height = frames[0][0].size
@@ -32,7 +38,7 @@ def embedded(path: Path | str, *, most: int = ACROSS) -> Embedded:
         width, height = most, round(height * most / width)
     first, *others = [frame.resize((width, height), Image.Resampling.LANCZOS) for frame, _ in frames]
     moving = {"save_all": True, "append_images": others, "duration": [ms for _, ms in frames], "loop": 0}
-    return Embedded(address(webp(first, quality=QUALITY, **(moving if others else {}))), width, height)
+    return webp(first, quality=QUALITY, **(moving if others else {})), width, height
 
 
 def webp(picture: Image.Image, *, quality: int | None = None, **more: object) -> bytes:

@@ -124,7 +124,7 @@ class Scrubber:
                 write_text(path, new)
 
     def _lines(self, text: str) -> str:
-        return "".join(json.dumps(self.json(json.loads(line)), ensure_ascii=False) + "\n" for line in text.splitlines())
+        return "".join(json.dumps(self.json(json.loads(line)), ensure_ascii=False) + "\n" for line in text.split("\n") if line)
 
     def _document(self, text: str) -> str:
         value = json.loads(text)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nbkit.claims.ledger import Paper, claimed, load_paper, papers
+from nbkit.claims.kept import read_record, well_kept
 from nbkit.claims.observe import Observation, load_artefacts, load_observations
 from nbkit.claims.tables import (
     comparison_table, name_of, printed_beside_ours, rooms_table, short_number, verdict_table,
@@ -19,7 +20,7 @@ from nbkit.core.files import write_text
 from nbkit.core.page import look, page
 from nbkit.figures.marks import title_of
 from nbkit.figures.tables import VERDICTS
-from nbkit.figures.web import ACROSS, embedded
+from nbkit.figures.web import ACROSS, Embedded, embedded
 from nbkit.runner.glance import in_words, key_numbers, scatters, untold_table, why
 from nbkit.runner.grid import grid, read_grid
 
@@ -45,13 +46,13 @@ def write_report(out_dir: Path | str, card: Scorecard, record: Mapping[str, Any]
     """
     out_dir = Path(out_dir)
     observations, found = load_observations(out_dir), load_artefacts(out_dir)["artefacts"]
-    shown = _Shown(out_dir, found)
+    shown = Shown(out_dir, found)
     ledgers = sorted(map(load_paper, card.papers), key=lambda p: p.paper.notebook)
-    pages = [_paper(ledger, card, observations, shown) for ledger in ledgers]
+    pages = [paper_page(ledger, card, observations, shown) for ledger in ledgers]
     claims = {p["source"].short: p["claims"] for p in pages}
     rest = [s for s in record["notebooks"] if s["notebook"] not in {p.paper.notebook for p in ledgers}]
     text = page(
-        TEMPLATE, filters={"verdict": _verdict, "short": short_number}, styles=look(TEMPLATE),
+        TEMPLATE, filters={"verdict": verdict_parts, "short": short_number}, styles=look(TEMPLATE),
         record=record, system=record["system"], run=record["run"], counts=card.counts(), total=len(card.claims),
         papers=pages, verdicts=VERDICTS, untold=untold_table(claims),
         scatters=scatters(printed_beside_ours(card, observations)),
@@ -79,10 +80,11 @@ def write_again(out_dir: Path | str) -> Path:
         record.is_file(), f"report: {Path(out_dir).name}", expected="a results folder with provenance.json",
         found="none", remedy="Give the folder of a run: results/laptop-embedded.",
     )
-    return write_report(out_dir, judge_folder(out_dir), json.loads(record.read_text(encoding="utf-8")))
+    with well_kept(f"{record}"):
+        return write_report(out_dir, judge_folder(out_dir), read_record(record))
 
 
-class _Shown:
+class Shown:
     """What notebooks recorded to be shown, made ready for a page."""
 
     def __init__(self, out_dir: Path, artefacts: Iterable[Mapping[str, Any]]) -> None:
@@ -92,7 +94,11 @@ class _Shown:
     def picture(self, name: str, *, most: int = ACROSS) -> dict[str, Any] | None:
         """A picture by its name, with its caption; None where the run has none."""
         found = next((a for a in self.artefacts if (a["kind"], a["name"]) == ("figure", name)), None)
-        return found and {**found, **embedded(self.out_dir / found["file"], most=most)._asdict()}
+        return found and {**found, **self.held(self.out_dir / found["file"], most)._asdict()}
+
+    def held(self, path: Path, most: int) -> Embedded:
+        """A picture file as a page holds it: in its address."""
+        return embedded(path, most=most)
 
     def of(self, notebook: str, *, without: Sequence[str] = ()) -> dict[str, Any]:
         """Pictures and tables of a notebook, but for some pictures by name."""
@@ -121,7 +127,10 @@ def _cells(notebook: Path) -> list[dict[str, Any]]:
         return []
 
 
-def _paper(paper: Paper, card: Scorecard, observations: Mapping[str, Observation], shown: _Shown) -> dict[str, Any]:
+def paper_page(
+    paper: Paper, card: Scorecard, observations: Mapping[str, Observation], shown: Shown
+) -> dict[str, Any]:
+    """What the page of a paper shows: its words, verdicts counted, key numbers, claims by place, pictures and tables."""
     mine = Scorecard(tuple(c for c in card.claims if c.id.startswith(paper.prefix + ".")))
     rooms = tuple(r for r in card.rooms if any(i.startswith(paper.prefix + ".") for i in r.of))
     judged = [n for n in card.numbers if n.verdict in ("within tolerance", "outside tolerance") and n.id in paper.ids]
@@ -166,7 +175,7 @@ def _rooms(rooms: Sequence[Any]) -> dict[str, Any] | None:
     return grid(table.assign(which=table["which"].map(title_of)))
 
 
-def _verdict(text: str) -> dict[str, str] | None:
+def verdict_parts(text: str) -> dict[str, str] | None:
     """Sign, class, words and reason of a verdict; None for other text."""
     family = next((name for name in VERDICTS if text.startswith(name)), None)
     if family is None:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy import stats
 
 from nbkit.claims.ledger import Claim, Number, Paper, Source, load_paper
-from nbkit.claims.observe import Observation, Run, load_observations
+from nbkit.claims.observe import Observation, Run, load_artefacts, load_observations
 from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.room import Room
 from nbkit.claims.tables import comparison_table, levels_table, papers_table, verdict_table
@@ -316,6 +317,26 @@ def test_a_reference_keeps_what_another_notebook_left(tmp_path):
     write_folder(both, fcn=A, rf=B)
     write_reference(both, reference)
     assert "wei2019.table2_2a.mse.rf" in load_observations(reference)
+
+
+def test_a_reference_keeps_what_stands_under_its_figures(tmp_path):
+    """Those of a notebook that a later run leaves out stay; of one drawn again the last word counts."""
+    class Drawn:
+        def savefig(self, path, **options):
+            Image.new("RGB", (1, 1)).save(path, format="png")
+
+    for folder, notebook, captions in (("a", "01", {"x": "first", "y": "kept"}), ("b", "02", {"z": "new"}),
+                                       ("c", "01", {"x": "last"})):
+        run = Run(tmp_path / folder, notebook=notebook, cohort="embedded", profile="smoke", seed=7, paper="wei2019_flair")
+        method = "fcn" if notebook == "01" else "rf"
+        run.number(f"wei2019.table2_2a.mse.{method}", {"s0": 0.0, "s1": 1.0}, unit="z²")
+        for name, caption in captions.items():
+            run.figure(name, Drawn(), caption=caption)
+        judge_folder(tmp_path / folder)
+        write_reference(tmp_path / folder, tmp_path / "ref")
+    kept = load_artefacts(tmp_path / "ref")["artefacts"]
+    assert {a["file"]: a["caption"] for a in kept} == {"x.png": "last", "y.png": "kept", "z.png": "new"}
+    assert all((tmp_path / "ref" / a["file"]).exists() for a in kept)
 
 
 def test_a_paper_of_two_notebooks_is_judged_on_both(tmp_path):

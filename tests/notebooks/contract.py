@@ -17,6 +17,12 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 CELL_LINES, LINE_LENGTH, NOTEBOOK_LINES, FILE_BYTES = 8, 100, 120, 150_000
 END = ("verdicts", "claims", "provenance")
 """Tags of the last code cells, in order."""
+SETUP = """import importlib.util, subprocess, sys
+if importlib.util.find_spec("nbkit") is None:  # Colab, or a kernel without nbkit: install this clone
+    subprocess.run(["../binder/postBuild"], check=True)
+    sys.path.insert(0, "..")"""
+SETUP_TAGS = ["setup", "remove-cell"]
+"""The cell after the title that does nothing where nbkit is installed; folded, left out on the site, not counted."""
 LIBRARIES = {"nbkit", "numpy", "pandas", "IPython"}
 PARAMETERS = {"profile", "cohort", "seed", "device", "out_dir"}
 SOMEBODYS_FOLDER = re.compile(r"(/(home|Users|root|tmp|work|mnt|private)/|[A-Za-z]:\\)")
@@ -31,9 +37,14 @@ def read(path: Path) -> NotebookNode:
     return notebook
 
 
+def told(notebook: NotebookNode) -> list[NotebookNode]:
+    """Cells, in order, without the one that installs."""
+    return [cell for cell in notebook.cells if not has_tag(cell, SETUP_TAGS[0])]
+
+
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    """Code cells, in order."""
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+    """Code cells, in order, without the one that installs."""
+    return [cell for cell in told(notebook) if cell.cell_type == "code"]
 
 
 def has_tag(cell: NotebookNode, tag: str) -> bool:
@@ -89,6 +100,21 @@ def form_faults(notebook: NotebookNode) -> Iterator[str]:
     for cell in code_cells(notebook):
         if cell.outputs or cell.execution_count is not None:
             yield f"cell {cell.get('id')}: outputs are saved"
+
+
+def setup_faults(notebook: NotebookNode) -> Iterator[str]:
+    """After the title, folded and without outputs: the one cell that installs nbkit where it is missing."""
+    found = [k for k, cell in enumerate(notebook.cells) if has_tag(cell, SETUP_TAGS[0])]
+    if found != [1]:
+        yield "the second cell, and only it, must be tagged setup"
+        return
+    cell = notebook.cells[1]
+    if (cell.cell_type, cell.source, list(cell.metadata.tags)) != ("code", SETUP, SETUP_TAGS):
+        yield "the setup cell is not contract.SETUP"
+    if not cell.metadata.get("jupyter", {}).get("source_hidden"):
+        yield "the setup cell is not folded"
+    if cell.outputs or cell.execution_count is not None:
+        yield "the setup cell: outputs are saved"
 
 
 def parameter_faults(notebook: NotebookNode) -> Iterator[str]:
@@ -160,7 +186,7 @@ def _node_faults(node: ast.AST) -> Iterator[str]:
 
 def story_faults(notebook: NotebookNode) -> Iterator[str]:
     """Text before every code cell; at the end verdicts, claims and provenance, which the reader of a paper can skip."""
-    cells = notebook.cells
+    cells = told(notebook)
     for before, cell in zip(cells, cells[1:], strict=False):
         if cell.cell_type == "code" and before.cell_type != "markdown":
             yield f"cell {cell.get('id')}: no text before it"

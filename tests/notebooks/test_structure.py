@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 import nbformat.v4 as v4
 import pytest
 
 from nbkit.runner.parameters import declared
 from tests.notebooks import contract
 
-CHECKS = (contract.form_faults, contract.parameter_faults, contract.code_faults, contract.story_faults)
+CHECKS = (
+    contract.form_faults, contract.setup_faults, contract.parameter_faults, contract.code_faults, contract.story_faults,
+)
+FOLDED = {"tags": contract.SETUP_TAGS, "jupyter": {"source_hidden": True}}
 PLAIN = 'profile = "laptop"\ncohort = "embedded"\nseed = 7\ndevice = "auto"\nout_dir = "../results"\n'
 
 
@@ -16,6 +21,7 @@ def small_notebook(code: str = "x = 1", parameters: str = PLAIN, more: tuple = (
     """A notebook that keeps the contract unless it is told otherwise."""
     cells = [
         v4.new_markdown_cell("# A title"),
+        v4.new_code_cell(contract.SETUP, metadata=FOLDED),
         v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
         v4.new_markdown_cell("What follows."),
         v4.new_code_cell("run = begin(profile, cohort, seed, device, out_dir)"),
@@ -95,6 +101,32 @@ def test_bad_parameters_are_found(parameters, fault):
     assert len(found) == 1 and fault in found[0]
 
 
+def test_a_bad_setup_cell_is_found():
+    """Missing, elsewhere, another text, unfolded, run."""
+    wanted = small_notebook()
+    gone, moved, other, open_, run = (small_notebook() for _ in range(5))
+    del gone.cells[1]
+    moved.cells.append(moved.cells.pop(1))
+    other.cells[1].source += "\n"
+    open_.cells[1].metadata.jupyter.source_hidden = False
+    run.cells[1].execution_count = 1
+    found = [list(contract.setup_faults(n)) for n in (wanted, gone, moved, other, open_, run)]
+    assert found == [[], *[["the second cell, and only it, must be tagged setup"]] * 2,
+                     ["the setup cell is not contract.SETUP"], ["the setup cell is not folded"],
+                     ["the setup cell: outputs are saved"]]
+
+
+def test_the_setup_cell_installs_only_where_nbkit_is_missing(monkeypatch):
+    asked: list[list[str]] = []
+    monkeypatch.setattr("subprocess.run", lambda command, check: asked.append(command))
+    monkeypatch.setattr("sys.path", list(sys.path))
+    exec(contract.SETUP, {})
+    assert asked == [] and ".." not in sys.path
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    exec(contract.SETUP, {})
+    assert asked == [["../binder/postBuild"]] and sys.path[0] == ".."
+
+
 def test_an_inert_parameter_need_not_be_read():
     notebook = small_notebook(parameters=PLAIN + "n_jobs = 2  # inert: speed only\nwidths = [32, 64]", code="widths")
     assert faults(notebook) == []
@@ -106,8 +138,8 @@ def test_bad_form_is_found():
     notebook = small_notebook()
     notebook.metadata.kernelspec.name = "conda-env-me-py"
     notebook.cells[0].source = "No title"
-    notebook.cells[3].execution_count = 3
-    notebook.cells[5].id = notebook.cells[6].id
+    notebook.cells[4].execution_count = 3
+    notebook.cells[6].id = notebook.cells[7].id
     assert len(faults(notebook)) == 4
 
 
