@@ -22,6 +22,7 @@ from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
 from nbkit.cohorts import SCANNED_TWICE, cohort_name, cohort_names, list_cohorts, mslesseg, to_fetch
 from nbkit.core.checks import NbkitError, known, require
+from nbkit.core.cluster import VARIABLE, on_cluster
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.files import write_text
 from nbkit.core.project import FILES
@@ -68,10 +69,15 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def door(
+def everything(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Which it is.")] = False,
+    scheduler: Annotated[str, typer.Option(
+        envvar=VARIABLE, help="A dask scheduler, tcp://host:8786, whose workers simulate, prepare and predict people.",
+    )] = "",
 ) -> None:
-    """The command line."""
+    """Set before any command."""
+    context.with_resource(on_cluster(scheduler))
 
 
 @app.command()
