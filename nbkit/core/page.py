@@ -40,7 +40,8 @@ def page(
 
 
 def filled(
-    template: Path, *, beside: Sequence[Path] = (), filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any,
+    template: Path, *, beside: Sequence[Path] = (), filters: Mapping[str, Callable[..., Any]] | None = None,
+    **values: Any,
 ) -> str:
     """Fill a template with everything escaped; it may take macros from templates in its folder and in those `beside`."""
     environment = jinja2.Environment(
