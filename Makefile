@@ -8,6 +8,8 @@ SEED    ?= 7
 DEVICE  ?= auto
 N_JOBS  ?=
 OUT     ?= results
+MODEL   ?=
+WEIGHTS ?=
 TO      ?= site
 
 # a Python this project runs on: the default one, else the first newer one that answers
@@ -39,15 +41,18 @@ export MALLOC_ARENA_MAX ?= 1
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "  PROFILE=smoke|laptop|paper  COHORT=embedded|open|dlbs|/path/to/table.csv|/path/to/bids  NB=all|00,01  SEED=7"
-	@echo "  DEVICE=auto|cpu|cuda|mps  N_JOBS=2  OUT=results  TO=site  USE_CONDA=1  PYTHON=python3.12"
+	@echo "  PROFILE=smoke|laptop|overnight|paper  COHORT=embedded|open|dlbs|/path/to/table.csv|/path/to/bids  NB=all|00,01  SEED=7"
+	@echo "  DEVICE=auto|cpu|cuda|mps  N_JOBS=2  OUT=results  MODEL=my_model.py:MyModel  WEIGHTS=shipped|train  TO=site  USE_CONDA=1  PYTHON=python3.12"
 
 env: $(STAMP)  ## make the environment (.venv): with uv if present, else python -m venv; USE_CONDA=1 for conda
 
 reproduce: $(STAMP)  ## run the notebooks, judge the claims, write OUT/PROFILE-COHORT/index.html
 	@# exec: the shell is gone, so what ends make ends the run, which writes its report
 	exec $(NBKIT) run --nb "$(NB)" --profile "$(PROFILE)" --cohort "$(COHORT)" --seed "$(SEED)" --device "$(DEVICE)" \
-		--out "$(OUT)" $(if $(N_JOBS),--n-jobs "$(N_JOBS)")
+		--out "$(OUT)" $(if $(N_JOBS),--n-jobs "$(N_JOBS)") $(if $(MODEL),--model "$(MODEL)") $(if $(WEIGHTS),--parameter "weights=$(WEIGHTS)")
+
+train: $(STAMP)  ## make the weights again that come with the project: make train NB=05
+	$(NBKIT) train --nb "$(NB)" --profile "$(PROFILE)" $(if $(N_JOBS),--n-jobs "$(N_JOBS)")
 
 site: $(STAMP)  ## the pages that people read, from a finished run: TO/index.html, for any static host or none
 	$(NBKIT) site "$(OUT)/$(PROFILE)-$(COHORT)" --to "$(TO)"

@@ -1,5 +1,5 @@
-"""The command line: nbkit doctor | data | run | export | export-explorer | report | site | scorecard | verify |
-reference | cache.
+"""The command line: nbkit doctor | data | run | export | benchmark | export-explorer | report | site | scorecard |
+verify | reference | train | cache.
 
 Exit codes: 0 fine, 1 failed, 2 wrong input.
 """
@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from nbkit.benchmark.commands import app as benchmark_app
 from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
@@ -30,6 +31,7 @@ from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_mani
 from nbkit.data.own_needs import account, in_words
 from nbkit.data.own_state import folder_state, table_state
 from nbkit.doctor import lines
+from nbkit.entrants import require_methods
 from nbkit.export import app as export_app
 from nbkit.runner.execute import LOGS, choose_notebooks, reproduce
 from nbkit.runner.folder import is_own, results_folder
@@ -39,7 +41,7 @@ from nbkit.runner.qc import QcPage, qc_folder
 from nbkit.runner.report import write_again
 from nbkit.site.build import build_site
 from nbkit.site.front import FRONT_OF, front_pictures
-from nbkit.train import TRAININGS
+from nbkit.train import SCAN_SEGMENTER, TRAININGS, chosen
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__,
@@ -49,14 +51,16 @@ cache_app = typer.Typer(invoke_without_command=True, help="Finished work kept on
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 app.add_typer(export_app)
+app.add_typer(benchmark_app, name="benchmark")
 
-Profile = Annotated[str, typer.Option(help="smoke, laptop or paper.")]
+Profile = Annotated[str, typer.Option(help="smoke, laptop, overnight or paper.")]
 CohortOption = Annotated[str, typer.Option(help="embedded, open, dlbs, or the path of your own table.")]
 Out = Annotated[Path, typer.Option(help="Where results folders are made.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Jobs = Annotated[int | None, typer.Option(help="Jobs side by side on the CPU.")]
 Parameters = Annotated[list[str] | None, typer.Option("-p", help="name=value, where a notebook has it.")]
+Model = Annotated[str, typer.Option(help="A model of your own: my_model.py:MyModel; several with commas.")]
 
 
 @app.command()
@@ -69,9 +73,10 @@ def run(
     n_jobs: Jobs = None,
     out: Out = Path("results"),
     parameter: Parameters = None,
+    model: Model = "",
 ) -> None:
     """Run notebooks, judge the claims, write the report."""
-    folder, exit_code = _reproduced(nb, profile, cohort, seed, device, n_jobs, out, parameter)
+    folder, exit_code = _reproduced(nb, profile, cohort, seed, device, n_jobs, out, parameter, model)
     counts = ", ".join(f"{n} {verdict}" for verdict, n in load_scorecard(folder).counts().items())
     typer.echo(f"{counts}\nopen {folder / 'index.html'}")
     raise typer.Exit(exit_code)
@@ -80,32 +85,33 @@ def run(
 @app.command("export-explorer")
 def export_explorer(
     profile: Profile = "laptop", cohort: CohortOption = "embedded", seed: Seed = 7, device: Device = "auto",
-    n_jobs: Jobs = None, out: Out = Path("results"), parameter: Parameters = None,
+    n_jobs: Jobs = None, out: Out = Path("results"), parameter: Parameters = None, model: Model = "",
 ) -> None:
     """Write explorer.html, the explorer that needs no kernel, by notebook 09 (own_scan=... and own_age=... with -p)."""
     notebook, = choose_notebooks("09")
     page = results_folder(out, known(profile, PROFILES, "PROFILE"), cohort) / "explorer.html"
     if not page.exists():
         (page.parent / ".stamps" / f"{notebook.stem}.json").unlink(missing_ok=True)
-    _, exit_code = _reproduced("09", profile, cohort, seed, device, n_jobs, out, parameter)
+    _, exit_code = _reproduced("09", profile, cohort, seed, device, n_jobs, out, parameter, model)
     typer.echo(f"open {page}" if page.exists() else "no explorer was written", err=not page.exists())
     raise typer.Exit(exit_code)
 
 
 def _reproduced(
     nb: str, profile: str, cohort: str, seed: int, device: str, n_jobs: int | None, out: Path,
-    parameter: list[str] | None,
+    parameter: list[str] | None, model: str,
 ) -> tuple[Path, int]:
     """The results folder of a run, and its exit code; failures are told."""
     notebooks = choose_notebooks(nb)
     known(profile, PROFILES, "PROFILE")
+    require_methods(model)
     folder = results_folder(out, profile, cohort)
     state = data_state(cohort)
     if is_own(cohort):
         typer.echo("\n".join([*account(Path(cohort)), ""]), nl=False)
     result = reproduce(
         notebooks, out_dir=folder, profile=profile, cohort=cohort, seed=seed, device=device, n_jobs=n_jobs,
-        parameters=from_text(notebooks, parameter or ()), data_state=state,
+        parameters=from_text(notebooks, parameter or ()), data_state=state, model=model,
     )
     for stamp in result.stamps:
         if stamp.error:
@@ -350,13 +356,17 @@ def _kinds() -> list[Path]:
 
 @app.command("train")
 def train_weights(
-    name: Annotated[str, typer.Argument(help="Which of the weights that come with the project.")],
+    name: Annotated[str | None, typer.Argument(help="Which of the weights that come with the project.")] = None,
+    nb: Annotated[str, typer.Option(help="Or those that these notebooks read, e.g. 05,08.")] = "all",
+    profile: Profile = "laptop",
     collect: Annotated[bool, typer.Option(help="Keep what a training has reached by now; train nothing.")] = False,
     n_jobs: Annotated[int, typer.Option(help="People prepared side by side.")] = 1,
 ) -> None:
     """Train weights that come with the project again, or go on after a kill; keep them and list them."""
-    make = TRAININGS[known(name, TRAININGS, "nbkit train")]
-    typer.echo(make(collect=collect, n_jobs=n_jobs).round(2).to_string(index=False))
+    known(profile, PROFILES, "PROFILE")
+    for part in chosen(name, nb):
+        options = {} if part == SCAN_SEGMENTER else {"profile": profile}
+        typer.echo(TRAININGS[part](collect=collect, n_jobs=n_jobs, **options).round(4).to_string(index=False))
 
 
 @app.command()

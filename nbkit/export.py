@@ -19,12 +19,14 @@ from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES
 from nbkit.core.files import write_json, write_text
 from nbkit.core.protocols import Cohort, Scan, Segmenter, Subject, TrajectoryModel, age_of
+from nbkit.core.shelf import sweep
 from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
 from nbkit.data.derivatives import (
-    BIDS_VERSION, DESCRIPTION, Derived, labels_of, predicted_desc, read_object, write_tables,
+    AGAIN, BIDS_VERSION, DESCRIPTION, Derived, labels_of, predicted_desc, write_tables,
 )
 from nbkit.data.manifest import list_manifests, load_manifest
+from nbkit.data.sidecars import read_object
 from nbkit.data.text_tables import read_text_table
 from nbkit.figures.marks import ESTIMATES, TRAJECTORIES
 from nbkit.metrics.regions import regional_volumes
@@ -179,6 +181,7 @@ class Export:
             model = self.bench.model(name)
             segmenter = self.bench.part("segmenter") if name not in DEFORMS and self.bench.labelled else None
         except NbkitError as error:
+            _stop_without_room(error)
             self._leave_out("", "", name, "", f"it cannot be trained: {error}")
             return
         about = {
@@ -193,6 +196,7 @@ class Export:
                 for age, forecast in self._forecasts(model, segmenter, person, list(todo), name):
                     self._write(todo[age], forecast)
             except NbkitError as error:
+                _stop_without_room(error)
                 self._leave_out(person.id, "", name, "", str(error))
 
     def end(self) -> None:
@@ -285,6 +289,12 @@ class Export:
         log.warning("%s left out: %s", " ".join(filter(None, (system, person, session, age))), why)
 
 
+def _stop_without_room(error: NbkitError) -> None:
+    """A disk that is full or cannot be written to is nobody's fault."""
+    if isinstance(error.__cause__, OSError):
+        raise error
+
+
 def claim(root: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
     """Whether the folder is to be begun: True for a new one, False for one that goes on.
 
@@ -295,15 +305,15 @@ def claim(root: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
         `overwrite`.
     """
     if root.is_dir() and any(root.iterdir()):
+        told = read_object(root / DESCRIPTION, remedy=AGAIN) if (root / DESCRIPTION).is_file() else {}
+        before = told.get("nbkit")
         require(
-            (root / DESCRIPTION).is_file() and "nbkit" in read_object(root / DESCRIPTION), f"{root.name}",
-            expected="an empty folder, or one that nbkit export made", found="other files",
+            isinstance(before, dict), f"{root.name}",
+            expected="an empty folder, or one that nbkit made", found="other files",
             remedy="Choose another folder with --to; this one is not touched, not even with --overwrite.",
         )
-        before = read_object(root / DESCRIPTION)["nbkit"]
         if before == dict(identity) and not overwrite:
-            for part in root.glob("sub-*/**/.*.part"):  # of an export that was killed
-                shutil.rmtree(part)
+            sweep(root, *root.glob("sub-*/**/"))  # of an export that was killed
             return False
         differs = [f"{k} {before.get(k)!r}, not {v!r}" for k, v in identity.items() if before.get(k) != v]
         require(
@@ -362,7 +372,7 @@ def command(
     ahead: Annotated[str, typer.Option(help=f"Years after the last scan shown; {AHEAD} without --ages.")] = "",
     ages: Annotated[str, typer.Option(help="Ages in years; visits: those of the visits after the scans shown.")] = "",
     seen: Annotated[str, typer.Option(help="How many scans systems are shown, the first ones; all.")] = EVERY,
-    profile: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "laptop",
+    profile: Annotated[str, typer.Option(help="smoke, laptop, overnight or paper.")] = "laptop",
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 7,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     n_jobs: Annotated[int, typer.Option(help="People prepared side by side.")] = 1,

@@ -18,20 +18,27 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 from pandas.io.formats.style import Styler
 
 from nbkit.claims.ledger import load_paper
 from nbkit.claims.observe import Observation, Run, load_observations, load_rooms
 from nbkit.claims.tables import comparison_table, rooms_table, verdict_table
 from nbkit.claims.verdicts import Scorecard, judge_folder
-from nbkit import cohorts, shipped
+from nbkit import cohorts, entrants, shipped
 from nbkit.core.checks import known
-from nbkit.core.protocols import Cohort
+from nbkit.core.protocols import Cohort, ModalitySynthesizer
 from nbkit.core.volume import Volume
+from nbkit.figures.learning_curves import learning_curves
 from nbkit.figures.tables import show_table
 from nbkit.runner.provenance import collect
+from nbkit.training.crossval import FoldLike, Result, Score, cross_validate
+from nbkit.training.curves import courses, endings
 from nbkit.training.offered import offering
+
+
+STRANGERS = {"smoke": 2}
+"""How many times as many strangers a profile has; the others ten."""
 
 
 class Session(Run):
@@ -42,27 +49,62 @@ class Session(Run):
     people : Cohort
     kind : str
         "simulated", "real scans", or what the cohort says of itself.
+    entered : list of str
+        Names of users' models: they get a column beside each of ours in tables of published numbers.
     """
 
     def __init__(
         self, out_dir: Path | str, *, people: Cohort, asked: Mapping[str, Any] | None = None, **options: Any
     ) -> None:
         super().__init__(out_dir, cohort=people, **options)
-        self.people, self._asked = people, dict(asked or {})
+        self.people, self._asked, self.entered = people, dict(asked or {}), []
         self.kind = people.provenance.get("kind", "simulated" if people.truth else "real scans")
 
     def noise_free(self, contrast: str) -> dict[tuple[str, str], Volume]:
         """The acquisition without noise of simulated people, by (subject, session); empty on real scans."""
         return cohorts.noise_free(self.people, contrast)
 
-    def strangers(self, times: int = 10) -> Cohort | None:
-        """`times` as many other simulated people of the same design, from another seed; None on real scans."""
+    def strangers(self) -> Cohort | None:
+        """Ten times as many other simulated people of the same design, twice at smoke; None on real scans."""
+        times = STRANGERS.get(self.profile, 10)
         return cohorts.strangers(times=times, **self._asked) if self._asked else None
+
+    def another(self, task: str) -> Cohort:
+        """The cohort of the same name, profile and seed for another task."""
+        asked = dict(self._asked)
+        return cohorts.cohort_for(asked.pop("level"), **asked | {"task": task})
 
     def scanned_twice(self, people: Cohort | None = None) -> list[Cohort]:
         """People scanned twice without ageing between (:func:`nbkit.cohorts.scanned_twice`); simulated, of `people`."""
         told = {key: self._asked[key] for key in ("seed", "n_jobs") if key in self._asked}
         return cohorts.scanned_twice(people or self.people, profile=self.profile, **told)
+
+    def enter(self, model: str, train: Cohort, *, device: str = "auto") -> entrants.Entrants:
+        """The models at some addresses (:func:`nbkit.entrants.enter`), fitted on training people; says how it went."""
+        found = entrants.enter(model, train, seed=self.seed, device=device, profile=self.profile)
+        self.entered += list(found)
+        display(self.tell(*found.lines()))
+        return found
+
+    def validated(
+        self, systems: Mapping[str, ModalitySynthesizer], model: str, *, folds: Sequence[FoldLike], score: Score,
+        target: str, n_jobs: int = 1, **options: Any,
+    ) -> dict[str, Result]:
+        """:func:`~nbkit.training.crossval.cross_validate` of systems, and of the models at some addresses; says how.
+
+        `options` are what users' constructors may be told besides target, seed and profile
+        (:func:`nbkit.entrants.cross_validated`).
+        """
+        asked, told = {"folds": folds, "score": score}, {"seed": self.seed, "profile": self.profile, **options}
+        results = cross_validate(systems, self.people, n_jobs=n_jobs, **asked)
+        theirs, lines = entrants.cross_validated(model, self.people, target=target, **asked, **told)
+        self.entered += list(theirs)
+        display(self.tell(*lines))
+        return results | theirs
+
+    def _check_id(self, id: str, extra: bool) -> None:
+        """No ledger knows users' models."""
+        super()._check_id(id, extra or any(word in self.entered for word in id.split(".")))
 
     @property
     def said(self) -> str:
@@ -104,7 +146,7 @@ class Session(Run):
 
         Of this notebook's paper, unless another ledger is named. Where nothing is printed or measured, why.
         """
-        data = comparison_table(paper or self.paper, self.observed(), where=where)
+        data = comparison_table(paper or self.paper, self.observed(), where=where, more=self.entered)
         data = data if len(data) else pd.DataFrame({"not run": [self._why_not(where, paper)]}, index=[where])
         plain = where.lower().replace(" ", "").replace(".", "_").replace("(", "").replace(")", "")
         return self.table(name or plain, data, caption=caption or f"{where}: published, and ours")
@@ -118,6 +160,13 @@ class Session(Run):
     def observed(self) -> dict[str, Observation]:
         """What the folder holds so far, by id."""
         return load_observations(self.out_dir)
+
+    def trained(self, name: str, models: Mapping[str, Any]) -> Styler:
+        """How the training of each system went, as the figure and the table ``NAME_training``: was it long enough?"""
+        curves = courses(models)
+        said = "Loss over each training, and the error on training people kept back where there are some"
+        display(self.figure(f"{name}_training", learning_curves(curves), caption=said))
+        return self.table(f"{name}_training", endings(curves), caption="Was it trained long enough?")
 
     def value(self, id: str) -> float:
         """The recorded value of one id, for a sentence."""

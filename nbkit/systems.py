@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from nbkit.core.checks import NbkitError, known
-from nbkit.core.protocols import Cohort, Scan, Segmenter, TrajectoryModel, age_of
+from nbkit.core.protocols import Cohort, Scan, Segmenter, Subject, TrajectoryModel, VolumeReader, age_of
 from nbkit.core.volume import Volume
+from nbkit.data.slices import PROFILE_SLICES, sliced
 from nbkit.metrics.regions import regional_volumes
 from nbkit.papers import brlp, countersynth, daninet, inbrainsyn, mrextrap, trajectories
 from nbkit.papers.inbrainsyn.experiments import learning, template_kinds
-from nbkit.papers.trajectories import design, pixel_regression, regional_segmenter
-from nbkit.training.fitted import fitted, is_fitted
+from nbkit.papers.inbrainsyn.templates import Judged
+from nbkit.papers.trajectories import design, pixel_regression, regional_segmenter, scan_segmenter
+from nbkit.training.fitted import fitted, fitted_together, is_fitted
 
 Sizes = Mapping[str, Any]
 """profile, seed and device."""
 Job = Mapping[str, Any]
-"""What :func:`nbkit.training.fitted.fitted` is given, but the cohort."""
+"""What :func:`nbkit.training.fitted.fitted` is given; of the cohort only where it is not the training people."""
 
 
 def _pixels(estimator: str) -> Job:
@@ -36,6 +38,11 @@ def _pixels(estimator: str) -> Job:
 def _inbrainsyn(kind: str, sizes: Sizes, train: Cohort) -> Job:
     settings = inbrainsyn.Config.for_profile(sizes["profile"], device=sizes["device"])
     return learning(template_kinds(**sizes)[kind], settings, train)
+
+
+def _flat(sizes: Sizes, train: Cohort) -> Job:
+    model = daninet.DaniNet(daninet.Config.variant("P-C", **sizes))
+    return {"model": model, "cohort": sliced(train, **PROFILE_SLICES[sizes["profile"]])}
 
 
 def _brlp(sizes: Sizes) -> Job:
@@ -51,11 +58,14 @@ _JOBS: Mapping[str, Callable[[Sizes, Cohort], Job]] = {
     "kernel templates": lambda sizes, train: _inbrainsyn("kernel", sizes, train),
     "countersynth": lambda sizes, _: {"model": countersynth.CounterSynth(countersynth.Config.for_profile(**sizes))},
     "daninet3d": lambda sizes, _: {"model": daninet.DaniNet3D(daninet.Config3D.variant("P-C", **sizes))},
+    "daninet": _flat,
     "brlp": lambda sizes, _: _brlp(sizes),
     "segmenter": lambda sizes, _: {
         "model": trajectories.RegionalSegmenter(regional_segmenter.Config.for_profile(**sizes))},
 }
-"""What is trained, by name."""
+"""What is trained, by name; "daninet" learns from slices and predicts one."""
+_TOGETHER = ("countersynth", "daninet3d", "daninet", "brlp")
+"""What takes longest, and does not wait for each other once MRExtrap's autoencoder is there."""
 _TEMPLATES = ("gan templates", "kernel templates")
 SYSTEMS: Mapping[str, tuple[str, ...]] = {
     "inbrainsyn": _TEMPLATES, "no_pt": _TEMPLATES, "countersynth": ("countersynth",), "daninet3d": ("daninet3d",),
@@ -113,7 +123,7 @@ class Bench:
 
     def lacking(self, systems: Iterable[str]) -> list[str]:
         """What of :meth:`needs` is not in the cache, and so is trained first."""
-        return [part for part in self.needs(systems) if not is_fitted(cohort=self.train, **self._job(part))]
+        return [part for part in self.needs(systems) if not is_fitted(**{"cohort": self.train, **self._job(part)})]
 
     def part(self, name: str) -> Any:
         """One of :meth:`needs`, from the cache or trained now; what cannot be trained is tried once."""
@@ -127,7 +137,37 @@ class Bench:
         return self._parts[name]
 
     def _trained(self, name: str) -> Any:
-        return fitted(cohort=self.train, **self.job(name))
+        return fitted(**{"cohort": self.train, **self.job(name)})
+
+    def models(self) -> dict[str, TrajectoryModel]:
+        """Every system and control that these people allow: BrLP learns the courses of volumes from labels.
+
+        What takes longest is trained side by side, "daninet" (:meth:`part`) with it.
+        """
+        self.part("mrextrap")
+        todo = [part for part in _TOGETHER if part not in self._parts and (self.labelled or part != "brlp")]
+        jobs = [{"cohort": self.train, **self.job(part)} for part in todo]
+        self._parts.update(zip(todo, fitted_together(*jobs, device=self.device), strict=True))
+        return {name: self.model(name) for name in SYSTEMS if self.labelled or "brlp" not in SYSTEMS[name]}
+
+    @property
+    def learners(self) -> dict[str, Any]:
+        """What was trained, or read, so far, by name."""
+        return {name: part for name, part in self._parts.items() if not isinstance(part, NbkitError)}
+
+    def able(self, person: Subject) -> bool:
+        """Whether every system can answer for a person: templates cover the ages, somebody learned from is so ill."""
+        return self.model("inbrainsyn").covers(person) and person.diagnosis in self.part("mrextrap").prior.slopes
+
+    @cached_property
+    def segmenter(self) -> Segmenter | None:
+        """What reads volumes of these people, learned from their labels; None where there are none."""
+        return self.part("segmenter") if self.labelled else None
+
+    @cached_property
+    def reader(self) -> VolumeReader:
+        """The same, or that of real scans, which comes with the project."""
+        return self.segmenter or scan_segmenter.shipped(device=self.device)
 
     def model(self, name: str) -> TrajectoryModel:
         """A system, ready to predict."""
@@ -146,11 +186,27 @@ class Bench:
 
     @cached_property
     def _carrier(self) -> Any:
-        kinds = {name.split()[0]: self.part(name) for name in _TEMPLATES}
-        return kinds[inbrainsyn.judged_templates(kinds, self.train).name]
+        return self.part(f"{self.judged.name} templates")
+
+    @cached_property
+    def judged(self) -> Judged:
+        """Whose templates InBrainSyn is judged with, by a test of the templates alone."""
+        return inbrainsyn.judged_templates({name.split()[0]: self.part(name) for name in _TEMPLATES}, self.train)
+
+    @property
+    def templates(self) -> Any:
+        """Settings of the templates judged."""
+        return template_kinds(**self._sizes)[self.judged.name].config
+
+    @property
+    def _sizes(self) -> dict[str, Any]:
+        return {"profile": self.profile, "seed": self.seed, "device": self.device}
 
     def job(self, part: str, **changes: Any) -> dict[str, Any]:
-        """What :func:`nbkit.training.fitted.fitted` is given for a part, but the cohort; with other settings of it."""
+        """What :func:`nbkit.training.fitted.fitted` is given for a part, with other settings of it.
+
+        The cohort is there only where it is not the training people ("daninet").
+        """
         job = self._job(part)
         if part == "brlp":
             line = self.part("mrextrap")
@@ -161,8 +217,7 @@ class Bench:
         return job
 
     def _job(self, part: str) -> dict[str, Any]:
-        sizes = {"profile": self.profile, "seed": self.seed, "device": self.device}
-        return dict(_JOBS[part](sizes, self.train))
+        return dict(_JOBS[part](self._sizes, self.train))
 
 
 def weights_hash(model: Any) -> str:

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from nbkit.cohorts import cohort_for, ixi_heads
-from nbkit.core.checks import require
+from nbkit.core.checks import known, require
 from nbkit.core.files import atomic, cache_folder, write_text
 from nbkit.core.protocols import Cohort
 from nbkit.core.source import ROOT
@@ -30,6 +30,7 @@ from nbkit.systems import Bench
 from nbkit.training.checkpoint import Saved, save_checkpoint
 from nbkit.training.fitted import fitted
 
+SCAN_SEGMENTER = scan_error.NAME
 PARTS, SEED = 4, 7
 """One of so many parts of the heads is never learned from."""
 
@@ -81,20 +82,22 @@ def ageing(
 ) -> pd.DataFrame:
     """Train what notebooks 05, 08 and 09 use of `part` (:class:`nbkit.systems.Bench`) for longer than they would.
 
+    Where `profile` is "laptop", by :data:`LONGER`; the others train as they say.
+
     Returns
     -------
     pandas.DataFrame
-        Hours, bytes, and the last error on training people kept back, where some are.
+        Hours, and the last error on training people kept back, where some are.
     """
     require(
         not collect, "nbkit train --collect", expected="scan_segmenter, whose training leaves weights on its way",
         found=part, remedy="Leave --collect away: a training that was killed goes on.",
     )
     bench, start = Bench(cohort_for(level, task="ageing", profile=profile, n_jobs=n_jobs), profile), time.monotonic()
-    asked, long = bench.job(part), bench.job(part, **LONGER[part])
+    asked, long = bench.job(part), bench.job(part, **(LONGER[part] if profile == "laptop" else {}))
     model = fitted(cohort=bench.train, **long)
     hours = (time.monotonic() - start) / 3600
-    folder = FOLDER / f"{part}-{level}"
+    folder = FOLDER / "-".join([part, level, *[profile] * (profile != "laptop")])
     wanted = stands_for(asked["model"].config.as_dict(), asked.get("key"))
     keep(model, bench.train, folder=folder, card={"stands_for": wanted},
          facts={"finished": True, "hours": round(hours, 2)})
@@ -139,14 +142,24 @@ def _golden(folder: Path, load: Callable[[Path], Any], learn: Cohort) -> None:
     write_text(folder / CARD, json.dumps({**card, "gives": numbers}, indent=1))
 
 
+def chosen(name: str | None, notebooks: str) -> list[str]:
+    """Which trainings are asked for: one by name, or those of notebooks ("05,08"; "all")."""
+    if name is not None:
+        return [known(name, TRAININGS, "nbkit train")]
+    asked = USED if notebooks == "all" else [known(n.strip(), USED, "nbkit train --nb") for n in notebooks.split(",")]
+    return list(dict.fromkeys(part for notebook in asked for part in USED[notebook]))
+
+
 LONGER: Mapping[str, Mapping[str, Any]] = {
     "mrextrap": {"epochs": 300, "adversarial_from": 240, "warm_up": 10, "watched": 6},
     "segmenter": {"steps": 2_000},
     "brlp": {"diffusion_steps": 5_000, "control_steps": 5_000},
 }
 """What the weights that come with the project change in the settings of the profile they stand in for."""
-TRAININGS = {scan_error.NAME: scan_segmenter} | {part: partial(ageing, part) for part in LONGER}
+TRAININGS = {SCAN_SEGMENTER: scan_segmenter} | {part: partial(ageing, part) for part in LONGER}
 """What `nbkit train` can make, by name."""
+USED = {"05": ("mrextrap", "segmenter"), **dict.fromkeys(("08", "09"), ("mrextrap", "segmenter", "brlp"))}
+"""What notebooks read, in the order of training."""
 _HEADER = """# Weights that come with the project (reference/weights/NAME): hashes, what they learned from, and how.
 # Written by `nbkit train NAME`; read and verified by nbkit/data/shipped.py.
 

@@ -26,12 +26,14 @@ MAY_IMPORT = {
     "runner": "core claims figures",
     "site": "core claims figures runner",
     "shipped": "core data training",
-    "systems": "core metrics papers training",
+    "systems": "core data metrics papers training",
+    "entrants": "core data figures training",
     "export": "core data cohorts figures metrics systems",
-    "session": "core claims cohorts figures runner shipped training",
+    "benchmark": "core data cohorts export figures metrics papers systems",
+    "session": "core claims cohorts entrants figures runner shipped training",
     "doctor": "core data cohorts runner",
     "train": "core data cohorts papers shipped systems training",
-    "cli": "core data cohorts claims export runner site doctor train",
+    "cli": "core data cohorts claims benchmark entrants export runner site doctor train",
 }
 DRAWS = "figures"
 """Modules of a paper whose names end like this draw; they alone may import nbkit.figures, and they fit nothing."""

@@ -156,8 +156,8 @@ def test_it_goes_on_where_it_was_and_adds(nbkit, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in root.rglob("*.nii.gz")}
     broken = next(root.rglob("*desc-preproc_T1w.json"))
     broken.unlink()
-    (broken.parent / ".x.nii.gz.abc.part").mkdir()
-    (broken.parent / ".x.nii.gz.abc.part" / "x.nii.gz").write_bytes(b"half")
+    (broken.parent / ".x.nii.gz.abc.new").mkdir()
+    (broken.parent / ".x.nii.gz.abc.new" / "x.nii.gz").write_bytes(b"half")
     code, out, _ = nbkit("--to", root, "--system", "countersynth", "--people", "HC-0,AD-0", "--ahead", "2")
     assert code == 0
     after = {p: p.stat().st_mtime_ns for p in root.rglob("*.nii.gz")}

@@ -122,8 +122,10 @@ def test_the_cohort_of_the_task_is_opened(people, tmp_path, monkeypatch):
     assert load_observations(tmp_path)["mine.number"].cohort == "toy"
     others = {}
     monkeypatch.setattr(session.cohorts, "strangers", lambda **options: others.update(options), raising=False)
-    run.strangers(times=3)
-    assert others == {**asked, "times": 3}
+    run.strangers()
+    assert others == {**asked, "times": 2}
+    begin("01_a", task="flair", profile="laptop", cohort="open", seed=3, out_dir=tmp_path, n_jobs=2).strangers()
+    assert others == {**asked, "profile": "laptop", "times": 10}
 
 
 def test_a_paper_that_nobody_knows_is_refused(people, tmp_path):

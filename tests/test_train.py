@@ -30,7 +30,8 @@ def test_what_is_kept_is_listed_and_reads_as_before(place):
     learn = replace(heads("ab"), provenance={"data_hash": "h", "attribution": 'IXI, "CC BY-SA 3.0"'})
     model = ScanSegmenter(SMALL.changed(steps=2)).fit(learn)
     table = pd.DataFrame([("hippocampus", 2.0, 1, 0.5, 1.0, 2.0, 3.0)], columns=scan_error.COLUMNS)
-    train.keep(model, table, learn, finished=False, **place)
+    facts, name = {"never_seen": 1, "finished": False}, place["folder"] / "scan_segmenter"
+    train.keep(model, learn, table=table, facts=facts, folder=name, listing=place["listing"])
     entry = shipped.weights_list()["scan_segmenter"]
     assert entry["people"] == 2 and entry["never_seen"] == 1 and entry["finished"] is False
     assert entry["training_subjects"] == model.trained_on and entry["cohort"] == "heads"
@@ -41,7 +42,7 @@ def test_what_is_kept_is_listed_and_reads_as_before(place):
     assert (folder / "weights.safetensors").stat().st_size < 0.6 * sum(
         4 * v.numel() for v in model._tensors().values())
     assert scan_error.relative_error(2.0, folder=folder) == {"hippocampus": pytest.approx(0.03)}
-    train.keep(model, table, learn, finished=True, **place)
+    train.keep(model, learn, table=table, facts={**facts, "finished": True}, folder=name, listing=place["listing"])
     assert list(shipped.weights_list()) == ["scan_segmenter"] and shipped.weights_list()["scan_segmenter"]["finished"]
 
 
@@ -57,3 +58,11 @@ def test_heads_are_parted_once_and_for_all(monkeypatch):
     learn, unseen = train.heads()
     assert len(learn) == 6 and len(unseen) == 2 and not set(learn.ids) & set(unseen.ids)
     assert train.heads()[1].ids == unseen.ids
+
+
+def test_trainings_are_chosen_by_name_or_by_notebook():
+    assert train.chosen("brlp", "all") == ["brlp"] and train.chosen(None, "05") == ["mrextrap", "segmenter"]
+    assert train.chosen(None, "08, 05") == train.chosen(None, "all") == ["mrextrap", "segmenter", "brlp"]
+    for wrong in (("blrp", "all"), (None, "8")):
+        with pytest.raises(NbkitError, match="nbkit train"):
+            train.chosen(*wrong)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import tomllib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nbkit.core.checks import NbkitError, closest, known, require
+from nbkit.core.toml_files import read_toml
 
 PAPERS = Path(__file__).parents[1] / "papers"
 Kind = Literal["order", "sign", "difference", "equivalence", "correlation"]
@@ -188,9 +188,14 @@ def _ledgers() -> dict[str, Path]:
 @lru_cache(maxsize=16)
 def read_ledger(path: Path) -> Paper:
     """Read and check one ledger file: fields, ids used once and prefixed, claims that name existing ids."""
-    raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    defaults = raw.get("table", {})
-    raw["number"] = [defaults.get(n.get("where"), {}) | n for n in raw.get("number", [])]
+    raw = read_toml(Path(path))
+    defaults, numbers = raw.get("table", {}), raw.get("number", [])
+    shaped = [*defaults.values(), *numbers] if isinstance(defaults, dict) and isinstance(numbers, list) else [None]
+    require(
+        all(isinstance(part, dict) for part in shaped), Path(path).name, expected="[[number]] and [table.\"...\"]",
+        found="other values of these names", remedy="Write them as CONTRIBUTING.md, 'Adding a paper', says.",
+    )
+    raw["number"] = [defaults.get(str(n.get("where")), {}) | n for n in numbers]
     try:
         paper = Paper.model_validate(raw)
     except ValidationError as error:

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nbkit.claims.kept import check_index, check_numbers, read_record, well_kept
 from nbkit.claims.ledger import load_paper
 from nbkit.claims.room import Room
 from nbkit.claims.shown import Savable, Shown, save_png
-from nbkit.core.checks import NbkitError, closest, require
+from nbkit.core.checks import closest, require
 from nbkit.core.files import atomic, plain_cell, sole, write_json, write_text
 from nbkit.core.protocols import Cohort
 
@@ -71,8 +72,9 @@ def write_observations(out_dir: Path | str, observations: Iterable[Observation])
 def _read(out_dir: Path | str) -> dict[str, Observation]:
     """The observations of a folder by their lines."""
     path = Path(out_dir) / OBSERVATIONS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return {line: _parse(line, f"{path}:{i}") for i, line in enumerate(lines, 1)}
+    with well_kept(f"{path}"):
+        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    return {line: _parse(line, f"{path}:{i}") for i, line in enumerate(lines, 1) if line}
 
 
 def _line(observation: Observation) -> str:
@@ -80,30 +82,29 @@ def _line(observation: Observation) -> str:
 
 
 def _parse(line: str, where: str) -> Observation:
-    try:
+    with well_kept(where, expected="one observation in JSON", remedy="Remove the line, and run the notebook again."):
         return _parsed(line)
-    except (TypeError, ValueError) as error:
-        raise NbkitError(
-            where, expected="one observation in JSON", found=str(error),
-            remedy="Remove the line, or run the notebook again.",
-        ) from error
 
 
 @lru_cache(maxsize=None)  # every number recorded reads the whole file again
 def _parsed(line: str) -> Observation:
-    return Observation(**json.loads(line))
+    found = Observation(**json.loads(line))
+    check_numbers(found)
+    return found
 
 
 def load_artefacts(out_dir: Path | str) -> dict[str, Any]:
     """The index of tables and figures: ``{"artefacts": [...], "not_run": [...], "rooms": [...]}``, as recorded."""
     path = Path(out_dir) / ARTEFACTS
-    empty = {"artefacts": [], "not_run": [], "rooms": []}
-    return empty | json.loads(path.read_text(encoding="utf-8")) if path.exists() else empty
+    index = {"artefacts": [], "not_run": [], "rooms": []} | read_record(path)
+    check_index(index, path)
+    return index
 
 
 def load_rooms(out_dir: Path | str) -> tuple[Room, ...]:
     """The rooms that :meth:`Run.room` kept in a results folder."""
-    return tuple(Room(**{**r, "of": tuple(r["of"])}) for r in load_artefacts(out_dir)["rooms"])
+    with well_kept(f"{Path(out_dir) / ARTEFACTS}: rooms"):
+        return tuple(Room(**{**r, "of": tuple(r["of"])}) for r in load_artefacts(out_dir)["rooms"])
 
 
 class Run:
@@ -265,12 +266,13 @@ class Run:
         self._write_index()
         return Shown(path, f"{caption.rstrip('.')}. {self.source}.")
 
-    def not_run(self, prefix: str, reason: str) -> None:
-        """Say why the ids that start with `prefix` are not observed here, e.g. ``"the cohort has no DIR"``."""
-        if self.paper:
-            self._check_prefix(prefix, "Run.not_run: prefix")
-        self._check_text(reason, f"Run.not_run: {prefix}")
-        self._not_run.append({"notebook": self.notebook, "prefix": prefix, "reason": reason})
+    def not_run(self, prefix: str | Mapping[str, str], reason: str = "") -> None:
+        """Say why ids that start with `prefix` are not observed here, e.g. "the cohort has no DIR"; or many by it."""
+        for start, why in (prefix if isinstance(prefix, Mapping) else {prefix: reason}).items():
+            if self.paper:
+                self._check_prefix(start, "Run.not_run: prefix")
+            self._check_text(why, f"Run.not_run: {start}")
+            self._not_run.append({"notebook": self.notebook, "prefix": start, "reason": why})
         self._write_index()
 
     def room(

@@ -19,7 +19,9 @@ NONE = "–"
 NUMBER_VERDICTS = ("within tolerance", "outside tolerance", "not comparable", "not run")
 
 
-def comparison_table(paper: Paper | str, observations: Mapping[str, Observation], *, where: str) -> pd.DataFrame:
+def comparison_table(
+    paper: Paper | str, observations: Mapping[str, Observation], *, where: str, more: Sequence[str] = ()
+) -> pd.DataFrame:
     """One published table with our numbers beneath each row, in the paper's own layout.
 
     Parameters
@@ -28,12 +30,15 @@ def comparison_table(paper: Paper | str, observations: Mapping[str, Observation]
     observations : mapping of id to Observation
     where : str
         E.g. "Table 2.2a".
+    more : sequence of str
+        Systems that the ledger does not know, in columns of their own: each is looked for under an id of the row with
+        its last word replaced by the system.
 
     Returns
     -------
     DataFrame
         Text cells "value (SD)"; rows (printed row, "published" or "ours"), with the unit where a row has one;
-        columns as printed, then our controls.
+        columns as printed, then our controls, then `more`.
     """
     paper = load_paper(paper) if isinstance(paper, str) else paper
     numbers = [n for n in paper.at(where) if n.value is not None or n.id in observations]
@@ -42,10 +47,21 @@ def comparison_table(paper: Paper | str, observations: Mapping[str, Observation]
     for name in dict.fromkeys(n.row for n in numbers):
         line = {n.column: n for n in numbers if n.row == name}
         ours = {c: observations[n.id] for c, n in line.items() if n.id in observations}
+        ours |= _more(more, line, observations)
         for source, cells in (("published", _published(line)), ("ours", ours)):
             index.append((name, _labelled(source, cells)))
-            rows.append([_cell(cells.get(c)) for c in columns])
-    return pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(index, names=[where, ""]), columns=columns)
+            rows.append({c: _cell(cells.get(c)) for c in [*columns, *(name for name in more if name in ours)]})
+    table = pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(index, names=[where, ""]))
+    return table.fillna(NONE)
+
+
+def _more(
+    names: Sequence[str], line: Mapping[str, Number], observations: Mapping[str, Observation]
+) -> dict[str, Observation]:
+    """What systems that the ledger does not know have in a row."""
+    places = dict.fromkeys(number.id.rpartition(".")[0] for number in line.values())
+    found = {name: [f"{place}.{name}" for place in places if f"{place}.{name}" in observations] for name in names}
+    return {name: observations[ids[0]] for name, ids in found.items() if ids}
 
 
 def verdict_table(scorecard: Scorecard, *, where: str | None = None) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats as scipy_stats
 
+from nbkit.claims.kept import read_record, well_kept
 from nbkit.claims.ledger import Claim, Number, Paper, load_paper, papers
 from nbkit.claims.observe import Observation, load_artefacts, load_observations, load_rooms
 from nbkit.claims.room import Room
@@ -174,11 +174,12 @@ def judge_folder(out_dir: Path | str) -> Scorecard:
 def load_scorecard(folder: Path | str) -> Scorecard:
     """Read ``scorecard.json``; an empty scorecard when there is none."""
     path = Path(folder) / SCORECARD
-    raw = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    claims = tuple(ClaimVerdict(**c) for c in raw.get("claims", ()))
-    rooms = tuple(Room(**{**r, "of": tuple(r["of"])}) for r in raw.get("rooms", ()))
-    numbers = tuple(NumberVerdict(**n) for n in raw.get("numbers", ()))
-    return Scorecard(claims, numbers, tuple(raw.get("papers", ())), rooms)
+    raw = read_record(path)
+    with well_kept(f"{path}"):
+        claims = tuple(ClaimVerdict(**c) for c in raw.get("claims", ()))
+        rooms = tuple(Room(**{**r, "of": tuple(r["of"])}) for r in raw.get("rooms", ()))
+        numbers = tuple(NumberVerdict(**n) for n in raw.get("numbers", ()))
+        return Scorecard(claims, numbers, tuple(raw.get("papers", ())), rooms)
 
 
 def _missing(ids: Sequence[str], observations: Mapping[str, Observation], reasons: Mapping[str, str]) -> str:

@@ -73,7 +73,7 @@ def open_cohort(name_or_path: str | Path, *, profile: str = "laptop", seed: int 
         One of :data:`NAMES`, :data:`NULLS` or the test-retest cohorts, a ``.csv``
         (:func:`nbkit.data.tables.read_scan_table` says which columns), a BIDS folder
         (:func:`nbkit.cohorts.own_scans.build`), or MSLesSeg's zip or folder.
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
         Grid size and, for phantoms, the number of subjects.
     seed : int
         Draws of a phantom; real scans do not depend on it.

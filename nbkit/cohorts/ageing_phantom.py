@@ -27,7 +27,7 @@ from nbkit.phantom.study import STRANGERS, Study
 
 NAME = "ageing_phantom"
 DIAGNOSES = ("CN", "SMC", "EMCI", "LMCI", "AD")
-TEMPLATE_MM = {"smoke": 5, "laptop": 3, "paper": 1}
+TEMPLATE_MM = {"smoke": 5, "laptop": 3, "overnight": 2, "paper": 1}
 """Voxel size of the template's maps, which are interpolated on the grid of the profile."""
 COARSE = "smoke"
 """The profile on whose grid strangers age."""
@@ -42,7 +42,7 @@ def build(
 
     Parameters
     ----------
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
         12 people at 5 mm, 100 at 3 mm, 300 at 1.5 mm.
     seed : int
         The same seed gives the same people and images to the last bit, whatever `n_jobs`.
@@ -106,7 +106,8 @@ def roster(profile: str, *, seed: int, parameters: Parameters) -> tuple[Plan, ..
     small groups cover the range too; counts of sexes and converters are exact.
     """
     c = parameters.section("cohort")
-    counts = c["smoke"] if profile == "smoke" else [round(share * c[profile]) for share in c["share"]]
+    many = c["laptop" if profile == "overnight" else profile]
+    counts = many if profile == "smoke" else [round(share * many) for share in c["share"]]
     plans: list[Plan] = []
     for diagnosis, count in zip(DIAGNOSES, counts, strict=True):
         rng = numpy_generator(seed, NAME, "roster", diagnosis)

@@ -27,7 +27,7 @@ def build(
 
     Parameters
     ----------
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
         Grids of 5, 3 and 1.5 mm.
     n_jobs : int
         Scans prepared at a time, the first time; afterwards they come from the cache.

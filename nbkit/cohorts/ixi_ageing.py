@@ -55,7 +55,7 @@ def build(
 
     Parameters
     ----------
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
         Grids of 5, 3 and 1.5 mm (:func:`nbkit.phantom.longitudinal.grid_for`); smoke has 8 of the people.
     seed : int
         Courses, visits, rates and noise; the real scans do not depend on it.

@@ -21,7 +21,7 @@ from nbkit.phantom.parameters import Parameters, load_parameters
 from nbkit.phantom.study import STRANGERS, Study, facts_of, half, other_people, store, stored
 
 NAME = "ms_phantom"
-GRIDS = {"smoke": Grid((4, 4, 2)), "laptop": Grid((2, 2, 1)), "paper": Grid((1, 1, 1))}
+GRIDS = {"smoke": Grid((4, 4, 2)), "laptop": Grid((2, 2, 1)), "overnight": Grid((1, 1, 1)), "paper": Grid((1, 1, 1))}
 SMOKE_SUBJECTS = (6, 2)
 """Patients and controls of the smoke profile; the others have the published numbers."""
 
@@ -33,8 +33,8 @@ def build(
 
     Parameters
     ----------
-    profile : {"smoke", "laptop", "paper"}
-        Image grid: 3.6×3.6×6, 1.8×1.8×3 or the published 0.9×0.9×3 mm over the same field of view.
+    profile : {"smoke", "laptop", "overnight", "paper"}
+        Image grid: 3.6×3.6×6, 1.8×1.8×3 and twice the published 0.9×0.9×3 mm over the same field of view.
     seed : int
         The same seed gives the same images to the last bit, whatever `n_jobs`.
     cache : Cache, optional

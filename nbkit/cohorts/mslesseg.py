@@ -90,7 +90,7 @@ def build(
     ----------
     path : path
         ``MSLesSeg Dataset.zip`` of figshare, which is read in place, or the folder it unpacks to, whole or in part.
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
     n_jobs : int
         Scans prepared at a time, the first time; afterwards they come from the cache.
     cache : Cache, optional

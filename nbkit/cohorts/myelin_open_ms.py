@@ -48,7 +48,7 @@ def build(
 
     Parameters
     ----------
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
     seed : int
         Which anatomy meets which lesions, and all that is simulated.
     changed : bool

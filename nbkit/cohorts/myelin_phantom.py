@@ -25,7 +25,7 @@ def build(
 
     Parameters
     ----------
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
         Image grid: the published 1.22 mm, or voxels of 2 or 3 times that size. Resolution and noise are those of the
         published voxels, averaged. Smoke has 6 patients and 4 controls.
     seed : int

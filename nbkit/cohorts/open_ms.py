@@ -40,7 +40,7 @@ def build(
 
     Parameters
     ----------
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
     n_jobs : int
         Patients prepared at a time, the first time; afterwards they come from the cache.
     cache : Cache, optional

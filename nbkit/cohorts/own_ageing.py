@@ -47,7 +47,7 @@ def on_template(
         As :func:`nbkit.cohorts.own_scans.build` gave it.
     path : path
         What it was read from.
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
         Grids of 5, 3 and 1.5 mm.
 
     Raises
@@ -92,7 +92,7 @@ def one_scan(
         NIfTI, the head on or stripped, any orientation.
     age : float or None
         At the scan, years.
-    profile : {"smoke", "laptop", "paper", "read"}
+    profile : {"smoke", "laptop", "overnight", "paper", "read"}
         Whose grid, or at 2 mm the one that volumes are read on.
 
     Raises

@@ -18,6 +18,7 @@ from nbkit.core.volume import Volume
 from nbkit.data import brain, grids, nifti, tissue
 from nbkit.data.check import read_own
 from nbkit.data.lazy import LazyVolumes, Shelf, load_volume, save_volumes
+from nbkit.data.nifti_header import files_of
 from nbkit.data.own_needs import ANATOMY, HEALTHY, for_flair, told
 from nbkit.data.tables import MASK
 
@@ -40,7 +41,7 @@ def with_masks(cohort: Cohort, path: Path | str, profile: str, *, cache: Cache |
         As :func:`nbkit.cohorts.own_scans.build` gave it.
     path : path
         What it was read from.
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
     cache : Cache, optional
 
     Raises
@@ -122,7 +123,7 @@ def _mask(scan: Scan, files: Files, profile: str, cache: Cache, name: str) -> Vo
     if name in scan.masks:
         return scan.masks[name]
     used = [files[role] for role in (ANATOMY, f"{MASK}brain", f"{MASK}lesions") if role in files]
-    stats = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in used]
+    stats = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for file in used for p in files_of(file)]
     lesions = f"{MASK}lesions" in files or scan.diagnosis in HEALTHY
     key = {"scan": [scan.subject, scan.session], "files": stats, "profile": profile, "lesions": lesions,
            "source": module_digest(__name__)}

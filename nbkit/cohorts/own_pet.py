@@ -16,6 +16,7 @@ from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
 from nbkit.data.lazy import LazyVolumes, Shelf, load_volume, save_volumes
+from nbkit.data.nifti_header import files_of
 from nbkit.data.pet import PetFile, ratio_on, read_pet
 from nbkit.data.pet_slices import CONTRAST
 from nbkit.phantom.fdg import mean_control
@@ -35,7 +36,7 @@ def build(path: Path | str, profile: str, *, cache: Cache | None = None) -> Coho
     Parameters
     ----------
     path : path
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
         Grids of 4, 3 and 2 mm.
     cache : Cache, optional
 
@@ -69,7 +70,8 @@ def build(path: Path | str, profile: str, *, cache: Cache | None = None) -> Coho
 
 def _key(file: PetFile, profile: str) -> dict[str, Any]:
     """What a scan in the cache depends on: size and date of its files, not their places."""
-    stats = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in (file.path, file.mask) if p]
+    files = [part for named in (file.path, file.mask) if named for part in files_of(named)]
+    stats = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
     return {"scan": [file.subject, file.session], "files": stats, "profile": profile, "source": module_digest(__name__)}
 
 

@@ -30,7 +30,7 @@ def build(
     ----------
     path : path
         A ``.csv``, or a folder.
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
     sex_codes : mapping, optional
         What the codes in the column sex mean.
     clinical : path, optional

@@ -54,7 +54,7 @@ def build(
 
     Parameters
     ----------
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
         36 virtual people from 4 real ones at 4 mm; 411 from 40 at 3 or 2 mm.
     seed : int
     n_jobs : int

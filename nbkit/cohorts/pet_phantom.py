@@ -19,7 +19,7 @@ from nbkit.phantom.fdg import (
 from nbkit.phantom.study import STRANGERS, Study, other_people
 
 NAME = "pet_phantom"
-TEMPLATE_MM = {"smoke": 4, "laptop": 3, "paper": 2}
+TEMPLATE_MM = {"smoke": 4, "laptop": 3, "overnight": 2, "paper": 2}
 """Voxel size of the template's maps, which are interpolated on the grid of the profile."""
 
 
@@ -30,7 +30,7 @@ def build(
 
     Parameters
     ----------
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
         12 people per stage at 4 mm; 105, 208 and 98 at 3 or 2 mm.
     seed : int
         The same seed gives the same people and images to the last bit, whatever `n_jobs`.

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 from nbkit.core.checks import check_keys, known
 
-PROFILES = ("smoke", "laptop", "paper")
+PROFILES = ("smoke", "laptop", "overnight", "paper")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,14 +18,15 @@ class Settings:
     """Base of every system's ``Config``.
 
     Subclasses are frozen dataclasses; ``profiles`` maps a profile to the fields it changes. The
-    defaults are the published values, so the ``paper`` profile changes nothing unless it says so.
+    defaults are the published values, so the ``paper`` profile changes nothing unless it says so;
+    ``overnight`` changes what ``laptop`` does, and then what it says itself.
     """
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @classmethod
     def for_profile(cls, profile: str, **changes: Any) -> Self:
-        """Settings of ``smoke``, ``laptop`` or ``paper``, with single fields changed by keyword.
+        """Settings of ``smoke``, ``laptop``, ``overnight`` or ``paper``, with single fields changed by keyword.
 
         Raises
         ------
@@ -33,7 +34,8 @@ class Settings:
             For an unknown profile or field, with the nearest valid name.
         """
         known(profile, PROFILES, f"{cls.__qualname__}.for_profile: profile")
-        return cls.from_dict({**cls.profiles.get(profile, {}), **changes})
+        below = cls.profiles.get("laptop", {}) if profile == "overnight" else {}
+        return cls.from_dict({**below, **cls.profiles.get(profile, {}), **changes})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

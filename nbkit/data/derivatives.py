@@ -6,19 +6,19 @@ every image. Tables are made from the sidecars alone, so that a data set can gro
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from nbkit.core.checks import NbkitError, require
+from nbkit.core.checks import require
 from nbkit.core.files import write_json, write_text
 from nbkit.core.volume import Volume
 from nbkit.data import nifti
+from nbkit.data.sidecars import read_object
 from nbkit.data.text_tables import read_text_table
 
 BIDS_VERSION = "1.10.0"
@@ -28,11 +28,13 @@ REFERENCE = "http://www.bic.mni.mcgill.ca/ServicesAtlases/ICBM152NLin2009"
 DESCRIPTION = "dataset_description.json"
 PREDICTED = "predicted"
 """What the ``desc-`` of an image begins with that is no scan but a forecast."""
+AGAIN = "Export the data set again with --overwrite."
 _T1W, _LABELS = "T1w", ("mask", "dseg")
 _NAME = re.compile(
     r"sub-(?P<subject>[A-Za-z0-9]+)_ses-(?P<session>[A-Za-z0-9]+)_space-" + SPACE
     + r"(?:_desc-(?P<desc>[A-Za-z0-9]+))?_(?P<suffix>[A-Za-z0-9]+)\.nii\.gz"
 )
+_FORECAST = re.compile(PREDICTED + r"(?P<system>[A-Za-z0-9]*?)Age(?P<age>m?[0-9]+(?:p[0-9]+)?)")
 _AGE = {"Description": "Age in years: at the scan, or that a prediction was made for", "Units": "year"}
 _DIAGNOSIS = {"Description": "Diagnosis as the cohort names it"}
 _COLUMNS = {
@@ -122,6 +124,12 @@ def predicted_desc(system: str, age: float) -> str:
     return f"{PREDICTED}{words}Age{years.replace('.', 'p').replace('-', 'm')}"
 
 
+def told_by(desc: str) -> tuple[str, float] | None:
+    """What :func:`predicted_desc` put into a ``desc-``: the system as it is spelled there ("" for none) and the age."""
+    match = _FORECAST.fullmatch(desc)
+    return (match["system"], float(match["age"].replace("p", ".").replace("m", "-"))) if match else None
+
+
 def write_tables(root: Path, names: Mapping[int, str]) -> None:
     """Tables of people, sessions, images with their volumes, descriptions and labels, from the sidecars in `root`.
 
@@ -209,8 +217,10 @@ def _cell(value: Any) -> str:
     return "n/a" if value is None or value == "" else re.sub(r"\s+", " ", str(value))
 
 
-def images_in(root: Path) -> Iterator[Derived]:
+def images_in(root: Path, *, bare: bool = False) -> Iterator[Derived]:
     """Every image of a data set that its sidecar makes complete; names and folders must agree.
+
+    With `bare`, images without a sidecar too, with no facts.
 
     Raises
     ------
@@ -229,23 +239,9 @@ def images_in(root: Path) -> Iterator[Derived]:
             image.path == place, where, expected=image.path, found=place, remedy="Move the file to its own folder.",
         )
         if (Path(root) / image.sidecar).is_file():
-            yield Derived(*list(match.groups())[:2], image.suffix, image.desc, read_object(Path(root) / image.sidecar))
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; anything else is refused by file."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise NbkitError(
-            path.name, expected="a JSON file", found=str(error).replace(str(path), path.name),
-            remedy="Export the data set again with --overwrite.",
-        ) from error
-    require(
-        isinstance(found, dict), path.name, expected="a JSON object", found=type(found).__name__,
-        remedy="Export the data set again with --overwrite.",
-    )
-    return found
+            yield replace(image, facts=read_object(Path(root) / image.sidecar, remedy=AGAIN))
+        elif bare:
+            yield image
 
 
 @dataclass(frozen=True)
@@ -279,7 +275,7 @@ def read_derivatives(root: Path | str) -> Derivatives:
         another age or other images than there are.
     """
     root = Path(root)
-    description = read_object(root / DESCRIPTION)
+    description = read_object(root / DESCRIPTION, remedy=AGAIN)
     require(
         description.get("DatasetType") == "derivative", f"{root.name}/{DESCRIPTION}: DatasetType",
         expected="'derivative'", found=repr(description.get("DatasetType")), remedy="Give a folder of derivatives.",
@@ -298,7 +294,7 @@ def read_derivatives(root: Path | str) -> Derivatives:
         age = _row(pictured[row.filename])["age"]
         require(
             abs(row.age - age) < 1e-3, f"{root.name}/{row.filename}: age", expected=f"{age:g}, as in its sidecar",
-            found=f"{row.age:g} in scans.tsv", remedy="Export the data set again with --overwrite.",
+            found=f"{row.age:g} in scans.tsv", remedy=AGAIN,
         )
     return Derivatives(root, description, images, table)
 

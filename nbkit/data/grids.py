@@ -9,7 +9,7 @@ from nbkit.core.checks import known, require
 from nbkit.core.config import PROFILES
 from nbkit.core.volume import Volume
 
-PROFILE_SPACING_MM = {"smoke": 3.0, "laptop": 2.0, "paper": 0.0}
+PROFILE_SPACING_MM = {"smoke": 3.0, "laptop": 2.0, "overnight": 0.0, "paper": 0.0}
 
 
 def block_mean(volume: Volume, factor: tuple[int, int, int]) -> Volume:

@@ -12,7 +12,7 @@ from nbkit.core.checks import NbkitError, require
 
 _GZIP = b"\x1f\x8b"
 _CHUNK = 2**24
-_PACKING = 1032
+PACKING = 1032
 """Most bytes that deflate makes one of (zlib's technical details)."""
 _SPARE = 0.01
 """Share of the voxels' bytes that may follow them, as padding."""
@@ -102,7 +102,7 @@ def voxel_bytes(path: Path, *, offset: int, count: int, exact: bool = True) -> b
         If the file holds fewer or more bytes, or a gzip file is damaged, be it in its last bytes.
     """
     packed, size = _is_gzip(path), path.stat().st_size
-    most = size * _PACKING if packed else size
+    most = size * PACKING if packed else size
     if offset + count > most:
         told = f"{most} bytes" if not packed else f"{size} packed bytes, of which at most {most} come,"
         raise damaged(path, f"{told} where its header asks for {offset + count}")

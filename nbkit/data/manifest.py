@@ -6,12 +6,10 @@ checked against its published hash at every use.
 
 from __future__ import annotations
 
-import csv
 import functools
 import os
 import re
 import shutil
-import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +21,10 @@ from tqdm.auto import tqdm
 from nbkit.core.checks import NbkitError, closest, known, require
 from nbkit.core.files import cache_folder, sole
 from nbkit.core.shelf import sweep
+from nbkit.core.toml_files import read_toml
 from nbkit.data.fetched import at_fault_alone, download, set_aside
 from nbkit.data.listed_file import ManifestFile, forget, matches
+from nbkit.data.text_tables import read_text_table
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "data_manifests"
 _REFUSALS = 5
@@ -260,7 +260,7 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
     def address(self, path: str) -> str:
         """Where a file is downloaded from."""
         version = self.by_path[path].version
-        return self.base_url.format(commit=self.commit) + path + (f"?versionId={version}" if version else "")
+        return self.base_url.replace("{commit}", self.commit) + path + (f"?versionId={version}" if version else "")
 
     def _wrong(self, row: FileStatus) -> NbkitError:
         ours = row.found.is_relative_to(data_folder())
@@ -293,14 +293,15 @@ def read_manifest(folder: Path) -> Manifest:
         Naming the file and each wrong or unknown entry, a path listed twice, or counts that do not match.
     """
     toml, table = folder / "cohort.toml", folder / "files.tsv"
-    lines = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
-    told = tomllib.loads(toml.read_text(encoding="utf-8"))
-    rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(lines, delimiter="\t")]
+    told = read_toml(toml)
+    listed = read_text_table(table, ("path",), tabs=True).to_dict("records") if table.exists() else []
+    rows = [{key: value for key, value in row.items() if value} for row in listed]
+    more = told.get("columns")
     for row in rows:
-        facts = {name: row.pop(name) for name in told.get("columns", ()) if name in row}
+        facts = {name: row.pop(name) for name in (more if isinstance(more, list) else ()) if name in row}
         row |= {"facts": facts} if facts else {}
     try:
-        return Manifest(**told, files=rows)
+        return Manifest.model_validate(told | {"files": rows})
     except pydantic.ValidationError as error:
         raise NbkitError(
             str(toml), expected="a valid manifest", found="; ".join(map(_fault, error.errors())),

@@ -111,6 +111,14 @@ def read_layout(path: Path) -> Layout:
         raise damaged(path, "one that cannot be read: it begins as no NIfTI or FreeSurfer image does")
 
 
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The file, and of a pair ``.hdr`` and ``.img`` the other one too: whatever an image's content lies in."""
+    try:
+        return tuple(dict.fromkeys(_pair(path)))
+    except (NbkitError, OSError):  # whoever reads it says what is missing
+        return (path,)
+
+
 def _pair(path: Path) -> tuple[Path, Path]:
     """Files of the header and of the voxels; two for ``.hdr`` and ``.img``, be they gzipped or not."""
     name = path.name.lower().removesuffix(".gz")

@@ -13,6 +13,7 @@ from nbkit.core.config import digest
 from nbkit.core.protocols import Scan, Subject
 from nbkit.core.volume import Volume
 from nbkit.data import grids, lazy, nifti
+from nbkit.data.nifti_header import files_of
 from nbkit.data.tables import MASK, SCORES, is_mask
 
 _DEMENTED = "AD"
@@ -29,7 +30,7 @@ def subjects_of(table: pd.DataFrame, *, source: str, profile: str) -> tuple[Subj
         ``edss`` and ``t2_load_ml`` with that of the first visit, which has ``age`` with them.
     source : str
         Name of the table or folder, for errors.
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
         Blocks of voxels are averaged to about 3 mm, 2 mm, or not at all.
     """
     shelf = lazy.Shelf()
@@ -38,7 +39,7 @@ def subjects_of(table: pd.DataFrame, *, source: str, profile: str) -> tuple[Subj
 
 def data_hash(table: pd.DataFrame) -> str:
     """Changes when a row, or the size or date of a file, does; reading every image would take too long."""
-    stats = [file.stat() for file in table["file"]]
+    stats = [part.stat() for file in table["file"] for part in files_of(file)]
     rows = table.drop(columns=["file"]).astype(str).values.tolist()
     return digest([rows, [(s.st_size, s.st_mtime_ns) for s in stats]])
 

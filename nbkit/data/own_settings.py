@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from nbkit.core.checks import NbkitError, check_keys, require
+from nbkit.core.checks import check_keys, require
+from nbkit.core.toml_files import read_toml
 
 SETTINGS = ".nbkit.toml"
 _EXAMPLE = 'Write lines such as diagnosis = "CN" and sex_codes = {1 = "M", 2 = "F"}.'
@@ -40,10 +40,7 @@ def read_settings(folder: Path) -> OwnSettings:
     path = folder / SETTINGS
     if not path.is_file():
         return OwnSettings()
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise NbkitError(SETTINGS, expected="settings in TOML", found=str(error), remedy=_EXAMPLE) from error
+    values = read_toml(path, remedy=_EXAMPLE)
     check_keys(values, [f.name for f in fields(OwnSettings)], SETTINGS)
     codes = values.get("sex_codes", {})
     good = isinstance(values.get("diagnosis", ""), str) and isinstance(codes, dict)

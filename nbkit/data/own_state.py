@@ -7,6 +7,7 @@ from pathlib import Path
 from nbkit.core.checks import require
 from nbkit.data.bids import image_files
 from nbkit.data.bids_files import IGNORE
+from nbkit.data.nifti_header import files_of
 from nbkit.data.own_settings import SETTINGS
 from nbkit.data.text_tables import file_at, read_text_table
 
@@ -24,7 +25,8 @@ def table_state(table: Path) -> list[object]:
         remedy="Check the path; README, 'Your own data', says what the table holds.",
     )
     rows = read_text_table(table, ("path",))
-    files = [table.parent / SETTINGS, *filter(None, (file_at(table.parent, cell) for cell in rows["path"]))]
+    named = filter(None, (file_at(table.parent, cell) for cell in rows["path"]))
+    files = [table.parent / SETTINGS, *(part for file in named for part in files_of(file))]
     stats = [file.stat() for file in files if file.is_file()]
     return [rows.to_dict("split"), [(s.st_size, s.st_mtime_ns) for s in stats]]
 

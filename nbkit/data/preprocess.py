@@ -25,6 +25,7 @@ from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume, bounding_box
 from nbkit.data import brain, lazy, nifti
 from nbkit.data.intensity import from_air
+from nbkit.data.nifti_header import files_of
 from nbkit.geometry.affine import DEGREES, align
 from nbkit.geometry.placement import place
 from nbkit.geometry.pyramid import block, shrink
@@ -353,7 +354,7 @@ def _cached(
     for name, path in (("t1w", source.t1w), ("brain", source.brain)):
         if path is not None:
             nifti.read_grid(path)  # a file that is missing is refused by name before its content is asked for
-            content[name] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            content[name] = hashlib.sha256(b"".join(p.read_bytes() for p in files_of(Path(path)))).hexdigest()
     make = functools.partial(_make, source, reference, shape, affine, config, cache)
     found = {} if source.brain else {"brain": brain.finder()}
     return cache.get(KIND, {**key, "content": content, **found}, make, Path)

@@ -1,13 +1,12 @@
-"""The JSON of a BIDS scan with what it inherits, and the entities of its name."""
+"""The one door for JSON of strangers; the JSON of a BIDS scan with what it inherits, and the entities of its name."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nbkit.core.checks import NbkitError
+from nbkit.core.checks import NbkitError, require
 from nbkit.data.text_tables import read_text
 
 
@@ -38,22 +37,24 @@ def sidecar(root: Path, image: Path) -> dict[str, Any]:
             if theirs == suffix and entities.items() <= mine.items() and not path.name.startswith("."):
                 found.append((len(entities), path))
         for _, path in sorted(found):
-            told |= _object(path)
+            told |= read_object(path)
     return told
 
 
-def _object(path: Path) -> Mapping[str, Any]:
+def read_object(path: Path, *, remedy: str = "Correct the file, or take it away.") -> dict[str, Any]:
+    """The object that a JSON file holds, in whatever encoding :func:`nbkit.data.text_tables.read_text` knows.
+
+    Raises
+    ------
+    NbkitError
+        By file, for one that is missing, no text, or no JSON object; `remedy` says what to do.
+    """
+    text = read_text(path)
     try:
-        told = json.loads(read_text(path))
+        found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _no_object(path, str(error)) from error
-    if not isinstance(told, dict):
-        raise _no_object(path, f"a {type(told).__name__}")
-    return told
-
-
-def _no_object(path: Path, found: str) -> NbkitError:
-    return NbkitError(
-        path.name, expected="a JSON object that describes the scan", found=found,
-        remedy="Correct the file, or take it away.",
+        raise NbkitError(path.name, expected="a JSON object", found=str(error), remedy=remedy) from error
+    require(
+        isinstance(found, dict), path.name, expected="a JSON object", found=f"a {type(found).__name__}", remedy=remedy,
     )
+    return found

@@ -28,6 +28,7 @@ ACROSS: Mapping[str, int] = MappingProxyType({"axial": 2, "coronal": 1, "sagitta
 PROFILE_SLICES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "smoke": {"level_mm": 9.5, "size": 32, "spacing_mm": 6.0},
     "laptop": {"level_mm": 9.5, "size": 64, "spacing_mm": 3.0},
+    "overnight": {"level_mm": 9.5, "size": 128, "spacing_mm": 1.5},
     "paper": {"level_mm": 9.5, "size": 128, "spacing_mm": 1.5},
 })
 """Where DaniNet's slice lies in each profile: through the ventricles' bodies, a plane of voxels at laptop size."""

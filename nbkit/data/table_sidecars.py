@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nbkit.core.checks import NbkitError, require
-from nbkit.data.text_tables import read_text
+from nbkit.core.checks import require
+from nbkit.data.sidecars import read_object
 
 _IN_YEARS = {"year": 1.0, "month": 1 / 12, "week": 7 / 365.25, "day": 1 / 365.25}
 _SHORT = {"y": "year", "yr": "year", "a": "year", "mo": "month", "mon": "month", "wk": "week", "d": "day"}
@@ -25,20 +24,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     NbkitError
         By file, for whatever is no JSON object.
     """
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, NbkitError):
-            raise
-        raise NbkitError(
-            path.name, expected="a JSON object", found=str(error), remedy="Correct the file, or take it away.",
-        ) from error
-    require(
-        isinstance(found, dict), path.name, expected="a JSON object", found=type(found).__name__,
-        remedy="Write {\"column\": {...}}, or take the file away.",
-    )
+    found = read_object(path) if path.is_file() else {}
     return {str(name).lower(): value for name, value in found.items()}
 
 

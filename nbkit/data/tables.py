@@ -21,6 +21,11 @@ COLUMNS = ("subject", "session", "age_years", "sex", "diagnosis", "contrast", "p
 SCORES = ("edss", "t2_load_ml")
 """Further columns that are read where a table has them; cells may be empty."""
 DIAGNOSES = ("CN", "HC", "SMC", "EMCI", "LMCI", "MCI", "AD", "MS")
+DIAGNOSIS_NAMES = {
+    **{name: name for name in DIAGNOSES}, "NC": "CN", "NL": "CN", "DEMENTIA": "AD", "CONTROL": "HC",
+}
+"""What tables call the diagnoses and the sexes, in capitals."""
+SEX_NAMES = {"F": "F", "FEMALE": "F", "M": "M", "MALE": "M"}
 MASK = "mask:"
 _SHOWN = 80
 """Characters of a path that an error shows."""
@@ -193,6 +198,8 @@ def _read(path: Path, sex_codes: Mapping[str, str] | None) -> pd.DataFrame:
         table[name] = table[name].mask(table[name].map(is_empty), None)
     table["sex"] = table["sex"].replace({**settings.sex_codes, **(sex_codes or {})})
     table["diagnosis"] = table["diagnosis"].fillna(settings.diagnosis)
+    for name, ours in (("sex", SEX_NAMES), ("diagnosis", DIAGNOSIS_NAMES)):
+        table[name] = table[name].map(lambda cell, ours=ours: ours.get(cell.upper(), cell), na_action="ignore")
     table["source"] = [f"{path.name} row {row}" for row in table["row"]]
     # pages carry no absolute path
     names = [Path(p).name if Path(p).is_absolute() else p for p in table["path"].fillna("")]

@@ -94,7 +94,7 @@ def visit_with_lesions(
         "T1w" among them, on one grid, 0 outside the brain.
     lesions : Volume
         Above 0 in lesions.
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
         Blocks of voxels are averaged to 3 and 2 mm; "paper" keeps the grid.
     where : str
         For refusals.

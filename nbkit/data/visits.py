@@ -17,13 +17,9 @@ from nbkit.data import oasis3
 from nbkit.data.findings import Finding
 from nbkit.data.own_settings import read_settings
 from nbkit.data.table_sidecars import age_unit, levels, read_sidecar
+from nbkit.data.tables import DIAGNOSIS_NAMES, SEX_NAMES
 from nbkit.data.text_tables import is_empty, number, read_text_table
 
-DIAGNOSIS_NAMES = {
-    "CN": "CN", "NC": "CN", "NL": "CN", "SMC": "SMC", "EMCI": "EMCI", "LMCI": "LMCI", "MCI": "MCI", "AD": "AD",
-    "DEMENTIA": "AD", "HC": "HC", "MS": "MS", "CONTROL": "HC",
-}
-SEX_NAMES = {"F": "F", "FEMALE": "F", "M": "M", "MALE": "M"}
 # CDR of each ADNI diagnosis at inclusion (ADNI procedures manual); a visit outside is printed, not refused
 _CDR = {"CN": (0, 0), "SMC": (0, 0), "EMCI": (0.5, 0.5), "LMCI": (0.5, 0.5), "MCI": (0.5, 0.5), "AD": (0.5, 3)}
 # MMSE at inclusion is 24-30 without dementia and 20-26 with it; only what is far outside is printed

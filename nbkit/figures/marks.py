@@ -65,6 +65,8 @@ ESTIMATES: dict[str, Mark] = {
     "mrextrap_population": Mark("MRExtrap, population slope", "#56B4E9", "p"),
     "pixel_ols": Mark("voxels, least squares", "#6B6400", ">"),
     "pixel_population": Mark("voxels, population slope", "#B3A800", "h"),
+    "mean_slope": Mark("mean slope", "#5B8C5A", r"$\clubsuit$"),
+    "diagnosis_slope": Mark("slope of the diagnosis", "#A9C47F", r"$\diamondsuit$"),
     "mrextrap_anchored": Mark("MRExtrap, least squares, anchored", "#C49A6C", "4"),
     "mrextrap_lsgan": Mark("MRExtrap, least-squares critic", "#8F6BB3", "+"),
     "floor": Mark("floor: truth without noise", "#222222", "|"),
@@ -109,10 +111,16 @@ CONFIGURATIONS: dict[str, Mark] = {
 }
 """Of DaniNet, in the order of its Table 1: progression (P), clinical condition (C), transfer (T), or the face-ageing
 baseline [9]; then two controls."""
+ENTERED: dict[str, Mark] = {}
+"""Models of users, in the order in which they came (:func:`enter`)."""
 FAMILIES = (SYNTHESIS, MYELIN, TRAJECTORIES, ESTIMATES, FUTURES, TRANSPORTS, DIAGNOSES, CONFIGURATIONS)
 MARKS: dict[str, Mark] = {name: mark for family in FAMILIES for name, mark in family.items()}
 CYCLE = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"),
          ("#56B4E9", "P"), ("#B3A800", "X"), ("#8C8C8C", "p"))
+
+STRANGERS = (("#E6007E", "$A$"), ("#00A3A3", "$B$"), ("#6DBE00", "$C$"), ("#8A2BE2", "$D$"), ("#FF7F6B", "$E$"),
+             ("#003F91", "$F$"))
+"""Colours and markers of users' models; no system of ours has one of them."""
 
 CONTRASTS = {
     "T1w": "T1-w", "T1SE": "T1SE", "T2w": "T2-w", "PDw": "PD", "DIR": "DIR", "FLAIR": "FLAIR",
@@ -127,13 +135,30 @@ _REGIONS = {"csf": "CSF", "white_matter": "white matter", "deep_grey": "other de
 _LOBES = ("frontal", "parietal", "temporal", "occipital", "limbic")
 
 
+def enter(name: str) -> Mark:
+    """Give a user's model a colour and a marker that it keeps in every figure of this process.
+
+    Raises
+    ------
+    NbkitError
+        For the name or title of a system of ours.
+    """
+    ours = {**{mark.title: name for name, mark in MARKS.items()}, **MARKS}
+    require(
+        name not in ours, f"{name}: name", expected="a name that no system here has", found=repr(name),
+        remedy="Rename the class, or give it an attribute: name = \"my_model\".",
+    )
+    return ENTERED.setdefault(name, Mark(name, *STRANGERS[len(ENTERED) % len(STRANGERS)]))
+
+
 def marks(names: Iterable[str], more: Mapping[str, Mark] | None = None) -> dict[str, Mark]:
     """Colour and marker of each name or title: what :data:`MARKS` or `more` know keeps its own, others get the rest.
 
     A title is as good as a name, and what is said before or after a title and a comma ("BrLP, from one scan") keeps its
     colour and gets another marker, so that one system never has two colours.
     """
-    names, known = list(dict.fromkeys(names)), {**{m.title: m for m in MARKS.values()}, **MARKS, **(more or {})}
+    names = list(dict.fromkeys(names))
+    known = {**{m.title: m for m in MARKS.values()}, **MARKS, **ENTERED, **(more or {})}
     told = {name: known.get(name) or _told(name, known, k) for k, name in enumerate(names)}
     taken = {mark.colour for mark in told.values() if mark}
     free = [pair for pair in CYCLE if pair[0] not in taken] or list(CYCLE)

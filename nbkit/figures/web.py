@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -23,7 +23,7 @@ class Embedded(NamedTuple):
     height: int
 
 
-def embedded(path: Path | str, *, most: int = ACROSS) -> Embedded:
+def embedded(path: Path | str | BinaryIO, *, most: int = ACROSS) -> Embedded:
     """A picture file as WebP in a ``data:`` address, at most `most` pixels wide; a looping picture loops."""
     data, width, height = smaller(path, most=most)
     return Embedded(address(data), width, height)

@@ -35,7 +35,10 @@ from nbkit.phantom.regions import FLUID, Regions, fill_skull, sided, template_ma
 from nbkit.phantom.study import facts_of, half, store, stored
 
 FDG_PARAMETERS = Path(__file__).with_name("fdg_parameters.toml")
-GRIDS = {"smoke": (4.0, (40, 48, 40)), "laptop": (3.0, (56, 64, 56)), "paper": (2.0, (84, 96, 84))}
+GRIDS = {
+    "smoke": (4.0, (40, 48, 40)), "laptop": (3.0, (56, 64, 56)), "overnight": (2.0, (84, 96, 84)),
+    "paper": (2.0, (84, 96, 84)),
+}
 """Voxel size (mm) and shape by profile: RAS boxes of 160-168 × 192 × 160-168 mm around the template's centre."""
 TISSUES = ("grey", "white", "fluid")
 REFERENCE = ("hindbrain", "hindbrain_white")
@@ -247,7 +250,7 @@ def simulate(patient: Patient, donor: Donor, head: Anatomy, *, profile: str, see
     donor : Donor
     head : Anatomy
         Of :func:`stranger` or :func:`relative`; the person's sizes of structures are added to its flow.
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
     seed : int
     """
     known(patient.stage, STAGES, f"{patient.id}: stage")

@@ -29,7 +29,7 @@ def label_donor(name: str, age: float, labels: Volume, codes: Codes, *, profile:
         MUSE codes, any orientation, in the world of the scan.
     codes : mapping
         Of :func:`nbkit.phantom.muse.merge_codes`, for the structures of the FDG phantom.
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
         Whose grid the maps lie on.
     template : Regions
         Of the template: where the structures belong.

@@ -39,7 +39,10 @@ T = TypeVar("T")
 CONTRAST = "T1w"
 DEMENTIA = "AD"
 """What a converter's diagnosis becomes."""
-GRIDS = {"smoke": (5.0, (32, 40, 32)), "laptop": (3.0, (56, 64, 56)), "paper": (1.5, (120, 144, 120))}
+GRIDS = {
+    "smoke": (5.0, (32, 40, 32)), "laptop": (3.0, (56, 64, 56)), "overnight": (2.0, (88, 96, 88)),
+    "paper": (1.5, (120, 144, 120)),
+}
 """Voxel size (mm) and shape by profile: RAS boxes around the template's centre, every side divisible by 8."""
 _DRAWS = 8
 

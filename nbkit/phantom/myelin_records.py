@@ -16,7 +16,7 @@ from nbkit.phantom.myelin import ACQUIRED, CONTRASTS, MASKS, SESSIONS, TRUTH, He
 from nbkit.phantom.myelin_people import MONTHS, Person, draw_edss
 from nbkit.phantom.study import Study, facts_of, half, store, stored
 
-GRIDS = {"smoke": Grid((4, 4, 4)), "laptop": Grid((2, 2, 2)), "paper": Grid()}
+GRIDS = {"smoke": Grid((4, 4, 4)), "laptop": Grid((2, 2, 2)), "overnight": Grid(), "paper": Grid()}
 """The published 1.22 mm, and blocks of 2 and 4 of its voxels."""
 NULL = "_null"
 """Ending of the names of cohorts in which nothing happens between the time points."""

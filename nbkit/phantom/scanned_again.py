@@ -44,7 +44,7 @@ def prepared_cohort(
         Gives the file of each session.
     roster : sequence of Subject
         Scans with session, age and diagnosis, without images. Covariates that are lists have one value a scan.
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
         Grids of 5, 3 and 1.5 mm.
     asked : collection of str
         Of the roster, those whom `nbkit data fetch` brings by itself; the others are counted apart.

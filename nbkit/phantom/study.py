@@ -43,7 +43,7 @@ class Study:
     ----------
     name : str
         Of the cohort; its cache entries stand under it.
-    profile : {"smoke", "laptop", "paper"}
+    profile : {"smoke", "laptop", "overnight", "paper"}
     seed : int
     source : str
         Digest of the code.

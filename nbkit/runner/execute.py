@@ -19,6 +19,7 @@ from typing import Any
 
 from nbkit.claims.observe import load_observations
 from nbkit.claims.verdicts import judge_folder
+from nbkit.core import entered
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
@@ -79,6 +80,7 @@ def choose_notebooks(selection: str = "all", *, folder: Path = NOTEBOOKS) -> lis
 def reproduce(
     notebooks: Sequence[Path], *, out_dir: Path | str, profile: str = "laptop", cohort: str = "embedded", seed: int = 7,
     device: str = "auto", n_jobs: int | None = None, parameters: Mapping[str, Any] | None = None, data_state: str = "",
+    model: str = "",
 ) -> RunResult:
     """Run notebooks, each in its own process, and build the report.
 
@@ -96,6 +98,9 @@ def reproduce(
         Further values; each is refused unless one of the notebooks declares it, with the type of its default.
     data_state : str
         Changes when the cohort's files do.
+    model : str
+        Addresses of users' models (:mod:`nbkit.core.entered`), for the notebooks that declare ``model``: one of them
+        must. Their sources count among what a notebook depends on.
 
     Raises
     ------
@@ -109,8 +114,11 @@ def reproduce(
     standard = {
         "profile": profile, "cohort": _cohort(cohort), "seed": seed, "device": device, "headless": True,
     } | ({"n_jobs": n_jobs} if n_jobs else {})
-    check_names(notebooks, parameters or {})
-    plan = {n: bind(n, standard, parameters or {}) for n in notebooks}
+    chosen = {**(parameters or {}), **({"model": model} if model else {})}
+    check_names(notebooks, chosen)
+    if "model" in chosen:
+        chosen["model"] = entered.absolute(chosen["model"])
+    plan = {n: bind(n, standard, chosen) for n in notebooks}
     own = is_own(cohort)
     check_places(out_dir)
     with stoppable() as finishing, locked(out_dir) as lock:
@@ -173,7 +181,9 @@ def _fresh(
 def _influential(notebook: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """The values that can change a result: not those marked inert, not where the results go."""
     inert = {p.name for p in declared(notebook).values() if p.inert} | {"out_dir", "headless"}
-    return {k: v for k, v in values.items() if k not in inert}
+    told = {k: v for k, v in values.items() if k not in inert}
+    classes = [(a.rpartition(":")[2], entered.source_digest(a)) for a in entered.addresses(told.get("model", ""))]
+    return {**told, "model": classes} if classes else told
 
 
 def _others(notebook: Path, out_dir: Path) -> list[dict[str, Any]]:

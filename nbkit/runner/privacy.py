@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nbkit.core.entered import addresses
 from nbkit.core.files import write_text
 from nbkit.runner.provenance import ROOT
 
@@ -123,7 +124,7 @@ class Scrubber:
                 write_text(path, new)
 
     def _lines(self, text: str) -> str:
-        return "".join(json.dumps(self.json(json.loads(line)), ensure_ascii=False) + "\n" for line in text.splitlines())
+        return "".join(json.dumps(self.json(json.loads(line)), ensure_ascii=False) + "\n" for line in text.split("\n") if line)
 
     def _document(self, text: str) -> str:
         value = json.loads(text)
@@ -178,6 +179,7 @@ def scrubber(notebook: Path, out_dir: Path, values: Mapping[str, Any]) -> Scrubb
     own = {path: HIDDEN for path in sorted(set(given) - ours, key=len, reverse=True)}
     places = {
         str(out_dir): "results" if given else out_dir.name, str(notebook.parent): ".", str(ROOT): "..",
+        **{os.path.dirname(a): "." for a in addresses(values.get("model", "")) if os.path.dirname(a) not in ("", "/")},
         sys.prefix: "<env>", _home() + os.sep: "~" + os.sep,
     }
     names = {name for path in given for name in names_in(Path(path))}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nbkit.claims.ledger import Paper, claimed, load_paper, papers
+from nbkit.claims.kept import read_record, well_kept
 from nbkit.claims.observe import Observation, load_artefacts, load_observations
 from nbkit.claims.tables import (
     comparison_table, name_of, printed_beside_ours, rooms_table, short_number, verdict_table,
@@ -79,7 +80,8 @@ def write_again(out_dir: Path | str) -> Path:
         record.is_file(), f"report: {Path(out_dir).name}", expected="a results folder with provenance.json",
         found="none", remedy="Give the folder of a run: results/laptop-embedded.",
     )
-    return write_report(out_dir, judge_folder(out_dir), json.loads(record.read_text(encoding="utf-8")))
+    with well_kept(f"{record}"):
+        return write_report(out_dir, judge_folder(out_dir), read_record(record))
 
 
 class Shown:
@@ -128,7 +130,7 @@ def _cells(notebook: Path) -> list[dict[str, Any]]:
 def paper_page(
     paper: Paper, card: Scorecard, observations: Mapping[str, Observation], shown: Shown
 ) -> dict[str, Any]:
-    """What the page of a paper shows: its words, verdicts counted, key numbers, claims by place, pictures and tables."""
+    """What the page of a paper shows: its words, verdicts counted, key numbers, claims by place, pictures, tables."""
     mine = Scorecard(tuple(c for c in card.claims if c.id.startswith(paper.prefix + ".")))
     rooms = tuple(r for r in card.rooms if any(i.startswith(paper.prefix + ".") for i in r.of))
     judged = [n for n in card.numbers if n.verdict in ("within tolerance", "outside tolerance") and n.id in paper.ids]

@@ -1,4 +1,4 @@
-"""The three pictures that README.md shows: small copies of what the reference holds, the one exception to no pictures."""
+"""The three pictures that README.md shows: small copies of what the reference holds."""
 
 from __future__ import annotations
 

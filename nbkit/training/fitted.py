@@ -66,7 +66,8 @@ def is_fitted(
     **_: Any,
 ) -> bool:
     """Whether :func:`fitted` of the same would read the model back instead of training it."""
-    return offered(model, cohort, key) is not None or (cache or Cache()).holds(_KIND, _record(model, cohort, key, sources))
+    kept = (cache or Cache()).holds(_KIND, _record(model, cohort, key, sources))
+    return kept or offered(model, cohort, key) is not None
 
 
 def _record(model: Any, cohort: Cohort, key: Any, sources: Sequence[str]) -> dict[str, Any]:

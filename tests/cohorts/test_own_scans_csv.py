@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 
 import nibabel as nib
@@ -13,6 +14,7 @@ from nbkit.cohorts import cohort_for, own_scans
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.data import nifti
+from nbkit.data.own_state import table_state
 
 HEADER = "subject,session,age_years,sex,diagnosis,contrast,path"
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
@@ -70,6 +72,20 @@ def test_provenance_holds_no_paths_and_its_hash_follows_the_files(scans):
     assert own_scans.build(path, "paper").provenance == before
     nifti.save_image(scans / "img" / "t1.nii.gz", Volume(torch.rand(8, 8, 4), AFFINE))
     assert own_scans.build(path, "paper").provenance["data_hash"] != before["data_hash"]
+
+
+@pytest.mark.parametrize("named", ["hdr", "img"])
+def test_of_a_pair_both_files_count(scans, tmp_path, named):
+    """Whichever the table names, voxels lie in one of them and their place in the world in the other."""
+    draw = np.random.default_rng(0)
+    nib.save(nib.Nifti1Pair(draw.random((8, 8, 4)), AFFINE), scans / "img" / "pair.img")
+    path = table(scans, ROWS[1], f"s1,m00,35.5,F,MS,FLAIR,img/pair.{named}")
+    known = {own_scans.build(path, "paper").provenance["data_hash"]: str(table_state(path))}
+    for other in ("img", "hdr"):
+        file = scans / "img" / f"pair.{other}"
+        os.utime(file, ns=(0, file.stat().st_mtime_ns + 10**9))
+        known[own_scans.build(path, "paper").provenance["data_hash"]] = str(table_state(path))
+    assert len(known) == len(set(known.values())) == 3
 
 
 def test_images_on_two_grids_are_refused_at_once(scans):

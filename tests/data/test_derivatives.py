@@ -151,7 +151,7 @@ def _none(root):
 @pytest.mark.parametrize(("fault", "message"), [
     (_drop, "a sidecar beside every image"), (_move, "Move the file to its own folder"), (_rename, "a name such as"),
     (_age, "expected 78.5, as in its sidecar, found 87.5"), (_lost, "every source among the images"),
-    (_raw, "found 'raw'"), (_broken, "expected a JSON file"), (_list, "expected a JSON object, found list"),
+    (_raw, "found 'raw'"), (_broken, "expected a JSON object"), (_list, "expected a JSON object, found a list"),
     (_none, "dataset_description.json"),
 ])
 def test_what_does_not_fit_is_refused_by_name(root, fault, message):

@@ -66,7 +66,7 @@ def test_ages_of_sessions_have_a_json_too_and_years_stay_years(tmp_path):
 
 @pytest.mark.parametrize(("text", "message"), [
     ('{"age": {"Units": "centuries"}}', "participants.json: Units of age: expected years, months"),
-    ("[1]", "participants.json: expected a JSON object, found list"),
+    ("[1]", "participants.json: expected a JSON object, found a list"),
     ("{", "participants.json: expected a JSON object"),
 ])
 def test_a_json_that_says_nothing_usable_is_refused(tmp_path, text, message):

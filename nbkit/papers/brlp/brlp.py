@@ -95,6 +95,10 @@ class Config(Settings):
             "prediction": "v_prediction", "diffusion_steps": 425, "control_steps": 425, "batch": 4,
             "learning_rate": 1e-3, "schedule": "linear", "samples": 4, "ddim_steps": 10,
         },
+        "overnight": {
+            "widths": (64, 128, 128), "embedding": 64, "diffusion_steps": 6_000, "control_steps": 6_000,
+            "learning_rate": 5e-4, "samples": 8, "ddim_steps": 25,
+        },
     }
 
     def __post_init__(self) -> None:

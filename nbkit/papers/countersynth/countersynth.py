@@ -108,6 +108,7 @@ class Config(Settings):
             "norm": "group", "squarings": 5, "anchored": True, "batch": 4, "epochs": 40, "steps_per_epoch": 10,
             "generator_rate": 1e-3, "judge_rate": 1e-3, "schedule": "linear",
         },
+        "overnight": {"epochs": 150, "steps_per_epoch": 20},
     }
 
     def __post_init__(self) -> None:

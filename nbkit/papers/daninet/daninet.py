@@ -37,12 +37,10 @@ from nbkit.training.adversarial import train_adversarial
 from nbkit.training.schedules import SCHEDULES
 from nbkit.training.checkpoint import Constants, Saved, check_tensors, load_weights
 
-VARIANTS = ("[9]", "C", "T", "C-T", "P", "P-C", "P-T", "P-C-T")
-"""Columns of Table 1."""
+VARIANTS = ("[9]", "C", "T", "C-T", "P", "P-C", "P-T", "P-C-T")  # columns of Table 1
 CODES = max(DIAGNOSES.values()) + 1
 _OURS = {"intensities": "peak", "diagnosis_form": "one_hot", "constrained": 0.1}  # of small profiles
-_CAAE = {"latent": 50, "deformation": "own"}
-"""Of [9] itself, where it is not DaniNet without its parts."""
+_CAAE = {"latent": 50, "deformation": "own"}  # of [9] itself, where it is not DaniNet without its parts
 _REMEMBERED = 256
 """People whose images at all ages are kept: every further age of theirs costs nothing."""
 
@@ -150,6 +148,9 @@ class Config(Settings):
             "region_weight": 0.03, "batch": 16, "epochs": 400, "batches_per_epoch": 1, "learning_rate": 1e-3,
             "schedule": "linear", "transfer_steps": 80, "transfer_learning_rate": 1e-3,
         },
+        "overnight": {
+            "size": 128, "widths": (16, 24, 32, 64, 64), "critic_widths": (8, 16, 32, 64, 64), "epochs": 2_000,
+        },
     }
 
     def __post_init__(self) -> None:
@@ -212,8 +213,8 @@ class DaniNet(Saved):
         told = [diagnosis_code(scan.diagnosis or person.diagnosis) for person in cohort for scan in person.scans]
         self.codes, self.trained_on = tuple(sorted(set(told))), subject_hash(cohort.ids)
         slices = self._slices(scans, told)
-        self.rates = self._learn_rates(cohort, slices) if c.progression else None
         self._sequences = Recent(self.remembered)
+        self.rates = self._learn_rates(cohort, slices) if c.progression else None
         self._train(slices)
         return self
 
@@ -379,8 +380,7 @@ class DaniNet(Saved):
         return (c.regions, c.size, c.size), (CODES, c.ages, c.ages, c.regions)
 
     def _code(self, diagnosis: str) -> int:
-        code = diagnosis_code(diagnosis)
-        seen = [name for name, value in DIAGNOSES.items() if value in self.codes]
+        code, seen = diagnosis_code(diagnosis), [name for name, value in DIAGNOSES.items() if value in self.codes]
         require(
             code in self.codes or not (self.config.clinical or self.config.progression), "DaniNet: diagnosis",
             expected=f"one of {', '.join(seen)}", found=repr(diagnosis), remedy="Nobody in training had it.",

@@ -65,6 +65,7 @@ class Config3D(Config):
             **Config.profiles["laptop"], "profiles_over_levels": 8, "regions": 8, "epochs": 600, "learning_rate": 2e-3,
             "transfer_steps": 60, "transfer_batch": 16,
         },
+        "overnight": {**Config.profiles["overnight"], "epochs": 2_000, "transfer_steps": 80},
     }
 
 

@@ -101,6 +101,7 @@ class Config(Contrasts):
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {**SHORT, **BRAIN, "slim": 8, "epochs": 10, "crop": (16, 16, 8), "batch": 4, "crops_per_epoch": 12},
         "laptop": {**SHORT, **BRAIN, "slim": 4, "epochs": 25, "crop": (24, 24, 16), "batch": 4, "crops_per_epoch": 40},
+        "overnight": {"slim": 1, "epochs": 50, "crop": (48, 48, 16), "crops_per_epoch": 80},
     }
 
     def __post_init__(self) -> None:
@@ -252,4 +253,5 @@ class ConvSynthesizer(Saved):
 
     def _restore(self, tensors: dict[str, torch.Tensor], constants: Constants, where: str) -> None:
         load_weights(self.net, tensors, where)
+        self.net.to(self.device, memory_format=torch.channels_last_3d)
         self.standardiser = Standardiser.from_dict(constants)

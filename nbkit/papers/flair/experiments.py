@@ -172,9 +172,9 @@ def by_fold(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(id=frame["id"] + "." + frame["fold"])
 
 
-def table_2_2(scores: pd.DataFrame) -> pd.DataFrame:
-    """Error (a) and structural similarity (b) of the paper's systems, of the controls it lacks, and the ends."""
-    systems = (*METHODS, *CONTROLS, *ENDS)
+def table_2_2(scores: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
+    """Error (a) and structural similarity (b) of the paper's systems, our controls, `more`, and the ends."""
+    systems = (*METHODS, *CONTROLS, *more, *ENDS)
     errors = numbered(scores, "table2_2a", systems)
     return stacked(errors, numbered(scores, "table2_2b", systems, metric="ssim", unit="SSIM"))
 
@@ -268,28 +268,28 @@ def _fallen(epochs: Sequence[int], errors: Sequence[float], share: float = 0.95)
     return epochs[k - 1] + part * (epochs[k] - epochs[k - 1])
 
 
-def own_levels(scores: pd.DataFrame) -> pd.DataFrame:
+def own_levels(scores: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
     """The error once each person's own scale and offset, fitted to the true image, are taken out."""
-    systems = (*METHODS, *CONTROLS, "own_scale", *ENDS[1:])
+    systems = (*METHODS, *CONTROLS, *more, "own_scale", *ENDS[1:])
     return numbered(scores, "table2_2a", systems, metric="mse_own")
 
 
-def gain_table(scores: pd.DataFrame) -> pd.DataFrame:
+def gain_table(scores: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
     """Mean error of each system, as it is and with each person's own scale and offset taken out."""
     columns = {"mse": "MSE (z²)", "mse_own": "MSE, own scale and offset (z²)"}
     kept = scores[scores["metric"].isin(columns)].groupby(["system", "metric"])["value"].mean().unstack()
-    order = [name for name in (*METHODS, *CONTROLS, "own_scale", *ENDS[1:]) if name in kept.index]
+    order = [name for name in (*METHODS, *CONTROLS, *more, "own_scale", *ENDS[1:]) if name in kept.index]
     kept = kept.loc[order, list(columns)].rename(columns=columns)
     return kept.rename(index=TITLES).rename_axis(columns=None)
 
 
-def table_2_3(scores: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
-    """Lesion contrast (Eq. 2.4) of the paper's systems and of the true FLAIR, for subjects with lesions."""
+def table_2_3(scores: pd.DataFrame, cohort: Cohort, more: Sequence[str] = ()) -> pd.DataFrame:
+    """Lesion contrast (Eq. 2.4) of the paper's systems, `more` and the true FLAIR, for subjects with lesions."""
     patients = [cohort.subject(s) for s in by_subject(scores, system="fcn", metric="ratio1")]
     true = {s.id: contrast_ratios(s, s.baseline.image("FLAIR")) for s in patients}
     rows = [("", s, "truth", metric, v, "", "") for s, ratios in true.items() for metric, v in ratios.items()]
     both = stacked(scores, pd.DataFrame(rows, columns=scores.columns))
-    systems = (*METHODS, "truth", "linear", *ENDS[1:])
+    systems = (*METHODS, "truth", "linear", *more, *ENDS[1:])
     return stacked(*[numbered(both, "table2_3", systems, metric=m, unit="ratio") for m in ("ratio1", "ratio2")])
 
 

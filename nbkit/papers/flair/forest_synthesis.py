@@ -54,6 +54,7 @@ class Config(Contrasts):
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"train_voxels": 1_000}, "laptop": {"train_voxels": 5_000},
+        "overnight": {"train_voxels": 20_000},
     }
 
 

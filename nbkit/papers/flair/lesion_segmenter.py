@@ -61,6 +61,7 @@ class Config(Settings):
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"first": 4, "learning_rate": 5e-3, "epochs": 40, "crop": (16, 16, 8), "crops_per_epoch": 16},
         "laptop": {"first": 8, "epochs": 40, "crop": (24, 24, 16), "batch": 2, "crops_per_epoch": 24},
+        "overnight": {"first": 16, "epochs": 80, "crop": (48, 48, 16), "crops_per_epoch": 40},
     }
 
 

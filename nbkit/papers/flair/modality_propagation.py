@@ -40,6 +40,7 @@ class Config(Contrasts):
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"database": 2_000}, "laptop": {"database": 6_000},
+        "overnight": {"database": 20_000},
     }
 
 

@@ -19,6 +19,11 @@ OTHER = {"image": "brain", "brain": "image"}
 VOXELS = {"image": "all of the image, as the paper did", "brain": "those of the brain"}
 
 
+def one_by_one(**settings: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    """Settings changed alone, by name and value: ``width=(32, 96)`` gives "width32" and "width96"."""
+    return {f"{name}{value}": {name: value} for name, values in settings.items() for value in values}
+
+
 def ran(cohort: Cohort, results: Mapping[str, Result], folds: Sequence[FoldLike]) -> pd.DataFrame:
     """:func:`cohort_numbers` and :func:`settings`."""
     return stacked(cohort_numbers(cohort), settings(results, folds, cohort.subjects[0].id))

@@ -117,6 +117,7 @@ class Config(Settings):
             "width": 16, "blocks": 2, "critic_widths": (16, 32, 64), "critic_features": 32, "batch": 2,
             "epochs": 4, "steps_per_epoch": 40, "generator_rate": 1e-3, "critic_rate": 1e-3,
         },
+        "overnight": {"epochs": 30, "steps_per_epoch": 100},
     }
 
     def __post_init__(self) -> None:

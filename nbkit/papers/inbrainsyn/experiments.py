@@ -18,10 +18,14 @@ from nbkit.papers.inbrainsyn.atlas_gan import AtlasGAN
 from nbkit.papers.inbrainsyn.inbrainsyn import GROUPS, Config, InBrainSyn, Transition
 from nbkit.papers.inbrainsyn.kernel_template import KernelTemplate
 from nbkit.papers.inbrainsyn.known_truth import transport_experiment
+from nbkit.papers.inbrainsyn.templates import Judged
+from nbkit.papers.trajectories.controls import NoChange
 from nbkit.papers.trajectories.design import NOBODY_ILL, UNLABELLED, anybody_ill, has_labels
 from nbkit.papers.trajectories.experiments import (
-    bend_age, folded_share, futures_of, per_subject, rate_between, volume_curve, yearly_change,
+    Scores, bend_age, folded_share, futures_of, per_subject, rate_between, scored_trajectories, volume_curve,
+    yearly_change,
 )
+from nbkit.papers.trajectories.entered import beside, entered, entered_scores
 from nbkit.papers.trajectories.image_room import image_room, image_rooms
 from nbkit.papers.trajectories.limits import rows_of
 from nbkit.papers.trajectories.room import after, forecast_room
@@ -113,6 +117,13 @@ def variants(ours: InBrainSyn) -> dict[str, InBrainSyn]:
     return {name: ours.variant(**changes) for name, changes in VARIANTS.items()}
 
 
+def compared(systems: Mapping[str, InBrainSyn], chosen: Judged) -> dict[str, Any]:
+    """InBrainSyn with the templates judged, its variants, no change, and InBrainSyn with the other templates."""
+    ours = systems[chosen.name]
+    models = {"inbrainsyn": ours, **variants(ours), "no_change": NoChange()}
+    return models | {f"{chosen.rival}_templates": systems[chosen.rival]}
+
+
 def settings(ours: InBrainSyn) -> pd.DataFrame:
     """What the article's code sets, as the fitted system has it; a system that chooses by itself has no number."""
     had = {name: getattr(ours.config, name) for name in SETTINGS}
@@ -142,6 +153,22 @@ def who_is_asked(
     able = [s for s in cohort if len(s.scans) > 1 and all(system.covers(s) for system in systems)]
     courses = systems[0].config.healthy, systems[0].config.diseased
     return tuple([s.id for s in able if s.diagnosis in course][:n] for course, n in zip(courses, most, strict=True))
+
+
+def scored(
+    models: Mapping[str, Any], predicted: Cohort, people: Cohort, *, kinds: Mapping[str, AgedTemplate], bench: Any
+) -> Scores:
+    """Every later visit of the people predicted, from the first scan alone, by every model; kept.
+
+    Users' models among them paint images: their volumes and labels are read by the ``segmenter`` of `bench`, if any.
+    """
+    mine, truth = entered(models), {s.id: people.truth[s.id].volumes for s in predicted} if people.truth else None
+    key = {name: kind.config.digest() for name, kind in kinds.items()}
+    models = {name: model for name, model in models.items() if name not in mine}
+    found = scored_trajectories(models, predicted, true_volumes=truth, key=key)
+    if not mine:
+        return found
+    return beside(found, entered_scores(mine, predicted, key="", true_volumes=truth, segmenter=bench.segmenter))
 
 
 def table1(visits: pd.DataFrame, *, diagnoses: Sequence[str]) -> pd.DataFrame:

@@ -34,9 +34,9 @@ from nbkit.geometry.warp import Displacement
 from nbkit.papers.inbrainsyn.aged import smoothed
 from nbkit.training.checkpoint import Constants, Saved, load_checkpoint
 
-GROUPS = ("HC", "AD")
-TRANSPORTS = ("half", "full", "none", "wrong", "direct")
+GROUPS, TRANSPORTS = ("HC", "AD"), ("half", "full", "none", "wrong", "direct")
 ALIGNMENTS = ("none", *DEGREES)
+_SMOKE = {"levels_mm": (10.0, 5.0), "iterations": (10, 10), "velocity_mm": 10.0}
 _KEPT, _CHANGES_KEPT = 32, 160
 """Results kept for the next question about the same person or ages; of changes of scans (2 MB each at 3 mm) more."""
 
@@ -94,9 +94,9 @@ class Config(Settings):
     device: str = "auto"
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"levels_mm": (10.0, 5.0), "iterations": (10, 10), "velocity_mm": 10.0, "margin_years": 40.0,
-                  "change_step": 0.1},
+        "smoke": {**_SMOKE, "margin_years": 40.0, "change_step": 0.1},
         "laptop": {"levels_mm": (6.0, 3.0), "iterations": (25, 20), "velocity_mm": 6.0},
+        "overnight": {"levels_mm": (8.0, 4.0, 2.0), "iterations": (40, 30, 20), "velocity_mm": 4.0},
     }
 
     def __post_init__(self) -> None:

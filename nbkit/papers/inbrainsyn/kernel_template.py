@@ -76,6 +76,10 @@ class Config(Settings):
             "visits": 2, "mean_persons": 8, "mean_rounds": 2, "levels_mm": (12.0, 6.0, 3.0),
             "iterations": (20, 15, 10), "velocity_mm": 6.0,
         },
+        "overnight": {
+            "visits": None, "mean_persons": 16, "levels_mm": (12.0, 6.0, 4.0, 2.0), "iterations": (30, 20, 15, 10),
+            "velocity_mm": 4.0,
+        },
     }
 
     def __post_init__(self) -> None:

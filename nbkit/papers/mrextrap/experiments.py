@@ -15,6 +15,7 @@ from nbkit.core.protocols import Cohort, Scan, Subject, TrajectoryModel, VolumeR
 from nbkit.core.tidy import paired, stacked, tidy, where
 from nbkit.core.volume import Volume
 from nbkit.metrics.calibration import LEVELS, central_interval, coverage, cross_conformal
+from nbkit.papers.mrextrap import volumes
 from nbkit.papers.mrextrap.likeness import between_people, held_out
 from nbkit.papers.mrextrap.metrics import agreement, explained_by_latents
 from nbkit.papers.mrextrap.volumes import (
@@ -22,6 +23,7 @@ from nbkit.papers.mrextrap.volumes import (
 )
 from nbkit.papers.trajectories.calibration import kept_forecasts
 from nbkit.papers.trajectories.controls import NoChange
+from nbkit.papers.trajectories.entered import entered, kept_entered
 from nbkit.papers.trajectories.pixel_regression import ESTIMATORS, Config, PixelRegression, average_images
 from nbkit.training.fitted import fitted
 from nbkit.training.kept import kept_tables
@@ -34,6 +36,8 @@ FLOORS = ("hindsight", "autoencoder")
 LIMIT = 0.95
 """A line is bent where the straight one between its ends explains less of it; the paper colours such lines red and does
 not say from where on."""
+SIZES = {"smoke": (2, 2, 2), "laptop": (16, None, 6)}
+"""By profile: people forecast for, people whose intervals are judged (None: all), futures drawn."""
 ALL, DRAWN, MENDED = "all four", "as drawn", "other test people"
 
 
@@ -132,6 +136,8 @@ def measured(
 
     Parameters
     ----------
+    models : mapping of str to TrajectoryModel
+        Users' models among them are asked by themselves.
     rivals : mapping of str to TrajectoryModel, optional
         Asked from the last scan alone, as they know no more than one (DaniNet).
 
@@ -142,11 +148,12 @@ def measured(
         (:func:`~nbkit.papers.mrextrap.volumes.forecast_volumes`), the latter by number of scans seen; "likeness" and
         "held_out" (:mod:`~nbkit.papers.mrextrap.likeness`).
     """
-    rivals = rivals or {}
+    rivals, mine = rivals or {}, entered(models)
+    models = {name: model for name, model in models.items() if name not in mine}
     given = {"segmenter": reader, "truth": truth}
     floors = {"hindsight": lambda scan: scan.image("T1w"), "autoencoder": ours.reconstruct}
     counted = {name: models[name] for name in ("mrextrap_ols", "mrextrap_bayes")}
-    return kept_tables("latent", lambda: {
+    found = kept_tables("latent", lambda: {
         "between": interpolated_volumes(interpolations(ours), people, segmenter=reader, alphas=alphas),
         "all": forecast_volumes(models, people, designs=["all"], floors=floors, **given),
         "scans": pd.concat([
@@ -155,7 +162,12 @@ def measured(
         ]),
         "likeness": between_people(ours, people), "held_out": held_out(ours, people),
     }, cohort=people, models={**models, **rivals, "reader": reader}, key=[key, alphas],
-        sources=["nbkit.papers.mrextrap.volumes", "nbkit.papers.mrextrap.likeness"])
+        sources=[volumes.__name__, "nbkit.papers.mrextrap.likeness"])
+    theirs = kept_entered("latent", lambda: {
+        name: forecast_volumes(mine, people, designs=designs, **given).query("model in @mine").dropna(subset="miss")
+        for name, designs in (("all", ["all"]), ("scans", ["latest", "first"]))
+    }, models=mine, also={"reader": reader}, cohort=people, key=key, sources=[volumes.__name__]) if mine else {}
+    return found | {name: pd.concat([found[name], theirs[name]]) for name in theirs}
 
 
 def figure_1b(model: Any, cohort: Cohort) -> pd.DataFrame:

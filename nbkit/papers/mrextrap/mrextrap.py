@@ -147,6 +147,7 @@ class Config(Settings):
             "widths": (16, 64), "stem": 2, "res_blocks": 1, "groups": 8, "epochs": 50, "adversarial_from": 40,
             "scans_per_epoch": 16, "critic_widths": (8, 16, 32), "slices": 6, **_FAST, "warm_up": 3,
         },
+        "overnight": {"epochs": 400, "adversarial_from": 320, "warm_up": 10, "watched": 6},
     }
 
     def __post_init__(self) -> None:

@@ -88,6 +88,8 @@ def iteration_curves(
         if ends is not None:
             bounds(axes, levels(ends, ("mse", "discrepancy_lesions")[place]))
     return figure
+RANKED = ("mse", "mse_own", "discrepancy_lesions", "mae_lesions", "dice_demyelinated")
+"""What systems are ranked by, the first above all."""
 
 
 def levels(ends: pd.DataFrame, metric: str) -> dict[str, float]:
@@ -282,7 +284,7 @@ def patient_bars(
     return figure
 
 
-def ranking(scores: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+def ranking(scores: pd.DataFrame, metrics: Sequence[str] = RANKED) -> pd.DataFrame:
     """Means over people of some metrics, a row a system as readers see it, the least of the first metric on top."""
     rows = titled(scores[scores["metric"].isin(metrics)])
     table = rows.pivot_table("value", "system", "metric", observed=True)

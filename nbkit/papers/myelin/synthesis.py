@@ -37,8 +37,7 @@ from nbkit.training.checkpoint import Constants, Saved, load_weights
 from nbkit.training.crops import CropSampler, Example
 
 MOST_REFINEMENTS = 3
-_LAYOUT = torch.channels_last_3d
-_COPIES = 3
+_LAYOUT, _COPIES = torch.channels_last_3d, 3
 """Copies of a training scan with contrasts missing, beside the scan as it is, under ``incomplete``."""
 
 _CGAN = {"network": "unet", "adversarial": True}
@@ -55,12 +54,12 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 }
 """System -> what it sets. "_w": weighted L1 (Eq. 3.5), "_a": adaptive (Eq. 4.4); "cgan" is the Sketcher alone."""
 _SMALL = {"crops": "focus", "patch_loss": "mean", "head": "linear", "zscores": "brain"}
-"""What small profiles do otherwise than the papers: crops instead of whole images, every second one at a lesion, and
-three choices that their few steps fit better to. Notebook 02 tells what each moves."""
+"""What small profiles do otherwise: crops instead of whole images, every second one at a lesion; notebook 02 tells of
+the other three, which their few steps fit better to."""
 _SIZES: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("paper", "sagan"): {"epochs": 370, "crop": (64, 64, 64), "window": (64, 64, 64), "patch": (32, 32, 32)},
-    ("laptop", "sagan"): {"slim": 2, "levels": 3},
-    ("laptop", "dnn"): {"slim": 8, "learning_rate": 6e-4},
+    ("laptop", "sagan"): {"slim": 2, "levels": 3}, ("laptop", "dnn"): {"slim": 8, "learning_rate": 6e-4},
+    ("overnight", "sagan"): {"slim": 1, "levels": 3}, ("overnight", "dnn"): {"slim": 4, "learning_rate": 6e-4},
     ("smoke", "dnn"): {"slim": 16, "learning_rate": 6e-4},
 }
 """Settings of one network in one profile. Paper: chapter 4. Laptop: 8 maps at full resolution, as the U-Net has;
@@ -163,6 +162,7 @@ class Config(StageSettings):
             "refiner_learning_rate": 3e-3, "schedule": "linear", "clip": 1.0, "epochs": 12, "crop": (24, 24, 24),
             "batch": 2, "crops_per_epoch": 20, "validate_every": 2, **_SMALL,
         },
+        "overnight": {"slim": 2, "epochs": 60, "crop": (32, 32, 32), "batch": 4, "crops_per_epoch": 40},
     }
 
     def __post_init__(self) -> None:

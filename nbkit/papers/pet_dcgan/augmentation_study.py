@@ -115,6 +115,7 @@ class Config(Settings):
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"shares": (1.0,), "repeats": 1, "extra": 16, "widths": (4, 8), "steps": 12, "batch": 16},
         "laptop": {"repeats": 2, "extra": 128, "widths": (8, 16, 32), "steps": 120, "batch": 32},
+        "overnight": {"extra": 512, "widths": (16, 32, 64, 128), "steps": 500},
     }
 
     @property

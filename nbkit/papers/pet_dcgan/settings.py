@@ -88,12 +88,20 @@ class Config(Settings):
             "epochs": 2_000, "batches_per_epoch": 1, "learning_rate": 4e-4, "schedule": "linear",
             "views_told": True, "averaged": 0.99,
         },
+        "overnight": {
+            "size": 128, "widths": (256, 128, 64, 32, 16), "critic_widths": (16, 32, 64, 128, 256), "epochs": 8_000,
+            "averaged": 0.999,
+        },
     }
     volumes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"size": 16, "widths": (16, 8), "critic_widths": (8, 16)},
         "laptop": {
             "size": 32, "widths": (32, 16, 8), "critic_widths": (8, 16, 32), "batch": 12, "epochs": 1_000,
             "learning_rate": 1e-3,
+        },
+        "overnight": {
+            "size": 64, "widths": (128, 64, 32, 16), "critic_widths": (16, 32, 64, 128), "batch": 12, "epochs": 4_000,
+            "learning_rate": 4e-4,
         },
         "paper": {
             "size": 64, "widths": (512, 256, 128, 64), "critic_widths": (64, 128, 256, 512), "learning_rate": 2e-4,
@@ -102,6 +110,9 @@ class Config(Settings):
     small: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"kind": "conditional"},
         "laptop": {"kind": "conditional", "size": 32, "widths": (64, 32, 16), "critic_widths": (16, 32, 64)},
+        "overnight": {
+            "kind": "conditional", "size": 64, "widths": (128, 64, 32, 16), "critic_widths": (16, 32, 64, 128),
+        },
         "paper": {},
     }
 

@@ -14,6 +14,7 @@ from nbkit.core.volume import Volume
 from nbkit.data.splits import folds
 from nbkit.papers.trajectories.calibration import kept_forecasts
 from nbkit.papers.trajectories.controls import Hindsight, NoChange
+from nbkit.papers.trajectories.entered import beside, entered, entered_scores
 from nbkit.papers.trajectories.experiments import Scores, scored_trajectories, volumes_at_visits
 from nbkit.papers.trajectories.pixel_regression import Config as PixelConfig
 from nbkit.papers.trajectories.pixel_regression import PixelRegression
@@ -67,6 +68,7 @@ class Design(Settings):
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"folds": 2, "seen": 2, "each": 1, "most": 2, "ahead": 1, "draws": 2, "drawn": 1, "healthy": 1},
         "laptop": {"each": 2, "ahead": 2, "draws": 4, "healthy": 8},
+        "overnight": {"each": None, "draws": 16, "healthy": 16},
     }
 
     @property
@@ -126,16 +128,20 @@ def compare(
     Parameters
     ----------
     names : sequence of str
-        Of the systems; those that are not among `models` are passed over.
+        Of the systems; those that are not among `models` are passed over. Users' models are scored by themselves.
     models, people, segmenter, seen, key
         As for :func:`~nbkit.papers.trajectories.experiments.scored_trajectories`; the visits are part of the key.
     """
     hindsight = {"hindsight": Hindsight(people)} if segmenter else {}
-    return scored_trajectories(
-        {name: models[name] for name in names if name in models} | hindsight, people, seen=seen,
-        key=[key, _sessions(people)], segmenter=segmenter, true_volumes=volumes_at_visits(people) or None,
-        readings=("own", "alike") if segmenter else ("own",),
-    )
+    asked = {name: models[name] for name in names if name in models}
+    strangers = entered(asked)
+    options = {
+        "seen": seen, "key": [key, _sessions(people)], "segmenter": segmenter,
+        "true_volumes": volumes_at_visits(people) or None, "readings": ("own", "alike") if segmenter else ("own",),
+    }
+    ours = {name: model for name, model in asked.items() if name not in strangers} | hindsight
+    found = scored_trajectories(ours, people, **options)
+    return beside(found, entered_scores(strangers, people, **options)) if strangers else found
 
 
 def floor(people: Cohort, noise_free: Mapping[tuple[str, str], Volume]) -> dict[str, Hindsight]:
@@ -153,7 +159,7 @@ def last_visit(
 ) -> tuple[Scan, Scan, dict[str, Volume]]:
     """The last scan seen, the last visit, and what every system that is asked in a setting makes of it."""
     history, target = person.scans[: design.shown[setting]], person.scans[-1]
-    asked = [name for name in ASKED[setting] if name in models and name not in without]
+    asked = [name for name in (*ASKED[setting], *entered(models)) if name in models and name not in without]
     made = {name: models[name].predict(history, [target.age], person.diagnosis)[0] for name in asked}
     return history[-1], target, made
 

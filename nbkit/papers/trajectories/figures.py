@@ -22,7 +22,7 @@ from nbkit.figures.charts import (
     BOUNDS, INK, LINES, SOFT, counted_means, coverage_plot, error_along, forest_plot, interval, interval_text, number,
     panels,
 )
-from nbkit.figures.marks import marks, needs, title_of
+from nbkit.figures.marks import ENTERED, marks, needs, title_of
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.overview import region_heatmap
 from nbkit.figures.pipeline import Box, pipeline_drawing
@@ -319,8 +319,11 @@ def gains_table(rows: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 def volumes_plot(
     found: Scores, systems: Sequence[str] = ("mrextrap_bayes", "brlp", "inbrainsyn", "countersynth")
 ) -> Picture:
-    """Volumes of the first person of each diagnosis, read alike, in % of the volume at the last scan seen."""
-    return person_trajectories(with_truth(first_people(found, systems)), structures=SHOWN)
+    """Volumes of the first person of each diagnosis, read alike, in % of the volume at the last scan seen.
+
+    Beside `systems` stand users' models.
+    """
+    return person_trajectories(with_truth(first_people(found, [*systems, *ENTERED])), structures=SHOWN)
 
 
 def history_plot(history: pd.DataFrame, *, seed: int = 0) -> Picture:

@@ -19,7 +19,7 @@ from nbkit.papers.trajectories.experiments import Scores, by_person, scored_traj
 from nbkit.papers.trajectories.ranking import NO_FORECAST, standings
 
 SAID: Mapping[str, str] = {"one": "one scan", "several": "several scans"}
-CONTROLS = ("no_change", "pixel_ols", "pixel_population", "mrextrap_population")
+CONTROLS = ("no_change", "pixel_ols", "pixel_population", "mrextrap_population", "mean_slope", "diagnosis_slope")
 """Systems that are nobody's claim."""
 PLACES: Mapping[str, str] = {"ventricle": "lateral_ventricle", "hippocampus": "hippocampus"}
 """Structures whose volumes decide, by metric."""

@@ -20,6 +20,7 @@ from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.slices import difference_scale, dimmed, grey_scale, rival_scale, view_at
 from nbkit.figures.style import FULL_MM, Picture
 from nbkit.papers.trajectories.design import UNCERTAIN, Design, last_visit
+from nbkit.papers.trajectories.entered import entered
 from nbkit.papers.trajectories.figures import lineup
 from nbkit.papers.trajectories.head_to_head import SAID
 
@@ -40,7 +41,7 @@ def visit_pictures(models: Mapping[str, Any], people: Cohort, plan: Design) -> I
     for setting, said in SAID.items():
         yield f"pictures_{setting}", f"Last visit of one person, {said}", lineup(
             *last_visit(models, first, design=plan, setting=setting))
-    some = {name: models[name] for name in AVERAGED if name in models}
+    some = {name: models[name] for name in (*AVERAGED, *entered(models)) if name in models}
     made = [last_visit(some, s, design=plan, setting="several") for s in people.subjects[:MOST]]
     if all(in_mni(last.mask("brain")) for last, *_ in made):
         said = f"Change to the last visit, and errors: means over {len(made)} people, on MNI152 at 1 mm"

@@ -74,6 +74,7 @@ class Config(Settings):
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"first": 6, "levels": 2, "learning_rate": 1e-2, "steps": 24, "batch": 2},
         "laptop": {"first": 12, "learning_rate": 5e-3, "steps": 200, "batch": 2},
+        "overnight": {"first": 16, "steps": 3_000},
     }
 
 

@@ -1,0 +1,125 @@
+"""``nbkit benchmark write | judge``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nbkit.benchmark.ageing import COHORTS, HISTORIES, Ageing, open_task
+from nbkit.benchmark.controls import DIAGNOSIS, MEAN, NO_CHANGE
+from nbkit.benchmark.entries import Entrant, read_entrants
+from nbkit.benchmark.judge_page import write_page
+from nbkit.benchmark.scoring import PIXELS, Judged, judged
+from nbkit.benchmark.tables import forgotten_lines
+from nbkit.benchmark.write import WANTED, write
+from nbkit.core.checks import known, require
+from nbkit.core.files import write_text
+from nbkit.data.derivatives import DESCRIPTION
+from nbkit.data.sidecars import read_object
+from nbkit.figures.marks import title_of
+from nbkit.papers.trajectories.head_to_head import TITLES
+from nbkit.papers.trajectories.ranking import NO_FORECAST, standings
+from nbkit.systems import SYSTEMS
+
+app = typer.Typer(no_args_is_help=True, help="A task as plain files, and forecasts of any tool judged on one page.")
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Jobs = Annotated[int, typer.Option(help="People simulated or prepared side by side.")]
+ALL, NONE = "all", "none"
+RESERVED = (NO_CHANGE, MEAN, DIAGNOSIS, PIXELS, *NO_FORECAST, "autoencoder", "truth")
+"""Names of what always stands on the page."""
+
+
+@app.command("write")
+def write_command(
+    task: Annotated[str, typer.Argument(help="ageing, or a version of it: ageing-1.")],
+    to: Annotated[Path, typer.Option(help="Folder to write; a new one, or one of the same task.")],
+    cohort: Annotated[str, typer.Option(help=f"{', '.join(COHORTS)}.")] = "embedded",
+    history: Annotated[str, typer.Option(help=f"Scans shown of a test person: {' or '.join(HISTORIES)}.")] = "one",
+    profile: Annotated[str, typer.Option(help="Size of cohort and grid: smoke, laptop or paper.")] = "laptop",
+    seed: Annotated[int | None, typer.Option(help="Other people: a task nobody trained on; 7 by default.")] = None,
+    n_jobs: Jobs = 1, device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option(help="Replace another data set of nbkit in the folder.")] = False,
+) -> None:
+    """Write a task as a plain BIDS data set: what may be seen, what is wanted, and none of the true futures."""
+    asked = open_task(cohort, task=task, profile=profile, seed=seed, history=history, device=device, n_jobs=n_jobs)
+    folder = to.expanduser()
+    write(folder, asked, overwrite=overwrite)
+    typer.echo(
+        f"{asked.rules.id} ({asked.rules.hash[:12]}): {len(asked.train)} training people, {len(asked.test)} test people, "
+        f"{len(asked.asked())} forecasts asked for\n{asked.truth_said}\n"
+        f"begin with {folder / 'README.md'}; {folder / WANTED} says what is wanted"
+    )
+
+
+@app.command("judge")
+def judge_command(
+    folder: Annotated[Path, typer.Argument(help="What `nbkit benchmark write` wrote.")],
+    predictions: Annotated[list[Path], typer.Argument(help="Folders of forecasts: volumes.tsv, images, or both.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("page.html"),
+    systems: Annotated[str, typer.Option(
+        help=f"The papers' systems beside them, trained if they are not kept: none, all, or {', '.join(SYSTEMS)}.")] = NONE,
+    scores: Annotated[Path | None, typer.Option(help="Also write every person's scores, as CSV.")] = None,
+    n_jobs: Jobs = 1, device: Device = "auto",
+) -> None:
+    """Check forecasts of any tool, score them beside our controls and systems, and write one page."""
+    names = tuple(SYSTEMS) if systems == ALL else () if systems == NONE else tuple(systems.split(","))
+    for name in names:
+        known(name, (*SYSTEMS, ALL, NONE), "--systems")
+    names = tuple(name for name in names if name not in RESERVED)
+    task = task_of(folder.expanduser(), device=device, n_jobs=n_jobs)
+    entrants: list[Entrant] = []
+    for path in predictions:
+        taken = [n for name in (*RESERVED, *names) for n in (name, title_of(name))] + [e.name for e in entrants]
+        entrants += read_entrants(path.expanduser(), task, taken=taken)
+    lacking = task.bench.lacking(names) if names else []
+    if lacking:
+        typer.echo(f"to be trained first on {len(task.train)} people ({task.profile}), then kept: {', '.join(lacking)}")
+    found = judged(task, entrants, systems=names)
+    for line in (*standing_lines(found), *forgotten_lines(found)):
+        typer.echo(line)
+    if scores is not None:
+        write_text(scores, found.main.drop(columns="id").to_csv(index=False))
+    typer.echo(f"{task.rules.id} ({task.rules.hash[:12]}); {task.truth_said}\nopen {write_page(out.expanduser(), found)}")
+
+
+def task_of(folder: Path, *, device: str = "auto", n_jobs: int = 1) -> Ageing:
+    """The task that a data set holds, with its truth.
+
+    Raises
+    ------
+    NbkitError
+        For a folder that holds none, or one that this version would write differently.
+    """
+    require(
+        (folder / DESCRIPTION).is_file(), f"{folder.name}", expected="a folder that `nbkit benchmark write` wrote",
+        found=f"no {DESCRIPTION}", remedy="The data set of the task comes first, then the folders of forecasts.",
+    )
+    told: dict[str, Any] = read_object(folder / DESCRIPTION).get("nbkit", {})
+    require(
+        isinstance(told, dict) and "Task" in told, f"{folder.name}/{DESCRIPTION}: nbkit", expected="a task",
+        found="none", remedy="The data set of the task comes first, then the folders of forecasts.",
+    )
+    task = open_task(
+        told["Level"], task=told["Task"], profile=told["Profile"], seed=told["Seed"], history=told["History"],
+        device=device, n_jobs=n_jobs,
+    )
+    expected = task.identity
+    differs = [f"{name} {told.get(name)!r}, not {value!r}" for name, value in expected.items() if told.get(name) != value]
+    require(
+        not differs, f"{folder.name}/{DESCRIPTION}", expected="the task as this version of nbkit writes it",
+        found="; ".join(differs), remedy="Write the task again with this version, or judge with the one that wrote it.",
+    )
+    return task
+
+
+def standing_lines(found: Judged) -> Sequence[str]:
+    """Who stands where, a line a measure."""
+    ranks = standings(found.main, control=NO_CHANGE, seed=found.task.rules.told["metrics"]["bootstrap_seed"])
+    ranks = ranks[ranks["metric"].isin(found.task.rules.told["metrics"]["ranked"])]
+    return [
+        f"{TITLES[metric]}: " + ", ".join(f"{title_of(r.system)} {r.mean:.3g}" for r in part.itertuples())
+        for metric, part in ranks.groupby("metric", sort=False)
+    ]

@@ -1,0 +1,80 @@
+"""``nbkit benchmark write | judge`` as one types it, and the page: one file, whole, escaped."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from nbkit import cli
+from nbkit.benchmark.tasks import FROZEN
+from tests.benchmark.little import brighter, hand_in, hand_in_images, volume_rows
+
+
+@pytest.fixture
+def nbkit(monkeypatch, capsys):
+    """``nbkit("write", ...)`` gives exit code, output and errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["nbkit", "benchmark", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def written(nbkit, task, tmp_path):
+    """The folder of the task."""
+    code, out, _ = nbkit("write", "ageing", "--to", tmp_path / "task", "--profile", "smoke")
+    assert code == 0 and "6 training people, 6 test people, 12 forecasts asked for" in out and "open truth" in out
+    return tmp_path / "task"
+
+
+def test_a_page_is_one_file_with_everything_in_it(nbkit, written, task, tmp_path):
+    lost = list(task.by_label)[0]
+    pictures = hand_in_images(tmp_path / "pictures", task, brighter)
+    (pictures / "entrant.json").write_text(json.dumps({"name": "<script>alert(1)</script>", "seconds_per_forecast": 12.5}))
+    rows = volume_rows(task, lambda last, true: (last + true) / 2, half_width=0.02, without=[lost])
+    page, scores = tmp_path / "page.html", tmp_path / "scores.csv"
+    code, out, _ = nbkit("judge", written, pictures, hand_in(tmp_path / "numbers", rows), "--out", page, "--scores", scores)
+    assert code == 0
+    assert f"numbers: no forecast of 1 of 6 people, scored as no change: sub-{lost} (2)" in out and str(page) in out
+    text = page.read_text(encoding="utf-8")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text and "<script" not in text
+    assert FROZEN["ageing-1"] in text and "open truth" in text and f"sub-{lost} (2)" in text and "12.5" in text
+    assert re.search(r'Content-Security-Policy" content="default-src \'none\'; img-src data:', text)
+    shown = re.findall(r'(?:src|href)="([^"]{0,20})', text)
+    assert shown and all(place.startswith("data:image/webp") for place in shown)
+    for said in ("Who stands where", "Entrants against each other", "weighted error score", "Are they as sure",
+                 "By diagnosis at the first scan", "worst person, last visit", "Cost", "no change"):
+        assert said in text, said
+    table = pd.read_csv(scores)
+    assert {"numbers", "no_change", "mean_slope"} <= set(table["system"]) and len(set(table["subject"])) == 6
+
+
+def test_what_is_wrong_ends_with_two_and_says_which_file(nbkit, written, task, tmp_path):
+    rows = volume_rows(task, lambda last, true: last)
+    rows.loc[3, "value"] = float("nan")
+    code, _, err = nbkit("judge", written, hand_in(tmp_path / "mine", rows), "--out", tmp_path / "page.html")
+    assert code == 2 and "mine/volumes.tsv, row 5: value" in err and not (tmp_path / "page.html").exists()
+    code, _, err = nbkit("judge", tmp_path / "mine", written)
+    assert code == 2 and "`nbkit benchmark write` wrote" in err
+    code, _, err = nbkit("judge", written, tmp_path / "mine", "--systems", "brpl")
+    assert code == 2 and "Did you mean 'brlp'" in err
+    code, _, err = nbkit("write", "agein", "--to", tmp_path / "other")
+    assert code == 2 and "ageing-1" in err
+
+
+def test_a_data_set_of_other_people_is_not_judged(nbkit, written, task, tmp_path):
+    mine = hand_in(tmp_path / "mine", volume_rows(task, lambda last, true: last))
+    about = written / "dataset_description.json"
+    told = json.loads(about.read_text())
+    told["nbkit"]["WantedHash"] = "0" * 12
+    about.write_text(json.dumps(told))
+    code, _, err = nbkit("judge", written, mine)
+    assert code == 2 and "WantedHash '000000000000', not" in err
