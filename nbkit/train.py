@@ -151,7 +151,7 @@ def chosen(name: str | None, notebooks: str) -> list[str]:
 
 
 LONGER: Mapping[str, Mapping[str, Any]] = {
-    "mrextrap": {"epochs": 300, "adversarial_from": 240, "warm_up": 10, "watched": 6},
+    "mrextrap": {"epochs": 1_000, "adversarial_from": 850, "warm_up": 10, "averaged": 0.995, "watched": 6},
     "segmenter": {"steps": 2_000},
     "brlp": {"diffusion_steps": 5_000, "control_steps": 5_000},
 }

@@ -7,6 +7,7 @@ alone, so the result is that of tuning one after the other, up to the order of s
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,8 +71,9 @@ def personalise(net: nn.Module, examples: Examples, *, tuning: Tuning) -> Weight
     count = len(next(iter(examples.values())))
     weights = {n: p.detach().expand(count, *p.shape).clone().requires_grad_() for n, p in net.named_parameters()}
     optimiser = torch.optim.Adam(weights.values(), lr=tuning.learning_rate, betas=tuning.betas, fused=True)
+    own = copy.deepcopy(net)
     for step in range(tuning.steps):
-        total = at_all(net, weights, tuning.shown(examples, step), act=tuning.loss).sum()
+        total = _at_all(own, weights, tuning.shown(examples, step), act=tuning.loss).sum()
         check_terms({"total": total}, step)
         optimiser.zero_grad(set_to_none=True)
         total.backward()
@@ -81,9 +83,13 @@ def personalise(net: nn.Module, examples: Examples, *, tuning: Tuning) -> Weight
 
 def at_all(net: nn.Module, weights: Weights, examples: Examples, *, act: Callable[[Call, Examples], Any]) -> Any:
     """``act(call, example)`` for every person with that person's weights: results get a first axis (P, ...)."""
+    return _at_all(copy.deepcopy(net), weights, examples, act=act)
 
+
+def _at_all(own: nn.Module, weights: Weights, examples: Examples, *, act: Callable[[Call, Examples], Any]) -> Any:
+    # a call puts weights into the network for its time: a copy of one's own keeps threads from each other's
     def one(mine: Weights, example: Examples) -> Any:
-        return act(lambda *inputs: functional_call(net, mine, inputs), example)
+        return act(lambda *inputs: functional_call(own, mine, inputs), example)
 
     return vmap(one)(weights, dict(examples))
 

@@ -107,3 +107,24 @@ def test_what_cannot_be_tuned_is_refused(net, people):
     broken = people | {"alpha": torch.tensor([0.5, torch.nan, 0.5])}
     with pytest.raises(NonFiniteLoss, match="training step 0: loss term 'total'"):
         personalise(net, broken, tuning=tuning)
+
+
+def test_the_network_stays_whole_while_copies_of_it_are_asked():
+    """Another thread may be asking the same network meanwhile."""
+    seen = []
+
+    class Line(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.slope = nn.Parameter(torch.ones(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(net.slope is slope)
+            return x * self.slope
+
+    net = Line()
+    slope = net.slope
+    tuning = Tuning(loss=lambda call, e: (call(e["x"]) - 3).square().sum(), steps=2, learning_rate=0.1)
+    weights = personalise(net, {"x": torch.ones(2, 1)}, tuning=tuning)
+    at_all(net, weights, {"x": torch.ones(2, 1)}, act=lambda call, e: call(e["x"]))
+    assert len(seen) == 3 and all(seen) and float(net.slope.detach()) == 1.0
