@@ -41,6 +41,7 @@ from nbkit.runner.parameters import from_text
 from nbkit.runner.qc import QcPage, qc_folder
 from nbkit.runner.report import write_again
 from nbkit.site.build import build_site
+from nbkit.site.front import FRONT_OF, front_pictures
 from nbkit.train import SCAN_SEGMENTER, TRAININGS, chosen
 
 app = typer.Typer(
@@ -238,7 +239,10 @@ def reference(
 ) -> None:
     """Keep a finished run as the committed reference that `verify` compares with."""
     folder = results_folder(out, known(profile, PROFILES, "PROFILE"), cohort)
-    typer.echo(f"written: {write_reference(folder, Path(to) / folder.name).name}; commit it with the machine named")
+    written = write_reference(folder, Path(to) / folder.name)
+    if folder.name == FRONT_OF and Path(to) == ROOT / "reference":
+        front_pictures(written, ROOT / "docs" / "pictures")
+    typer.echo(f"written: {written.name}; commit it with the machine named")
 
 
 @data_app.command("list")

@@ -50,7 +50,7 @@ FENCES = {
     "SimpleITK": "nbkit/data/preprocess.py",
     "pooch": "nbkit/data/fetched.py",
     "requests": ("nbkit/data/download.py", "nbkit/data/fetched.py"),
-    "urllib": "nbkit/data/download.py",
+    "urllib": ("nbkit/data/download.py", "nbkit/site/links.py"),
     "urllib3": "nbkit/data/download.py",
     "http": "nbkit/data/download.py",
     "matplotlib": "nbkit/figures/",
