@@ -240,8 +240,8 @@ def reference(
     """Keep a finished run as the committed reference that `verify` compares with."""
     folder = results_folder(out, known(profile, PROFILES, "PROFILE"), cohort)
     written = write_reference(folder, Path(to) / folder.name)
-    if folder.name == FRONT_OF and Path(to) == ROOT / "reference":
-        front_pictures(written, ROOT / "docs" / "pictures")
+    if folder.name == FRONT_OF and Path(to) == FILES / "reference":
+        front_pictures(written, FILES / "docs" / "pictures")
     typer.echo(f"written: {written.name}; commit it with the machine named")
 
 
