@@ -22,6 +22,7 @@ from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
 from nbkit.cohorts import SCANNED_TWICE, cohort_name, cohort_names, list_cohorts, mslesseg, to_fetch
 from nbkit.core.checks import NbkitError, known, require
+from nbkit.core.cluster import VARIABLE, on_cluster
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.files import write_text
 from nbkit.core.project import FILES
@@ -40,6 +41,7 @@ from nbkit.runner.parameters import from_text
 from nbkit.runner.qc import QcPage, qc_folder
 from nbkit.runner.report import write_again
 from nbkit.site.build import build_site
+from nbkit.site.front import FRONT_OF, front_pictures
 from nbkit.train import SCAN_SEGMENTER, TRAININGS, chosen
 
 app = typer.Typer(
@@ -68,10 +70,15 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def door(
+def everything(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Which it is.")] = False,
+    scheduler: Annotated[str, typer.Option(
+        envvar=VARIABLE, help="A dask scheduler, tcp://host:8786, whose workers simulate, prepare and predict people.",
+    )] = "",
 ) -> None:
-    """The command line."""
+    """Set before any command."""
+    context.with_resource(on_cluster(scheduler))
 
 
 @app.command()
@@ -232,7 +239,10 @@ def reference(
 ) -> None:
     """Keep a finished run as the committed reference that `verify` compares with."""
     folder = results_folder(out, known(profile, PROFILES, "PROFILE"), cohort)
-    typer.echo(f"written: {write_reference(folder, Path(to) / folder.name).name}; commit it with the machine named")
+    written = write_reference(folder, Path(to) / folder.name)
+    if folder.name == FRONT_OF and Path(to) == FILES / "reference":
+        front_pictures(written, FILES / "docs" / "pictures")
+    typer.echo(f"written: {written.name}; commit it with the machine named")
 
 
 @data_app.command("list")

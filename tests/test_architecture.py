@@ -50,8 +50,7 @@ FENCES = {
     "SimpleITK": "nbkit/data/preprocess.py",
     "pooch": "nbkit/data/fetched.py",
     "requests": ("nbkit/data/download.py", "nbkit/data/fetched.py"),
-    "urllib": "nbkit/data/download.py",
-    "urllib3": "nbkit/data/download.py",
+    "urllib": ("nbkit/data/download.py", "nbkit/site/links.py"),
     "http": "nbkit/data/download.py",
     "matplotlib": "nbkit/figures/",
     "seaborn": "nbkit/figures/",
@@ -145,7 +144,8 @@ def scoring_faults(source: Source) -> Iterator[str]:
 def blindness_faults(source: Source) -> Iterator[str]:
     """What fits and predicts cannot read what was published."""
     if package(source.module) in ("papers", "training", "metrics", "nets", "losses"):
-        if "published.toml" in source.text or any(found.top == "tomllib" for found in source.imports):
+        readers = ("tomllib", "nbkit.core.toml_files")
+        if "published.toml" in source.text or any(found.name.startswith(readers) for found in source.imports):
             yield f"{source.path}: reads what was published"
 
 
