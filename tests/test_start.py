@@ -29,10 +29,10 @@ def instructions() -> list[tuple[str, str]]:
 
 def a_clone(folder: Path) -> Path:
     """What the steps of an image would see: the tracked files that .dockerignore lets pass."""
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
-    wanted = ("nbkit/__init__.py", "notebooks/", "binder/", "pyproject.toml", "requirements.lock", "README.md", "LICENSE")
-    for name in filter(None, tracked):
+    wanted = ("nbkit/__init__.py", "notebooks/", "binder/", "pyproject.toml", "requirements.lock", "README.md")
+    for name in tracked.splitlines():
         if name.startswith(wanted) and not any(fnmatch.fnmatch(name.split("/")[0], i) for i in ignored):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)

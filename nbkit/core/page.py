@@ -40,9 +40,10 @@ def page(
 
 
 def filled(
-    template: Path, *, beside: Sequence[Path] = (), filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any,
+    template: Path, *, beside: Sequence[Path] = (), filters: Mapping[str, Callable[..., Any]] | None = None,
+    **values: Any,
 ) -> str:
-    """Fill a template with everything escaped; it may take macros from templates in its folder and in those `beside`."""
+    """Fill a template with everything escaped; it may take macros from its folder and from those `beside`."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         loader=jinja2.FileSystemLoader([template.parent, *beside]),

@@ -19,6 +19,9 @@ QUANTITIES: Mapping[str, str] = {"MTR": "pu", "FA": "", "RD": "10⁻³ mm²/s", 
                                  "DVR": ""}
 """Maps whose values mean something, with their units."""
 
+TOPS: Mapping[str, float] = {"RD": 95.0, "AD": 95.0, "MD": 95.0, "FA": 99.5}
+"""Percentiles of tissue that are white: fluid at its edge is far beyond diffusivities; bundles are the top of FA."""
+
 
 def contrast_sheet(
     scan: Scan, contrasts: Sequence[str] | None = None, *, columns: int | None = None, index: int | None = None,
@@ -50,7 +53,7 @@ def contrast_sheet(
     names, tiles = tuple(contrasts or scan.images), []
     for name in names:
         image, within = scan.image(name), _tissue(scan) if name in QUANTITIES else brain
-        grey = grey_scale(image, within, percentiles=(0.5, 95.0 if name in QUANTITIES else 99.0))
+        grey = grey_scale(image, within, percentiles=(0.5, TOPS.get(name, 99.0)))
         title, unit = title_of(name), _unit(name, grey)
         if name in QUANTITIES:
             title = f"{title}, {number(grey.low, 2)} to {number(grey.high, 2)}" + (f" ({unit})" if unit else "")

@@ -130,7 +130,7 @@ def _cells(notebook: Path) -> list[dict[str, Any]]:
 def paper_page(
     paper: Paper, card: Scorecard, observations: Mapping[str, Observation], shown: Shown
 ) -> dict[str, Any]:
-    """What the page of a paper shows: its words, verdicts counted, key numbers, claims by place, pictures and tables."""
+    """What the page of a paper shows: its words, verdicts counted, key numbers, claims by place, pictures, tables."""
     mine = Scorecard(tuple(c for c in card.claims if c.id.startswith(paper.prefix + ".")))
     rooms = tuple(r for r in card.rooms if any(i.startswith(paper.prefix + ".") for i in r.of))
     judged = [n for n in card.numbers if n.verdict in ("within tolerance", "outside tolerance") and n.id in paper.ids]

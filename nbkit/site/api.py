@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SHARED = (
-    "session", "systems", "cohorts", "core", "geometry", "metrics", "losses", "nets", "training", "data", "phantom",
-    "figures", "claims", "widgets", "export",
+    "session", "systems", "benchmark", "cohorts", "core", "geometry", "metrics", "losses", "nets", "training", "data",
+    "phantom", "figures", "claims", "widgets", "export",
 )
 """What a user of nbkit may want next to the papers; the command line is told by ``nbkit --help``."""
 

@@ -8,8 +8,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src", "embed": "src",
-         "object": "data", "link": "href"}
+LOADS = dict.fromkeys(("script", "img", "iframe", "source", "video", "audio", "embed"), "src") | {
+    "object": "data", "link": "href",
+}
 """Attributes by which a tag brings something into a page; what only links is an ``a``."""
 TOLD = ("canonical", "next", "prev", "search", "index", "author", "license", "copyright", "alternate")
 """Relations of a ``link`` that bring nothing."""
@@ -61,9 +62,9 @@ def _addresses(css: str) -> list[str]:
 
 
 def faults(folder: Path | str) -> list[str]:
-    """Broken links inside a folder of pages, and what they or its styles fetch from other hosts; empty when all is well.
+    """Broken links inside a folder of pages, and what they or its styles fetch from other hosts.
 
-    Every ``.html`` and ``.css`` file is read. A link to a place on a page needs that place; a link to a folder leads
+    Empty when all is well. Every ``.html`` and ``.css`` file is read. A link to a place on a page needs that place; a link to a folder leads
     nowhere, because only a server makes a page of it. Links to other hosts are not followed.
     """
     folder = Path(folder).resolve()

@@ -125,7 +125,8 @@ def _gallery(pictures: Filed, pages: Mapping[str, Mapping[str, Any]]) -> list[di
     found = []
     for page in pages.values():
         mine = [a for a in pictures.artefacts if (a["kind"], a["notebook"]) == ("figure", page["source"].notebook)]
-        small = [{**pictures.picture(a["name"], most=THUMB), "to": f"{page['address']}#figure-{a['name']}"} for a in mine]
+        small = [{**pictures.picture(a["name"], most=THUMB), "to": f"{page['address']}#figure-{a['name']}"}
+                 for a in mine]
         found += [{"title": page["source"].short, "pictures": small}] * bool(small)
     return found
 

@@ -327,7 +327,8 @@ def test_a_reference_keeps_what_stands_under_its_figures(tmp_path):
 
     for folder, notebook, captions in (("a", "01", {"x": "first", "y": "kept"}), ("b", "02", {"z": "new"}),
                                        ("c", "01", {"x": "last"})):
-        run = Run(tmp_path / folder, notebook=notebook, cohort="embedded", profile="smoke", seed=7, paper="wei2019_flair")
+        told = {"notebook": notebook, "cohort": "embedded", "profile": "smoke", "seed": 7, "paper": "wei2019_flair"}
+        run = Run(tmp_path / folder, **told)
         method = "fcn" if notebook == "01" else "rf"
         run.number(f"wei2019.table2_2a.mse.{method}", {"s0": 0.0, "s1": 1.0}, unit="z²")
         for name, caption in captions.items():

@@ -97,3 +97,13 @@ def test_quantitative_maps_are_windowed_to_tissue_and_say_their_window(scan):
     small = Scan("s", "1", 30.0, {"RD": brain.with_data(values / 1000)}, {"brain": brain})
     assert sheets.contrast_sheet(small).axes[0].get_title().endswith(" (mm²/s)")
     assert "10⁻³" not in sheets.contrast_sheet(small).axes[0].get_title()
+
+
+def test_the_window_of_anisotropy_reaches_its_bundles_and_that_of_diffusivity_leaves_fluid_out(scan):
+    brain = scan.mask("brain")
+    values = torch.rand(brain.data.shape, generator=torch.Generator().manual_seed(3))
+    bright = torch.rand(brain.data.shape, generator=torch.Generator().manual_seed(4)) < 0.03
+    maps = {name: brain.with_data(torch.where(bright, 5.0, values)) for name in ("FA", "RD")}
+    fa, rd = sheets.contrast_sheet(Scan("s", "1", 30.0, maps, {"brain": brain})).axes
+    assert fa.images[0].get_clim()[1] == 5.0
+    assert rd.images[0].get_clim()[1] < 1.0

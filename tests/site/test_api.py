@@ -19,7 +19,8 @@ def test_public_names_stand_first_and_once(tmp_path):
     root = tmp_path / "kit"
     (root / "papers" / "one").mkdir(parents=True)
     for name, text in {
-        "__init__.py": '"""One paper.\n\nMore."""\n__all__ = ["System", "more"]\n', "system.py": '"""S."""', "more.py": '""""""',
+        "__init__.py": '"""One paper.\n\nMore."""\n__all__ = ["System", "more"]\n', "system.py": '"""S."""',
+        "more.py": '""""""',
     }.items():
         (root / "papers" / "one" / name).write_text(text, encoding="utf-8")
     (root / "session.py").write_text('"""A session."""', encoding="utf-8")

@@ -20,6 +20,7 @@ from tests.browser.jupyter import find_browser, opened
 from tests.runner.test_report import Picture
 
 BROWSER = find_browser()
+pytestmark = pytest.mark.slow
 SOME = ("nbkit.papers.flair", "nbkit.session", "index")
 WIDE = "<table><tr>" + "".join(f"<td>column{k}</td>" for k in range(60)) + "</tr></table>"
 

@@ -23,7 +23,8 @@ def finished(folder, *, profile="laptop", cohort="embedded", pictures=(), fcn=1.
 
 def kept(root, name, **options):
     profile, cohort = name.split("-")
-    write_reference(finished(root / "runs" / name, profile=profile, cohort=cohort, **options), root / "reference" / name)
+    results = finished(root / "runs" / name, profile=profile, cohort=cohort, **options)
+    write_reference(results, root / "reference" / name)
 
 
 @pytest.mark.parametrize(

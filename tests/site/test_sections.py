@@ -28,7 +28,8 @@ def test_a_section_holds_what_is_below_it(tmp_path):
     file = tmp_path / "README.md"
     file.write_text(TEXT, encoding="utf-8")
     assert section(file, "One", level=3) == (
-        "### One\nwords a file, [a place](https://x.org), ![picture](a.png)\n\n```\n# no heading\n```\n\n#### Below\nmore\n")
+        "### One\nwords a file, [a place](https://x.org), ![picture](a.png)\n\n"
+        "```\n# no heading\n```\n\n#### Below\nmore\n")
     assert section(file, "Below") == "## Below\nmore\n"
     assert section(file, "Two", level=1) == "# Two\nend\n"
 

@@ -51,6 +51,21 @@ def method_examples(
     return panel(rows, width_mm=width_mm)
 
 
+def method_pictures(
+    patients: Sequence[Subject], predictions: Mapping[str, Mapping[str, Volume]]
+) -> Iterator[tuple[str, Picture, str]]:
+    """Name, picture and caption of Fig. 2.4, and of modality propagation by itself.
+
+    It copies noise voxel by voxel: beside the others it takes the scale of the differences.
+    """
+    alone = {s: {n: v for n, v in made.items() if n == "mp"} for s, made in predictions.items()}
+    others = {s: {n: v for n, v in made.items() if n != "mp"} for s, made in predictions.items()}
+    said = "patients of median lesion load"
+    yield "fig2_4", method_examples(patients, others), f"Figure 2.4. Synthetic and true FLAIR, {said}"
+    if all(alone.values()):
+        yield "fig2_4_propagation", method_examples(patients, alone), f"Beside Figure 2.4: modality propagation, {said}"
+
+
 def differences(
     frame: pd.DataFrame, xlabel: str, ends: Mapping[str, float], *, better: tuple[str, str],
     published: Mapping[str, float] | None = None, seed: int = 0,

@@ -36,6 +36,20 @@ def test_methods_stand_side_by_side_for_every_patient(scan):
     assert len(bars) == 2 and all("prediction" in label for label in bars)
 
 
+def test_propagation_stands_by_itself(scan):
+    """With its noise among them the differences of all others would be dark."""
+    truth = scan.image("FLAIR")
+    made = {"mp": truth.with_data(truth.data + 50.0), "fcn": truth.with_data(truth.data + 1.0)}
+    found = {name: (figure, said) for name, figure, said in figures.method_pictures(
+        [Subject("a", None, "MS", (scan,))], {"a": made})}
+    assert list(found) == ["fig2_4", "fig2_4_propagation"]
+    assert titles(found["fig2_4"][0]) == ["3D FCN", "True FLAIR"]
+    assert titles(found["fig2_4_propagation"][0]) == ["Modality propagation", "True FLAIR"]
+    assert "propagation" in found["fig2_4_propagation"][1]
+    only = figures.method_pictures([Subject("a", None, "MS", (scan,))], {"a": {"fcn": made["fcn"]}})
+    assert [name for name, *_ in only] == ["fig2_4"]
+
+
 def test_errors_are_drawn_beside_what_could_be_reached():
     gaps = tidy({"a": 0.1, "b": 0.3}, system="rf")
     figure = figures.differences(gaps, "MSE − MSE of the FCN", {"floor": -0.5, "reach": -0.2}, better=("it", "the FCN"))
