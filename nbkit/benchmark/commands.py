@@ -22,7 +22,7 @@ from nbkit.benchmark.slice import CONTROLS, open_slice
 from nbkit.benchmark.tables import forgotten_lines
 from nbkit.benchmark.tasks import LATEST, rules
 from nbkit.benchmark.write import WANTED, write
-from nbkit.core.checks import NbkitError, known, require
+from nbkit.core.checks import known, require
 from nbkit.core.config import PROFILES
 from nbkit.core.files import write_text
 from nbkit.data.derivatives import DESCRIPTION
@@ -39,6 +39,10 @@ ALL, NONE = "all", "none"
 RESERVED = (NO_CHANGE, MEAN, DIAGNOSIS, PIXELS, *NO_FORECAST, "autoencoder", "truth")
 """Names of what always stands on the page."""
 SMALL_RESERVED = (*BESIDE, *CONTROLS, MEAN_IMAGE, TRAINING, HELD, NO_CHANGE, "truth")
+
+
+_FIELDS: Mapping[str, tuple[str, ...]] = {"ageing": ("History",), "contrast": ("Target",)}
+"""What else the identity of a task holds."""
 
 
 @app.command("write")
@@ -148,13 +152,10 @@ def task_of(folder: Path, *, device: str = "auto", n_jobs: int = 1) -> Any:
         isinstance(told, dict) and "Task" in told, f"{folder.name}/{DESCRIPTION}: nbkit", expected="a task",
         found="none", remedy="The data set of the task comes first, then the folders of forecasts.",
     )
-    try:
-        task = _opened(told, device, n_jobs)
-    except KeyError as error:
-        raise NbkitError(
-            f"{folder.name}/{DESCRIPTION}: nbkit", expected=f"the field {error}", found="none",
-            remedy="Write the task again with --overwrite.",
-        ) from None
+    for name in ("Level", "Profile", "Seed", *_FIELDS.get(str(told["Task"]).rpartition("-")[0], ())):
+        require(name in told, f"{folder.name}/{DESCRIPTION}: nbkit", expected=f"the field {name!r}", found="none",
+                remedy="Write the task again with --overwrite.")
+    task = _opened(told, device, n_jobs)
     differs = [f"{name} {told.get(name)!r}, not {value!r}" for name, value in task.identity.items()
                if told.get(name) != value]
     require(
