@@ -11,6 +11,7 @@ OUT     ?= results
 MODEL   ?=
 WEIGHTS ?=
 TO      ?= site
+CASES   ?= 100000
 
 # a Python this project runs on: the default one, else the first newer one that answers
 IS_NEW := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
@@ -36,7 +37,7 @@ export MALLOC_MMAP_THRESHOLD_ ?= 33554432
 export MALLOC_ARENA_MAX ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce site test verify lab data doctor bench clean
+.PHONY: help env reproduce site test fuzz verify lab data doctor bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +60,9 @@ site: $(STAMP)  ## the pages that people read, from a finished run: TO/index.htm
 
 test: $(STAMP)  ## all tests, the smoke run of every notebook included; FAST=1: without notebooks and what takes seconds
 	$(PY) -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(if $(filter 1,$(FAST)),-m "not notebook and not slow")
+
+fuzz: $(STAMP)  ## CASES=100000 damaged files at every door, kills and full disks at many places: an hour
+	NBKIT_FUZZ="$(CASES)" $(PY) -m pytest --numprocesses 2 tests/fuzz tests/attacks
 
 verify: $(STAMP)  ## compare a finished run with the committed reference values
 	$(NBKIT) verify --profile "$(PROFILE)" --cohort "$(COHORT)" --out "$(OUT)"

@@ -8,35 +8,36 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from nbkit import __version__
 from nbkit.benchmark.commands import app as benchmark_app
+from nbkit.caching import app as cache_app
 from nbkit.claims.reference import compare_with_reference, write_reference
 from nbkit.claims.tables import verdict_table
 from nbkit.claims.verdicts import load_scorecard
 from nbkit.cohorts import SCANNED_TWICE, cohort_name, cohort_names, list_cohorts, mslesseg, to_fetch
-from nbkit.core import shelf
 from nbkit.core.checks import NbkitError, known, require
+from nbkit.core.cluster import VARIABLE, on_cluster
 from nbkit.core.config import PROFILES, digest
-from nbkit.core.files import cache_folder
+from nbkit.core.files import write_text
+from nbkit.core.project import FILES
 from nbkit.core.protocols import SEXES
 from nbkit.data.brain import kept_brain
 from nbkit.data.check import look_at_images, read_own, verdicts
-from nbkit.data.manifest import Manifest, data_folder, list_manifests, load_manifest
+from nbkit.data.manifest import Manifest, list_manifests, load_manifest
 from nbkit.data.own_needs import account, in_words
 from nbkit.data.own_state import folder_state, table_state
 from nbkit.doctor import lines
 from nbkit.entrants import require_methods
 from nbkit.export import app as export_app
-from nbkit.runner.execute import LOGS, choose_notebooks, reproduce
+from nbkit.runner.execute import choose_notebooks, reproduce
 from nbkit.runner.folder import is_own, results_folder
 from nbkit.runner.parameters import from_text
-from nbkit.runner.provenance import ROOT
 from nbkit.runner.qc import QcPage, qc_folder
 from nbkit.runner.report import write_again
 from nbkit.site.build import build_site
@@ -47,7 +48,6 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__,
 )
 data_app = typer.Typer(no_args_is_help=True, help="Cohorts: what there is, download, verify, check your own.")
-cache_app = typer.Typer(invoke_without_command=True, help="Finished work kept on disk; alone, it shows what is there.")
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 app.add_typer(export_app)
@@ -61,6 +61,24 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Jobs = Annotated[int | None, typer.Option(help="Jobs side by side on the CPU.")]
 Parameters = Annotated[list[str] | None, typer.Option("-p", help="name=value, where a notebook has it.")]
 Model = Annotated[str, typer.Option(help="A model of your own: my_model.py:MyModel; several with commas.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"nbkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def everything(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Which it is.")] = False,
+    scheduler: Annotated[str, typer.Option(
+        envvar=VARIABLE, help="A dask scheduler, tcp://host:8786, whose workers simulate, prepare and predict people.",
+    )] = "",
+) -> None:
+    """Set before any command."""
+    context.with_resource(on_cluster(scheduler))
 
 
 @app.command()
@@ -147,6 +165,21 @@ def _manifests(cohort: str) -> list[Manifest]:
 
 
 @app.command()
+def notebooks(
+    to: Annotated[Path, typer.Option(help="Folder to copy them to; made if it is not there.")],
+) -> None:
+    """Copy the notebooks, to open them in JupyterLab; nothing is written over."""
+    there = [to / source.name for source in choose_notebooks() if (to / source.name).exists()]
+    require(
+        not there, f"notebooks: {to}", expected="a folder without notebooks of these names",
+        found=", ".join(path.name for path in there), remedy="Choose another folder, or rename yours.",
+    )
+    for source in choose_notebooks():
+        write_text(to / source.name, source.read_text(encoding="utf-8"))
+    typer.echo(f"{len(choose_notebooks())} notebooks in {to}; open them with: jupyter lab {to}")
+
+
+@app.command()
 def scorecard(
     profile: Profile = "laptop", cohort: CohortOption = "embedded", out: Out = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="The whole scorecard as JSON.")] = False,
@@ -179,7 +212,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A results folder: result
 def site(
     folder: Annotated[Path, typer.Argument(help="A results folder: results/laptop-embedded.")],
     to: Annotated[Path, typer.Option(help="Folder of the site, replaced whole.")] = Path("site"),
-    reference: Annotated[Path, typer.Option(help="Folder of committed references.")] = ROOT / "reference",
+    reference: Annotated[Path, typer.Option(help="Folder of committed references.")] = FILES / "reference",
 ) -> None:
     """Build the site: executed notebooks, a page a paper, pictures, report, explorer, API. Needs the clone."""
     typer.echo(f"open {build_site(folder, to, reference=Path(reference))}")
@@ -188,7 +221,7 @@ def site(
 @app.command()
 def verify(
     profile: Profile = "laptop", cohort: CohortOption = "embedded", out: Out = Path("results"),
-    reference: Annotated[Path, typer.Option(help="Folder of committed references.")] = ROOT / "reference",
+    reference: Annotated[Path, typer.Option(help="Folder of committed references.")] = FILES / "reference",
 ) -> None:
     """Compare a finished run with the committed reference; fails when anything is worse."""
     folder = results_folder(out, known(profile, PROFILES, "PROFILE"), cohort)
@@ -202,7 +235,7 @@ def verify(
 @app.command()
 def reference(
     profile: Profile = "laptop", cohort: CohortOption = "embedded", out: Out = Path("results"),
-    to: Annotated[Path, typer.Option(help="Folder of committed references.")] = ROOT / "reference",
+    to: Annotated[Path, typer.Option(help="Folder of committed references.")] = FILES / "reference",
 ) -> None:
     """Keep a finished run as the committed reference that `verify` compares with."""
     folder = results_folder(out, known(profile, PROFILES, "PROFILE"), cohort)
@@ -305,53 +338,6 @@ def _codes(text: str) -> dict[str, str]:
     for code, _, sex in pairs:
         known(sex.strip(), SEXES, f"--sex-codes {code}")
     return {code.strip(): sex.strip() for code, _, sex in pairs}
-
-
-@cache_app.callback()
-def cache(context: typer.Context) -> None:
-    """Finished work kept on disk."""
-    if context.invoked_subcommand is None:
-        cache_info()
-
-
-@cache_app.command("info")
-def cache_info() -> None:
-    """How much each kind of finished work takes, what dead runs left, and where the logs are."""
-    root = cache_folder()
-    typer.echo(f"{root}")
-    total = 0
-    for folder in _kinds():
-        size = shelf.size(folder)
-        total += size
-        typer.echo(f"{folder.name:<24} {len(shelf.entries_of(folder)):>5} entries {size / 1e6:>10.1f} MB")
-    limit = shelf.limit_bytes() / 1e9
-    typer.echo(f"{total / 1e9:.1f} of {limit:g} GB (NBKIT_CACHE_GB); what was used longest ago goes first")
-    if logs := list((root / LOGS).glob("*.log")):
-        typer.echo(f"{len(logs)} logs of failed notebooks in {root / LOGS}")
-    if left := shelf.leftovers(*_kinds()):
-        typer.echo(f"{len(left)} leftovers of killed runs: `nbkit cache clear` removes them, as the next run does")
-
-
-@cache_app.command("clear")
-def cache_clear(kind: Annotated[str, typer.Argument(help="One kind; all and logs by default.")] = "") -> None:
-    """Remove finished work; it is made again when needed. Downloads stay, and files that are not ours."""
-    kinds = {folder.name: folder for folder in _kinds()}
-    chosen = [known(kind, kinds, "cache clear: kind")] if kind else list(kinds)
-    shelf.sweep(*(kinds[name] for name in chosen))
-    for name in chosen:
-        for entry in shelf.entries_of(kinds[name]):
-            shutil.rmtree(entry)
-        if not any(kinds[name].iterdir()):
-            kinds[name].rmdir()
-        typer.echo(f"removed {name}")
-    for log in () if kind else (cache_folder() / LOGS).glob("*.log"):
-        log.unlink()
-
-
-def _kinds() -> list[Path]:
-    root, downloads = cache_folder(), data_folder()
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.is_symlink()) if root.is_dir() else []
-    return [p for p in folders if p != downloads and (shelf.entries_of(p) or shelf.leftovers(p))]
 
 
 @app.command("train")

@@ -17,6 +17,7 @@ from nbkit.runner.provenance import machine, packages
 
 OPTIONAL = {
     "ipyniivue": ("3D viewer in notebooks", 'pip install -e ".[viewer]"'),
+    "ants": ("an entrant in examples/", "pip install --no-deps antspyx==0.6.3 webcolors==25.10.0"),
     brain_network.PACKAGE: ("finds brains of scans without a mask", brain_network.REMEDY),
 }
 Line = tuple[str, str, str, str]

@@ -181,8 +181,7 @@ class Export:
             model = self.bench.model(name)
             segmenter = self.bench.part("segmenter") if name not in DEFORMS and self.bench.labelled else None
         except NbkitError as error:
-            _stop_without_room(error)
-            self._leave_out("", "", name, "", f"it cannot be trained: {error}")
+            self._leave_out("", "", name, "", error, said="it cannot be trained: ")
             return
         about = {
             "System": name, "Model": type(model).__name__, "Settings": model.config.as_dict(),
@@ -196,8 +195,7 @@ class Export:
                 for age, forecast in self._forecasts(model, segmenter, person, list(todo), name):
                     self._write(todo[age], forecast)
             except NbkitError as error:
-                _stop_without_room(error)
-                self._leave_out(person.id, "", name, "", str(error))
+                self._leave_out(person.id, "", name, "", error)
 
     def end(self) -> None:
         """Tables, what was left out, and the page to read first."""
@@ -265,7 +263,7 @@ class Export:
             return
         except NbkitError as error:
             if len(ages) == 1:
-                self._leave_out(person.id, history[-1].session, name, f"{ages[0]:g}", str(error))
+                self._leave_out(person.id, history[-1].session, name, f"{ages[0]:g}", error)
                 return
         for age in ages:
             yield from self._forecasts(model, segmenter, person, [age], name)
@@ -284,15 +282,14 @@ class Export:
             image.write(self.root, volume())
             self.made += 1
 
-    def _leave_out(self, person: str, session: str, system: str, age: str, why: str) -> None:
-        self.left_out[person, session, system, age] = " ".join(why.split())
+    def _leave_out(
+        self, person: str, session: str, system: str, age: str, error: NbkitError, *, said: str = "",
+    ) -> None:
+        if isinstance(error.__cause__, OSError):  # a disk without room is nobody's fault
+            raise error
+        why = " ".join(f"{said}{error}".split())
+        self.left_out[person, session, system, age] = why
         log.warning("%s left out: %s", " ".join(filter(None, (system, person, session, age))), why)
-
-
-def _stop_without_room(error: NbkitError) -> None:
-    """A disk that is full or cannot be written to is nobody's fault."""
-    if isinstance(error.__cause__, OSError):
-        raise error
 
 
 def claim(root: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:

@@ -14,6 +14,7 @@ One call each, so that a notebook is left with its paper::
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from nbkit.claims.tables import comparison_table, rooms_table, verdict_table
 from nbkit.claims.verdicts import Scorecard, judge_folder
 from nbkit import cohorts, entrants, shipped
 from nbkit.core.checks import known
+from nbkit.core.cluster import on_cluster
 from nbkit.core.protocols import Cohort, ModalitySynthesizer
 from nbkit.core.volume import Volume
 from nbkit.figures.learning_curves import learning_curves
@@ -35,6 +37,9 @@ from nbkit.runner.provenance import collect
 from nbkit.training.crossval import FoldLike, Result, Score, cross_validate
 from nbkit.training.curves import courses, endings
 from nbkit.training.offered import offering
+
+_KERNEL = ExitStack()
+"""What holds as long as a notebook's kernel lives."""
 
 
 STRANGERS = {"smoke": 2}
@@ -223,6 +228,7 @@ def begin(
         Whether systems whose weights come with the project are read (:mod:`nbkit.shipped`), or everything is trained.
     """
     offering(shipped.find if known(weights, ("shipped", "train"), "begin: weights") == "shipped" else None)
+    _KERNEL.enter_context(on_cluster())
     asked = {"task": task, "profile": profile, "seed": seed, "n_jobs": n_jobs}
     return Session(
         out_dir, people=cohorts.cohort_for(cohort, **asked), asked={"level": cohort, **asked}, notebook=notebook,

@@ -41,9 +41,21 @@ def find(model: Any, people: Cohort, key: Any = None) -> Offer | None:
         if same and entry["training_subjects"] == subject_hash(people.ids):
             folder = shipped_folder(name)
             card = json.loads((folder / CARD).read_text(encoding="utf-8")) if (folder / CARD).is_file() else {}
-            if card and card["stands_for"] == stands_for(model.config.as_dict(), key):
+            if card and _stands_for(card["stands_for"], model, key):
                 return Offer(name, entry["sha256"], partial(_read, name, folder, card, model, people))
     return None
+
+
+def _stands_for(kept: Mapping[str, Any], model: Any, key: Any) -> bool:
+    """Whether kept settings are those of `model`; what came into the settings since has its default."""
+    now = stands_for(model.config.as_dict(), key)
+    try:
+        before = _plain(model.config.from_dict(kept["settings"]).as_dict())
+    except NbkitError:
+        return False
+    both = isinstance(kept["key"], dict) and isinstance(now["key"], dict)
+    other = {k: now["key"].get(k) for k in kept["key"]} if both else now["key"]
+    return before == now["settings"] and kept["key"] == other
 
 
 def stands_for(settings: Mapping[str, Any], key: Any) -> dict[str, Any]:

@@ -69,8 +69,8 @@ _TOGETHER = ("countersynth", "daninet3d", "daninet", "brlp")
 _TEMPLATES = ("gan templates", "kernel templates")
 SYSTEMS: Mapping[str, tuple[str, ...]] = {
     "inbrainsyn": _TEMPLATES, "no_pt": _TEMPLATES, "countersynth": ("countersynth",), "daninet3d": ("daninet3d",),
-    "brlp": ("mrextrap", "brlp"), "brlp_one_sample": ("mrextrap", "brlp"),
-    "mrextrap_bayes": ("mrextrap",), "mrextrap_ols": ("mrextrap",), "mrextrap_population": ("mrextrap",),
+    "brlp": ("mrextrap", "brlp"), "brlp_anchored": ("mrextrap", "brlp"), "brlp_one_sample": ("mrextrap", "brlp"),
+    "mrextrap_bayes": ("mrextrap",), "mrextrap_bayes_anchored": ("mrextrap",), "mrextrap_ols": ("mrextrap",), "mrextrap_population": ("mrextrap",),
     "pixel_ols": ("pixel_ols",), "pixel_population": ("pixel_population",), "no_change": (),
 }
 """The systems and controls of notebook 08, and what each is made of."""
@@ -172,16 +172,17 @@ class Bench:
     def model(self, name: str) -> TrajectoryModel:
         """A system, ready to predict."""
         known(name, SYSTEMS, "system")
-        kind, _, estimator = name.partition("_")
+        anchored = name.endswith("_anchored")
+        kind, _, estimator = name.removesuffix("_anchored").partition("_")
         if name == "no_change":
             return trajectories.NoChange().fit(self.train)
         if name in ("inbrainsyn", "no_pt"):
             return self._carrier if name == "inbrainsyn" else self._carrier.variant(transport="direct")
         if kind == "mrextrap":
-            return self.part(kind).estimating(estimator)
+            return self.part(kind).estimating(estimator, anchored=anchored)
         if kind == "brlp":
             told = self.part(kind).telling(self.people)
-            return told.sampling(samples=1) if estimator else told
+            return told.sampling(anchored=anchored, **({"samples": 1} if estimator else {}))
         return self.part(name).transferring(True) if name == "daninet3d" else self.part(name)
 
     @cached_property

@@ -32,8 +32,9 @@ MAY_IMPORT = {
     "benchmark": "core data cohorts export figures metrics papers systems",
     "session": "core claims cohorts entrants figures runner shipped training",
     "doctor": "core data cohorts runner",
+    "caching": "core data runner",
     "train": "core data cohorts papers shipped systems training",
-    "cli": "core data cohorts claims benchmark entrants export runner site doctor train",
+    "cli": "core data cohorts caching claims benchmark entrants export runner site doctor train",
 }
 DRAWS = "figures"
 """Modules of a paper whose names end like this draw; they alone may import nbkit.figures, and they fit nothing."""
@@ -144,7 +145,8 @@ def scoring_faults(source: Source) -> Iterator[str]:
 def blindness_faults(source: Source) -> Iterator[str]:
     """What fits and predicts cannot read what was published."""
     if package(source.module) in ("papers", "training", "metrics", "nets", "losses"):
-        if "published.toml" in source.text or any(found.top == "tomllib" for found in source.imports):
+        readers = ("tomllib", "nbkit.core.toml_files")
+        if "published.toml" in source.text or any(found.name.startswith(readers) for found in source.imports):
             yield f"{source.path}: reads what was published"
 
 

@@ -9,11 +9,12 @@ import os
 import pytest
 from PIL import Image
 
-from nbkit import cli
+from nbkit import __version__, cli
 from nbkit.claims.observe import Run
 from nbkit.claims.verdicts import judge_folder
 from nbkit.core.files import Cache, write_text
 from nbkit.data.manifest import Manifest, ManifestFile, load_manifest
+from nbkit.figures import marks
 from nbkit.runner.execute import finish
 from nbkit.runner.folder import Stamp, read_stamps, write_stamp
 from tests.data import trees
@@ -387,3 +388,31 @@ def test_doctor_names_a_cache_that_cannot_be_written(nbkit, home, monkeypatch):
     monkeypatch.setenv("NBKIT_CACHE", str(home / "file" / "cache"))
     code, out, _ = nbkit("doctor")
     assert code == 1 and "cannot be written to" in out and "set NBKIT_CACHE" in out
+
+
+MINE = "class Mine:\n    def fit(self, cohort): ...\n    def predict(self, history, ages, diagnosis): ..."
+
+
+def test_run_takes_a_users_model_only_where_there_is_one(nbkit, home, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(marks, "ENTERED", {})
+    monkeypatch.setattr(cli, "reproduce", lambda notebooks, **given: seen.update(given) or 1 / 0)
+    (home / "mine.py").write_text(MINE)
+    with pytest.raises(ZeroDivisionError):
+        nbkit("run", "--nb", "08", "--profile", "smoke", "--model", "mine.py:Mine")
+    assert seen["model"] == "mine.py:Mine" and not list(home.glob("results*"))
+    for address, words in {"mine.py:Mime": "Did you mean 'Mine'", "our.py:Mine": "no such file", "Mine": "entry"}.items():
+        code, _, err = nbkit("run", "--nb", "08", "--model", address)
+        assert code == 2 and ("Install the package" if words == "entry" else words) in err
+
+
+def test_the_version_is_said_and_notebooks_are_copied_but_never_over_others(nbkit, home):
+    assert nbkit("--version") == (0, f"nbkit {__version__}\n", "")
+    code, out, _ = nbkit("notebooks", "--to", "mine")
+    there = sorted(path.name for path in (home / "mine").iterdir())
+    assert code == 0 and f"{len(there)} notebooks in mine" in out and there[0] == "00_start_here.ipynb"
+    (home / "mine" / there[0]).write_text("changed")
+    (home / "mine" / there[1]).unlink()
+    code, _, err = nbkit("notebooks", "--to", "mine")
+    assert code == 2 and there[0] in err and "Choose another folder" in err
+    assert (home / "mine" / there[0]).read_text() == "changed" and not (home / "mine" / there[1]).exists()

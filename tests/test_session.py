@@ -14,6 +14,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.tidy import stacked, tidy
 from nbkit.core.volume import Volume
+from nbkit.entrants import Entrants
 from nbkit.session import Session, begin
 
 FCN, FOREST = "wei2019.table2_2a.mse.fcn", "wei2019.table2_2a.mse.rf"
@@ -140,3 +141,35 @@ def test_what_could_be_won_is_shown_from_what_was_kept(run):
     shown = run.rooms(name="rooms").data
     assert shown.loc["squared error, z²", ["mean", "best control", "which", "reach"]].tolist() == [4, 1, "control", 0.5]
     assert shown["for a better method"].tolist() == ["room"] and shown["share left"].iloc[0] == pytest.approx(0.5 / 3.5)
+
+
+def test_users_models_are_told_and_recorded_though_no_ledger_knows_them(run, people, monkeypatch):
+    shown, found = [], Entrants({"Mine": object()}, ["**Mine** learned from 7 people."])
+    monkeypatch.setattr(session, "display", lambda said: shown.append(said.data))
+    monkeypatch.setattr(session.entrants, "enter", lambda text, train, **told: shown.append((text, told)) or found)
+    mine = "wei2019.table2_2a.mse.Mine"
+    with pytest.raises(NbkitError, match="an id of wei2019_flair"):
+        run.number(mine, value=1.0)
+    assert run.enter("mine.py:Mine", people, device="cpu") is found and run.entered == ["Mine"]
+    assert shown == [("mine.py:Mine", {"seed": 7, "device": "cpu", "profile": "smoke"}), "**Mine** learned from 7 people."]
+    run.number(mine, [0.5] * 7, unit="z²")
+    run.number(FCN, [0.25] * 7, unit="z²")
+    assert "Mine" in run.beside("Table 2.2a").data.columns
+    with pytest.raises(NbkitError, match="an id of wei2019_flair"):
+        run.number("wei2019.table2_2a.mse.Other", value=1.0)
+
+
+def test_users_models_of_a_contrast_stand_among_ours(run, monkeypatch):
+    monkeypatch.setattr(session, "display", lambda said: None)
+    monkeypatch.setattr(session, "cross_validate", lambda systems, people, **given: {"fcn": given})
+    monkeypatch.setattr(session.entrants, "cross_validated", lambda text, people, **given: ({"Mine": given}, ["said"]))
+    found = run.validated({}, "mine.py:Mine", folds=(1,), score=len, target="FLAIR", n_jobs=2)
+    assert found["fcn"] == {"folds": (1,), "score": len, "n_jobs": 2} and run.entered == ["Mine"]
+    assert found["Mine"] == {"target": "FLAIR", "folds": (1,), "score": len, "seed": 7, "profile": "smoke"}
+
+
+def test_the_same_people_can_be_asked_for_another_task(people, tmp_path, monkeypatch):
+    monkeypatch.setattr(session.cohorts, "cohort_for", lambda level, **asked: (level, asked))
+    told = {"level": "embedded", "task": "myelin", "profile": "smoke", "seed": 7, "n_jobs": 1}
+    run = Session(tmp_path, people=people, asked=told, notebook="03_a", profile="smoke", seed=7)
+    assert run.another("myelin_null") == ("embedded", {"task": "myelin_null", "profile": "smoke", "seed": 7, "n_jobs": 1})

@@ -61,6 +61,20 @@ def test_found_for_the_same_settings_and_people_alone(listed):
     assert here == there != shipped.stands_for({"width": 3}, {})
 
 
+def test_settings_that_came_since_have_their_default_and_others_are_refused(listed):
+    cohort, asked, folder = listed
+    card = json.loads((folder / shipped.CARD).read_text())
+
+    def found(key=None, **settings):
+        kept = {"settings": settings, "key": {"width": 2} if key else None}
+        (folder / shipped.CARD).write_text(json.dumps({**card, "stands_for": kept}))
+        return shipped.find(asked, cohort, key) is not None
+
+    assert found(estimator="population") and not found() and not found(estimator="population", gone=1)
+    assert found({"width": 2, "new": 1}, estimator="population")
+    assert not found({"width": 3}, estimator="population")
+
+
 def test_weights_that_give_something_else_are_not_used(listed, caplog):
     cohort, asked, folder = listed
     card = json.loads((folder / shipped.CARD).read_text())

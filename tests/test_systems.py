@@ -56,3 +56,27 @@ def test_what_cannot_be_trained_is_tried_once(monkeypatch):
         with pytest.raises(NbkitError, match="more people"):
             bench.model(name)
     assert tried == ["MRExtrap"]
+
+
+def test_all_systems_at_once_are_those_one_by_one_and_what_takes_long_is_trained_together(monkeypatch):
+    """Every part is its name; what is trained together is known by the jobs handed over."""
+    together = []
+
+    def jobs(*made, device):
+        together.extend(type(job["model"]).__name__ for job in made)
+        return [job["model"] for job in made]
+
+    bench = Bench(balls(), "smoke")
+    monkeypatch.setattr(Bench, "job", lambda self, part: {"model": type(part, (), {})(), "cohort": self.train})
+    monkeypatch.setattr(Bench, "_trained", lambda self, part: part)
+    monkeypatch.setattr(Bench, "model", lambda self, name: f"model {name}")
+    monkeypatch.setattr(systems, "fitted_together", jobs)
+    assert bench.models() == {name: f"model {name}" for name in SYSTEMS}
+    assert together == ["countersynth", "daninet3d", "daninet", "brlp"]
+    assert type(bench.part("daninet")).__name__ == "daninet" and bench.part("mrextrap") == "mrextrap"
+    bench.models()
+    assert len(together) == 4, "nothing is trained twice"
+    monkeypatch.setattr(Bench, "labelled", False)
+    bare = Bench(balls(), "smoke")
+    assert set(bare.models()) == {name for name in SYSTEMS if "brlp" not in SYSTEMS[name]}
+    assert together[4:] == ["countersynth", "daninet3d", "daninet"] and bare.segmenter is None

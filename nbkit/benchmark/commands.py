@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 import typer
 
+from nbkit.benchmark import small_page
 from nbkit.benchmark.ageing import COHORTS, HISTORIES, Ageing, open_task
+from nbkit.benchmark.contrast import BESIDE, TARGETS, open_contrast
 from nbkit.benchmark.controls import DIAGNOSIS, MEAN, NO_CHANGE
-from nbkit.benchmark.entries import Entrant, read_entrants
+from nbkit.benchmark.entries import Entrant, called, read_entrants
 from nbkit.benchmark.judge_page import write_page
+from nbkit.benchmark.pet import HELD, TRAINING, open_pet
+from nbkit.benchmark.pet import MEAN as MEAN_IMAGE
 from nbkit.benchmark.scoring import PIXELS, Judged, judged
+from nbkit.benchmark.slice import CONTROLS, open_slice
 from nbkit.benchmark.tables import forgotten_lines
+from nbkit.benchmark.tasks import LATEST, rules
 from nbkit.benchmark.write import WANTED, write
 from nbkit.core.checks import known, require
+from nbkit.core.config import PROFILES
 from nbkit.core.files import write_text
 from nbkit.data.derivatives import DESCRIPTION
 from nbkit.data.sidecars import read_object
@@ -30,28 +38,30 @@ Jobs = Annotated[int, typer.Option(help="People simulated or prepared side by si
 ALL, NONE = "all", "none"
 RESERVED = (NO_CHANGE, MEAN, DIAGNOSIS, PIXELS, *NO_FORECAST, "autoencoder", "truth")
 """Names of what always stands on the page."""
+SMALL_RESERVED = (*BESIDE, *CONTROLS, MEAN_IMAGE, TRAINING, HELD, NO_CHANGE, "truth")
 
 
 @app.command("write")
 def write_command(
-    task: Annotated[str, typer.Argument(help="ageing, or a version of it: ageing-1.")],
+    task: Annotated[str, typer.Argument(help=f"{', '.join(LATEST)}, or a version of one: ageing-1.")],
     to: Annotated[Path, typer.Option(help="Folder to write; a new one, or one of the same task.")],
-    cohort: Annotated[str, typer.Option(help=f"{', '.join(COHORTS)}.")] = "embedded",
-    history: Annotated[str, typer.Option(help=f"Scans shown of a test person: {' or '.join(HISTORIES)}.")] = "one",
-    profile: Annotated[str, typer.Option(help="Size of cohort and grid: smoke, laptop or paper.")] = "laptop",
+    cohort: Annotated[str, typer.Option(help=f"{', '.join(COHORTS)} (dlbs for ageing alone).")] = "embedded",
+    history: Annotated[str, typer.Option(help=f"ageing: scans shown of a person, {' or '.join(HISTORIES)}.")] = "one",
+    target: Annotated[str, typer.Option(help=f"contrast: {' or '.join(TARGETS)}.")] = "FLAIR",
+    profile: Annotated[str, typer.Option(help=f"Size of cohort and grid: {', '.join(PROFILES)}.")] = "laptop",
     seed: Annotated[int | None, typer.Option(help="Other people: a task nobody trained on; 7 by default.")] = None,
     n_jobs: Jobs = 1, device: Device = "auto",
     overwrite: Annotated[bool, typer.Option(help="Replace another data set of nbkit in the folder.")] = False,
 ) -> None:
-    """Write a task as a plain BIDS data set: what may be seen, what is wanted, and none of the true futures."""
-    asked = open_task(cohort, task=task, profile=profile, seed=seed, history=history, device=device, n_jobs=n_jobs)
+    """Write a task as a plain BIDS data set: what may be seen, what is wanted, and none of the truth."""
+    asked = _opened({
+        "Task": rules(task).id, "Level": cohort, "Profile": profile, "Seed": seed, "History": history, "Target": target,
+    }, device, n_jobs)
     folder = to.expanduser()
-    write(folder, asked, overwrite=overwrite)
-    typer.echo(
-        f"{asked.rules.id} ({asked.rules.hash[:12]}): {len(asked.train)} training people, {len(asked.test)} test people, "
-        f"{len(asked.asked())} forecasts asked for\n{asked.truth_said}\n"
-        f"begin with {folder / 'README.md'}; {folder / WANTED} says what is wanted"
-    )
+    said = write(folder, asked, overwrite=overwrite) if type(asked) is Ageing else asked.write(
+        folder, overwrite=overwrite)
+    typer.echo(f"{asked.rules.id} ({asked.rules.hash[:12]}): {said}\n{asked.truth_said}\n"
+               f"begin with {folder / 'README.md'}; {folder / WANTED} says what is wanted")
 
 
 @app.command("judge")
@@ -59,33 +69,69 @@ def judge_command(
     folder: Annotated[Path, typer.Argument(help="What `nbkit benchmark write` wrote.")],
     predictions: Annotated[list[Path], typer.Argument(help="Folders of forecasts: volumes.tsv, images, or both.")],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("page.html"),
-    systems: Annotated[str, typer.Option(
-        help=f"The papers' systems beside them, trained if they are not kept: none, all, or {', '.join(SYSTEMS)}.")] = NONE,
+    systems: Annotated[str, typer.Option(help=(
+        f"ageing: the papers' systems beside them, trained if not kept: none, all, or {', '.join(SYSTEMS)}."))] = NONE,
     scores: Annotated[Path | None, typer.Option(help="Also write every person's scores, as CSV.")] = None,
     n_jobs: Jobs = 1, device: Device = "auto",
 ) -> None:
     """Check forecasts of any tool, score them beside our controls and systems, and write one page."""
-    names = tuple(SYSTEMS) if systems == ALL else () if systems == NONE else tuple(systems.split(","))
+    task = task_of(folder.expanduser(), device=device, n_jobs=n_jobs)
+    judge = _judge_ageing if type(task) is Ageing else _judge_small
+    frame, page = judge(task, [path.expanduser() for path in predictions], _systems(systems), out.expanduser())
+    if scores is not None:
+        write_text(scores, frame.drop(columns="id").to_csv(index=False))
+    typer.echo(f"{task.rules.id} ({task.rules.hash[:12]}); {task.truth_said}\nopen {page}")
+
+
+def _systems(words: str) -> tuple[str, ...]:
+    names = tuple(SYSTEMS) if words == ALL else () if words == NONE else tuple(words.split(","))
     for name in names:
         known(name, (*SYSTEMS, ALL, NONE), "--systems")
-    names = tuple(name for name in names if name not in RESERVED)
-    task = task_of(folder.expanduser(), device=device, n_jobs=n_jobs)
+    return tuple(name for name in names if name not in RESERVED)
+
+
+def _judge_ageing(
+    task: Ageing, folders: Sequence[Path], names: tuple[str, ...], out: Path
+) -> tuple[pd.DataFrame, Path]:
     entrants: list[Entrant] = []
-    for path in predictions:
+    for path in folders:
         taken = [n for name in (*RESERVED, *names) for n in (name, title_of(name))] + [e.name for e in entrants]
-        entrants += read_entrants(path.expanduser(), task, taken=taken)
+        entrants += read_entrants(path, task, taken=taken)
     lacking = task.bench.lacking(names) if names else []
     if lacking:
         typer.echo(f"to be trained first on {len(task.train)} people ({task.profile}), then kept: {', '.join(lacking)}")
     found = judged(task, entrants, systems=names)
     for line in (*standing_lines(found), *forgotten_lines(found)):
         typer.echo(line)
-    if scores is not None:
-        write_text(scores, found.main.drop(columns="id").to_csv(index=False))
-    typer.echo(f"{task.rules.id} ({task.rules.hash[:12]}); {task.truth_said}\nopen {write_page(out.expanduser(), found)}")
+    return found.main, write_page(out, found)
 
 
-def task_of(folder: Path, *, device: str = "auto", n_jobs: int = 1) -> Ageing:
+def _judge_small(task: Any, folders: Sequence[Path], _: tuple[str, ...], out: Path) -> tuple[pd.DataFrame, Path]:
+    entries, taken = [], [n for name in (*SMALL_RESERVED, *NO_FORECAST) for n in (name, title_of(name))]
+    for path in folders:
+        name, images = task.read(path)
+        entries.append((called(name, path.resolve().name, taken), images))
+        taken.append(entries[-1][0])
+    found = task.judge(entries)
+    for line in (*small_page.standing_lines(found), *found.forgotten):
+        typer.echo(line)
+    return found.frame, small_page.write_small_page(out, found)
+
+
+def _opened(told: Mapping[str, Any], device: str, n_jobs: int) -> Any:
+    """The task that an identity tells."""
+    kind = told["Task"].rpartition("-")[0]
+    common = {"task": told["Task"], "profile": told["Profile"], "seed": told["Seed"], "n_jobs": n_jobs}
+    if kind == "ageing":
+        return open_task(told["Level"], history=told["History"], device=device, **common)
+    if kind == "pet":
+        return open_pet(told["Level"], **common)
+    if kind == "slice":
+        return open_slice(told["Level"], device=device, **common)
+    return open_contrast(told["Level"], target=told["Target"], **common)
+
+
+def task_of(folder: Path, *, device: str = "auto", n_jobs: int = 1) -> Any:
     """The task that a data set holds, with its truth.
 
     Raises
@@ -102,12 +148,9 @@ def task_of(folder: Path, *, device: str = "auto", n_jobs: int = 1) -> Ageing:
         isinstance(told, dict) and "Task" in told, f"{folder.name}/{DESCRIPTION}: nbkit", expected="a task",
         found="none", remedy="The data set of the task comes first, then the folders of forecasts.",
     )
-    task = open_task(
-        told["Level"], task=told["Task"], profile=told["Profile"], seed=told["Seed"], history=told["History"],
-        device=device, n_jobs=n_jobs,
-    )
-    expected = task.identity
-    differs = [f"{name} {told.get(name)!r}, not {value!r}" for name, value in expected.items() if told.get(name) != value]
+    task = _opened(told, device, n_jobs)
+    differs = [f"{name} {told.get(name)!r}, not {value!r}" for name, value in task.identity.items()
+               if told.get(name) != value]
     require(
         not differs, f"{folder.name}/{DESCRIPTION}", expected="the task as this version of nbkit writes it",
         found="; ".join(differs), remedy="Write the task again with this version, or judge with the one that wrote it.",

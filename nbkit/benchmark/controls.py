@@ -42,7 +42,7 @@ def volume_controls(task: Ageing) -> dict[str, pd.DataFrame]:
 
 
 def _carried(task: Ageing, slopes_for) -> pd.DataFrame:
-    """Volumes at the last scan shown, carried on by the mean slope, and by the quartiles of slopes where they differ."""
+    """Volumes at the last scan shown carried on by the mean slope, and by the quartiles of slopes where they differ."""
     rows = []
     for label, age in task.asked():
         person = task.by_label[label]

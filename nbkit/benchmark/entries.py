@@ -96,7 +96,7 @@ def read_entrants(folder: Path | str, task: Ageing, *, taken: Sequence[str] = ()
             remedy="Give the folder that holds volumes.tsv or sub-*/.")
     told: dict[str, Any] = {}
     with faults.noted():
-        told = _entrant(folder / ENTRANT)
+        told = entrant_told(folder / ENTRANT)
     images = forecast_images(folder, task, faults)
     volumes = pd.DataFrame(columns=list(COLUMNS))
     if (folder / VOLUMES).is_file():
@@ -124,17 +124,22 @@ def _called(entrants: Sequence[Entrant], taken: Sequence[str]) -> Iterator[Entra
     """Nobody without a name, and no name twice."""
     names = list(taken)
     for entrant in entrants:
-        # charts read $ as the beginning of a formula, and hide names that begin with _
-        name = (entrant.name or entrant.folder).replace("$", "").lstrip("_") or "entrant"
-        name = name if name not in names else f"{name} ({entrant.folder})"
-        while name in names:
-            name += "'"
-        names.append(name)
-        yield replace(entrant, name=name)
+        names.append(called(entrant.name, entrant.folder, names))
+        yield replace(entrant, name=names[-1])
 
 
-def _entrant(path: Path) -> dict[str, Any]:
-    """``entrant.json``, where there is one."""
+def called(name: str, folder: str, taken: Sequence[str]) -> str:
+    """A name for a page: the entrant's own, else its folder's, and both where somebody has it already."""
+    # charts read $ as the beginning of a formula, and hide names that begin with _
+    name = (name or folder).replace("$", "").lstrip("_") or "entrant"
+    name = name if name not in taken else f"{name} ({folder})"
+    while name in taken:
+        name += "'"
+    return name
+
+
+def entrant_told(path: Path) -> dict[str, Any]:
+    """``entrant.json``, where there is one: name, and what it costs; anything else is refused by field."""
     if not path.exists():
         return {}
     try:
@@ -151,7 +156,7 @@ def _entrant(path: Path) -> dict[str, Any]:
             good = isinstance(value, str) and 0 < len(value) <= 60 and value.isprintable()
             expected = "words, at most 60 letters on one line"
         else:
-            good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+            good = type(value) in (int, float) and math.isfinite(value) and value >= 0
             expected = "a number, not below zero"
         require(good, f"{where}: {name}", expected=expected, found=repr(value), remedy="Mend it, or leave it out.")
     return told

@@ -9,7 +9,6 @@ from typing import Any
 from nbkit.benchmark.ageing import FORECAST, START, Ageing, Asked
 from nbkit.benchmark.faults import Faults
 from nbkit.core.checks import closest, require
-from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume
 from nbkit.data.derivatives import Derived, images_in, predicted_desc, told_by
 from nbkit.data.nifti import read_grid, read_image
@@ -38,7 +37,8 @@ def forecast_images(folder: Path, task: Ageing, faults: Faults) -> dict[str, dic
                 found=f"another: {own[key].name if key in own else ''}", remedy="Remove one of the two.",
             )
             own[key] = folder / image.path
-            check_image(folder / image.path, task.last(task.by_label[image.subject]), where)
+            last = task.last(task.by_label[image.subject])
+            check_image(folder / image.path, like=last.image("T1w"), mask=last.mask("brain"), where=where, scaled=True)
     return found
 
 
@@ -80,8 +80,10 @@ def _check_sidecar(facts: Mapping[str, Any], age: float, where: str) -> None:
             remedy="Name and sidecar say the same age, or the sidecar says none.")
 
 
-def check_image(path: Path, last: Scan, where: str) -> Volume:
-    """The image; one on another grid, without a brain, or on another scale is refused.
+def check_image(path: Path, *, like: Volume, mask: Volume, where: str, scaled: bool = False) -> Volume:
+    """The image; one on another grid than `like`, or with nothing inside `mask`, is refused.
+
+    With `scaled`, one that is on another scale than `like` too.
 
     Raises
     ------
@@ -89,22 +91,20 @@ def check_image(path: Path, last: Scan, where: str) -> Volume:
         By file: besides the above what :func:`~nbkit.data.nifti.read_image` refuses (not an image, not 3D, not real,
         not finite, constant).
     """
-    seen, mask = last.image("T1w"), last.mask("brain").data.bool()
     shape, affine = read_grid(path)
-    gap = abs(affine - seen.affine).max() if tuple(shape) == tuple(seen.shape) else float("inf")
+    gap = abs(affine - like.affine).max() if tuple(shape) == tuple(like.shape) else float("inf")
     require(
         gap <= 1e-2, f"{where}: grid", found=f"{tuple(shape)}" if gap == float("inf") else f"affine off by {gap:.3g}",
-        expected=f"the grid of the scans, {tuple(seen.shape)} and its affine",
+        expected=f"the grid of the scans, {tuple(like.shape)} and its affine",
         remedy="Resample the forecast onto the scan of the last session shown.",
     )
-    image = read_image(path)
-    inside, scan = image.data[mask].float(), seen.data[mask].float()
+    image, brain = read_image(path), mask.data.bool()
+    inside, scan = image.data[brain].float(), like.data[brain].float()
     require(
         bool((inside > 0).any()), f"{where}: brain", expected="an image of a brain", found="nothing above 0 within it",
         remedy="Look at the file: the forecast is empty where the last scan has its brain.",
     )
-    ratio = float(inside.median() / scan.median())
-    low, high = _LIKELY
+    ratio, (low, high) = float(inside.median() / scan.median()) if scaled else 1.0, _LIKELY
     require(
         low < ratio < high, f"{where}: intensity", expected="the scale of the scans, white matter 1",
         found=f"{ratio:.3g} times as bright (median in the brain)", remedy="Hand images in on the scale they came in.",

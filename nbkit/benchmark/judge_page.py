@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -18,6 +18,7 @@ from nbkit.benchmark.tables import (
 )
 from nbkit.core.files import write_text
 from nbkit.core.page import look, page
+from nbkit.core.protocols import Cohort
 from nbkit.core.tidy import where
 from nbkit.figures.charts import coverage_plot, number
 from nbkit.figures.marks import region_title, title_of
@@ -27,10 +28,17 @@ from nbkit.figures.tables import show_table
 from nbkit.figures.trajectories import person_trajectories, with_truth
 from nbkit.figures.web import Embedded, embedded
 from nbkit.papers.trajectories import figures
-from nbkit.papers.trajectories.head_to_head import PERCENT, SAID, by_diagnosis
+from nbkit.papers.trajectories.head_to_head import PERCENT, SAID, TITLES, by_diagnosis
 from nbkit.papers.trajectories.ranking import NO_FORECAST
 
 TEMPLATE = Path(__file__).with_name("judge.html.j2")
+HOW = (
+    "A volume that is read from an image is the true one at the last scan shown, times the growth between an entrant's "
+    "own pictures of both ages (the scan itself, where it made none of the first), by one segmenter for all. Errors "
+    "are absolute, in % of the true volume, mean over a person's visits; people count alike. Images are scored inside "
+    "the brain. A person without a forecast counts as no change. The rules are frozen in the file of the task, "
+    "whose hash stands above."
+)
 
 
 class Section(NamedTuple):
@@ -52,28 +60,58 @@ def table(frame: pd.DataFrame, caption: str) -> str:
     return show_table(frame, caption).to_html()
 
 
-def write_page(path: Path, found: Judged) -> Path:
-    """Write the page of a judgement, atomically."""
-    task, told = found.task, found.task.people.provenance
-    text = page(
-        TEMPLATE, styles=look(TEMPLATE), version=__version__, task=task.identity, title=task.rules.told["title"],
-        truth=task.truth_said, history=SAID[task.history], asked=len(task.asked()), people=len(task.test),
-        entrants=[{"name": e.name, "told": e.told} for e in found.entrants], forgotten=forgotten_lines(found),
-        failed=[f"{title_of(name)}: {why}" for name, why in found.failed.items()], systems=list(found.systems),
-        control=found.task.rules.told["metrics"]["control"], sections=list(_sections(found)),
-        credit=f"{told.get('licence', '')}. {told.get('attribution', '')}",
-    )
-    return write_text(path, text)
-
-
-def _sections(found: Judged) -> Iterator[Section]:
-    yield _standings(found)
-    pairs = pairs_table(found)
+def pairs_section(pairs: pd.DataFrame) -> Iterator[Section]:
+    """What is said of every two entrants; nothing of a single one."""
     if len(pairs):
         yield Section("Entrants against each other", (
             "Differences by person on the same visits; positive: the first is better. Told apart where the 95 % "
             "interval excludes zero and p after Holm's correction over all rows is below 0.05, with six people or more."
         ), [table(pairs, "Every two entrants")], [])
+
+
+def facts_of(identity: Mapping[str, Any], truth: str, entrants: Mapping[str, str]) -> dict[str, str]:
+    """What stands at the head of every page: the task and its hash, whose data, how open the truth is, who entered."""
+    kinds = ", ".join(f"{name.lower()} {identity[name]}" for name in ("Profile", "Seed", "History", "Target")
+                      if name in identity)
+    return {
+        "task": f"{identity['Task']}, sha256 {identity['TaskSHA256']}",
+        "people": f"{identity['Cohort']}, {kinds}; data {identity['DataHash']}, asked {identity['WantedHash']} "
+                  "(two pages with the same hashes were asked the same)",
+        "truth": truth, "entrants": "; ".join(f"{name} ({told})" for name, told in entrants.items()),
+    }
+
+
+def credit_of(people: Cohort) -> str:
+    """Licence and attribution, as its licence asks for."""
+    told = people.provenance
+    return f"Licence: {told.get('licence', '')}. {told.get('attribution', '')}"
+
+
+def fill(path: Path, *, names: Sequence[str], **values: Any) -> Path:
+    """Write a page from its parts: lead, facts, forgotten, failed, sections, how and credit."""
+    text = page(TEMPLATE, styles=look(TEMPLATE), version=__version__, heading=", ".join(names), **values)
+    return write_text(path, text)
+
+
+def write_page(path: Path, found: Judged) -> Path:
+    """Write the page of a judgement, atomically."""
+    task = found.task
+    beside = f"fitted on the training people: {', '.join(found.systems)}" if found.systems else (
+        "none of the papers' systems was asked for (--systems all)")
+    facts = facts_of(task.identity, task.truth_said, {e.name: e.told for e in found.entrants})
+    return fill(
+        path, names=[e.name for e in found.entrants], facts=facts | {"beside them": f"controls, always; {beside}"},
+        lead=f"{task.rules.told['title']}: {len(task.asked())} forecasts of {len(task.test)} people whom nobody "
+             f"learned from, from {SAID[task.history]} each.",
+        forgotten=forgotten_lines(found), failed=[f"{title_of(name)}: {why}" for name, why in found.failed.items()],
+        sections=list(_sections(found)), how=HOW, credit=credit_of(task.people),
+    )
+
+
+def _sections(found: Judged) -> Iterator[Section]:
+    yield _standings(found)
+    seed = found.task.rules.told["metrics"]["bootstrap_seed"]
+    yield from pairs_section(pairs_table(found.main, [e.name for e in found.entrants], TITLES, seed=seed))
     yield from _tadpole(found)
     yield from _volumes(found)
     yield from _persons(found)
@@ -87,10 +125,10 @@ def _standings(found: Judged) -> Section:
     seed = found.task.rules.told["metrics"]["bootstrap_seed"]
     picture, ranks = figures.ranked(found.main, found.task.history, seed=seed)
     said = (
-        "Systems from best to worst on each measure, mean and 95 % interval over people. Hollow: controls. The grey band "
-        "holds all that paired differences over people do not tell apart from the first. Floor: the true visit without "
-        "its noise, read by the segmenter. Reach: what boosting or ridge regression makes of true volumes. Whoever has "
-        "no volumes of their own is read by one segmenter, alike; volumes that are told carry no error of reading."
+        "Systems from best to worst on each measure, mean and 95 % interval over people. Hollow: controls. The grey "
+        "band holds all that paired differences over people do not tell apart from the first. Floor: the true visit "
+        "without its noise, read by the segmenter. Reach: what boosting or ridge regression makes of true volumes. "
+        "Whoever has no volumes of their own is read by one segmenter, alike; told volumes carry no error of reading."
     )
     return Section("Who stands where", said, [table(ranks, "Standings, with the gain over no change")], [
         (shown(picture), "Ranking")])
@@ -137,8 +175,9 @@ def _persons(found: Judged) -> Iterator[Section]:
         errors = person_errors(found, entrant.name)
         chosen = {"worst": errors.index[-1], "median": errors.index[(len(errors) - 1) // 2]}
         pictures = [
-            (shown(figures.lineup(*_visit(found, entrant, who))), f"{which} person, last visit: {found.task.labels[who]}")
-            for which, who in chosen.items() if entrant.images
+            (shown(figures.lineup(*_visit(found, entrant, who))),
+             f"{said} person, sub-{found.task.labels[who]}, last visit")
+            for said, who in chosen.items() if entrant.images
         ]
         courses = _courses(found, entrant, list(dict.fromkeys(chosen.values())))
         if courses is not None:

@@ -109,7 +109,8 @@ def judged(task: Ageing, entrants: Sequence[Entrant], *, systems: Sequence[str] 
                 failed[name] = str(error)
                 log.warning("%s left out: %s", name, error)
     still = _told_rows(task, NO_CHANGE, controls[NO_CHANGE])
-    parts += [_of_volumes(_told_rows(task, name, own)) for name, own in controls.items() if name != NO_CHANGE or not parts]
+    told = [name for name in controls if name != NO_CHANGE or not parts]
+    parts += [_of_volumes(_told_rows(task, name, controls[name])) for name in told]
     for entrant in pictured:
         found = _pictured(task, entrant)
         parts.append(_without(found, task, entrant.name, entrant.lacking(asked), parts[0].visits, still))

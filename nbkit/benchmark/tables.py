@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -105,29 +105,39 @@ def coverage_rows(found: Judged, regions: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["system", "subject", "level", "value", "width"])
 
 
-def pairs_table(found: Judged) -> pd.DataFrame:
-    """Every two entrants on the same people: mean difference of their errors by person, p after Holm over all pairs."""
-    names, seed = [e.name for e in found.entrants], found.task.rules.told["metrics"]["bootstrap_seed"]
+def pairs_table(main: pd.DataFrame, names: Sequence[str], titles: Mapping[str, str], *, seed: int = 0) -> pd.DataFrame:
+    """Every two entrants on the same people: mean difference of their errors by person, p after Holm over all pairs.
+
+    Parameters
+    ----------
+    main : DataFrame
+        Tidy scores of what is ranked.
+    names : sequence of str
+        The entrants.
+    titles : mapping of str to str
+        Metrics, in order, and what readers see.
+    seed : int
+        Of the bootstrap.
+    """
     rows = []
-    for metric in (m for m in TITLES if m in set(found.main["metric"])):
-        part = found.main[(found.main["metric"] == metric) & found.main["system"].isin(names)]
+    for metric in (m for m in titles if m in set(main["metric"])):
+        part = main[(main["metric"] == metric) & main["system"].isin(names)]
         here = [name for name in names if name in set(part["system"])]
         sign = 1 if BETTER.get(metric) == "greater" else -1
-        for one, other in combinations(here, 2):
-            both = complete(part[part["system"].isin((one, other))])
-            gain = paired_difference(sign * both[one], sign * both[other], seed=seed)
-            p = bootstrap_p(both[one], both[other], seed=seed)
-            rows.append({"measure": TITLES[metric], "pair": f"{title_of(one)} – {title_of(other)}", "gain": gain, "p": p})
+        for pair in combinations(here, 2):
+            both = complete(part[part["system"].isin(pair)])
+            one, other = (sign * both[name] for name in pair)
+            gain = paired_difference(one, other, seed=seed)
+            rows.append((titles[metric], pair, gain, bootstrap_p(one, other, seed=seed)))
     if not rows:
         return pd.DataFrame()
-    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        gain, apart = row["gain"], p < ALPHA and row["gain"].n >= MIN_SUBJECTS
-        apart = apart and (gain.low > 0 or gain.high < 0)
-        first, second = row["pair"].split(" – ")
-        word = f"{first if gain.value > 0 else second} is better" if apart else "not told apart"
-        row |= {"gain of the first": interval_text(gain), "p (Holm)": number(p), "": word}
-        del row["gain"], row["p"]
-    return pd.DataFrame(rows).set_index(["measure", "pair"])
+    told = []
+    for (measure, pair, gain, _), p in zip(rows, holm([row[-1] for row in rows]), strict=True):
+        apart = p < ALPHA and gain.n >= MIN_SUBJECTS and (gain.low > 0 or gain.high < 0)
+        word = f"{title_of(pair[gain.value < 0])} is better" if apart else "not told apart"
+        told.append({"measure": measure, "pair": " – ".join(map(title_of, pair)),
+                     "gain of the first": interval_text(gain), "p (Holm)": number(p), "": word})
+    return pd.DataFrame(told).set_index(["measure", "pair"])
 
 
 def structure_table(found: Judged) -> pd.DataFrame:
@@ -156,7 +166,8 @@ def costs_table(found: Judged) -> pd.DataFrame:
         for e in found.entrants if e.cost
     }
     measured = ours.groupby("model", sort=False)["seconds"].mean() if len(ours) else {}
-    rows |= {title_of(n): {"seconds per forecast": s, "from": "measured, one CPU thread"} for n, s in dict(measured).items()}
+    for name, seconds in dict(measured).items():
+        rows[title_of(name)] = {"seconds per forecast": seconds, "from": "measured, one CPU thread"}
     return pd.DataFrame.from_dict(rows, orient="index").dropna(axis=1, how="all")
 
 

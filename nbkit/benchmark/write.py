@@ -1,4 +1,4 @@
-"""``nbkit benchmark write ageing``: what may be seen of a task, as a plain BIDS data set; the true futures stay behind."""
+"""``nbkit benchmark write ageing``: what may be seen of a task as a plain BIDS data set; true futures stay behind."""
 
 from __future__ import annotations
 
@@ -47,13 +47,14 @@ class GivenOut(Export):
         """Tables, what is wanted, the rules, and the page to read first."""
         write_tables(self.root, dict(self.bench.people.subjects[0].baseline.label_names))
         self._split()
-        _write_table(self.root / VISITS, pd.DataFrame(
+        write_table(self.root / VISITS, pd.DataFrame(
             [(f"sub-{self._subjects[p.id]}", f"ses-{self.task.session(p, s)}", age_of(s), s.diagnosis or p.diagnosis)
              for p in self.people for s in p.scans],
             columns=["participant_id", "session_id", "age", "diagnosis"],
         ))
-        _write_table(self.root / VOLUMES, given_volumes(self.task))
-        _write_table(self.root / WANTED, self.task.wanted)
+        if self.task.structures:
+            write_table(self.root / VOLUMES, given_volumes(self.task))
+        write_table(self.root / WANTED, self.task.wanted)
         write_text(self.root / RULES, self.task.rules.text)
         # the standard knows neither our tables nor the rules
         write_text(self.root / ".bidsignore", "\n".join([VISITS, VOLUMES, WANTED, RULES]) + "\n")
@@ -64,7 +65,7 @@ class GivenOut(Export):
         table = read_text_table(self.root / PARTICIPANTS, ("participant_id",), tabs=True)
         tested = [name.removeprefix("sub-") in self.task.by_label for name in table["participant_id"]]
         table["split"] = [TEST if one else TRAINING for one in tested]
-        _write_table(self.root / PARTICIPANTS, table)
+        write_table(self.root / PARTICIPANTS, table)
         about = self.root / "participants.json"
         levels = {TRAINING: "all visits are given", TEST: "the history is given, later visits are asked for"}
         write_json(about, read_object(about) | {"split": {"Description": "Part in the task", "Levels": levels}})
@@ -81,18 +82,20 @@ def given_volumes(task: Ageing) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["subject", "session", "age", "region", "value"])
 
 
-def write(root: Path, task: Ageing, *, overwrite: bool = False) -> GivenOut:
-    """Write the data set of a task into `root`; see :class:`GivenOut`."""
+def write(root: Path, task: Ageing, *, overwrite: bool = False) -> str:
+    """Write the data set of a task into `root` (see :class:`GivenOut`); gives a line that says what."""
     made = GivenOut(root, task)
     made.begin(overwrite=overwrite)
     try:
         made.scans()
     finally:
         made.end()
-    return made
+    return (f"{len(task.train)} training people, {len(task.test)} test people, {len(task.asked())} forecasts asked for "
+            f"({made.made} images written)")
 
 
-def _write_table(path: Path, table: pd.DataFrame) -> None:
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """A TSV whose numbers come back as they were."""
     write_text(path, table.to_csv(sep="\t", index=False, float_format="%.12g", lineterminator="\n"))
 
 
@@ -109,7 +112,7 @@ def scans_of(people: Sequence[Subject]) -> list[Scan]:
 
 def readme(task: Ageing) -> str:
     """``README.md`` of the data set: what it is, what is asked, and how to answer."""
-    wanted, told = task.asked(), task.people.provenance
+    wanted, told, volumes = task.asked(), task.people.provenance, bool(task.structures)
     return "\n".join([
         f"# {task.rules.told['title']}", "",
         f"Task {task.rules.id} (sha256 {task.rules.hash[:12]}), cohort {task.people.name}, profile {task.profile}, "
@@ -122,15 +125,16 @@ def readme(task: Ageing) -> str:
         "| `*_desc-brain_mask.nii.gz`, `*_dseg.nii.gz`, `dseg.tsv` | brain, structures, and their names |",
         "| `participants.tsv` | age at the first scan, sex, diagnosis, split (training or test) |",
         f"| `{VISITS}` | age and diagnosis at every scan given |",
-        f"| `{VOLUMES}` | mm3 of every region at every scan given: subject, session, age, region, value |",
+        *[f"| `{VOLUMES}` | mm3 of every region at every scan given: subject, session, age, region, value |"] * volumes,
         f"| `{WANTED}` | what is asked: subject, session (the last scan shown), age, years_ahead, what |",
         f"| `{RULES}` | the frozen rules |", "",
-        "Answer with a folder that holds one or both of:", "",
-        "- `volumes.tsv`: subject, age, region, value (mm3), and if you like lower and upper, the ends of the central "
-        "50 % interval. Regions as above; lateral_ventricle and hippocampus are ranked.",
+        f"Answer with a folder that holds {'one or both of' if volumes else 'images'}:", "",
+        *["- `volumes.tsv`: subject, age, region, value (mm3), and if you like lower and upper, the ends of the "
+          "central 50 % interval. Regions as above; lateral_ventricle and hippocampus are ranked."] * volumes,
         "- images `sub-X/ses-Y/anat/sub-X_ses-Y_space-MNI152NLin2009aSym_desc-predictedAge72p35_T1w.nii.gz` for 72.35 "
-        "years, ses-Y as in wanted.tsv, on the grid of the scans. Rows `start` of wanted.tsv may be left out: they are "
-        "pictures of the last scan's own age, from which growth is then read.", "",
+        "years, ses-Y as in wanted.tsv, on the grid of the scans."
+        + " Rows `start` of wanted.tsv may be left out: they are pictures of the last scan's own age, from which "
+        "growth is then read." * volumes, "",
         "`entrant.json` may name it and tell its cost: name, seconds_per_forecast, training_hours, memory_mib, "
         "hardware. Whom you leave out counts as no change. Then:", "",
         "    nbkit benchmark judge THIS_FOLDER YOUR_FOLDER --out page.html", "",

@@ -22,6 +22,7 @@ from nbkit.claims.shown import Savable, Shown, save_png
 from nbkit.core.checks import closest, require
 from nbkit.core.files import atomic, plain_cell, sole, write_json, write_text
 from nbkit.core.protocols import Cohort
+from nbkit.core.shelf import sweep
 
 OBSERVATIONS, ARTEFACTS, LOCK = "observations.jsonl", "artefacts.json", ".records.lock"
 
@@ -148,6 +149,7 @@ class Run:
         self._rooms: list[dict[str, Any]] = []
         if self.level == "restricted":
             write_text(self.out_dir / ".gitignore", "*\n")
+        sweep(self.out_dir, self.out_dir / "tables", self.out_dir / "figures")
         self._write_observations()
         self._write_index()
 

@@ -20,13 +20,14 @@ from tqdm.auto import tqdm
 
 from nbkit.core.checks import NbkitError, closest, known, require
 from nbkit.core.files import cache_folder, sole
+from nbkit.core.project import FILES
 from nbkit.core.shelf import sweep
 from nbkit.core.toml_files import read_toml
 from nbkit.data.fetched import at_fault_alone, download, set_aside
 from nbkit.data.listed_file import ManifestFile, forget, matches
 from nbkit.data.text_tables import read_text_table
 
-MANIFESTS = Path(__file__).resolve().parents[2] / "data_manifests"
+MANIFESTS = FILES / "data_manifests"
 _REFUSALS = 5
 """Files that may fail by themselves before a download stops."""
 

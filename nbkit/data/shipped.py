@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from nbkit.core.checks import known, require
-from nbkit.core.source import ROOT
+from nbkit.core.project import FILES
 
-LIST = ROOT / "data_manifests" / "weights.toml"
-FOLDER = ROOT / "reference" / "weights"
+LIST = FILES / "data_manifests" / "weights.toml"
+FOLDER = FILES / "reference" / "weights"
 
 
 def weights_list() -> dict[str, dict[str, Any]]:

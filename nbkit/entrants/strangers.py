@@ -24,7 +24,7 @@ from nbkit.core.seeds import derive
 from nbkit.core.volume import Volume
 from nbkit.figures.marks import enter
 
-NOBODY = "No model of your own here: `MODEL=my_model.py:MyModel` enters one (README, \"Enter your own model\")."
+NOBODY = "No model of your own here: `MODEL=my_model.py:MyModel` enters one (README, \"Your own model, in Python\")."
 _LONGEST = 120
 _LOCK = RLock()
 
@@ -242,6 +242,6 @@ def require_methods(text: str) -> None:
         require(
             "fit" in there and len(there) > 1, f"MODEL: {kind.__name__}", found=", ".join(there) or "neither",
             expected="the methods fit(cohort) and predict(history, ages, diagnosis) or synthesize(contrasts, *, mask)",
-            remedy="Add them; README, \"Enter your own model\", shows a class to copy.",
+            remedy="Add them; README, \"Your own model, in Python\", shows a class to copy.",
         )
         known_by(kind, address, {})

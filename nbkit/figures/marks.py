@@ -62,6 +62,8 @@ ESTIMATES: dict[str, Mark] = {
     "brlp_one_sample": Mark("BrLP, one sample", "#7FD1B9", "d"),
     "mrextrap_ols": Mark("MRExtrap, least squares", "#8C510A", "<"),
     "mrextrap_bayes": Mark("MRExtrap, posterior", "#E69F00", "P"),
+    "mrextrap_bayes_anchored": Mark("MRExtrap, posterior, anchored", "#F2C14E", r"$\heartsuit$"),
+    "brlp_anchored": Mark("BrLP, anchored", "#2F8F6F", r"$\star$"),
     "mrextrap_population": Mark("MRExtrap, population slope", "#56B4E9", "p"),
     "pixel_ols": Mark("voxels, least squares", "#6B6400", ">"),
     "pixel_population": Mark("voxels, population slope", "#B3A800", "h"),
@@ -118,8 +120,8 @@ MARKS: dict[str, Mark] = {name: mark for family in FAMILIES for name, mark in fa
 CYCLE = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"),
          ("#56B4E9", "P"), ("#B3A800", "X"), ("#8C8C8C", "p"))
 
-STRANGERS = (("#E6007E", "$A$"), ("#00A3A3", "$B$"), ("#6DBE00", "$C$"), ("#8A2BE2", "$D$"), ("#FF7F6B", "$E$"),
-             ("#003F91", "$F$"))
+STRANGERS = (("#E6007E", "$♣$"), ("#00A3A3", "$♥$"), ("#6DBE00", "$⬟$"), ("#8A2BE2", "$☗$"), ("#FF7F6B", "$▰$"),
+             ("#003F91", "$♦$"))
 """Colours and markers of users' models; no system of ours has one of them."""
 
 CONTRASTS = {

@@ -50,7 +50,8 @@ def _alike(**values: Values) -> list[np.ndarray]:
     sizes = {name: x.size for name, x in arrays.items()}
     finite = all(np.isfinite(x).all() for x in arrays.values())
     require(
-        len(set(sizes.values())) == 1 and min(sizes.values()) > 0 and finite, "tadpole", found=f"{sizes}, finite: {finite}",
-        expected="finite values, as many forecasts as truths", remedy="Leave out forecasts without a truth.",
+        len(set(sizes.values())) == 1 and min(sizes.values()) > 0 and finite, "tadpole",
+        found=f"{sizes}, finite: {finite}", expected="finite values, as many forecasts as truths",
+        remedy="Leave out forecasts without a truth.",
     )
     return list(arrays.values())

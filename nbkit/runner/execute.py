@@ -24,6 +24,7 @@ from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
 from nbkit.core.files import cache_folder, write_json, write_text
+from nbkit.core.project import FILES
 from nbkit.runner.ending import describe
 from nbkit.runner.folder import Stamp, is_current, is_own, locked, read_stamps, records_of, write_stamp
 from nbkit.runner.parameters import bind, check_names, declared, reads_results, source_of
@@ -34,7 +35,7 @@ from nbkit.runner.report import write_report
 from nbkit.runner.stopping import stoppable
 
 log = logging.getLogger(__name__)
-NOTEBOOKS, LOGS = ROOT / "notebooks", "logs"
+NOTEBOOKS, LOGS = FILES / "notebooks", "logs"
 _CHILD = "import sys; from nbkit.runner.child import main; main(sys.argv[1])"
 # glibc hands freed blocks back to the system and faults them in again: a sixth of a training step of a 3D U-Net, and in
 # threads, which have heaps of their own, more
@@ -71,7 +72,7 @@ def choose_notebooks(selection: str = "all", *, folder: Path = NOTEBOOKS) -> lis
     require(
         bool(there and words), "notebooks: NB", expected="numbers of notebooks, or all",
         found=repr(selection) if there else f"no notebooks in {folder}",
-        remedy="Give NB=all, or numbers such as NB=00,01, from inside a clone of the repository.",
+        remedy="Give NB=all, or numbers such as NB=00,01.",
     )
     chosen = list(there.values()) if words == ["all"] else [by_word[known(w, by_word, "notebooks: NB")] for w in words]
     return sorted(set(chosen))

@@ -124,7 +124,8 @@ class Scrubber:
                 write_text(path, new)
 
     def _lines(self, text: str) -> str:
-        return "".join(json.dumps(self.json(json.loads(line)), ensure_ascii=False) + "\n" for line in text.split("\n") if line)
+        lines = filter(None, text.split("\n"))  # splitlines ends a line at characters that a note may hold
+        return "".join(json.dumps(self.json(json.loads(line)), ensure_ascii=False) + "\n" for line in lines)
 
     def _document(self, text: str) -> str:
         value = json.loads(text)

@@ -39,6 +39,8 @@ def git_state() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
+    if not (ROOT / ".git").exists():  # an installed wheel may lie in a clone of something else
+        return None
     try:
         done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -177,7 +177,7 @@ def _one_fold(
                 model = type(system)(system.config)
                 model = model.fit(train, validation=test) if stop_on_test else model.fit(train)
             check_unseen([known_by(model, train)], test)
-            record = {"history": getattr(model, "history", {}), **_test(model, test, score)}
+            record = {"history": dict(getattr(model, "history", {})), **_test(model, test, score)}
             model.save(folder / "model")
             write_json(folder / "record.json", record)
 

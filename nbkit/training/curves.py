@@ -59,13 +59,15 @@ def endings(curves: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By "system" and "kind": "first", "last", "last tenth (%)" and "long enough": "yes" up to :data:`STILL`.
+        By "system" and "kind": "first", "last", "last tenth (%)" and "long enough": "yes" up to :data:`STILL`. A loss
+        that rises tells nothing: terms join late, and a critic learns as well.
     """
     rows = {}
     for (system, kind), curve in curves.groupby(["system", "kind"], sort=False):
         first, late, last = (float(np.interp(at, curve["done"], curve["value"])) for at in (0.0, 0.9, 1.0))
         fallen = (late - last) / max(first - last, 1e-12)
-        rows[system, kind] = (first, last, 100 * fallen, "yes" if fallen <= STILL else "no: still falling")
+        said = "cannot tell: it rose" if fallen < -STILL else "yes" if fallen <= STILL else "no: still falling"
+        rows[system, kind] = (first, last, 100 * fallen, said)
     index = pd.MultiIndex.from_tuples(list(rows), names=["system", "kind"]) if rows else None
     table = pd.DataFrame(list(rows.values()), index, ["first", "last", "last tenth (%)", "long enough"])
     return table.round({"first": 4, "last": 4, "last tenth (%)": 1})

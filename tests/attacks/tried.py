@@ -1,8 +1,9 @@
-"""Interrupts a work of works.py in processes of their own; a module, so that the tests' process stays out of it.
+"""Interrupts works of works.py in processes of their own; a module, so that the tests' process stays out of it.
 
-``python -m tests.attacks.tried kill WORK FOLDER PLACES`` kills the work at places spread over all it does with files;
-``... full ...`` gives it a disk of growing size (a tmpfs; asks for the right to mount). After each, the work is done
-again in the same folder and must come to what it comes to undisturbed, with nothing left over. Prints JSON.
+``python -m tests.attacks.tried kill FOLDER PLACES WORK ...`` kills each work at places spread over all it does with
+files; ``full`` gives it a disk of growing size, ``readonly`` one that can only be read (tmpfs: they ask for the right
+to mount). After each, the work is done again in the same folder and must come to what it comes to undisturbed, with
+nothing left over. Prints JSON.
 """
 
 from __future__ import annotations
@@ -114,7 +115,8 @@ def readonly(work: str, folder: Path, places: int) -> dict[str, Any]:
         _mount("remount,rw", folder)
         again = forked(work, folder)
         same = again.get("value") == whole.get("value")
-        return {"whole": whole, "outcomes": [{"at": 0, "ended": ended, "same": same, "again": again, "left": left(folder)}]}
+        outcome = {"at": 0, "ended": ended, "same": same, "again": again, "left": left(folder)}
+        return {"whole": whole, "outcomes": [outcome]}
     finally:
         subprocess.run(["umount", folder], check=True)
 
@@ -125,9 +127,11 @@ def _mount(options: str, folder: Path) -> None:
 
 def left(folder: Path) -> list[str]:
     """What looks half-written: temporary files and folders, parts."""
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.name.endswith((".new", ".part", ".tmp")))
+    halves = (p for p in folder.rglob("*") if p.name.endswith((".new", ".part", ".tmp")))
+    return sorted(p.relative_to(folder).as_posix() for p in halves)
 
 
 if __name__ == "__main__":
-    how, work, folder, places = sys.argv[1:]
-    print(json.dumps({"kill": kills, "full": full, "readonly": readonly}[how](work, Path(folder), int(places))))
+    how, place, times, *works = sys.argv[1:]
+    interrupted = {"kill": kills, "full": full, "readonly": readonly}[how]
+    print(json.dumps({work: interrupted(work, Path(place), int(times)) for work in works}))

@@ -38,10 +38,12 @@ def written(nbkit, task, tmp_path):
 def test_a_page_is_one_file_with_everything_in_it(nbkit, written, task, tmp_path):
     lost = list(task.by_label)[0]
     pictures = hand_in_images(tmp_path / "pictures", task, brighter)
-    (pictures / "entrant.json").write_text(json.dumps({"name": "<script>alert(1)</script>", "seconds_per_forecast": 12.5}))
+    told = {"name": "<script>alert(1)</script>", "seconds_per_forecast": 12.5}
+    (pictures / "entrant.json").write_text(json.dumps(told))
     rows = volume_rows(task, lambda last, true: (last + true) / 2, half_width=0.02, without=[lost])
     page, scores = tmp_path / "page.html", tmp_path / "scores.csv"
-    code, out, _ = nbkit("judge", written, pictures, hand_in(tmp_path / "numbers", rows), "--out", page, "--scores", scores)
+    numbers = hand_in(tmp_path / "numbers", rows)
+    code, out, _ = nbkit("judge", written, pictures, numbers, "--out", page, "--scores", scores)
     assert code == 0
     assert f"numbers: no forecast of 1 of 6 people, scored as no change: sub-{lost} (2)" in out and str(page) in out
     text = page.read_text(encoding="utf-8")
@@ -51,7 +53,7 @@ def test_a_page_is_one_file_with_everything_in_it(nbkit, written, task, tmp_path
     shown = re.findall(r'(?:src|href)="([^"]{0,20})', text)
     assert shown and all(place.startswith("data:image/webp") for place in shown)
     for said in ("Who stands where", "Entrants against each other", "weighted error score", "Are they as sure",
-                 "By diagnosis at the first scan", "worst person, last visit", "Cost", "no change"):
+                 "By diagnosis at the first scan", "worst person, sub-", "Cost", "no change"):
         assert said in text, said
     table = pd.read_csv(scores)
     assert {"numbers", "no_change", "mean_slope"} <= set(table["system"]) and len(set(table["subject"])) == 6

@@ -11,6 +11,7 @@ from nbkit.benchmark.scoring import judged
 from nbkit.benchmark.tables import forecast_rows, forgotten_lines, pairs_table, three_numbers
 from nbkit.core.checks import NbkitError
 from nbkit.papers.trajectories import NoChange
+from nbkit.papers.trajectories.head_to_head import TITLES
 from nbkit.papers.trajectories.ranking import standings
 from tests.benchmark.little import brighter, hand_in, hand_in_images, opened, still, truth, volume_rows
 
@@ -145,10 +146,11 @@ def test_two_entrants_are_compared_by_person_with_holm(task, tmp_path):
     good = hand_in(tmp_path / "good", volume_rows(task, lambda last, true: 1.001 * true))
     bad = hand_in(tmp_path / "bad", volume_rows(task, lambda last, true: 1.05 * true))
     found = judged(task, entered(task, good, bad))
-    table = pairs_table(found)
+    names = [e.name for e in found.entrants]
+    table = pairs_table(found.main, names, TITLES)
     assert list(table.iloc[:, -1]) == ["good is better"] * 2 and len(table) == 2
     assert all(float(p) == pytest.approx(2e-4) for p in table["p (Holm)"]), "twice the least p of ten thousand draws"
-    assert pairs_table(judged(task, entered(task, good))).empty
+    assert pairs_table(found.main, names[:1], TITLES).empty
 
 
 def test_a_system_that_refuses_somebody_is_scored_as_no_change_there(task, monkeypatch):

@@ -10,8 +10,13 @@ from nbkit.benchmark.tasks import FOLDER, FROZEN, LATEST, rules
 from nbkit.core.checks import NbkitError
 from nbkit.papers.trajectories.design import Design
 
-PUBLISHED = {"ageing-1": "90b80d7d8e2f784a27a190417d74953be2292584c4d4a5bc9d0016405e7f933f"}
-"""Once more, so that the file and FROZEN cannot be changed together without this line: another rule is another number."""
+PUBLISHED = {
+    "ageing-1": "90b80d7d8e2f784a27a190417d74953be2292584c4d4a5bc9d0016405e7f933f",
+    "contrast-1": "6b9b36cdab07213a5f7f2f4939f95b714f6c23fb4cc3af97debc2dba44b89165",
+    "slice-1": "00f03159f69020d2cdfd7e339e897de7e5b97165bfb2791e11a7f6dcdce95880",
+    "pet-1": "db8427f8cf3b64aabbfe42416b9b5b3b07c2b62b5bca1329e2e0825e8368f983",
+}
+"""Once more, so that file and FROZEN cannot be changed together without this: another rule is another number."""
 
 
 @pytest.mark.parametrize("id", FROZEN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nbkit.claims.ledger import load_paper
 from nbkit.claims.observe import Observation
-from nbkit.claims.tables import claims_by_cohort, printed_beside_ours
+from nbkit.claims.tables import claims_by_cohort, comparison_table, printed_beside_ours
 from nbkit.claims.verdicts import judge
 
 PAPER = load_paper("inbrainsyn")
@@ -27,3 +27,14 @@ def test_every_claim_has_a_row_for_each_cohort_that_judged_it():
     assert len(table) == 2 * len(PAPER.claim) and set(table["cohort"]) == {"embedded", "open"}
     assert set(table["claim"]) == {claim.id for claim in PAPER.claim} and set(table["paper"]) == {PAPER.paper.short}
     assert table["verdict"].str.startswith("not run").all()
+
+
+def test_a_system_that_no_ledger_knows_has_a_column_of_its_own():
+    mine = "inbrainsyn.table1.ssim.Mine"
+    seen = {SSIM: Observation(SSIM, 0.5, unit="SSIM", n=8), mine: Observation(mine, 0.25, unit="SSIM", n=8)}
+    table = comparison_table(PAPER, seen, where="Table 1", more=("Mine", "Other"))
+    without = comparison_table(PAPER, seen, where="Table 1")
+    assert list(table.columns) == [*without.columns, "Mine"]
+    cells = {(row, source.split(",")[0]): cell for (row, source), cell in table["Mine"].items()}
+    assert {key: cell for key, cell in cells.items() if cell != "–"} == {("SSIM", "ours"): "0.25"}
+    assert table[without.columns].equals(without)

@@ -1,4 +1,4 @@
-"""Headers of strangers: right values and places, or a refusal by file, field and remedy; thousands of damaged ones."""
+"""Headers of strangers: right values and places, or a refusal by file, field and remedy."""
 
 from __future__ import annotations
 
@@ -229,51 +229,3 @@ def test_away_from_ties_axes_are_turned_as_nibabel_does(tmp_path_factory, angles
     if np.sort(np.abs(theirs.affine[:3, :3]), axis=0)[-1].min() > 0.75:
         np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-4)
         np.testing.assert_array_equal(ours.numpy(), np.asarray(theirs.dataobj))
-
-
-KINDS = {"n1": nib.Nifti1Image, "n2": nib.Nifti2Image, "mgh": nib.MGHImage}
-
-
-def damaged(draw: np.random.Generator, content: bytearray, header: int) -> bytes:
-    """Bits flipped or bytes replaced in the header, an end cut off, or noise anywhere."""
-    where = draw.integers(0, header, size=draw.integers(1, 6))
-    match draw.integers(4):
-        case 0:
-            for place in where:
-                content[place] ^= 1 << draw.integers(8)
-        case 1:
-            for place in where:
-                content[place] = draw.integers(256)
-        case 2:
-            del content[draw.integers(len(content)):]
-        case _:
-            place, length = draw.integers(len(content)), draw.integers(1, 16)
-            content[place : place + length] = draw.bytes(length)
-    return bytes(content)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("packed", [False, True])
-def test_thousands_of_damaged_headers_give_a_refusal_or_an_image(tmp_path, kind, packed):
-    """What is read has the sizes of its header, the place that the header alone gives, and finite values."""
-    draw, name = np.random.default_rng([7, packed]), {"mgh": "a.mgh", "mgh packed": "a.mgz", "n1 packed": "a.nii.gz",
-                                                      "n2 packed": "a.nii.gz"}.get(kind + " packed" * packed, "a.nii")
-    header = {"n1": 348, "n2": 540, "mgh": 284}[kind]
-    path, seen = tmp_path / name, {True: 0, False: 0}
-    for _ in range(500):
-        dtype = draw.choice([np.uint8, np.int16, np.float32])
-        image = KINDS[kind](draw.integers(1, 99, SHAPE).astype(dtype), FRAMES["LAS"])
-        content = damaged(draw, bytearray(image.to_bytes()), header)
-        path.write_bytes(gzip.compress(content) if packed else content)
-        try:
-            volume, grid = nifti.read_image(path), nifti.read_grid(path)
-        except NbkitError:
-            seen[False] += 1
-            continue
-        seen[True] += 1
-        assert volume.shape == grid[0] and bool(volume.data.isfinite().all())
-        told = KINDS[kind].header_class(content[:header], check=False).get_data_shape()
-        assert sorted(volume.shape) == sorted(told[:3])
-        np.testing.assert_array_equal(volume.affine, grid[1])
-    assert min(seen.values()) > 50

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 
 import pytest
 
@@ -107,41 +106,3 @@ def test_files_are_found_by_the_name_they_are_given(tmp_path):
     assert file_at(tmp_path, str(tmp_path / "t1.nii.gz")) == tmp_path / "t1.nii.gz"
     for cell in ("", "gone.nii", "store", "x" * 300, "a\0b", "../" * 5000):
         assert file_at(tmp_path, cell) is None
-
-
-def damaged(raw: bytes, draw: random.Random) -> bytes:
-    """Bytes turned, taken out, put in, doubled, cut off or written in another encoding."""
-    kind, raw = draw.randrange(6), bytearray(raw)
-    for _ in range(draw.randint(1, 4)):
-        i = draw.randrange(len(raw))
-        j = i + draw.randint(1, 30)
-        if kind == 0:
-            raw[i] = draw.randrange(256)
-        elif kind == 1:
-            raw[i:j] = b""
-        elif kind == 2:
-            parts = (b'"', b",", b"\n", b"\r", b"\0", b";", b"\t", b"\xff\xfe", b"x" * 300, b"\xe2\x80\xa8")
-            raw[i:i] = draw.choice(parts)
-        elif kind == 3:
-            raw[i:i] = raw[i:j]
-        elif kind == 4:
-            raw[i:] = b""
-        else:
-            raw[:] = bytes(raw).decode("latin-1").encode(draw.choice(("utf-16", "utf-16-le", "utf-32", "utf-8-sig")))
-        raw = raw or bytearray(b"x")
-    return bytes(raw)
-
-
-def test_thousands_of_damaged_tables_are_read_or_refused_by_name(tmp_path, caplog):
-    caplog.set_level(logging.CRITICAL)
-    draw, counts = random.Random(3), {"read": 0, "refused": 0}
-    for _ in range(4000):
-        try:
-            table = read(tmp_path, damaged(TEXT.encode(), draw))
-        except NbkitError as error:
-            counts["refused"] += 1
-            assert error.where.startswith("t.csv") and error.remedy
-        else:
-            counts["read"] += 1
-            assert set(COLUMNS) <= set(table) and table.map(lambda cell: isinstance(cell, str)).all().all()
-    assert min(counts.values()) > 400

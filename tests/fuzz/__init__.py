@@ -1,1 +1,1 @@
-"""Made-up damage at every door that files of strangers come through. `make test` tries thousands, `make fuzz` 100,000."""
+"""Damage at every door that files of strangers come through: thousands in `make test`, 100,000 by `make fuzz`."""

@@ -13,7 +13,8 @@ from nbkit.data.sidecars import sidecar
 from nbkit.data.table_sidecars import age_unit, levels, read_sidecar
 from tests.fuzz.damage import Door
 
-TOLD = {"age": {"Units": "months", "Description": "in years"}, "sex": {"Levels": {"1": "male", "2": {"Description": "f"}}}}
+TOLD = {"age": {"Units": "months", "Description": "in years"},
+        "sex": {"Levels": {"1": "male", "2": {"Description": "f"}}}}
 
 
 @pytest.mark.slow
@@ -43,7 +44,8 @@ def test_results_folders(tmp_path):
     run.not_run("wei2019.table2_4", "no DIR")
     judge_folder(tmp_path)
     files = [tmp_path / name for name in (OBSERVATIONS, ARTEFACTS, SCORECARD)]
-    door = Door("results", [file.read_bytes() for file in files], words=(b"true", b'"a"', b'"s1": ', b"wei2019."), share=4)
+    words = b"true", b'"a"', b'"s1": ', b"wei2019."
+    door = Door("results", [file.read_bytes() for file in files], words=words, share=4)
     for which, raw in door:
         files[which].write_bytes(raw)
         door.tries(which, raw, lambda: _judged(tmp_path))

@@ -33,7 +33,8 @@ def test_to_be_sure_and_wrong_costs_most():
 
 
 @pytest.mark.parametrize("bad", [
-    {"upper": [1.0, 2.0]}, {"truth": [1.0]}, {"value": [np.nan, 1.0]}, {"value": [], "lower": [], "upper": [], "truth": []},
+    {"upper": [1.0, 2.0]}, {"truth": [1.0]}, {"value": [np.nan, 1.0]},
+    {"value": [], "lower": [], "upper": [], "truth": []},
 ])
 def test_what_is_no_forecast_is_refused(bad):
     good = {"value": [1.0, 2.0], "lower": [1.0, 1.0], "upper": [2.0, 3.0], "truth": [1.0, 2.0]}

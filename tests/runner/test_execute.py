@@ -16,8 +16,10 @@ import pytest
 from nbkit.claims.observe import Run, load_observations
 from nbkit.core.checks import NbkitError
 from nbkit.core.seeds import numpy_generator
+from nbkit.runner import execute
 from nbkit.runner.execute import ROOT, choose_notebooks, reproduce
 from nbkit.runner.folder import locked, read_stamps, write_stamp
+from nbkit.runner.privacy import scrubber
 
 OBSERVED = "wei2019.table2_2a.mse.fcn"
 
@@ -247,3 +249,24 @@ def test_notebooks_are_chosen_by_number_or_name(write_notebook):
         choose_notebooks("01_flare", folder=a.parent)
     with pytest.raises(NbkitError, match="no notebooks"):
         choose_notebooks("all", folder=a.parent / "none")
+
+
+def test_a_users_model_counts_by_its_content_where_it_is_declared(write_notebook, tmp_path, monkeypatch):
+    mine = tmp_path / "mine.py"
+    mine.write_text("class Mine:\n    pass\n")
+    takes = write_notebook("01_a", parameters='out_dir = "."\nmodel = ""\n')
+    other = write_notebook("02_b", parameters='out_dir = "."\n')
+    asked = []
+    monkeypatch.setattr(execute, "_run_all", lambda plan, *_: asked.append(plan) or ([], 0))
+    monkeypatch.chdir(tmp_path)
+    reproduce([takes, other], out_dir=tmp_path / "out", model="mine.py:Mine")
+    (plan,) = asked
+    assert plan[takes]["model"] == f"{mine}:Mine" and "model" not in plan[other]
+    first = execute._influential(takes, plan[takes])
+    assert str(tmp_path) not in json.dumps(first) and execute._influential(other, plan[other]) == {}
+    mine.write_text("class Mine:\n    changed = True\n")
+    assert execute._influential(takes, plan[takes]) != first
+    assert execute._shown(plan[takes])["model"] == "mine.py:Mine"
+    assert str(tmp_path) not in scrubber(takes, tmp_path / "out", plan[takes]).text(f"model = '{mine}:Mine'")
+    with pytest.raises(NbkitError, match="'model'"):
+        reproduce([other], out_dir=tmp_path / "out", model="mine.py:Mine")

@@ -37,5 +37,10 @@ def test_a_line_still_falls_and_a_plateau_does_not(rate, enough):
     assert straight["last tenth (%)"] == pytest.approx(10, abs=1)
 
 
+def test_a_loss_that_rises_in_the_end_tells_nothing():
+    table = endings(courses({"m": told({"loss": [4.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0]})}))
+    assert table.loc[("m", LEARNED), "long enough"] == "cannot tell: it rose"
+
+
 def test_without_any_training_there_is_nothing_to_say():
     assert courses({"control": object()}).empty and endings(courses({})).empty

@@ -20,6 +20,7 @@ from nbkit.core.checks import check_keys, known, require
 from nbkit.core.config import Settings
 from nbkit.core.device import autocast, fast_half, pick_device
 from nbkit.core.protocols import Cohort, Forecast, Scan, VolumeReader, age_of
+from nbkit.core.recent import Recent, fingerprint
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
 from nbkit.papers.brlp.covariates import Covariates, chosen_volumes, stage
@@ -33,6 +34,9 @@ from nbkit.training.loop import StripRule, train
 from nbkit.training.schedules import SCHEDULES, rate_share
 from nbkit.papers.brlp.progression import Progression, fit_progression
 from nbkit.training.steps import PlainStep
+
+_REMEMBERED = 32
+"""Scans whose detail is kept."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Config(Settings):
         Of AdamW; published: constant. Small profiles take few steps, at a larger rate that falls to zero.
     samples, ddim_steps : int
         Latents averaged per forecast (m), 64 in the published tables, and denoising steps of each.
+    anchored : bool
+        Published: no. Whether what the autoencoder cannot encode of the scan started from is added to the forecast.
     margin : float
         Years beyond the ages of the training scans up to which forecasts are made; our choice.
     half : bool or None
@@ -79,6 +85,7 @@ class Config(Settings):
     schedule: str = "constant"
     samples: int = 64
     ddim_steps: int = 25
+    anchored: bool = False
     margin: float = 10.0
     half: bool | None = None
     device: str = "auto"
@@ -132,6 +139,7 @@ class BrLP(Saved):
         self.ages = (float("nan"), float("nan"))
         self.sexes: dict[str, str] = {}
         self.history: dict[str, Any] = {}
+        self._details = Recent(_REMEMBERED)
 
     def fit(self, cohort: Cohort) -> Self:
         """Learn the courses of volumes, then the denoiser from all scans, then its ControlNet from pairs of scans.
@@ -182,7 +190,7 @@ class BrLP(Saved):
 
     def sampling(self, **changes: Any) -> Self:
         """The same trained model with other settings of prediction, e.g. ``samples=1``, ``ddim_steps=50``."""
-        check_keys(changes, ("samples", "ddim_steps", "margin"), "BrLP.sampling")
+        check_keys(changes, ("samples", "ddim_steps", "anchored", "margin"), "BrLP.sampling")
         twin = copy.copy(self)
         twin.config = self.config.changed(**changes)
         return twin
@@ -350,10 +358,23 @@ class BrLP(Saved):
         return Forecast(float(age), image, image.with_data(sd, "standard deviation"), draws)
 
     def _decode(self, z: torch.Tensor, history: Sequence[Scan], age: float) -> Volume:
-        image = self.space.decode(z, step=f"BrLP at {age:g} years")
+        image = self.space.decode(z, step=f"BrLP{', anchored' * self.config.anchored} at {age:g} years")
+        detail = self._detail(self._start(history, age)) if self.config.anchored else 0
         masks = [scan.mask("brain").data.bool() for scan in history if "brain" in scan.masks]
         inside = torch.stack(masks).any(dim=0) if len(masks) == len(history) else 1
-        return replace(image, data=image.data.clamp(min=0) * inside)
+        return replace(image, data=(image.data + detail).clamp(min=0) * inside)
+
+    def _start(self, history: Sequence[Scan], age: float) -> Scan:
+        """The last scan not after the age, or else the first."""
+        seen = sorted(history, key=age_of)
+        return max((scan for scan in seen if scan.age <= age), key=age_of, default=seen[0])
+
+    def _detail(self, scan: Scan) -> torch.Tensor:
+        """What the autoencoder cannot encode of a scan."""
+        image = scan.image(self.config.contrast)
+        return self._details.get(fingerprint(image), lambda: (
+            image.data - self.space.decode(self.space.encode(image), step="reconstruction").data
+        ))
 
     def _checked(self, age: float) -> float:
         low, high = self.ages[0] - self.config.margin, self.ages[1] + self.config.margin

@@ -28,10 +28,11 @@ NOBODY_ILL = "nobody in this cohort is ill"
 UNLABELLED = "the scans carry no labels of structures"
 """Why something was not run."""
 _FROM_ONE = ("inbrainsyn", "no_pt", "countersynth", "daninet3d", "brlp", "mrextrap_bayes", "pixel_population")
+_ANCHORED = ("mrextrap_bayes_anchored", "brlp_anchored")
 ASKED: Mapping[str, Sequence[str]] = {
-    "one": (*_FROM_ONE, "brlp_one_sample", "no_change", "floor"), "slice": (*_FROM_ONE, "no_change", "floor"),
-    "several": ("inbrainsyn", "countersynth", "brlp", "mrextrap_bayes", "mrextrap_ols", "mrextrap_population",
-                "pixel_ols", "pixel_population", "no_change", "floor"),
+    "one": (*_FROM_ONE, *_ANCHORED, "brlp_one_sample", "no_change", "floor"), "slice": (*_FROM_ONE, "no_change", "floor"),
+    "several": ("inbrainsyn", "countersynth", "brlp", "mrextrap_bayes", *_ANCHORED, "mrextrap_ols",
+                "mrextrap_population", "pixel_ols", "pixel_population", "no_change", "floor"),
 }
 """Systems, controls and the floor by setting; DaniNet of stacks once more would take longest."""
 

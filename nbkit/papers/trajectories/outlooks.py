@@ -163,6 +163,11 @@ class Carried(_Foresight):
         return [Outlook(i, _grown(seen, g)) for i, g in zip(futures.images(), growths, strict=True)]
 
 
+PAINTED = {"MRExtrap, anchored": "mrextrap_bayes_anchored", "MRExtrap": "mrextrap_bayes",
+           "BrLP, anchored": "brlp_anchored", "BrLP": "brlp"}
+"""Names in the explorer of what paints, with the detail of the scan first."""
+
+
 @dataclass(frozen=True, eq=False)
 class Painted(_Foresight):
     """A system that paints images; the segmenter measures them.

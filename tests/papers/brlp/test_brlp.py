@@ -111,6 +111,18 @@ def test_forecasts_start_from_the_last_scan_not_after_the_age(model, balls):
     assert torch.equal(both[1], after[1]) and not torch.equal(both[0], after[0])
 
 
+def test_anchored_what_the_autoencoder_loses_of_the_scan_stands_in_the_forecast(model, balls):
+    subject = balls.subjects[0]
+    anchored, history, age = model.sampling(anchored=True), subject.scans[:2], subject.scans[1].age + 0.5
+    plain, kept = (m.predict(history, [age], subject.diagnosis)[0] for m in (model, anchored))
+    image, z = history[1].image("T1w"), model.space.encode(history[1].image("T1w"))
+    lost = image.data - model.space.decode(z).data
+    inside = history[0].mask("brain").data.bool() | history[1].mask("brain").data.bool()
+    decoded = model.space.decode(model._draw(history, [age], subject.diagnosis)[0].mean(dim=0)).data
+    torch.testing.assert_close(kept.data, (decoded + lost).clamp(min=0) * inside)
+    assert not torch.equal(plain.data, kept.data) and "anchored" in kept.history[-1]
+
+
 def test_saved_and_read_back_it_says_the_same(model, balls, tmp_path):
     model.save(tmp_path / "brlp")
     again = BrLP.load(tmp_path / "brlp")

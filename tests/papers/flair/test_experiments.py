@@ -259,3 +259,13 @@ def with_t1(name):
     scan = subject(name).baseline
     images = {**scan.images, "T1w": scan.image("FLAIR").with_data(900 - 2 * scan.image("FLAIR").data)}
     return Subject(name, None, "MS", (replace(scan, images=images),))
+
+
+def test_a_users_system_stands_where_it_is_asked_for(scores):
+    both = stacked(scores, where(scores, system="fcn").assign(system="Mine"))
+    for table, place in ((experiments.table_2_2, "table2_2a.mse"), (experiments.own_levels, "table2_2a.mse_own")):
+        found = table(both, ["Mine"]).set_index("id")["value"]
+        assert found[f"wei2019.{place}.Mine"].tolist() == found[f"wei2019.{place}.fcn"].tolist()
+        assert not table(both)["system"].eq("Mine").any()
+    gains = experiments.gain_table(both, ["Mine"])
+    assert gains.loc["Mine"].tolist() == gains.loc["fcn"].tolist()

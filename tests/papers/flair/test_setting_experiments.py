@@ -112,3 +112,8 @@ def test_what_is_printed_stands_beside_what_ran():
 def test_sizes_stand_beside_the_published_ones():
     sizes = setting_experiments.sizes(Config(slim=16, crop=(8, 8, 4), crops_per_epoch=3))
     assert sizes.loc["this run", "an epoch"] == "3 crops of 8×8×4" and sizes.loc["published", "most epochs"] == 1700
+
+
+def test_settings_are_changed_one_by_one():
+    assert setting_experiments.one_by_one(width=(32, 96), depth=(2,)) == {
+        "width32": {"width": 32}, "width96": {"width": 96}, "depth2": {"depth": 2}}
