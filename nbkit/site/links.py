@@ -64,8 +64,8 @@ def _addresses(css: str) -> list[str]:
 def faults(folder: Path | str) -> list[str]:
     """Broken links inside a folder of pages, and what they or its styles fetch from other hosts.
 
-    Empty when all is well. Every ``.html`` and ``.css`` file is read. A link to a place on a page needs that place; a link to a folder leads
-    nowhere, because only a server makes a page of it. Links to other hosts are not followed.
+    Empty when all is well. Every ``.html`` and ``.css`` file is read. A link to a place on a page needs that place; a
+    link to a folder leads nowhere, because only a server makes a page of it. Links to other hosts are not followed.
     """
     folder = Path(folder).resolve()
     pages = {p: Page(p.read_text(encoding="utf-8")) for p in sorted(folder.rglob("*.html"))}
