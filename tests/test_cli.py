@@ -222,7 +222,7 @@ def test_the_committed_reference_renews_the_pictures_of_the_readme(nbkit, home, 
     record(home / "results" / "laptop-embedded", fcn=1.0)
     (home / "results" / "laptop-embedded" / "figures").mkdir(exist_ok=True)
     Image.new("RGB", (1520, 40), "red").save(home / "results" / "laptop-embedded" / "figures" / "fig2_4.png")
-    monkeypatch.setattr(cli, "ROOT", home)
+    monkeypatch.setattr(cli, "FILES", home)
     assert nbkit("reference", "--to", str(home / "reference"))[0] == 0
     with Image.open(home / "docs" / "pictures" / "flair.png") as small:
         assert small.size == (760, 20)
