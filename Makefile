@@ -37,7 +37,7 @@ export MALLOC_MMAP_THRESHOLD_ ?= 33554432
 export MALLOC_ARENA_MAX ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce site test fuzz verify lab data doctor bench clean
+.PHONY: help env reproduce site test fuzz verify lab data doctor bench gpu clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -80,6 +80,10 @@ bench: $(STAMP)  ## speed beside peers, timed in one run; KEEP=1 commits the rat
 	$(PIP) --quiet $(LOCK) --editable ".[test,bench]"
 	$(PIP) --quiet --no-deps $(PEERS)
 	KEEP=$(KEEP) $(PY) -m pytest tests/benchmarks
+
+gpu: $(STAMP)  ## on a machine with a GPU: time every system, run NB=05,08 at PROFILE=overnight within MINUTES; all into TO
+	$(PY) -m tests.benchmarks.gpu --profile "$(PROFILE)" --device "$(if $(filter auto,$(DEVICE)),cuda,$(DEVICE))" \
+		$(if $(filter-out all,$(NB)),--nb "$(NB)") $(if $(MINUTES),--minutes "$(MINUTES)") --to "$(if $(filter-out site,$(TO)),$(TO),gpu-run)"
 
 clean:  ## remove the environment and test leftovers; results and downloads stay
 	rm -rf $(VENV) .pytest_cache .hypothesis .benchmarks build dist

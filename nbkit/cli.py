@@ -24,7 +24,7 @@ from nbkit.cohorts import SCANNED_TWICE, cohort_name, cohort_names, list_cohorts
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.cluster import VARIABLE, on_cluster
 from nbkit.core.config import PROFILES, digest
-from nbkit.core.files import write_text
+from nbkit.core.files import write_json, write_text
 from nbkit.core.project import FILES
 from nbkit.core.protocols import SEXES
 from nbkit.data.brain import kept_brain
@@ -36,10 +36,11 @@ from nbkit.doctor import lines
 from nbkit.entrants import require_methods
 from nbkit.export import app as export_app
 from nbkit.runner.execute import choose_notebooks, reproduce
-from nbkit.runner.folder import is_own, results_folder
+from nbkit.runner.folder import is_own, read_stamps, results_folder
 from nbkit.runner.parameters import from_text
 from nbkit.runner.qc import QcPage, qc_folder
 from nbkit.runner.report import write_again
+from nbkit.runner.times import SECONDS
 from nbkit.site.build import build_site
 from nbkit.site.front import FRONT_OF, front_pictures
 from nbkit.train import SCAN_SEGMENTER, TRAININGS, chosen
@@ -240,8 +241,9 @@ def reference(
     """Keep a finished run as the committed reference that `verify` compares with."""
     folder = results_folder(out, known(profile, PROFILES, "PROFILE"), cohort)
     written = write_reference(folder, Path(to) / folder.name)
-    if folder.name == FRONT_OF and Path(to) == ROOT / "reference":
-        front_pictures(written, ROOT / "docs" / "pictures")
+    write_json(written / SECONDS, {s.notebook: s.seconds for s in read_stamps(folder).values() if s.status == "done"})
+    if folder.name == FRONT_OF and Path(to) == FILES / "reference":
+        front_pictures(written, FILES / "docs" / "pictures")
     typer.echo(f"written: {written.name}; commit it with the machine named")
 
 

@@ -70,8 +70,9 @@ _TEMPLATES = ("gan templates", "kernel templates")
 SYSTEMS: Mapping[str, tuple[str, ...]] = {
     "inbrainsyn": _TEMPLATES, "no_pt": _TEMPLATES, "countersynth": ("countersynth",), "daninet3d": ("daninet3d",),
     "brlp": ("mrextrap", "brlp"), "brlp_anchored": ("mrextrap", "brlp"), "brlp_one_sample": ("mrextrap", "brlp"),
-    "mrextrap_bayes": ("mrextrap",), "mrextrap_bayes_anchored": ("mrextrap",), "mrextrap_ols": ("mrextrap",), "mrextrap_population": ("mrextrap",),
-    "pixel_ols": ("pixel_ols",), "pixel_population": ("pixel_population",), "no_change": (),
+    "mrextrap_bayes": ("mrextrap",), "mrextrap_bayes_anchored": ("mrextrap",), "mrextrap_ols": ("mrextrap",),
+    "mrextrap_population": ("mrextrap",), "pixel_ols": ("pixel_ols",), "pixel_population": ("pixel_population",),
+    "no_change": (),
 }
 """The systems and controls of notebook 08, and what each is made of."""
 DEFORMS = ("inbrainsyn", "no_pt", "countersynth", "no_change")

@@ -51,7 +51,6 @@ FENCES = {
     "pooch": "nbkit/data/fetched.py",
     "requests": ("nbkit/data/download.py", "nbkit/data/fetched.py"),
     "urllib": ("nbkit/data/download.py", "nbkit/site/links.py"),
-    "urllib3": "nbkit/data/download.py",
     "http": "nbkit/data/download.py",
     "matplotlib": "nbkit/figures/",
     "seaborn": "nbkit/figures/",

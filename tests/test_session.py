@@ -151,7 +151,8 @@ def test_users_models_are_told_and_recorded_though_no_ledger_knows_them(run, peo
     with pytest.raises(NbkitError, match="an id of wei2019_flair"):
         run.number(mine, value=1.0)
     assert run.enter("mine.py:Mine", people, device="cpu") is found and run.entered == ["Mine"]
-    assert shown == [("mine.py:Mine", {"seed": 7, "device": "cpu", "profile": "smoke"}), "**Mine** learned from 7 people."]
+    told = {"seed": 7, "device": "cpu", "profile": "smoke"}
+    assert shown == [("mine.py:Mine", told), "**Mine** learned from 7 people."]
     run.number(mine, [0.5] * 7, unit="z²")
     run.number(FCN, [0.25] * 7, unit="z²")
     assert "Mine" in run.beside("Table 2.2a").data.columns
@@ -172,4 +173,5 @@ def test_the_same_people_can_be_asked_for_another_task(people, tmp_path, monkeyp
     monkeypatch.setattr(session.cohorts, "cohort_for", lambda level, **asked: (level, asked))
     told = {"level": "embedded", "task": "myelin", "profile": "smoke", "seed": 7, "n_jobs": 1}
     run = Session(tmp_path, people=people, asked=told, notebook="03_a", profile="smoke", seed=7)
-    assert run.another("myelin_null") == ("embedded", {"task": "myelin_null", "profile": "smoke", "seed": 7, "n_jobs": 1})
+    level, asked = run.another("myelin_null")
+    assert level == "embedded" and asked == {"task": "myelin_null", "profile": "smoke", "seed": 7, "n_jobs": 1}

@@ -41,6 +41,10 @@ RESERVED = (NO_CHANGE, MEAN, DIAGNOSIS, PIXELS, *NO_FORECAST, "autoencoder", "tr
 SMALL_RESERVED = (*BESIDE, *CONTROLS, MEAN_IMAGE, TRAINING, HELD, NO_CHANGE, "truth")
 
 
+_FIELDS: Mapping[str, tuple[str, ...]] = {"ageing": ("History",), "contrast": ("Target",)}
+"""What else the identity of a task holds."""
+
+
 @app.command("write")
 def write_command(
     task: Annotated[str, typer.Argument(help=f"{', '.join(LATEST)}, or a version of one: ageing-1.")],
@@ -148,6 +152,9 @@ def task_of(folder: Path, *, device: str = "auto", n_jobs: int = 1) -> Any:
         isinstance(told, dict) and "Task" in told, f"{folder.name}/{DESCRIPTION}: nbkit", expected="a task",
         found="none", remedy="The data set of the task comes first, then the folders of forecasts.",
     )
+    for name in ("Level", "Profile", "Seed", *_FIELDS.get(str(told["Task"]).rpartition("-")[0], ())):
+        require(name in told, f"{folder.name}/{DESCRIPTION}: nbkit", expected=f"the field {name!r}", found="none",
+                remedy="Write the task again with --overwrite.")
     task = _opened(told, device, n_jobs)
     differs = [f"{name} {told.get(name)!r}, not {value!r}" for name, value in task.identity.items()
                if told.get(name) != value]

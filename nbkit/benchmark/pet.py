@@ -209,8 +209,8 @@ class Pet:
             facts=facts_of(self.identity, self.truth_said, handed),
             names=tuple(name for name, _ in entries), titles=TITLES, control=metrics["control"],
             frame=means.assign(id="", unit="feature units", metric="distance"), credit=credit_of(self.people),
-            how="Distances in the feature space of notebook 07 (random convolutions, scaled on training people), of one "
-                "stage and plane at a time, mean over a person's slices; small is near. Near is not good by itself: "
+            how="Distances in the feature space of notebook 07 (random convolutions, scaled on training people), of "
+                "one stage and plane at a time, mean over a person's slices; small is near, and no merit by itself: "
                 "the mean image is near everybody. The Fréchet distance compares sets. The rules are frozen in "
                 "the file of the task, whose hash stands above.",
             forgotten=self._short(entries), seed=metrics["bootstrap_seed"],

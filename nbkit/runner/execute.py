@@ -25,6 +25,7 @@ from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
 from nbkit.core.files import cache_folder, write_json, write_text
 from nbkit.core.project import FILES
+from nbkit.runner import times
 from nbkit.runner.ending import describe
 from nbkit.runner.folder import Stamp, is_current, is_own, locked, read_stamps, records_of, write_stamp
 from nbkit.runner.parameters import bind, check_names, declared, reads_results, source_of
@@ -126,6 +127,7 @@ def reproduce(
         if own:
             write_text(out_dir / ".gitignore", "*\n")
         clear_leftovers(out_dir)
+        log.info("%s", times.foretold(out_dir.name, [notebook.stem for notebook in plan]))
         stamps, number = _run_all(plan, out_dir, data_state, lock)
         finishing()
         clear_leftovers(out_dir)
@@ -160,6 +162,8 @@ def _run_all(
             write_stamp(out_dir, fresh)
             stamps.append(_run_one(notebook, values, out_dir, fresh, lock, scrub))
             log.info("%s: %s in %.0f s", name, stamps[-1].status, stamps[-1].seconds)
+            if stamps[-1].status == "done":
+                times.note(out_dir.name, notebook.stem, stamps[-1].seconds)
     except KeyboardInterrupt as asked:
         stopped = [Stamp(n.stem, "", "stopped") for n in list(plan)[len(stamps):]]
         log.warning("%s: stopped; the same command goes on from here", stopped[0].notebook if stopped else "all done")

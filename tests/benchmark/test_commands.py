@@ -80,3 +80,7 @@ def test_a_data_set_of_other_people_is_not_judged(nbkit, written, task, tmp_path
     about.write_text(json.dumps(told))
     code, _, err = nbkit("judge", written, mine)
     assert code == 2 and "WantedHash '000000000000', not" in err
+    del told["nbkit"]["Seed"]
+    about.write_text(json.dumps(told))
+    code, _, err = nbkit("judge", written, mine)
+    assert code == 2 and "expected the field 'Seed'" in err

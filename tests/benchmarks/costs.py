@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -26,8 +28,9 @@ from nbkit.nets.discriminators import PatchDiscriminator
 from nbkit.nets.unet import UNet
 from nbkit.papers.brlp import brlp
 from nbkit.papers.brlp.latent_diffusion import LatentDiffusion
-from nbkit.papers.countersynth import countersynth
-from nbkit.papers.daninet import caae, daninet
+from nbkit.papers.countersynth import countersynth, networks
+from nbkit.papers.countersynth.conditions import Conditions
+from nbkit.papers.daninet import daninet
 from nbkit.papers.flair import conv_synthesis
 from nbkit.papers.inbrainsyn import atlas_gan
 from nbkit.papers.mrextrap import mrextrap
@@ -35,12 +38,18 @@ from nbkit.papers.myelin import synthesis
 from nbkit.papers.pet_dcgan import dcgan, settings
 from nbkit.papers.trajectories import regional_segmenter
 from nbkit.phantom.longitudinal import GRIDS
+from nbkit.phantom.myelin_records import GRIDS as MYELIN_GRIDS
 from nbkit.phantom.parameters import load_parameters
+from nbkit.training.steps import AdversarialStep
 
 PEAK, SHARE, SINGLE = 990e12, 0.10, 0.5
 """FLOP/s of an H100's dense bfloat16 (data sheet), the share of it assumed for 3D convolutions of few maps, and the
 part of it that is left in TF32, which systems without bfloat16 use."""
-PROFILES, CARD_GB = ("laptop", "overnight", "paper"), 24
+LAUNCH_S = 5e-6
+"""What it takes to launch a kernel: where maps are small, steps take no less than all launches."""
+PROFILES = ("laptop", "overnight", "paper")
+CARD = 0.9 * 24e9
+"""Bytes of a card of 24 GB, but for the tenth that the allocator and CUDA itself take."""
 PEOPLE = {"FCN": 15, "CF-SAGAN": 21, "ageing": 300, "PET": 400}
 """Training scans or people where a profile counts epochs over all of them: those of the embedded cohorts."""
 
@@ -54,11 +63,13 @@ class Cost:
     flops: int
     steps: int
     half: bool
+    kernels: int
 
     @property
     def hours(self) -> float:
-        """On one H100-class GPU at :data:`SHARE` of its peak."""
-        return self.steps * self.flops / (PEAK * SHARE * (1 if self.half else SINGLE)) / 3600
+        """On one H100-class GPU at :data:`SHARE` of its peak, no kernel shorter than :data:`LAUNCH_S`."""
+        seconds = self.flops / (PEAK * SHARE * (1 if self.half else SINGLE))
+        return self.steps * max(seconds, self.kernels * LAUNCH_S) / 3600
 
 
 class _Counting(TorchDispatchMode):
@@ -67,7 +78,7 @@ class _Counting(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.live: dict[int, int] = {}
-        self.now = self.peak = self.flops = 0
+        self.now = self.peak = self.flops = self.kernels = 0
 
     def _drop(self, key: int) -> None:
         self.now -= self.live.pop(key, 0)
@@ -76,6 +87,7 @@ class _Counting(TorchDispatchMode):
         made = function(*args, **(kwargs or {}))
         if function._overloadpacket in flop_registry:
             self.flops += flop_registry[function._overloadpacket](*args, **(kwargs or {}), out_val=made)
+        self.kernels += not function.is_view
         for tensor in (t for t in tree_leaves(made) if isinstance(t, torch.Tensor)):
             storage = tensor.untyped_storage()
             if storage._cdata not in self.live:
@@ -86,8 +98,15 @@ class _Counting(TorchDispatchMode):
         return made
 
 
-Update = Callable[[], torch.Tensor]
-"""A loss that a network's weights are about to follow."""
+@contextmanager
+def _without_content() -> Iterator[None]:
+    """What looks at values, or moves networks, leaves things as they are; local correlation costs next to nothing."""
+    with mock.patch.object(nn.Module, "to", lambda self, *_, **__: self), \
+            mock.patch.object(nn.init, "trunc_normal_", lambda tensor, *_, **__: tensor), \
+            mock.patch.object(networks, "_built", lambda kind, *given, **options: kind(*given, **options)), \
+            mock.patch.object(atlas_gan, "jitter", lambda images, *_, **__: images.clone()), \
+            mock.patch.object(atlas_gan, "lncc", lambda a, b, **_: (a * b).flatten(1).mean(1)):
+        yield
 
 
 @contextmanager
@@ -99,25 +118,30 @@ def _halves(half: bool) -> Iterator[None]:
 def measured(build: Callable[[], tuple[list[nn.Module], Callable[[], Iterator[tuple[nn.Module, torch.Tensor]]]]], *,
              steps: int, half: bool) -> Cost:
     """Cost of a system: `build` gives its networks, and what yields each network with the loss it is to follow."""
-    with FakeTensorMode(allow_non_fake_inputs=True), _Counting() as counting:
+    with _without_content(), FakeTensorMode(allow_non_fake_inputs=True), _Counting() as counting:
         nets, updates = build()
         optimisers = {id(net): torch.optim.Adam(net.parameters(), foreach=False) for net in nets}
-        for count in range(2):  # moments exist from the second step on
-            counting.peak, counting.flops = counting.now, 0
+        for net in nets:  # moments exist from the second step on
+            for p in (p for p in net.parameters() if p.requires_grad):
+                p.grad = torch.zeros_like(p)
+            optimisers[id(net)].step()
+            net.zero_grad(set_to_none=True)
+        counting.peak, counting.flops, counting.kernels = counting.now, 0, 0
+        with _halves(half):
+            todo = updates()
+        while True:
             with _halves(half):
-                todo = updates()
-            while True:
-                with _halves(half):
-                    found = next(todo, None)
-                if found is None:
-                    break
-                net, loss = found
-                loss.float().mean().backward()
-                optimisers[id(net)].step()
-                for each in nets:
-                    each.zero_grad(set_to_none=True)
-                del loss, found
-    return Cost(sum(p.numel() for net in nets for p in net.parameters()), counting.peak, counting.flops, steps, half)
+                found = next(todo, None)
+            if found is None:
+                break
+            net, loss = found
+            loss.float().mean().backward()
+            optimisers[id(net)].step()
+            for each in nets:
+                each.zero_grad(set_to_none=True)
+            del loss, found
+    parameters = sum(p.numel() for net in nets for p in net.parameters())
+    return Cost(parameters, counting.peak, counting.flops, steps, half, counting.kernels)
 
 
 def _against(net: nn.Module, critic: nn.Module, losses: Any, batch: Any) -> Callable[[], Iterator]:
@@ -173,8 +197,7 @@ def sagan(profile: str) -> Cost:
 
 def synthesis_grid(profile: str) -> tuple[int, ...]:
     """Voxels of a simulated myelin map."""
-    from nbkit.phantom.myelin_records import GRIDS as MYELIN
-    return MYELIN[profile].target(load_parameters())[0]
+    return MYELIN_GRIDS[profile].target(load_parameters())[0]
 
 
 def _tiles(shape: tuple[int, ...], box: tuple[int, ...]) -> int:
@@ -245,27 +268,100 @@ def dcgan_(profile: str) -> Cost:
     return measured(build, steps=c.epochs * (c.batches_per_epoch or PEOPLE["PET"] * 3 // c.batch), half=False)
 
 
+def _turns(step: AdversarialStep, batch: Any) -> tuple[list[nn.Module], Callable[[], Iterator]]:
+    """The turns of a step that a system built."""
+    net, critic, (of_net, of_critic) = step.generator, step.discriminator, step.losses
+
+    def updates() -> Iterator[tuple[nn.Module, torch.Tensor]]:
+        made = step.generate(net, batch)
+        seen = {name: value.detach() for name, value in made.items()}
+        yield critic, of_critic(critic, batch, seen)["total"]
+        yield net, of_net(critic, batch, made)["total"]
+
+    return [net, critic], updates
+
+
+def countersynth_(profile: str) -> Cost:
+    c, (spacing, shape) = countersynth.Config.for_profile(profile, device="cpu"), GRIDS[profile]
+
+    def build():
+        model = countersynth.CounterSynth(c)
+        model.shape, model.affine = shape, np.diag([spacing] * 3 + [1.0])
+        model.conditions = Conditions(70.0, 10.0, 55.0, 90.0, ("AD", "CN", "MCI"))
+        model.net = model._network()
+        told = torch.empty(c.batch, model.conditions.size)
+        batch = {"image": torch.empty(c.batch, 1, *shape), "told": told, "labels": told, "target": told}
+        return _turns(model._step(), batch | ({"kept": told} if c.anchored else {}))
+
+    scans = 4 * PEOPLE["ageing"]
+    return measured(build, steps=c.epochs * (c.steps_per_epoch or -(-scans // c.batch)), half=True)
+
+
+def daninet_(profile: str) -> Cost:
+    c = daninet.Config.variant("P-C", profile, device="cpu")
+
+    def build():
+        model = daninet.DaniNet(c)
+        codes = torch.ones(daninet.CODES, c.ages, c.ages, c.regions)
+        model.rates = daninet.RegionalRates(
+            torch.ones(c.regions, c.size, c.size), codes, daninet.AgeBins(55.0, 90.0, c.ages))
+        net = model._build()
+        judge = daninet.SliceCritic(
+            c.size, c.critic_widths, ages=c.ages, told=model._told(), features=c.critic_features)
+        critics = nn.ModuleDict({"latent": daninet.LatentCritic(c.latent), "image": judge})
+        plane, zero = torch.empty(c.batch, c.size, c.size), torch.zeros(c.batch, dtype=torch.long)
+        slices = daninet.AgedSlices(plane, plane > 0, zero, zero, torch.ones(c.batch), zero)
+        batch = daninet.AgeingBatch(slices, torch.empty(c.batch, c.latent), model._full(c.batch))
+        return [net, critics], _against(net, critics, model.objective_of(), batch)
+
+    per_epoch = c.batches_per_epoch or 4 * PEOPLE["ageing"] // c.batch
+    return measured(build, steps=c.epochs * per_epoch, half=True)
+
+
+def atlas(profile: str) -> Cost:
+    c, (spacing, shape) = atlas_gan.Config.for_profile(profile, device="cpu"), GRIDS[profile]
+
+    def build():
+        model = atlas_gan.AtlasGAN(c)
+        affine = tuple(map(tuple, np.diag([spacing] * 3 + [1.0]).tolist()))
+        model.frame = atlas_gan.GroupFrame(shape, affine, 1.0, 55.0, 90.0, 10, "x")
+        model.net = model._network(torch.zeros(1, 1, *shape))
+        losses = atlas_gan.AtlasLosses(c, model.net.half_affine)
+        batch = {"image": torch.empty(c.batch, 1, *shape), "condition": torch.empty(c.batch, 1),
+                 "draws": torch.rand(4, c.batch, 3)}
+        return _turns(model._step(losses), batch)
+
+    return measured(build, steps=c.epochs * c.steps_per_epoch, half=True)
+
+
 SYSTEMS: dict[str, tuple[str, Callable[[str], Cost]]] = {
-    "FCN": ("01", fcn), "CF-SAGAN, one stage": ("03", sagan), "MRExtrap, autoencoder": ("05, 08, 09", autoencoder),
-    "BrLP, diffusion": ("08", diffusion), "regional segmenter": ("05, 08, 09", segmenter),
-    "DCGAN, three stages": ("07", dcgan_),
+    "FCN": ("01", fcn), "CF-SAGAN, one stage": ("03", sagan), "DaniNet P-C": ("04", daninet_),
+    "MRExtrap, autoencoder": ("05, 08, 09", autoencoder), "regional segmenter": ("05, 08, 09", segmenter),
+    "Atlas-GAN": ("06, 08", atlas), "DCGAN, three stages": ("07", dcgan_), "BrLP, diffusion": ("08, 09", diffusion),
+    "CounterSynth": ("08", countersynth_),
 }
 
 
 def table() -> str:
-    """Markdown: a row for every system and profile."""
+    """Markdown: a row for every system, with laptop, overnight and paper side by side in each cell."""
     rows = [
-        "| notebook | system | profile | parameters | memory of a step | FLOPs of a step | steps | hours | fits 24 GB |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| notebook | system | parameters, M | memory of a step, GB | TFLOP a step | hours on one GPU | in 24 GB |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, (notebooks, cost_of) in SYSTEMS.items():
-        for profile in PROFILES:
-            c = cost_of(profile)
-            rows.append(
-                f"| {notebooks} | {name} | `{profile}` | {c.parameters / 1e6:.1f} M | {c.peak / 1e9:.1f} GB | "
-                f"{c.flops / 1e12:.2g} T | {c.steps:,} | {c.hours:.2g} | {'yes' if c.peak < CARD_GB * 1e9 else 'no'} |"
-            )
+        costs = [cost_of(profile) for profile in PROFILES]
+        cells = (
+            " / ".join(_short(of(c)) for c in costs)
+            for of in (
+                lambda c: c.parameters / 1e6, lambda c: c.peak / 1e9, lambda c: c.flops / 1e12, lambda c: c.hours)
+        )
+        fits = [profile for profile, c in zip(PROFILES, costs, strict=True) if c.peak < CARD]
+        rows.append(f"| {notebooks} | {name} | {' | '.join(cells)} | {'all' if len(fits) == 3 else ', '.join(fits)} |")
     return "\n".join(rows)
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.1g}".replace("0.", ".")
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def test_a_class_without_the_methods_is_refused_before_anything_runs(stranger):
     require_methods("")
     require_methods(stranger(DOUBLE))
     for body, found in {"pass": "neither", "def fit(self, c): ...": "found fit"}.items():
-        with pytest.raises(NbkitError, match=f"MODEL: Mine: expected the methods fit.*{found}.*Your own model, in Python"):
+        with pytest.raises(NbkitError, match=f"MODEL: Mine: expected the methods fit.*{found}.*Your own model"):
             require_methods(stranger(f"class Mine:\n    {body}"))
     with pytest.raises(NbkitError, match="a name that no system here has"):
         require_methods(stranger(DOUBLE.replace("    def fit", "    name = 'unet'\n    def fit")))

@@ -73,10 +73,10 @@ def test_volumes_go_on_along_the_mean_slope_of_the_diagnosis(tmp_path, awk):
     task.mkdir()
     rates = {"h1": ("CN", -0.01), "h2": ("CN", -0.03), "ill": ("AD", -0.05)}
     people = [(f"sub-{who}", 60, "F", group, who, "training") for who, (group, _) in rates.items()]
-    people += [(f"sub-{who}", 60, "M", group, who, "test") for who, group in (("t1", "CN"), ("t2", "AD"), ("t3", "SMC"))]
+    people += [(f"sub-t{k}", 60, "M", group, k, "test") for k, group in ((1, "CN"), (2, "AD"), (3, "SMC"))]
     table(task / "participants.tsv", "participant_id age sex diagnosis source_id split", people)
-    known = [(f"sub-{who}", f"ses-{k}", 60 + k, "hippocampus", 4000 * np.exp(rate * k)) for who, (_, rate) in rates.items()
-             for k in (0, 2, 5)]
+    known = [(f"sub-{who}", f"ses-{k}", 60 + k, "hippocampus", 4000 * np.exp(rate * k))
+             for who, (_, rate) in rates.items() for k in (0, 2, 5)]
     known += [(f"sub-t{k}", "ses-0", 70.25, "hippocampus", 3000.0 + k) for k in (1, 2, 3)]
     table(task / "volumes.tsv", "subject session age region value", known)
     wanted = [(f"sub-t{k}", "ses-0", age, age - 70.25, what) for k in (1, 2, 3)

@@ -30,7 +30,8 @@ UNLABELLED = "the scans carry no labels of structures"
 _FROM_ONE = ("inbrainsyn", "no_pt", "countersynth", "daninet3d", "brlp", "mrextrap_bayes", "pixel_population")
 _ANCHORED = ("mrextrap_bayes_anchored", "brlp_anchored")
 ASKED: Mapping[str, Sequence[str]] = {
-    "one": (*_FROM_ONE, *_ANCHORED, "brlp_one_sample", "no_change", "floor"), "slice": (*_FROM_ONE, "no_change", "floor"),
+    "one": (*_FROM_ONE, *_ANCHORED, "brlp_one_sample", "no_change", "floor"),
+    "slice": (*_FROM_ONE, "no_change", "floor"),
     "several": ("inbrainsyn", "countersynth", "brlp", "mrextrap_bayes", *_ANCHORED, "mrextrap_ols",
                 "mrextrap_population", "pixel_ols", "pixel_population", "no_change", "floor"),
 }
