@@ -55,7 +55,7 @@ def test_too_much_for_a_readme_is_refused(tmp_path, monkeypatch):
 
 
 def test_the_committed_reference_renews_them_and_no_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    monkeypatch.setattr(cli, "FILES", tmp_path)
     for profile in ("smoke", "laptop"):
         folder = tmp_path / "results" / f"{profile}-embedded"
         run = Run(folder, notebook="01_a", cohort="embedded", profile=profile, seed=7, paper="wei2019_flair")
