@@ -7,7 +7,6 @@ import json
 import os
 
 import pytest
-from PIL import Image
 
 from nbkit import __version__, cli
 from nbkit.claims.observe import Run
@@ -216,16 +215,6 @@ def test_a_reference_holds_observations_scorecard_and_figures_and_verifies(nbkit
     assert names == ["a.png", "artefacts.json", "observations.jsonl", "scorecard.json"]
     assert nbkit("verify", "--reference", "reference")[0] == 0
     assert not (home / "docs").exists()
-
-
-def test_the_committed_reference_renews_the_pictures_of_the_readme(nbkit, home, monkeypatch):
-    record(home / "results" / "laptop-embedded", fcn=1.0)
-    (home / "results" / "laptop-embedded" / "figures").mkdir(exist_ok=True)
-    Image.new("RGB", (1520, 40), "red").save(home / "results" / "laptop-embedded" / "figures" / "fig2_4.png")
-    monkeypatch.setattr(cli, "ROOT", home)
-    assert nbkit("reference", "--to", str(home / "reference"))[0] == 0
-    with Image.open(home / "docs" / "pictures" / "flair.png") as small:
-        assert small.size == (760, 20)
 
 
 def test_a_reference_of_nothing_is_refused(nbkit, home):
