@@ -26,8 +26,8 @@ def test_a_linear_layer_costs_what_its_products_do():
     found = measured(build, steps=10, half=False)
     assert found.parameters == 500_000
     assert found.flops == 2 * 2 * 64 * 1000 * 500, "forward, and the weights' gradient: the input needs none"
-    # weights, two moments and gradient, and no less than that
-    assert 4 * 4 * 500_000 <= found.peak < 6 * 4 * 500_000
+    # weights, two moments and gradient, and what Adam makes of them on the way
+    assert 4 * 4 * 500_000 <= found.peak < 7 * 4 * 500_000
 
 
 def test_hours_follow_from_the_peak_or_from_launches():

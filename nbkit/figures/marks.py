@@ -62,7 +62,7 @@ ESTIMATES: dict[str, Mark] = {
     "brlp_one_sample": Mark("BrLP, one sample", "#7FD1B9", "d"),
     "mrextrap_ols": Mark("MRExtrap, least squares", "#8C510A", "<"),
     "mrextrap_bayes": Mark("MRExtrap, posterior", "#E69F00", "P"),
-    "mrextrap_bayes_anchored": Mark("MRExtrap, posterior, anchored", "#F2C14E", r"$\heartsuit$"),
+    "mrextrap_bayes_anchored": Mark("MRExtrap, posterior, anchored", "#F2C14E", r"$\maltese$"),
     "brlp_anchored": Mark("BrLP, anchored", "#2F8F6F", r"$\star$"),
     "mrextrap_population": Mark("MRExtrap, population slope", "#56B4E9", "p"),
     "pixel_ols": Mark("voxels, least squares", "#6B6400", ">"),

@@ -92,14 +92,16 @@ def align(
     )
     for name, volume in (("moving", moving), ("fixed", fixed)):
         _check_image(volume, f"align: {name}")
+    # twelve numbers are sought on small images, and every trial is read: on a GPU that is all waiting
+    moving, fixed = (volume.with_data(volume.data.cpu()) for volume in (moving, fixed))
     frame = _frame(moving, fixed)
-    parameters = torch.zeros(12, dtype=torch.float64, device=fixed.data.device)
+    parameters = torch.zeros(12, dtype=torch.float64)
     for level, mm in enumerate(levels_mm):
         energy = _energy(moving, fixed, frame, mm)
         for free in DEGREES.values() if level == 0 else [degrees]:
             if free <= degrees:
                 parameters = _minimise(energy, parameters, free)
-    return frame.matrix(parameters).cpu().numpy()
+    return frame.matrix(parameters).numpy()
 
 
 def apply_affine(moving: Volume, matrix: np.ndarray, *, like: Volume, mode: str = "linear") -> Volume:

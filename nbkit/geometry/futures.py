@@ -94,7 +94,8 @@ class Futures:
             onward = [inverse(Displacement(u), affine=self.affine) for u in self.displacements.split(1)]
         else:
             onward = [expv(Velocity(-v), affine=self.affine) for v in self.velocities.split(1)]
-        return torch.cat([jacobian_determinant(field, affine=self.affine) for field in onward])
+        found = torch.cat([jacobian_determinant(field, affine=self.affine) for field in onward])
+        return found.to(self.image.data.device)
 
     def volumes(self) -> list[dict[str, float]]:
         """Volume of every region at each age in mm³, by name: what its voxels hold now, each times its growth.
@@ -109,17 +110,14 @@ class Futures:
         return [{name: float(row[code]) * labels.voxel_volume for code, name in names.items()} for row in rows]
 
     def _carried(self, volume: Volume, k: int, *, mode: str) -> Volume:
-        field = self._fields(volume.data)[k]
+        field = self.displacements[k : k + 1]
         step = f"{self.made_by or 'moved'} to {self.ages[k]:g} years"
         if not field.any():
             return volume.with_data(volume.data, step)
-        floating = volume.data.is_floating_point()
-        data = volume.data[None] if floating else volume.data[None].float()
+        data = volume.data[None].to(field.device)
+        data = data if data.is_floating_point() else data.float()
         moved = warp(data, Displacement(field), affine=self.affine, mode=mode)[0]
-        return volume.with_data(moved.to(volume.data.dtype), step)
-
-    def _fields(self, like: torch.Tensor) -> Sequence[torch.Tensor]:
-        return self.displacements.to(like.device).split(1)
+        return volume.with_data(moved.to(volume.data), step)
 
     def _labels(self) -> Volume:
         labels = self.scan.labels

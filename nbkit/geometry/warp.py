@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NewType
 
 import numpy as np
@@ -39,8 +40,8 @@ def grid_positions(
     With the affine of an image these are world positions in mm. Device and dtype follow `like`.
     """
     like = torch.empty(0) if like is None else like
-    a = torch.as_tensor(np.asarray(affine, dtype=np.float64)).to(like)[:3]
-    i, j, k = (column[:, None] * torch.arange(n).to(a) for column, n in zip(a.T, shape))
+    a = _there(affine, like)[:3]
+    i, j, k = (column[:, None] * torch.arange(n, device=a.device).to(a) for column, n in zip(a.T, shape))
     return ((i + a[:, 3:])[:, :, None, None] + j[:, None, :, None] + k[:, None, None, :])[None]
 
 
@@ -180,7 +181,21 @@ def _places(
 
 def _turned(field: torch.Tensor, matrix: np.ndarray) -> torch.Tensor:
     """Matrix 3×3 times every vector of a field (B, 3, X, Y, Z)."""
-    return torch.einsum("ij,bjxyz->bixyz", torch.as_tensor(matrix).to(field), field)
+    return torch.einsum("ij,bjxyz->bixyz", _there(matrix, field), field)
+
+
+def _there(matrix: np.ndarray, like: torch.Tensor) -> torch.Tensor:
+    """A small matrix with the device and type of `like`; to a GPU it is sent once, not at every warp."""
+    values = np.asarray(matrix, dtype=np.float64)
+    if like.device.type == "cpu":
+        return torch.as_tensor(values).to(like)
+    return _sent(values.tobytes(), values.shape, like.dtype, like.device)
+
+
+@lru_cache(maxsize=256)
+def _sent(content: bytes, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    with torch.inference_mode(False):  # what is kept may meet gradients later
+        return torch.frombuffer(bytearray(content), dtype=torch.float64).reshape(shape).to(device, dtype)
 
 
 def _sampler(shape: tuple[int, ...]) -> np.ndarray:

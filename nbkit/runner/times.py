@@ -45,7 +45,8 @@ def foretold(folder: str, notebooks: Sequence[str], *, now: datetime | None = No
     by = [f"{len(mine)} by earlier runs here"] * bool(mine) + [f"{len(theirs)} by the reference"] * bool(theirs)
     new = len(notebooks) - len(mine) - len(theirs)
     by += [f"{new} never run, which come on top"] * bool(new)
-    return f"{_count(len(notebooks))}: about {_said(total)}, until {end:%H:%M} ({', '.join(by)}; less where work is kept)"
+    known = f"{', '.join(by)}; less where work is kept"
+    return f"{_count(len(notebooks))}: about {_said(total)}, until {end:%H:%M} ({known})"
 
 
 def _count(number: int) -> str:
@@ -53,4 +54,6 @@ def _count(number: int) -> str:
 
 
 def _said(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -65,8 +65,8 @@ def endings(curves: pd.DataFrame) -> pd.DataFrame:
     rows = {}
     for (system, kind), curve in curves.groupby(["system", "kind"], sort=False):
         first, late, last = (float(np.interp(at, curve["done"], curve["value"])) for at in (0.0, 0.9, 1.0))
-        fallen = (late - last) / max(first - last, 1e-12)
-        said = "cannot tell: it rose" if fallen < -STILL else "yes" if fallen <= STILL else "no: still falling"
+        fallen = (late - last) / (first - last) if first > last else float("nan")
+        said = "no: still falling" if fallen > STILL else "yes" if fallen >= -STILL else "cannot tell: it rose"
         rows[system, kind] = (first, last, 100 * fallen, said)
     index = pd.MultiIndex.from_tuples(list(rows), names=["system", "kind"]) if rows else None
     table = pd.DataFrame(list(rows.values()), index, ["first", "last", "last tenth (%)", "long enough"])

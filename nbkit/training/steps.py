@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -64,10 +65,10 @@ class PlainStep:
         self.net.train()
         with autocast(self.device, self.half):
             terms = {name: value.float().mean() for name, value in self.loss(self.net, batch).items()}
-        check_terms(terms, self.count)
+        record = check_terms(terms, self.count)
         _descend(self.optimiser, terms["total"], self.clip)
         self.count += 1
-        return {name: float(value.detach()) for name, value in terms.items()}
+        return record
 
 
 class AdversarialStep:
@@ -143,9 +144,9 @@ class AdversarialStep:
         with autocast(self.device, self.half):
             losses = self.losses[side](self.discriminator, batch, made)
         terms = {prefix + name: value.float().mean() for name, value in losses.items()}
-        check_terms(terms, self.count)
+        record = check_terms(terms, self.count)
         _descend(self.optimisers[side], terms[f"{prefix}total"], self.clip)
-        return {name: float(value.detach()) for name, value in terms.items()}
+        return record
 
 
 def _state(
@@ -184,12 +185,17 @@ def _descend(optimiser: torch.optim.Optimizer, total: torch.Tensor, clip: float 
     optimiser.step()
 
 
-def check_terms(terms: Terms, step: int) -> None:
-    """Stop the run at the first loss term that is not finite; the total comes last, it only shows the others."""
-    for name, value in sorted(terms.items(), key=lambda term: term[0].endswith("total")):
-        if not bool(torch.isfinite(value)):
+def check_terms(terms: Terms, step: int) -> dict[str, float]:
+    """The terms as numbers; the run stops at the first that is not finite, the total last: it only shows the others.
+
+    All are read at once: a GPU is waited for once an update.
+    """
+    values = torch.stack([value.detach() for value in terms.values()]).tolist()
+    record = dict(zip(terms, values, strict=True))
+    for name, value in sorted(record.items(), key=lambda term: term[0].endswith("total")):
+        if not math.isfinite(value):
             raise NonFiniteLoss(
-                f"training step {step}: loss term {name!r}", expected="a finite value",
-                found=str(float(value.detach())),
+                f"training step {step}: loss term {name!r}", expected="a finite value", found=str(value),
                 remedy="Lower the learning rate, or look for extreme intensities in the batch.",
             )
+    return record

@@ -1,7 +1,8 @@
 """What a machine with a GPU and little time is for: ``make gpu NB=05,08 PROFILE=overnight MINUTES=60 TO=folder``.
 
 First one training step of every system, timed, beside what :mod:`tests.benchmarks.costs` counts; then the notebooks
-named, at the profile named, and the weights they trained. All lands in one folder, to be brought back. No network is needed.
+named, at the profile named, and the weights they trained. All lands in one folder, to be brought back. No network is
+needed.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 from joblib import Parallel, _dask, delayed
+from typer.testing import CliRunner
 
+from nbkit import cli
 from nbkit.core.checks import NbkitError
 from nbkit.core.cluster import VARIABLE, on_cluster
 from nbkit.core.files import Cache
@@ -119,3 +122,18 @@ def test_a_missing_package_is_told(monkeypatch):
     monkeypatch.setattr(_dask, "distributed", None)
     with pytest.raises(NbkitError, match=r"no dask\.distributed. Install the extra"), on_cluster("tcp://127.0.0.1:9"):
         pass
+
+
+def test_the_command_line_sets_it_for_the_whole_command(monkeypatch):
+    told = []
+
+    @contextmanager
+    def noted(address: str) -> Iterator[None]:
+        told.append(address)
+        yield
+
+    monkeypatch.setattr(cli, "on_cluster", noted)
+    for given in (["--scheduler", "tcp://a:1"], []):
+        monkeypatch.setenv(VARIABLE, "tcp://b:2")
+        assert CliRunner().invoke(cli.app, [*given, "cache", "info"]).exit_code == 0
+    assert told == ["tcp://a:1", "tcp://b:2"]

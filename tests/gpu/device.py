@@ -211,7 +211,8 @@ def pretended_gpu() -> Iterator[Traffic]:
         mock.patch.object(cuda, "device_count", lambda: 1), mock.patch.object(cuda, "current_device", lambda: 0),
         mock.patch.object(cuda, "is_current_stream_capturing", lambda: False),
         # tensors without a version counter cannot be wrapped
-        mock.patch.object(inference, "__enter__", _no_grad_enter), mock.patch.object(inference, "__exit__", _no_grad_exit),
+        mock.patch.object(inference, "__enter__", _no_grad_enter),
+        mock.patch.object(inference, "__exit__", _no_grad_exit),
     ]
     swapped = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)

@@ -234,7 +234,8 @@ def _carrier(variant: str) -> Case:
 
     def fit() -> InBrainSyn:
         templates = {group: KernelTemplate(kernel) for group in ("HC", "AD")}
-        config = CarrierConfig.for_profile("smoke", change_step=0.1, align="none", **CARRIER)
+        align = "similarity" if variant == "intensity" else "none"
+        config = CarrierConfig.for_profile("smoke", change_step=0.1, align=align, **CARRIER)
         return InBrainSyn(config, templates=templates).fit(_balls())
 
     def everything(model: InBrainSyn) -> None:

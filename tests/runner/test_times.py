@@ -31,7 +31,7 @@ def test_the_longest_run_here_counts_and_the_reference_fills_in(places):
     times.note("laptop-open", "02_b", 9999.0)
     write_json(places / "reference" / "laptop-embedded" / times.SECONDS, {"01_a": 50.0, "02_b": 300.0})
     said = times.foretold("laptop-embedded", ["01_a", "02_b", "03_c"], now=NOON)
-    assert said.startswith("3 notebooks: about 15 min, until 12:15 (1 by earlier runs here, 1 by the reference, 1 never")
+    assert said.startswith("3 notebooks: about 15 min, until 12:15 (1 by earlier runs here, 1 by the reference, 1 nev")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"laptop-embedded/01_a": "soon"}', "{"])

@@ -39,7 +39,9 @@ def test_a_line_still_falls_and_a_plateau_does_not(rate, enough):
 
 def test_a_loss_that_rises_in_the_end_tells_nothing():
     table = endings(courses({"m": told({"loss": [4.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0]})}))
-    assert table.loc[("m", LEARNED), "long enough"] == "cannot tell: it rose"
+    risen = endings(courses({"m": told({"loss": [1.0, 2.0, 3.0]})}))
+    for found in (table, risen):
+        assert found.loc[("m", LEARNED), "long enough"] == "cannot tell: it rose"
 
 
 def test_without_any_training_there_is_nothing_to_say():

@@ -196,7 +196,7 @@ class CounterSynth(Saved):
         told = [self.conditions.ageing(age - now, course)[None].to(self.device) for age in ages]
         kept = self.conditions.ageing(0.0, course)[None].to(self.device) if self.config.anchored else None
         with autocast(self.device, self.half):
-            fields = [refined(self.net.velocity(image, one, kept), self.shape).cpu() for one in told]
+            fields = [refined(self.net.velocity(image, one, kept), self.shape).float() for one in told]
         velocity = Velocity(torch.cat(fields))
         flow = expv(velocity, affine=self.affine, steps=self.config.squarings)
         return Futures(

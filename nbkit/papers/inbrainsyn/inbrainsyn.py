@@ -334,7 +334,7 @@ class InBrainSyn(Saved):
         """Velocities (A, 3, X, Y, Z) on the grid of the scan, from the group's change between `start` and each age."""
         by = (id(self.templates[group]), start, fingerprint(scan.image(self.config.contrast)), self.config.digest())
         found = self._changes.get_all({a: (a, *by) for a in ages}, lambda new: self._made(scan, group, start, new))
-        return Velocity(torch.cat([found[age] for age in ages]))
+        return Velocity(torch.cat([found[age] for age in ages]).to(pick_device(self.config.device)))
 
     def _made(self, scan: Scan, group: str, start: float, ages: Sequence[float]) -> tuple[torch.Tensor, ...]:
         image, matrix = self._laid(scan, group, start)

@@ -248,7 +248,7 @@ def rate_between(curve: pd.DataFrame, start: float, stop: float) -> float:
 def folded_share(futures: Futures) -> float:
     """Largest share of folded brain voxels over the ages of `futures`."""
     mask = futures.scan.mask("brain").data[None]
-    return float(folding_fraction(futures.displacements, affine=futures.affine, mask=mask).max())
+    return float(folding_fraction(futures.displacements.cpu(), affine=futures.affine, mask=mask).max())
 
 
 def bend_age(ages: Sequence[float], values: Sequence[float]) -> float:
@@ -348,7 +348,7 @@ def _topology(futures: Futures | None, last: Scan, count: int) -> list[dict[str,
     if futures is None:
         return [{"folds": np.nan, "smallest_jacobian": np.nan}] * count
     where = {"affine": futures.affine, "mask": last.mask("brain").data[None]}
-    shares, least = (measure(futures.displacements, **where) for measure in (folding_fraction, smallest_jacobian))
+    shares, least = (measure(futures.displacements.cpu(), **where) for measure in (folding_fraction, smallest_jacobian))
     return [{"folds": float(s), "smallest_jacobian": float(j)} for s, j in zip(shares, least, strict=True)]
 
 

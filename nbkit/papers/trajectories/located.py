@@ -35,6 +35,7 @@ class Located(nn.Module):
         self.net = net
         self.register_buffer("usual", usual)
         self.register_buffer("tissues", tissues, persistent=False)
+        self.pairs = tissues.nonzero().tolist()
         place = F.interpolate(usual[None], size=shape, mode="trilinear")
         self.register_buffer("place", place, persistent=False)
         kinds = torch.cat([1 - tissues.sum(0, keepdim=True), tissues])
@@ -47,7 +48,7 @@ class Located(nn.Module):
             greys = _by_grey(x.float(), self.usual_tissues)
             start = self.place.repeat(len(x), 1, 1, 1, 1)
             # a structure at a time: a product with the table of tissues takes as long as half the network
-            for tissue, structure in self.tissues.nonzero().tolist():
+            for tissue, structure in self.pairs:
                 start[:, structure] += greys[:, tissue]
         # the convolutions leave half precision with channels innermost, and what follows is much slower on either
         return self.net(x).contiguous().float() + start

@@ -14,7 +14,7 @@ from nbkit.core.volume import Volume
 from nbkit.figures.mosaics import bare_axes
 from nbkit.figures.marks import TRAJECTORIES, marks
 from nbkit.figures.slices import canonical
-from nbkit.figures.style import FULL_MM, Picture, look, new_figure
+from nbkit.figures.style import FULL_MM, Picture, look, new_figure, wrapped
 
 TILE_MM, TOP_MM, CURVE_MM = 34.0, 5.0, 58.0
 INK, SHADE = "#111111", "#F0F0F0"
@@ -139,7 +139,8 @@ def explorer_picture(
         remedy="Pass the baseline as the first column.",
     )
     tile = min(TILE_MM, (width_mm - CURVE_MM - 16.0) / len(columns))
-    height = 2 * (tile * 1.2 + TOP_MM) + 4.0
+    above = TOP_MM + 3.0 * max(wrapped(column.title, tile, size_pt=7.0).count("\n") for column in columns)
+    height = 2 * (tile * 1.2 + above) + 4.0
     figure = new_figure(width_mm, height, layout=None)
     # one axes in mm for all images: an axes each would take most of the time that a slider has
     sheet = bare_axes(figure, (0.0, 0.0, width_mm, height))
@@ -148,11 +149,11 @@ def explorer_picture(
         left = 1.0 + i * (tile + 1.0)
         for row, (title, image, look_of) in enumerate(_rows(column, top, swing)):
             if image is not None:
-                bottom = height - (row + 1) * (tile * 1.2 + TOP_MM)
+                bottom = height - (row + 1) * (tile * 1.2 + above)
                 _tile(sheet, (left, bottom, tile, tile * 1.2), _cut(image, plane, level_mm), title, **look_of)
                 _letters(sheet, (left, bottom, tile, tile * 1.2), dark=row == 0)
     if any(column.change is not None for column in columns):
-        _bar(sheet, (1.0 + len(columns) * (tile + 1.0), height - 2 * (tile * 1.2 + TOP_MM), 1.8, tile * 1.2), swing)
+        _bar(sheet, (1.0 + len(columns) * (tile + 1.0), height - 2 * (tile * 1.2 + above), 1.8, tile * 1.2), swing)
     sheet.set(aspect="auto")
     _chart(figure, chart, (width_mm - CURVE_MM + 8.0, 11.0, CURVE_MM - 10.0, height - 24.0))
     return figure
@@ -176,7 +177,7 @@ def _tile(
     x0, y0 = x + (w - scale * size[0]) / 2, y + (h - scale * size[1]) / 2
     extent = (x0, x0 + scale * size[0], y0, y0 + scale * size[1])
     sheet.imshow(values.T, origin="lower", extent=extent, interpolation="bicubic", **colours)
-    sheet.text(x + w / 2, y + h + 0.8, title, ha="center", va="bottom", fontsize=7.0)
+    sheet.text(x + w / 2, y + h + 0.8, wrapped(title, w, size_pt=7.0), ha="center", va="bottom", fontsize=7.0)
 
 
 def _cut(image: Volume, plane: str, level_mm: float) -> tuple[np.ndarray, tuple[float, float]]:

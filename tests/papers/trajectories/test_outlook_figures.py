@@ -98,3 +98,13 @@ def test_changes_have_their_colours_beside_them_and_letters_a_halo():
     letters = [t for t in sheet.texts if t.get_text() in "LR"]
     assert len(letters) == 6 and all(t.get_path_effects() for t in letters)
     assert not explorer_picture([Column("a", image)], CHART, level_mm=0.0, top=1.0, swing=1.0).axes[0].collections
+
+
+def test_a_long_title_is_broken_and_has_room_above_its_image():
+    image = Volume(torch.ones(8, 8, 8), np.diag([4.0, 4, 4, 1]))
+    short, long = (
+        explorer_picture([Column(title, image)] * 4, CHART, level_mm=0.0, top=1.0, swing=1.0)
+        for title in ("no change, 70.0 y", "MRExtrap, posterior, anchored, 70.0 y")
+    )
+    assert "\n" in long.axes[0].texts[0].get_text() and "\n" not in short.axes[0].texts[0].get_text()
+    assert long.get_figheight() > short.get_figheight()
