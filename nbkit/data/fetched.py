@@ -11,6 +11,7 @@ import requests
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.files import write_text
+from nbkit.core.shelf import unfinished
 from nbkit.data.download import receive
 from nbkit.data.listed_file import ManifestFile, first_hash, hashed, matches
 
@@ -30,12 +31,16 @@ def download(file: ManifestFile, target: Path, url: str, *, source: str) -> Path
         For no network, or other content, which is kept as ``<name>.rejected``.
     """
     pooch.get_logger().setLevel(logging.WARNING)
-    shelf = pooch.create(
-        path=target.parent, base_url="", registry={target.name: None}, retry_if_failed=_RETRIES,
-        urls={target.name: url},
-    )
+    bring = functools.partial(_resume, file, target)
     try:
-        shelf.fetch(target.name, downloader=functools.partial(_resume, file, target))
+        # pooch's temporary file, which a kill leaves, lies in a folder that the next start removes
+        with unfinished(target.parent, target.name) as folder:
+            shelf = pooch.create(
+                path=folder, base_url="", registry={target.name: None}, retry_if_failed=_RETRIES,
+                urls={target.name: url},
+            )
+            shelf.fetch(target.name, downloader=bring)
+            (folder / target.name).replace(target)
     except requests.exceptions.RequestException as error:
         raise NbkitError(
             file.path, expected=f"a download from {source}", found=str(error),
