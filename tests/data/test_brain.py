@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from importlib import metadata
+from types import SimpleNamespace
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,7 @@ def test_weights_that_are_not_the_releases_are_refused(monkeypatch, tmp_path):
 
 @with_weights
 def test_a_package_without_its_files_is_refused(monkeypatch):
-    monkeypatch.setattr(metadata.PathDistribution, "files", property(lambda self: []))
+    monkeypatch.setattr(metadata, "distribution", lambda name: SimpleNamespace(files=[]))
     with pytest.raises(NbkitError, match=r"deepbet: data/models/model\.pt: .*pip install --no-deps deepbet==1\.0\.2"):
         brain_network._weights(brain_network.MASK)
 
