@@ -217,6 +217,12 @@ def _cell(value: Any) -> str:
     return "n/a" if value is None or value == "" else re.sub(r"\s+", " ", str(value))
 
 
+def _image_files(root: Path) -> list[Path]:
+    """Without what a process that was killed left half-made: hidden files, and whatever lies in hidden folders."""
+    found = sorted(root.glob("sub-*/**/*.nii*"))
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+
+
 def images_in(root: Path, *, bare: bool = False) -> Iterator[Derived]:
     """Every image of a data set that its sidecar makes complete; names and folders must agree.
 
