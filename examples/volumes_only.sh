@@ -1,7 +1,7 @@
 #!/bin/sh
 # Per-region regression through volumes.tsv alone, with a shell and awk. Over the training people of a diagnosis: the
-# slope of log volume on age within people, and how much persons' slopes differ. A volume wanted is the last one times
-# exp(slope * years); lower and upper are the middle half of a normal with that spread (one scan says no more).
+# slope of log volume on age within people, and how much persons' slopes differ (of fewer than three, everybody's). What
+# is wanted is the last volume times exp(slope * years); lower and upper hold the middle half of a normal so wide.
 #   nbkit benchmark write ageing --cohort embedded --to task
 #   sh examples/volumes_only.sh task mine && nbkit benchmark judge task mine --out page.html
 set -eu
@@ -26,12 +26,13 @@ file == 3 && $at["what"] == "forecast" {           # wanted.tsv
     id = plain($at["subject"]); age = $at["age"]
     for (region in regions) if ((id, region) in last) {
         g = (group[id], region) in slope ? group[id] : "everybody"
-        years = age - latest[id, region]; wide = 0.674 * spread[g, region] * (years < 0 ? -years : years)
+        few = many[g, region] < 3 ? "everybody" : g; wide = spread[few, region] > 0.001 ? spread[few, region] : 0.001
+        years = age - latest[id, region]; wide *= 0.674 * (years < 0 ? -years : years)
         centre = slope[g, region] * years; start = last[id, region]
         print "sub-" id, age, region, start * exp(centre), start * exp(centre - wide), start * exp(centre + wide)
     }
 }
-BEGIN { print "subject", "age", "region", "value", "lower", "upper" }
+BEGIN { OFMT = "%.9g"; print "subject", "age", "region", "value", "lower", "upper" }
 function plain(id) { sub(/^sub-/, "", id); return id }
 function learn(    key, part, x2, b, k, place, who) {
     for (key in n) {
@@ -43,7 +44,7 @@ function learn(    key, part, x2, b, k, place, who) {
         who[1] = group[part[1]]; who[2] = "everybody"
         for (k = 1; k <= 2; k++) {
             place = who[k] SUBSEP part[2]
-            weight[place] += x2; rises[place] += x2 * b; squares[place] += x2 * b * b
+            many[place]++; weight[place] += x2; rises[place] += x2 * b; squares[place] += x2 * b * b
         }
     }
     for (place in weight) {

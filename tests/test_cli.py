@@ -7,12 +7,11 @@ import json
 import os
 
 import pytest
-from PIL import Image
 
 from nbkit import __version__, cli
 from nbkit.claims.observe import Run
 from nbkit.claims.verdicts import judge_folder
-from nbkit.data.manifest import Manifest, ManifestFile, load_manifest
+from nbkit.data.manifest import Manifest, ManifestFile, data_folder, load_manifest
 from nbkit.figures import marks
 from nbkit.runner.execute import finish
 from nbkit.runner.folder import Stamp, read_stamps, write_stamp
@@ -213,19 +212,9 @@ def test_a_reference_holds_observations_scorecard_and_figures_and_verifies(nbkit
     code, out, _ = nbkit("reference", "--to", "reference")
     assert code == 0 and "laptop-embedded" in out
     names = sorted(p.name for p in (home / "reference" / "laptop-embedded").iterdir())
-    assert names == ["a.png", "artefacts.json", "observations.jsonl", "scorecard.json"]
+    assert names == ["a.png", "artefacts.json", "observations.jsonl", "scorecard.json", "seconds.json"]
     assert nbkit("verify", "--reference", "reference")[0] == 0
     assert not (home / "docs").exists()
-
-
-def test_the_committed_reference_renews_the_pictures_of_the_readme(nbkit, home, monkeypatch):
-    record(home / "results" / "laptop-embedded", fcn=1.0)
-    (home / "results" / "laptop-embedded" / "figures").mkdir(exist_ok=True)
-    Image.new("RGB", (1520, 40), "red").save(home / "results" / "laptop-embedded" / "figures" / "fig2_4.png")
-    monkeypatch.setattr(cli, "ROOT", home)
-    assert nbkit("reference", "--to", str(home / "reference"))[0] == 0
-    with Image.open(home / "docs" / "pictures" / "flair.png") as small:
-        assert small.size == (760, 20)
 
 
 def test_a_reference_of_nothing_is_refused(nbkit, home):
@@ -327,7 +316,7 @@ def test_fetching_a_part_says_what_it_costs_and_what_cannot_be_checked(nbkit, ho
         assert "study: 3 files, 1 to download (0 MB)" in nbkit("data", "fetch", "study")[1]
         assert "4 files here" in nbkit("data", "fetch", "study", "--all")[1]
     assert nbkit("data", "verify", "study")[1] == "3 ok, 0 missing, 0 wrong, 1 without a published hash, as at first\n"
-    (cli.data_folder() / "study" / "participants.tsv").write_text("other")
+    (data_folder() / "study" / "participants.tsv").write_text("other")
     code, out, _ = nbkit("data", "verify", "study")
     assert code == 1 and "participants.tsv: wrong hash" in out
     code, _, err = nbkit("data", "fetch", "study", "--people", "0")
@@ -336,7 +325,7 @@ def test_fetching_a_part_says_what_it_costs_and_what_cannot_be_checked(nbkit, ho
 
 def test_data_state_follows_people_scanned_twice(home, monkeypatch):
     first, embedded = cli.data_state("dlbs"), cli.data_state("embedded")
-    place = cli.data_folder() / "ds003823" / "participants.tsv"
+    place = data_folder() / "ds003823" / "participants.tsv"
     place.parent.mkdir(parents=True)
     place.write_text("table")
     assert cli.data_state("dlbs") != first and cli.data_state("embedded") == embedded

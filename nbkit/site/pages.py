@@ -16,6 +16,7 @@ from nbkit.core.config import PROFILES
 from nbkit.figures.web import Embedded, smaller
 from nbkit.runner.glance import scatters, untold_table
 from nbkit.runner.report import EXPLORER, THUMB, Shown, paper_page
+from nbkit.runner.times import SECONDS
 
 PICTURES = "_static/pictures"
 FRONT = ("wei2019_flair", "inbrainsyn", "islam2020_pet")
@@ -104,6 +105,8 @@ def site_values(results: Path, record: Mapping[str, Any], reference: Path, stage
         "record": record, "run": record["run"], "first": first, "counts": card.counts(), "total": len(card.claims),
         "papers": list(pages.values()), "front": [pages[name] for name in FRONT if name in pages],
         "cohorts": [(one, {p.name: _mine(one.card, p.prefix).counts() for p in ledgers}) for one in by_cohort.values()],
+        "costs": [(one.said, times) for one in by_cohort.values()
+                  if one.folder != results and (times := kept_seconds(one.folder))],
         "scatters": scatters(printed_beside_ours(card, observations)),
         "untold": untold_table({p["source"].short: p["claims"] for p in pages.values()}),
         "gallery": _gallery(pictures, pages), "notebooks": notebooks(results, record, mine),
@@ -137,6 +140,12 @@ def notebooks(results: Path, record: Mapping[str, Any], pictures: Shown) -> list
     files = sorted(f for f in results.glob("[0-9][0-9]_*.ipynb") if not f.name.endswith(".failed.ipynb"))
     return [{"name": f.stem, "title": pictures.title(f.stem), **stamps.get(f.stem, {"seconds": 0, "peak_bytes": 0})}
             for f in files]
+
+
+def kept_seconds(folder: Path) -> dict[str, float]:
+    """Seconds by notebook that a reference keeps; empty where it keeps none."""
+    file = folder / SECONDS
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def read_record(results: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from nbkit.claims.reference import write_reference
 from nbkit.core.checks import NbkitError
 from nbkit.runner.execute import finish
 from nbkit.runner.folder import Stamp, write_stamp
+from nbkit.runner.times import SECONDS
 from nbkit.site import build
 from nbkit.site.build import MARK, build_site
 from nbkit.site.links import faults
@@ -46,6 +47,7 @@ def site(tmp_path_factory):
     root = tmp_path_factory.mktemp("built")
     a_run(root / "laptop", profile="laptop", fcn=3.0)
     write_reference(root / "laptop", root / "reference" / "laptop-embedded")
+    (root / "reference" / "laptop-embedded" / SECONDS).write_text('{"01_flair_synthesis": 744.0}', encoding="utf-8")
     a_run(root / "smoke-embedded", profile="smoke", fcn=1.0)
     (root / "smoke-embedded" / "explorer.html").write_text("<!DOCTYPE html><title>Explorer</title>", encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
@@ -72,7 +74,8 @@ def test_every_part_is_there_and_no_link_is_broken(site):
     assert "ConvSynthesizer" in (site / "api/nbkit.papers.flair.html").read_text(encoding="utf-8")
     paper = (site / "papers/wei2019_flair.html").read_text(encoding="utf-8")
     assert "It keeps the contrast of lesions" in paper and 'id="figure-fig2_4"' in paper
-    assert "1.5" in (site / "run.html").read_text(encoding="utf-8"), "minutes of the run"
+    costs = re.sub(r"<[^>]+>", " ", (site / "run.html").read_text(encoding="utf-8"))
+    assert "1.5" in costs and "Minutes, laptop profile, embedded data" in costs and "12.4" in costs
 
 
 def test_no_number_of_the_smoke_run_stands_for_the_reference(site):

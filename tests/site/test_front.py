@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nbkit import cli
+from nbkit.claims.observe import Run
+from nbkit.claims.verdicts import judge_folder
 from nbkit.core.checks import NbkitError
 from nbkit.site import front
 from nbkit.site.front import BYTES, FRONT, front_pictures
@@ -49,3 +52,17 @@ def test_too_much_for_a_readme_is_refused(tmp_path, monkeypatch):
     Image.effect_noise((800, 600), 80).save(tmp_path / "what_if.png")
     with pytest.raises(NbkitError, match="0 kB together"):
         front_pictures(tmp_path, tmp_path / "pictures")
+
+
+def test_the_committed_reference_renews_them_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "FILES", tmp_path)
+    for profile in ("smoke", "laptop"):
+        folder = tmp_path / "results" / f"{profile}-embedded"
+        run = Run(folder, notebook="01_a", cohort="embedded", profile=profile, seed=7, paper="wei2019_flair")
+        run.number("wei2019.table2_2a.mse.fcn", {"s0": 1.0, "s1": 2.0}, unit="z²")
+        judge_folder(folder)
+        (folder / "figures").mkdir()
+        Image.new("RGB", (1520, 40), "red").save(folder / "figures" / "fig2_4.png")
+        cli.reference(profile=profile, cohort="embedded", out=tmp_path / "results", to=tmp_path / "reference")
+        assert (tmp_path / "docs" / "pictures" / "flair.png").exists() == (profile == "laptop")
+    assert opened(tmp_path / "docs" / "pictures" / "flair.png").size == (760, 20)
