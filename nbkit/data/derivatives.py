@@ -217,6 +217,12 @@ def _cell(value: Any) -> str:
     return "n/a" if value is None or value == "" else re.sub(r"\s+", " ", str(value))
 
 
+def _image_files(root: Path) -> list[Path]:
+    """Without what a process that was killed left half-made: hidden files, and whatever lies in hidden folders."""
+    found = sorted(root.glob("sub-*/**/*.nii*"))
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+
+
 def images_in(root: Path, *, bare: bool = False) -> Iterator[Derived]:
     """Every image of a data set that its sidecar makes complete; names and folders must agree.
 
@@ -227,7 +233,7 @@ def images_in(root: Path, *, bare: bool = False) -> Iterator[Derived]:
     NbkitError
         By file: a name that says nothing, another folder, a sidecar that is none.
     """
-    for path in sorted(Path(root).glob("sub-*/**/*.nii*")):
+    for path in _image_files(Path(root)):
         place, match = path.relative_to(root).as_posix(), _NAME.fullmatch(path.name)
         where = f"{Path(root).name}/{place}"
         require(
@@ -282,7 +288,7 @@ def read_derivatives(root: Path | str) -> Derivatives:
     )
     images = tuple(images_in(root))
     here = {image.path for image in images}
-    every = {path.relative_to(root).as_posix() for path in root.glob("sub-*/**/*.nii*")}
+    every = {path.relative_to(root).as_posix() for path in _image_files(root)}
     _same(root, every, here, "a sidecar beside every image")
     sources = {uri.removeprefix("bids::") for image in images for uri in image.facts.get("Sources", ())}
     _same(root, sources | here, here, "every source among the images")
