@@ -71,7 +71,7 @@ def test_the_slider_moves_the_picture(served, tmp_path, record_property):
             assert _years(said.inner_text()) == pytest.approx(_years(words) + 0.5)
             page.locator(".widget-dropdown select").nth(1).focus()
             page.keyboard.press("ArrowDown")
-            expect(said).to_contain_text("CounterSynth", timeout=MINUTES)
+            expect(said).to_contain_text("MRExtrap, anchored", timeout=MINUTES)
             page.keyboard.press("Tab")
             page.keyboard.press("ArrowDown")  # beside: the first system
             expect(said).to_contain_text("; InBrainSyn", timeout=MINUTES)
