@@ -23,6 +23,7 @@ from nbkit.core.files import atomic
 FORMAT = 1
 _WEIGHTS, _RECORD = "weights.safetensors", "model.json"
 _PARTS = {"config": dict, "constants": dict, "training_subjects": str}
+_KEYS = {"format", "system", "nbkit", "history", "weights", "checksum", *_PARTS}
 _AGAIN = "Save the model again, or point to the folder that save() wrote."
 _DAMAGE = (
     ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, SafetensorError, TypeError,
@@ -124,6 +125,12 @@ def _check_sums(path: Path, record: Mapping[str, Any]) -> None:
     """Refuse files that are not those that were saved; models of earlier versions carry no sums."""
     with one_door(path):
         sums = {_WEIGHTS: ("weights", _sum_of(path / _WEIGHTS)), _RECORD: ("checksum", _checksum(record))}
+    # an earlier version wrote neither; one alone, or under another name, was damaged
+    there = [key for key, _ in sums.values() if key in record]
+    require(
+        len(there) in (0, len(sums)) and set(record) <= _KEYS, f"{path / _RECORD}", expected="what was saved",
+        found="other names in it", remedy=_AGAIN,
+    )
     for name, (key, found) in sums.items():
         require(
             record.get(key, found) == found, f"{path / name}", expected="what was saved, to the last bit",
