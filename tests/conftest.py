@@ -64,3 +64,18 @@ def no_network() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", local_only)
         yield
+
+
+@pytest.fixture
+def nbkit(monkeypatch, capsys):
+    """``nbkit("data", "list")`` runs a command; gives exit code, output and errors."""
+    from nbkit import cli  # not before the variables above stand
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["nbkit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run

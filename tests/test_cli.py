@@ -20,20 +20,6 @@ from tests.data.loopback import serving
 
 
 @pytest.fixture
-def nbkit(monkeypatch, capsys):
-    """``nbkit("data", "list")`` runs a command; gives exit code, output and errors."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["nbkit", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return run
-
-
-@pytest.fixture
 def home(tmp_path, monkeypatch):
     """An empty place to work in, with its own cache."""
     monkeypatch.chdir(tmp_path)

@@ -77,18 +77,14 @@ def bench(monkeypatch):
 
 
 @pytest.fixture
-def nbkit(monkeypatch, capsys, bench):
+def nbkit(nbkit, monkeypatch, bench):
     """``nbkit("--to", ...)`` runs the command on balls; gives exit code, output and errors."""
     state = {"access": "open"}
     monkeypatch.setattr(export, "cohort_for", lambda *_, **__: balls(state["access"]))
 
     def run(*arguments: str, access: str = "open") -> tuple[int, str, str]:
         state["access"] = access
-        monkeypatch.setattr("sys.argv", ["nbkit", "export", "balls", "--profile", "smoke", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
+        return nbkit("export", "balls", "--profile", "smoke", *arguments)
 
     return run
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from nbkit.benchmark.tasks import Rules, rules
+from nbkit.benchmark.tasks import Rules, Task, asked_for
 from nbkit.cohorts import cohort_for
 from nbkit.core.checks import known, require
-from nbkit.core.config import PROFILES, digest
+from nbkit.core.config import digest
 from nbkit.core.protocols import Cohort, Scan, Segmenter, Subject, age_of
 from nbkit.data.derivatives import labels_of
 from nbkit.data.shipped import weights_list
@@ -32,7 +32,7 @@ Asked = tuple[str, float]
 
 
 @dataclass(frozen=True, eq=False)
-class Ageing:
+class Ageing(Task):
     """One task on one cohort, with its truth.
 
     Parameters
@@ -153,21 +153,12 @@ class Ageing:
     @property
     def identity(self) -> dict[str, Any]:
         """What a data set says of the task it holds; equal where the same is asked of the same people."""
-        return {
-            "Task": self.rules.id, "TaskSHA256": self.rules.hash, "Cohort": self.people.name, "Level": self.level,
-            "Profile": self.profile, "Seed": self.seed, "History": self.history,
-            "DataHash": self.people.provenance.get("data_hash"), "WantedHash": self.wanted_hash,
-        }
+        return self.told(History=self.history, WantedHash=self.wanted_hash)
 
     @property
     def wanted_hash(self) -> str:
         """Of what is asked, and from whom is learned: the same for everybody who was asked the same."""
         return digest([self.wanted.to_numpy().tolist(), list(self.train.ids)])
-
-    @property
-    def truth_said(self) -> str:
-        """How open the truth of the cohort is."""
-        return self.rules.told["truth"][self.level]
 
 
 def open_task(
@@ -193,11 +184,8 @@ def open_task(
     NbkitError
         For an unknown word, or a cohort in which nobody can be forecast.
     """
-    frozen = rules(task)
-    known(level, COHORTS, "--cohort")
-    known(profile, PROFILES, "--profile")
+    frozen, seed = asked_for(task, level, profile, seed, cohorts=COHORTS)
     known(history, HISTORIES, "--history")
-    seed = frozen.told["split"]["seed"] if seed is None else seed
     bare = cohort_for(level, task="ageing", profile=profile, seed=seed, n_jobs=n_jobs)
     people = bare
     if not has_labels(bare):

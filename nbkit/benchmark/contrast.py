@@ -16,11 +16,11 @@ from nbkit.benchmark.entry_images import check_image
 from nbkit.benchmark.faults import Faults
 from nbkit.benchmark.judge_page import credit_of, facts_of
 from nbkit.benchmark.small_page import Small, people_lines
-from nbkit.benchmark.tasks import Rules, rules
+from nbkit.benchmark.tasks import Rules, Task, asked_for
 from nbkit.benchmark.write import PARTICIPANTS, RULES, TEST, TRAINING, WANTED, write_table
 from nbkit.cohorts import cohort_for, noise_free
 from nbkit.core.checks import closest, known, require
-from nbkit.core.config import PROFILES, digest
+from nbkit.core.config import digest
 from nbkit.core.files import write_json, write_text
 from nbkit.core.protocols import Cohort, Subject
 from nbkit.core.tidy import stacked, where
@@ -49,7 +49,7 @@ _DATA = "anat"
 
 
 @dataclass(frozen=True, eq=False)
-class Contrast:
+class Contrast(Task):
     """One target on one cohort, with its truth.
 
     Parameters
@@ -104,17 +104,8 @@ class Contrast:
     @property
     def identity(self) -> dict[str, Any]:
         """What a data set says of the task it holds."""
-        return {
-            "Task": self.rules.id, "TaskSHA256": self.rules.hash, "Cohort": self.people.name, "Level": self.level,
-            "Profile": self.profile, "Seed": self.seed, "Target": self.target,
-            "DataHash": self.people.provenance.get("data_hash"),
-            "WantedHash": digest([self.wanted.to_numpy().tolist(), list(self.fold.train_ids), list(self.inputs)]),
-        }
-
-    @property
-    def truth_said(self) -> str:
-        """How open the truth is."""
-        return self.rules.told["truth"][self.level]
+        wanted = digest([self.wanted.to_numpy().tolist(), list(self.fold.train_ids), list(self.inputs)])
+        return self.told(Target=self.target, WantedHash=wanted)
 
     def write(self, root: Path, *, overwrite: bool = False) -> str:
         """Write what may be seen; gives a line that says what."""
@@ -249,11 +240,8 @@ def open_contrast(
     n_jobs: int = 1,
 ) -> Contrast:
     """The task on a cohort; see :func:`nbkit.benchmark.ageing.open_task`."""
-    frozen = rules(task)
-    known(level, COHORTS, "--cohort")
+    frozen, seed = asked_for(task, level, profile, seed, cohorts=COHORTS)
     known(target, TARGETS, "--target")
-    known(profile, PROFILES, "--profile")
-    seed = frozen.told["split"]["seed"] if seed is None else seed
     asked = frozen.told["targets"][target]["cohort"]
     people = cohort_for(level, task=asked, profile=profile, seed=seed, n_jobs=n_jobs)
     return Contrast(people, frozen, level, target, profile, seed)

@@ -16,11 +16,11 @@ from nbkit.benchmark.entries import ENTRANT, entrant_told
 from nbkit.benchmark.faults import Faults
 from nbkit.benchmark.judge_page import credit_of, facts_of
 from nbkit.benchmark.small_page import Small
-from nbkit.benchmark.tasks import Rules, rules
+from nbkit.benchmark.tasks import Rules, Task, asked_for
 from nbkit.benchmark.write import RULES, WANTED, write_table
 from nbkit.cohorts import cohort_for
 from nbkit.core.checks import known, require
-from nbkit.core.config import PROFILES, digest
+from nbkit.core.config import digest
 from nbkit.core.files import write_json, write_text
 from nbkit.core.protocols import Cohort
 from nbkit.core.seeds import numpy_generator
@@ -42,7 +42,7 @@ Entry = Mapping[tuple[str, Plane], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Pet:
+class Pet(Task):
     """One cohort of FDG scans, and the people of it who are held.
 
     Parameters
@@ -90,16 +90,7 @@ class Pet:
     @property
     def identity(self) -> dict[str, Any]:
         """What a data set says of the task it holds."""
-        return {
-            "Task": self.rules.id, "TaskSHA256": self.rules.hash, "Cohort": self.people.name, "Level": self.level,
-            "Profile": self.profile, "Seed": self.seed, "DataHash": self.people.provenance.get("data_hash"),
-            "WantedHash": digest([self.wanted.to_numpy().tolist(), list(self.split[0].subjects)]),
-        }
-
-    @property
-    def truth_said(self) -> str:
-        """How open the truth is."""
-        return self.rules.told["truth"][self.level]
+        return self.told(WantedHash=digest([self.wanted.to_numpy().tolist(), list(self.split[0].subjects)]))
 
     def write(self, root: Path, *, overwrite: bool = False) -> str:
         """Write what may be seen; gives a line that says what."""
@@ -238,9 +229,6 @@ def open_pet(
     level: str, *, task: str = "pet", profile: str = "laptop", seed: int | None = None, n_jobs: int = 1,
 ) -> Pet:
     """The task on a cohort; see :func:`nbkit.benchmark.ageing.open_task`."""
-    frozen = rules(task)
-    known(level, COHORTS, "--cohort")
-    known(profile, PROFILES, "--profile")
-    seed = frozen.told["split"]["seed"] if seed is None else seed
+    frozen, seed = asked_for(task, level, profile, seed, cohorts=COHORTS)
     people = cohort_for(level, task="pet", profile=profile, seed=seed, n_jobs=n_jobs)
     return Pet(people, frozen, level, profile, seed)

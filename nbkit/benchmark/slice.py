@@ -16,11 +16,10 @@ from nbkit.benchmark.entries import Entrant, read_entrants
 from nbkit.benchmark.judge_page import credit_of, facts_of
 from nbkit.benchmark.scoring import Entered
 from nbkit.benchmark.small_page import Small, people_lines
-from nbkit.benchmark.tasks import rules
+from nbkit.benchmark.tasks import asked_for
 from nbkit.benchmark.write import write
 from nbkit.cohorts import cohort_for, noise_free
-from nbkit.core.checks import known, require
-from nbkit.core.config import PROFILES
+from nbkit.core.checks import require
 from nbkit.core.tidy import stacked, where
 from nbkit.data.slices import PROFILE_SLICES, cut, sliced
 from nbkit.papers.daninet import reach
@@ -109,10 +108,7 @@ def open_slice(
     n_jobs: int = 1,
 ) -> SliceTask:
     """The task on a cohort; see :func:`nbkit.benchmark.ageing.open_task`."""
-    frozen = rules(task)
-    known(level, COHORTS, "--cohort")
-    known(profile, PROFILES, "--profile")
-    seed = frozen.told["split"]["seed"] if seed is None else seed
+    frozen, seed = asked_for(task, level, profile, seed, cohorts=COHORTS)
     whole = cohort_for(level, task="ageing", profile=profile, seed=seed, n_jobs=n_jobs)
     flat = sliced(whole, **PROFILE_SLICES[profile])
     return SliceTask(flat, frozen, level, profile, seed, "one", whole, device)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nbkit.core.checks import known, require
+from nbkit.core.config import PROFILES
 from nbkit.core.project import FILES
+from nbkit.core.protocols import Cohort
 
 FOLDER = FILES / "data_manifests" / "tasks"
 FROZEN: Mapping[str, str] = {
@@ -70,3 +72,35 @@ def rules(task: str, *, folder: Path = FOLDER) -> Rules:
     )
     text = content.decode("utf-8")
     return Rules(id, found, tomllib.loads(text), text)
+
+
+class Task:
+    """What every task says of itself; a subclass holds these."""
+
+    people: Cohort
+    rules: Rules
+    level: str
+    profile: str
+    seed: int
+
+    def told(self, **more: Any) -> dict[str, Any]:
+        """What its data set says of it, and `more`."""
+        return {
+            "Task": self.rules.id, "TaskSHA256": self.rules.hash, "Cohort": self.people.name, "Level": self.level,
+            "Profile": self.profile, "Seed": self.seed, "DataHash": self.people.provenance.get("data_hash"), **more,
+        }
+
+    @property
+    def truth_said(self) -> str:
+        """How open the truth of the cohort is."""
+        return self.rules.told["truth"][self.level]
+
+
+def asked_for(
+    task: str, level: str, profile: str, seed: int | None, *, cohorts: Collection[str]
+) -> tuple[Rules, int]:
+    """Rules and seed of a task on a cohort, by default that of the rules; an unknown word is refused."""
+    frozen = rules(task)
+    known(level, cohorts, "--cohort")
+    known(profile, PROFILES, "--profile")
+    return frozen, frozen.told["split"]["seed"] if seed is None else seed

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 
 import pandas as pd
 import pytest
 
-from nbkit import cli
 from nbkit.benchmark.tasks import FROZEN
 from tests.benchmark.little import brighter, hand_in, hand_in_images, volume_rows
 
 
 @pytest.fixture
-def nbkit(monkeypatch, capsys):
+def nbkit(nbkit):
     """``nbkit("write", ...)`` gives exit code, output and errors."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["nbkit", "benchmark", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return run
+    return partial(nbkit, "benchmark")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ CELL_LINES, LINE_LENGTH, NOTEBOOK_LINES, FILE_BYTES = 8, 100, 120, 150_000
 END = ("verdicts", "claims", "provenance")
 """Tags of the last code cells, in order."""
 SETUP = """import importlib.util, subprocess, sys
-if importlib.util.find_spec("nbkit") is None:  # Colab, or a kernel without nbkit: install this clone
+if importlib.util.find_spec("nbkit") is None:  # Colab, or another kernel: install this clone
     subprocess.run(["../binder/postBuild"], check=True)
     sys.path.insert(0, "..")"""
 SETUP_TAGS = ["setup", "remove-cell"]
