@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from nbkit.core.files import Cache, write_text
-from tests.test_cli import home, nbkit  # noqa: F401 - fixtures
+from tests.test_cli import home  # noqa: F401 - a fixture
 
 
 def test_cache_shows_and_clears_finished_work_but_no_downloads(nbkit, home):
