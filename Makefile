@@ -52,8 +52,8 @@ reproduce: $(STAMP)  ## run the notebooks, judge the claims, write OUT/PROFILE-C
 	exec $(NBKIT) run --nb "$(NB)" --profile "$(PROFILE)" --cohort "$(COHORT)" --seed "$(SEED)" --device "$(DEVICE)" \
 		--out "$(OUT)" $(if $(N_JOBS),--n-jobs "$(N_JOBS)") $(if $(MODEL),--model "$(MODEL)") $(if $(WEIGHTS),--parameter "weights=$(WEIGHTS)")
 
-train: $(STAMP)  ## make the weights again that come with the project: make train NB=05
-	$(NBKIT) train --nb "$(NB)" --profile "$(PROFILE)" $(if $(N_JOBS),--n-jobs "$(N_JOBS)")
+train: $(STAMP)  ## make the weights again that come with the project: make train NB=05; on several GPUs: DEVICES=4
+	$(if $(DEVICES),$(PY) -m torch.distributed.run --standalone --nproc-per-node "$(DEVICES)" -m nbkit.cli,$(NBKIT)) train --nb "$(NB)" --profile "$(PROFILE)" $(if $(N_JOBS),--n-jobs "$(N_JOBS)")
 
 site: $(STAMP)  ## the pages that people read, from a finished run: TO/index.html, for any static host or none
 	$(NBKIT) site "$(OUT)/$(PROFILE)-$(COHORT)" --to "$(TO)"

@@ -43,7 +43,7 @@ from nbkit.runner.report import write_again
 from nbkit.runner.times import SECONDS
 from nbkit.site.build import build_site
 from nbkit.site.front import FRONT_OF, front_pictures
-from nbkit.train import SCAN_SEGMENTER, TRAININGS, chosen
+from nbkit.train import chosen, trained
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__,
@@ -350,11 +350,13 @@ def train_weights(
     collect: Annotated[bool, typer.Option(help="Keep what a training has reached by now; train nothing.")] = False,
     n_jobs: Annotated[int, typer.Option(help="People prepared side by side.")] = 1,
 ) -> None:
-    """Train weights that come with the project again, or go on after a kill; keep them and list them."""
+    """Train weights that come with the project again, or go on after a kill; keep them and list them.
+
+    On several GPUs: torchrun --standalone --nproc-per-node 4 -m nbkit.cli train NAME.
+    """
     known(profile, PROFILES, "PROFILE")
-    for part in chosen(name, nb):
-        options = {} if part == SCAN_SEGMENTER else {"profile": profile}
-        typer.echo(TRAININGS[part](collect=collect, n_jobs=n_jobs, **options).round(4).to_string(index=False))
+    for table in trained(chosen(name, nb), profile=profile, collect=collect, n_jobs=n_jobs):
+        typer.echo(table.round(4).to_string(index=False))
 
 
 @app.command()

@@ -179,7 +179,7 @@ class Export:
         """Every image of one system; whom it refuses is left out, with the reason."""
         try:
             model = self.bench.model(name)
-            segmenter = self.bench.part("segmenter") if name not in DEFORMS and self.bench.labelled else None
+            segmenter = self.bench.segmenter if name not in DEFORMS else None
         except NbkitError as error:
             self._leave_out("", "", name, "", error, said="it cannot be trained: ")
             return

@@ -22,7 +22,9 @@ from nbkit.metrics.regions import regional_volumes
 from nbkit.papers import brlp, countersynth, daninet, inbrainsyn, mrextrap, trajectories
 from nbkit.papers.inbrainsyn.experiments import learning, template_kinds
 from nbkit.papers.inbrainsyn.templates import Judged
-from nbkit.papers.trajectories import design, pixel_regression, regional_segmenter, scan_segmenter
+from nbkit.papers.trajectories import (
+    design, pixel_regression, regional_segmenter, scan_error, scan_labels, scan_segmenter,
+)
 from nbkit.training.fitted import fitted, fitted_together, is_fitted
 
 Sizes = Mapping[str, Any]
@@ -89,17 +91,22 @@ class Bench:
 
     Parameters
     ----------
-    people : Cohort
-        Everybody.
+    given : Cohort
+        Everybody, as opened.
     profile, seed, device
         As in the notebooks.
     """
 
-    people: Cohort
+    given: Cohort
     profile: str
     seed: int = 7
     device: str = "auto"
     _parts: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def people(self) -> Cohort:
+        """Everybody, with labels (:func:`nbkit.papers.trajectories.scan_labels.read_labels`)."""
+        return scan_labels.read_labels(self.given, device=self.device)
 
     @cached_property
     def split(self) -> tuple[Cohort, Cohort]:
@@ -116,10 +123,15 @@ class Bench:
         """Whether volumes can be learned: all scans carry labels."""
         return design.has_labels(self.people)
 
+    @property
+    def learns_to_read(self) -> bool:
+        """Whether a segmenter of its own is trained: labels that were read by one are read again by the same."""
+        return self.labelled and scan_error.READ not in self.people.provenance
+
     def needs(self, systems: Iterable[str]) -> list[str]:
         """What the systems are made of, the segmenter of what they paint included."""
         systems = [known(name, SYSTEMS, "system") for name in systems]
-        painted = self.labelled and any(name not in DEFORMS for name in systems)
+        painted = self.learns_to_read and any(name not in DEFORMS for name in systems)
         return list(dict.fromkeys([*(p for name in systems for p in SYSTEMS[name]), *["segmenter"] * painted]))
 
     def lacking(self, systems: Iterable[str]) -> list[str]:
@@ -162,8 +174,10 @@ class Bench:
 
     @cached_property
     def segmenter(self) -> Segmenter | None:
-        """What reads volumes of these people, learned from their labels; None where there are none."""
-        return self.part("segmenter") if self.labelled else None
+        """What reads volumes of these people where they have labels: learned from them, or what found them."""
+        if self.learns_to_read:
+            return self.part("segmenter")
+        return scan_segmenter.shipped(device=self.device) if self.labelled else None
 
     @cached_property
     def reader(self) -> VolumeReader:

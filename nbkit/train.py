@@ -7,7 +7,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from nbkit.papers.trajectories import scan_error
 from nbkit.papers.trajectories.scan_segmenter import Config, ScanSegmenter
 from nbkit.shipped import CARD, probe, stands_for
 from nbkit.systems import Bench
+from nbkit.training import together
 from nbkit.training.checkpoint import Saved, save_checkpoint
 from nbkit.training.fitted import fitted
 
@@ -70,10 +71,12 @@ def scan_segmenter(*, collect: bool = False, n_jobs: int = 1) -> pd.DataFrame:
         )
         model = ScanSegmenter.load(so_far())
     else:
-        model = fitted(ScanSegmenter(Config()), learn, fit=lambda model, people: model.fit(people, so_far=so_far()))
+        reached = so_far() if together.rank() == 0 else None
+        model = fitted(ScanSegmenter(Config()), learn, fit=lambda model, people: model.fit(people, so_far=reached))
     table = scan_error.measured_error(model, unseen)
-    keep(model, learn, table=table, folder=FOLDER / scan_error.NAME,
-         facts={"never_seen": int(table["people"].max()), "finished": not collect})
+    if together.rank() == 0:
+        keep(model, learn, table=table, folder=FOLDER / scan_error.NAME,
+             facts={"never_seen": int(table["people"].max()), "finished": not collect})
     return table
 
 
@@ -99,9 +102,11 @@ def ageing(
     hours = (time.monotonic() - start) / 3600
     folder = FOLDER / "-".join([part, level, *[profile] * (profile != "laptop")])
     wanted = stands_for(asked["model"].config.as_dict(), asked.get("key"))
-    keep(model, bench.train, folder=folder, card={"stands_for": wanted},
-         facts={"finished": True, "hours": round(hours, 2)})
-    _golden(folder, long.get("load") or type(model).load, bench.train)
+    if together.rank() == 0:
+        keep(model, bench.train, folder=folder, card={"stands_for": wanted},
+             facts={"finished": True, "hours": round(hours, 2), "processes": together.count()})
+        _golden(folder, long.get("load") or type(model).load, bench.train)
+    together.wait()
     watched = model.history.get("validation") or [float("nan")]
     return pd.DataFrame({"weights": [folder.name], "hours": hours, "error": watched[-1]})
 
@@ -148,6 +153,16 @@ def chosen(name: str | None, notebooks: str) -> list[str]:
         return [known(name, TRAININGS, "nbkit train")]
     asked = USED if notebooks == "all" else [known(n.strip(), USED, "nbkit train --nb") for n in notebooks.split(",")]
     return list(dict.fromkeys(part for notebook in asked for part in USED[notebook]))
+
+
+def trained(parts: Sequence[str], *, profile: str, collect: bool, n_jobs: int) -> Iterator[pd.DataFrame]:
+    """Train one after the other, with the processes that ``torchrun`` started; the first of them tells the tables."""
+    with together.joined():
+        for part in parts:
+            options = {} if part == SCAN_SEGMENTER else {"profile": profile}
+            table = TRAININGS[part](collect=collect, n_jobs=n_jobs, **options)
+            if together.rank() == 0:
+                yield table
 
 
 LONGER: Mapping[str, Mapping[str, Any]] = {

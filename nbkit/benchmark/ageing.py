@@ -15,12 +15,10 @@ from nbkit.core.checks import known, require
 from nbkit.core.config import digest
 from nbkit.core.protocols import Cohort, Scan, Segmenter, Subject, age_of
 from nbkit.data.derivatives import labels_of
-from nbkit.data.shipped import weights_list
 from nbkit.data.splits import folds
-from nbkit.papers.trajectories import scan_error, scan_segmenter
-from nbkit.papers.trajectories.design import has_labels, visits_of
+from nbkit.papers.trajectories.design import visits_of
 from nbkit.papers.trajectories.experiments import volumes_at_visits
-from nbkit.papers.trajectories.scan_labels import with_labels
+from nbkit.papers.trajectories.scan_labels import read_labels
 from nbkit.systems import Bench
 
 COHORTS = ("embedded", "open", "dlbs")
@@ -44,8 +42,6 @@ class Ageing(Task):
     profile : str
     seed : int
     history : {"one", "several"}
-    bare : Cohort
-        `people` with the labels they came with: what systems learn from.
     device : str
     """
 
@@ -55,14 +51,13 @@ class Ageing(Task):
     profile: str
     seed: int
     history: str
-    bare: Cohort
     device: str = "auto"
     _kept: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def bench(self) -> Bench:
         """The papers' systems, trained on the training people when they are first asked for."""
-        return Bench(self.bare, self.profile, self.seed, self.device)
+        return Bench(self.people, self.profile, self.seed, self.device)
 
     @property
     def seen(self) -> int:
@@ -148,7 +143,7 @@ class Ageing(Task):
     @cached_property
     def reader(self) -> Segmenter:
         """Reads volumes from images: learned from the training people, or the one that comes with the project."""
-        return self.bench.part("segmenter") if has_labels(self.bare) else scan_segmenter.shipped(device=self.device)
+        return self.bench.reader
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -186,9 +181,5 @@ def open_task(
     """
     frozen, seed = asked_for(task, level, profile, seed, cohorts=COHORTS)
     known(history, HISTORIES, "--history")
-    bare = cohort_for(level, task="ageing", profile=profile, seed=seed, n_jobs=n_jobs)
-    people = bare
-    if not has_labels(bare):
-        key = weights_list()[scan_error.NAME]["sha256"]
-        people = with_labels(bare, scan_segmenter.shipped(device=device), key=key)
-    return Ageing(people, frozen, level, profile, seed, history, bare, device)
+    people = read_labels(cohort_for(level, task="ageing", profile=profile, seed=seed, n_jobs=n_jobs), device=device)
+    return Ageing(people, frozen, level, profile, seed, history, device)

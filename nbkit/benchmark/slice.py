@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from nbkit.benchmark.tasks import asked_for
 from nbkit.benchmark.write import write
 from nbkit.cohorts import cohort_for, noise_free
 from nbkit.core.checks import require
+from nbkit.core.protocols import Cohort
 from nbkit.core.tidy import stacked, where
 from nbkit.data.slices import PROFILE_SLICES, cut, sliced
 from nbkit.papers.daninet import reach
@@ -33,8 +34,11 @@ _COLUMNS = {"ssim": "ssim_brain", "mae": "mae"}
 CONTROLS = ("copy", "mean_change", "floor")
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SliceTask(Ageing):
-    """The task "ageing" on one slice: images alone, no volumes."""
+    """The task "ageing" on one slice: images alone, no volumes; `whole` are the same people before they were cut."""
+
+    whole: Cohort
 
     @property
     def structures(self) -> tuple[str, ...]:
@@ -64,7 +68,7 @@ class SliceTask(Ageing):
     def judge(self, entries: Sequence[tuple[str, Entrant]]) -> Small:
         """Entrants beside the slice repeated, the mean change, and the truth without noise."""
         models = dict(reach.controls(self.train))
-        if free := noise_free(replace(self.bare, subjects=tuple(self.bare.subject(s.id) for s in self.test)), "T1w"):
+        if free := noise_free(self.whole.subset(self.test.ids), "T1w"):
             cuts = {key: cut(free[key], **PROFILE_SLICES[self.profile]) for key in free}
             models["floor"] = Hindsight(self.test, cuts)
         models |= {name: Entered(entrant, self) for name, entrant in entries}
@@ -111,4 +115,4 @@ def open_slice(
     frozen, seed = asked_for(task, level, profile, seed, cohorts=COHORTS)
     whole = cohort_for(level, task="ageing", profile=profile, seed=seed, n_jobs=n_jobs)
     flat = sliced(whole, **PROFILE_SLICES[profile])
-    return SliceTask(flat, frozen, level, profile, seed, "one", whole, device)
+    return SliceTask(flat, frozen, level, profile, seed, "one", device, whole=whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from nbkit.core.device import pick_device, spread
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort
 from nbkit.core.source import module_digest
+from nbkit.training import together
 from nbkit.training.offered import known_by, offered
 from nbkit.training.resume import resumable
 
@@ -58,6 +60,10 @@ def fitted(
             fit(model, cohort)
             model.save(folder / "model")
 
+    if together.rank() > 0 and not cache.holds(_KIND, record):  # the first process makes the entry
+        with tempfile.TemporaryDirectory() as folder:
+            make(Path(folder))
+            return known_by(read(Path(folder) / "model"), cohort)
     return known_by(cache.get(_KIND, record, make, lambda folder: read(folder / "model")), cohort)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from nbkit.core.checks import require
+from nbkit.training import together
 from nbkit.training.resume import Progress
 
 _MEASURED_S, _WORTH_S = 10.0, 60.0
@@ -61,7 +62,7 @@ def train(
 
     A long training says after a few seconds how long it will take here. Inside
     :func:`nbkit.training.resume.resumable` it is kept at the end of an epoch, every few minutes, and goes on from
-    there after a kill, to equal numbers.
+    there after a kill, to equal numbers. Several processes share it (:mod:`nbkit.training.together`).
 
     Parameters
     ----------
@@ -96,16 +97,22 @@ def train(
     elif reached["finished"]:
         return history
     first, told = len(history.loss), _Forecast(label, epochs)
-    for epoch in tqdm(range(first + 1, epochs + 1), desc=label, disable=not progress, leave=False):
+    bar = tqdm(total=epochs - first, desc=label, disable=not progress, leave=False)
+    while (before := len(history.loss)) < epochs:
+        epoch = min(before + together.count(), epochs)
         begin(epoch)
-        history.loss.append(float(np.mean([step(batch)["total"] for batch in batches(epoch)])))
+        mine = together.in_step(batches(before + 1 + together.rank()))
+        losses = together.gathered(float(np.mean([step(batch)["total"] for batch in mine])))
+        history.loss += losses[: epoch - before]
+        bar.update(epoch - before)
         told.after(epoch - first, epochs - epoch)
-        if epoch % rule.strip == 0:
+        if epoch // rule.strip > before // rule.strip:
             _assess(history, epoch, validate, keep)
             if validate is not None and rule.stops(history.validation):
                 history.stopped_early = True
                 break
         kept.note({"history": history.as_dict(), "finished": False})
+    bar.close()
     kept.note({"history": history.as_dict(), "finished": True}, last=True)
     return history
 
@@ -132,7 +139,7 @@ class _Forecast:
 def _assess(history: History, epoch: int, validate: Callable[[], float] | None, keep: Callable[[], None]) -> None:
     if validate is None:
         return
-    error = validate()
+    error = together.gathered(validate())[0]
     if not history.validation or error < min(history.validation):
         history.best_epoch = epoch
         keep()

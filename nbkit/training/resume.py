@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from nbkit.core import shelf
 from nbkit.core.files import atomic
+from nbkit.training import together
 
 log = logging.getLogger(__name__)
 EVERY_S = 300.0
@@ -59,7 +60,8 @@ def resumable(folder: Path | str, *, every_s: float | None = None) -> Iterator[N
         yield
     finally:
         _PLACE.reset(token)
-    shutil.rmtree(folder, ignore_errors=True)
+    if together.rank() == 0:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Progress:
@@ -100,7 +102,7 @@ class Progress:
     def note(self, noted: Mapping[str, Any], *, last: bool = False) -> None:
         """Write state and `noted` if it is time; the `last` state too, so that what follows finds it done."""
         due = time.monotonic() - self.written >= self.every_s
-        if self.path is None or not (due or last and self.path.exists()):
+        if self.path is None or together.rank() > 0 or not (due or last and self.path.exists()):
             return
         tensors: dict[str, torch.Tensor] = {}
         states = {name: _state_of(thing) for name, thing in self.state.items()}

@@ -12,6 +12,7 @@ from torch import nn
 
 from nbkit.core.checks import NbkitError, require
 from nbkit.core.device import autocast
+from nbkit.training import together
 from nbkit.training.resume import restore
 
 Terms = Mapping[str, torch.Tensor]
@@ -178,10 +179,12 @@ def _frozen(net: nn.Module) -> Iterator[None]:
 
 
 def _descend(optimiser: torch.optim.Optimizer, total: torch.Tensor, clip: float | None) -> None:
+    weights = [p for group in optimiser.param_groups for p in group["params"]]
     optimiser.zero_grad(set_to_none=True)
     total.backward()
+    together.average(p.grad for p in weights)
     if clip is not None:
-        nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip)
+        nn.utils.clip_grad_norm_(weights, clip)
     optimiser.step()
 
 

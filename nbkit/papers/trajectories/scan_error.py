@@ -23,7 +23,8 @@ from nbkit.papers.trajectories.design import has_labels
 from nbkit.papers.trajectories.outlooks import read_at
 from nbkit.papers.trajectories.regional_segmenter import RegionalSegmenter, own_error
 
-NAME = "scan_segmenter"
+NAME, READ = "scan_segmenter", "labels"
+"""The weights, and what a cohort's provenance has where labels were read by them."""
 SPACINGS = (2.0, 3.0, 5.0)
 """Voxel sizes (mm) that readings are judged at: that of training, and those of small profiles."""
 COLUMNS = ("structure", "spacing_mm", "people", "dice", "bias_pct", "sd_pct", "error_pct")
@@ -90,17 +91,24 @@ def kept_error(spacing: float, *, folder: Path | None = None) -> pd.DataFrame:
 def reading_error(segmenter: RegionalSegmenter, people: Cohort) -> pd.DataFrame:
     """What limits volumes read from scans of `people`: the segmenter's error on them, or the kept one without labels.
 
-    By structure; on people with labels, whom it was not trained on,
+    By structure; on people with labels of their own, whom it was not trained on,
     :func:`~nbkit.papers.trajectories.regional_segmenter.own_error`, else :func:`kept_error` at their voxel size.
     """
-    if has_labels(people):
+    if _own_labels(people):
         return own_error(segmenter, people)
     return kept_error(people.subjects[0].baseline.image("T1w").spacing[0]).drop(columns="spacing_mm")
 
 
 def whom(people: Cohort) -> str:
     """On whom :func:`reading_error` is measured, in words."""
-    return f"{len(people)} people of {people.name}" if has_labels(people) else "people of IXI"
+    if _own_labels(people):
+        return f"{len(people)} people of {people.name}"
+    taught = "; it read the labels, too, that systems here learn from and are judged by" if has_labels(people) else ""
+    return f"people of IXI{taught}"
+
+
+def _own_labels(people: Cohort) -> bool:
+    return has_labels(people) and READ not in people.provenance
 
 
 def relative_error(spacing: float, *, folder: Path | None = None) -> dict[str, float]:
@@ -108,12 +116,13 @@ def relative_error(spacing: float, *, folder: Path | None = None) -> dict[str, f
     return (kept_error(spacing, folder=folder)["error_pct"] / 100).to_dict()
 
 
-def error_of(scan: Scan, closer: Sequence[Scan] = ()) -> dict[str, float]:
+def error_of(scan: Scan, closer: Sequence[Scan] = (), *, of: Cohort | None = None) -> dict[str, float]:
     """By structure, the relative error of what :func:`~nbkit.papers.trajectories.outlooks.measured` reads from a scan.
 
-    Empty where the scan has labels, so that nothing is read.
+    Empty where the scan has labels of its own: there are none in a cohort (`of`) whose labels were read.
     """
-    return relative_error(read_at(scan, closer)) if scan.labels is None else {}
+    read = scan.labels is None or (of is not None and READ in of.provenance)
+    return relative_error(read_at(scan, closer)) if read else {}
 
 
 def told(volumes: Mapping[str, float], scan: Scan, closer: Sequence[Scan] = ()) -> tuple[pd.DataFrame, str]:

@@ -16,8 +16,21 @@ from nbkit.core.recent import fingerprint
 from nbkit.core.source import module_digest
 from nbkit.core.volume import Volume
 from nbkit.data.lazy import load_volume, save_volumes
+from nbkit.data.shipped import weights_list
+from nbkit.papers.trajectories import scan_error, scan_segmenter
 
 KIND, _FILE = "read_labels", "labels.safetensors"
+
+
+def read_labels(people: Cohort, *, device: str = "auto") -> Cohort:
+    """The same people; where no scan carries labels, with those that the segmenter of real scans finds.
+
+    Systems learn from such labels, and are judged by them, with the same segmenter as reader of what they paint
+    (:class:`nbkit.systems.Bench`). What the reading errs by stands in ``reference/weights/scan_segmenter``.
+    """
+    if any(scan.labels is not None for person in people for scan in person.scans):
+        return people
+    return with_labels(people, scan_segmenter.shipped(device=device), key=weights_list()[scan_error.NAME]["sha256"])
 
 
 def with_labels(
@@ -61,7 +74,7 @@ def with_labels(
 
     with bar:
         read = tuple(replace(person, scans=tuple(map(labelled, person.scans))) for person in people)
-    told = {"labels": f"read by {type(reader).__name__} {key[:12]}"}
+    told = {scan_error.READ: f"read by {type(reader).__name__} {key[:12]}"}
     if "data_hash" in people.provenance:
         told["data_hash"] = digest([people.provenance["data_hash"], key])
     return replace(people, subjects=read, provenance={**people.provenance, **told})
