@@ -28,7 +28,7 @@ html_static_path, html_extra_path = ["_static"], ["extra"]
 html_css_files = ["report.css", "site.css"]
 html_copy_source = html_show_sourcelink = False
 html_show_sphinx = False
-html_sidebars = dict.fromkeys(["index", "gallery", "explore", "run", "own_data", "add_a_paper"], [])
+html_sidebars = dict.fromkeys(["index", "gallery", "explore", "run", "own_data", "enter", "add_a_paper"], [])
 html_theme_options = {
     "header_links_before_dropdown": 8,
     "navbar_align": "left",

@@ -40,10 +40,14 @@ def _named(folder: Path, remedy: str) -> Iterator[None]:
         ) from error
 
 
+class NoRoom(NbkitError):
+    """A write failed for want of room."""
+
+
 def _is_full(error: Exception, folder: Path) -> bool:
     """Whether a write failed for want of room, whatever library says so and how."""
     if isinstance(error, NbkitError):
-        return False
+        return isinstance(error, NoRoom)
     if getattr(error, "errno", None) in _NO_ROOM or _FULL.search(str(error)):
         return True
     return isinstance(error, (OSError, RuntimeError)) and shutil.disk_usage(folder).free < 2**16
@@ -71,10 +75,12 @@ def atomic(path: Path | str, *, remedy: str = ELSEWHERE) -> Iterator[Path]:
         except Exception as error:
             if not _is_full(error, path.parent):
                 raise
-            raise NbkitError(
+            # a file inside a folder that is being made: the folder is what people know
+            said = error.__cause__ if isinstance(error, NoRoom) else error
+            raise NoRoom(
                 f"{path.parent}", expected=f"room for {path.name}", remedy=f"{ROOM} {remedy}",
-                found=f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB free ({error})",
-            ) from error
+                found=f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB free ({said})",
+            ) from said
 
 
 def write_text(path: Path | str, text: str) -> Path:

@@ -256,6 +256,17 @@ def test_a_full_disk_is_one_clear_error_and_nothing_half_written(tmp_path, error
     assert Cache(tmp_path).get("kind", 1, Maker(), value), "it goes on when there is room"
 
 
+def test_a_full_disk_inside_an_entry_is_told_by_the_folder_that_people_know(tmp_path):
+    def make(folder):
+        with atomic(folder / "model" / "weights"):
+            raise FULL["system"]
+
+    with pytest.raises(NbkitError) as told:
+        Cache(tmp_path).get("kind", 1, make, value)
+    assert str(told.value).startswith(f"{tmp_path / 'kind'}: expected room for ") and ".new" not in str(told.value)
+    assert str(told.value).count("MB free") == 1
+
+
 def test_other_errors_stay_what_they_are(tmp_path):
     with pytest.raises(FileNotFoundError), atomic(tmp_path / "a") as part:
         (part / "no" / "such").read_text()

@@ -13,7 +13,7 @@ from nbkit.papers.mrextrap.experiments import PLACES
 from nbkit.papers.mrextrap.metrics import agreement
 from nbkit.papers.mrextrap.volumes import STRUCTURES, four_volumes
 from nbkit.papers.trajectories.limits import rows_of
-from nbkit.papers.trajectories.room import forecast_room, last_from
+from nbkit.papers.trajectories.room import LEAST, forecast_room, last_from
 
 ROOMS = (
     (None, "mrextrap.miss.{place}.{system}", ("mrextrap.miss.{}.",)),
@@ -26,6 +26,8 @@ def rooms(
     train: Cohort, people: Cohort, misses: pd.DataFrame, *, strangers: Cohort | None = None, seed: int = 0
 ) -> list[dict[str, Any]]:
     """What could be won at all on the last visit, by structure: from all earlier scans, and from the last three.
+
+    Of people with four visits or more, as everything here; where nobody has as many, from all earlier scans alone.
 
     Controls are no change and the population's slopes. The person's own line through *true* volumes is no control but
     what the scans tell: to read volumes from images as well as that is what the systems are for.
@@ -44,10 +46,11 @@ def rooms(
         "measure"; :data:`STRUCTURES` from all scans first.
     """
     read, found = where(misses, system="hindsight").assign(system="floor"), []
-    for seen, id, of in ROOMS:
+    least = min(LEAST, max(len(person.scans) for person in people))
+    for seen, id, of in [room for room in ROOMS if room[0] is None or room[0] < least]:
         floor = read.assign(id=[id.format(place=PLACES[name], system="floor") for name in read["structure"]])
         frame = forecast_room(
-            train, people, asked=last_from(seen), id=id, strangers=strangers, structures=STRUCTURES,
+            train, people, asked=last_from(seen, least=least), id=id, strangers=strangers, structures=STRUCTURES,
             summed=four_volumes, floor=floor, seed=seed,
         )
         found += [

@@ -30,6 +30,8 @@ NO_CHANGE, MEAN, DIAGNOSIS, OWN = "no_change", "mean_slope", "diagnosis_slope", 
 REACH, TENFOLD = "reach", "reach_tenfold"
 ROLES: Mapping[str, str] = {NO_CHANGE: "control", MEAN: "mean", DIAGNOSIS: "control", OWN: "reach"}
 """The own line through true volumes is no control: to read volumes off images that well is what systems are for."""
+LEAST = 4
+"""Fewest visits of people whose last one is predicted from several."""
 UNIT = "% of the true volume, absolute"
 Volumes = Mapping[str, float]
 Asked = Sequence[tuple[Sequence[int], int]]
@@ -43,7 +45,7 @@ def after(seen: int, *, ahead: int | None = None) -> Callable[[int], Asked]:
     ]
 
 
-def last_from(seen: int | None = None, *, least: int = 4) -> Callable[[int], Asked]:
+def last_from(seen: int | None = None, *, least: int = LEAST) -> Callable[[int], Asked]:
     """The last visit from the `seen` before it, or from all; nothing of people with fewer visits than `least`."""
     def asked(visits: int) -> Asked:
         start = 0 if seen is None else visits - 1 - seen
@@ -63,7 +65,8 @@ def forecast_room(
     Systems: "no_change"; "mean_slope" and "diagnosis_slope", the yearly change of ln volume of the training people, of
     all or of the diagnosis; from two scans or more "own_slope" (a reach), the line through those seen carried on;
     "reach" and "reach_ridge", gradient boosting and ridge regression on diagnosis, age, sex, years ahead, all volumes
-    at the last scan seen and, from two scans on, the own slopes, both of what the best slope leaves; "reach_tenfold"
+    at the last scan seen and, from two scans on, the own slopes, both of what the best slope leaves, within what it
+    leaves of the people learned from; "reach_tenfold"
     and "reach_tenfold_ridge", the same learned from strangers. "person" is the best control after each person's own
     scale (and offset, from three visits predicted on), where everybody has two predicted visits or more.
 
@@ -253,7 +256,9 @@ def _reached(
         name: _boosting(seed).fit(inputs, left, sample_weight=weights),
         f"{name}_ridge": ridge.fit(inputs, left, ridgecv__sample_weight=weights),
     }
-    return {name: (base + learner.predict(asked)) * ahead for name, learner in fitted.items()}
+    # no further than anybody learned from went: a line through few people has no bounds of its own
+    beyond = {name: np.clip(learner.predict(asked), left.min(), left.max()) for name, learner in fitted.items()}
+    return {name: (base + more) * ahead for name, more in beyond.items()}
 
 
 def _boosting(seed: int) -> HistGradientBoostingRegressor:
