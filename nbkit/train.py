@@ -23,6 +23,8 @@ from nbkit.core.protocols import Cohort
 from nbkit.core.source import ROOT
 from nbkit.data.shipped import FOLDER, LIST, weights_list
 from nbkit.data.splits import folds
+from nbkit.papers.flair import Config as FLAIR
+from nbkit.papers.flair import ConvSynthesizer, setting_experiments
 from nbkit.papers.trajectories import scan_error
 from nbkit.papers.trajectories.scan_segmenter import Config, ScanSegmenter
 from nbkit.shipped import CARD, probe, stands_for
@@ -32,8 +34,8 @@ from nbkit.training.checkpoint import Saved, save_checkpoint
 from nbkit.training.fitted import fitted
 
 SCAN_SEGMENTER = scan_error.NAME
-PARTS, SEED = 4, 7
-"""One of so many parts of the heads is never learned from."""
+PARTS, FOLDS, SEED = 4, 5, 7
+"""One of so many parts of the heads is never learned from; folds of notebook 01; that of all trainings."""
 
 
 def heads(*, n_jobs: int = 1) -> tuple[Cohort, Cohort]:
@@ -92,23 +94,45 @@ def ageing(
     pandas.DataFrame
         Hours, and the last error on training people kept back, where some are.
     """
+    _nothing_to_collect(part, collect)
+    bench = Bench(cohort_for(level, task="ageing", profile=profile, n_jobs=n_jobs), profile)
+    asked, long = bench.job(part), bench.job(part, **(LONGER[part] if profile == "laptop" else {}))
+    return _made("-".join([part, level, *[profile] * (profile != "laptop")]), bench.train, asked, long)
+
+
+def flair(*, profile: str = "laptop", collect: bool = False, n_jobs: int = 1) -> pd.DataFrame:
+    """Train the FCN of notebook 01, at laptop at its published width, fold by fold; gives what :func:`ageing` does."""
+    _nothing_to_collect("flair", collect)
+    people = cohort_for("embedded", task="flair", profile=profile, seed=SEED, n_jobs=n_jobs)
+    inputs = tuple(name for name in people.subjects[0].baseline.images if name != "FLAIR")
+    more, tail = (setting_experiments.LONGER, "") if profile == "laptop" else ({}, f"-{profile}")
+    rows = []
+    for fold in folds(people, FOLDS, seed=SEED):
+        job = {"model": ConvSynthesizer(FLAIR.for_profile(profile, inputs=inputs, seed=SEED).changed(**more))}
+        rows.append(_made(f"flair-embedded-{fold.name}{tail}", people.subset(fold.train_ids), job, job))
+    return pd.concat(rows)
+
+
+def _nothing_to_collect(part: str, collect: bool) -> None:
     require(
         not collect, "nbkit train --collect", expected="scan_segmenter, whose training leaves weights on its way",
         found=part, remedy="Leave --collect away: a training that was killed goes on.",
     )
-    bench, start = Bench(cohort_for(level, task="ageing", profile=profile, n_jobs=n_jobs), profile), time.monotonic()
-    asked, long = bench.job(part), bench.job(part, **(LONGER[part] if profile == "laptop" else {}))
-    model = fitted(cohort=bench.train, **long)
-    hours = (time.monotonic() - start) / 3600
-    folder = FOLDER / "-".join([part, level, *[profile] * (profile != "laptop")])
-    wanted = stands_for(asked["model"].config.as_dict(), asked.get("key"))
+
+
+def _made(name: str, learn: Cohort, asked: Mapping[str, Any], long: Mapping[str, Any]) -> pd.DataFrame:
+    """Train by `long`, keep the weights in place of what is `asked` for; the row says hours and error."""
+    start = time.monotonic()
+    model = fitted(cohort=learn, **long)
+    hours, folder = (time.monotonic() - start) / 3600, FOLDER / name
     if together.rank() == 0:
-        keep(model, bench.train, folder=folder, card={"stands_for": wanted},
-             facts={"finished": True, "hours": round(hours, 2), "processes": together.count()})
-        _golden(folder, long.get("load") or type(model).load, bench.train)
+        wanted = stands_for(asked["model"].config.as_dict(), asked.get("key"))
+        facts = {"finished": True, "hours": round(hours, 2), "processes": together.count()}
+        keep(model, learn, folder=folder, card={"stands_for": wanted}, facts=facts)
+        _golden(folder, long.get("load") or type(model).load, learn)
     together.wait()
     watched = model.history.get("validation") or [float("nan")]
-    return pd.DataFrame({"weights": [folder.name], "hours": hours, "error": watched[-1]})
+    return pd.DataFrame({"weights": [name], "hours": hours, "error": watched[-1]})
 
 
 def keep(
@@ -171,9 +195,9 @@ LONGER: Mapping[str, Mapping[str, Any]] = {
     "brlp": {"diffusion_steps": 5_000, "control_steps": 5_000},
 }
 """What the weights that come with the project change in the settings of the profile they stand in for."""
-TRAININGS = {SCAN_SEGMENTER: scan_segmenter} | {part: partial(ageing, part) for part in LONGER}
+TRAININGS = {SCAN_SEGMENTER: scan_segmenter, "flair": flair, **{part: partial(ageing, part) for part in LONGER}}
 """What `nbkit train` can make, by name."""
-USED = {"05": ("mrextrap", "segmenter"), **dict.fromkeys(("08", "09"), ("mrextrap", "segmenter", "brlp"))}
+USED = {"01": ("flair",), "05": ("mrextrap", "segmenter"), **dict.fromkeys(("08", "09"), ("mrextrap", "segmenter", "brlp"))}
 """What notebooks read, in the order of training."""
 _HEADER = """# Weights that come with the project (reference/weights/NAME): hashes, what they learned from, and how.
 # Written by `nbkit train NAME`; read and verified by nbkit/data/shipped.py.

@@ -22,6 +22,7 @@ class Mark:
 # Okabe & Ito's eight colours, distinguishable with any colour vision, and a grey for the weakest control.
 SYNTHESIS: dict[str, Mark] = {
     "fcn": Mark("3D FCN", "#0072B2", "o"),
+    "longer": Mark("3D FCN, wider, longer", "#00305C", "h"),
     "unet": Mark("3D U-Net", "#D55E00", "s"),
     "rf": Mark("Random forest", "#009E73", "^"),
     "mlp": Mark("Voxelwise MLP", "#CC79A7", "D"),

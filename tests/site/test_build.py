@@ -65,8 +65,8 @@ def test_the_first_page_tells_verdicts_at_the_largest_profile(site):
 
 
 def test_every_part_is_there_and_no_link_is_broken(site):
-    for name in ("papers/wei2019_flair", "notebooks/01_flair_synthesis", "gallery", "explore", "run", "own_data", "enter",
-                 "add_a_paper", "api/nbkit.papers.flair", "report/index", "report/explorer", "search"):
+    for name in ("papers/wei2019_flair", "notebooks/01_flair_synthesis", "gallery", "explore", "run", "own_data",
+                 "enter", "add_a_paper", "api/nbkit.papers.flair", "report/index", "report/explorer", "search"):
         assert (site / f"{name}.html").is_file(), name
     assert faults(site) == []
     notebook = (site / "notebooks/01_flair_synthesis.html").read_text(encoding="utf-8")

@@ -29,7 +29,8 @@ ENDS = ("person", "reach", "reach_tenfold", "floor")
 """Ours: what could be reached at all (:mod:`nbkit.papers.synthesis.room`)."""
 ROLES = room.ROLES | {"t2_linear": "control"}
 TITLES = {
-    "own_scale": "3D FCN, each image scaled by itself", "reach": "Reach: boosting, same people",
+    "own_scale": "3D FCN, each image scaled by itself", "longer": "3D FCN, published width, trained for longer",
+    "reach": "Reach: boosting, same people",
     "reach_tenfold": "Reach: boosting, ten times as many people", "floor": "Floor: the truth without noise",
 }
 WIDTHS = {"width32": "width32", "fcn": "width64", "width96": "width96"}
@@ -270,7 +271,7 @@ def _fallen(epochs: Sequence[int], errors: Sequence[float], share: float = 0.95)
 
 def own_levels(scores: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
     """The error once each person's own scale and offset, fitted to the true image, are taken out."""
-    systems = (*METHODS, *CONTROLS, *more, "own_scale", *ENDS[1:])
+    systems = (*METHODS, *CONTROLS, *more, "own_scale", "longer", *ENDS[1:])
     return numbered(scores, "table2_2a", systems, metric="mse_own")
 
 
@@ -278,7 +279,7 @@ def gain_table(scores: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
     """Mean error of each system, as it is and with each person's own scale and offset taken out."""
     columns = {"mse": "MSE (z²)", "mse_own": "MSE, own scale and offset (z²)"}
     kept = scores[scores["metric"].isin(columns)].groupby(["system", "metric"])["value"].mean().unstack()
-    order = [name for name in (*METHODS, *CONTROLS, *more, "own_scale", *ENDS[1:]) if name in kept.index]
+    order = [name for name in (*METHODS, *CONTROLS, *more, "own_scale", "longer", *ENDS[1:]) if name in kept.index]
     kept = kept.loc[order, list(columns)].rename(columns=columns)
     return kept.rename(index=TITLES).rename_axis(columns=None)
 
@@ -369,8 +370,8 @@ def figure_2_6(cohort: Cohort, maps: Mapping[str, Mapping[str, Volume]]) -> pd.D
 def predicted(
     results: Mapping[str, Result], cohort: Cohort, subject: str, systems: Iterable[str] = METHODS
 ) -> dict[str, Volume]:
-    """One subject's image as each of `systems` predicts it, by a model that never saw it."""
-    return {name: results[name].predictions(cohort, [subject])[subject] for name in systems}
+    """One subject's image as each of `systems` that ran predicts it, by a model that never saw it."""
+    return {name: results[name].predictions(cohort, [subject])[subject] for name in systems if name in results}
 
 
 def table_2_4(scores: pd.DataFrame, inputs: Sequence[str]) -> pd.DataFrame:

@@ -101,15 +101,25 @@ def beside(frame: pd.DataFrame, ledger: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["", "printed", "this run", "unit", "note"]).set_index("")
 
 
-def alternatives(fcn: Config) -> dict[str, dict[str, Any]]:
-    """The other way at each open point, one setting changed each; :func:`choices` says what it is."""
-    return {
+LONGER = {"slim": 1, "epochs": 60, "crops_per_epoch": 80}
+"""The published width and about five times as many updates as at laptop: an hour for five folds on one core."""
+LONGER_FOR = (("ms_phantom", "laptop"),)
+"""Cohorts and profiles of which such weights come with the project."""
+
+
+def alternatives(fcn: Config, cohort: str = "", profile: str = "") -> dict[str, dict[str, Any]]:
+    """The other way at each open point, one setting changed each; :func:`choices` says what it is.
+
+    "longer" changes several at once (:data:`LONGER`), where weights of a cohort and a profile come with the project.
+    """
+    longer = {"longer": LONGER} if (cohort, profile) in LONGER_FOR else {}
+    return longer | {
         "own_scale": {"normalise": "subject"}, "scale_over": {"over": OTHER[fcn.over]},
         "loss_over": {"loss_over": OTHER[fcn.loss_over]}, "relu": {"output": "relu"}, "last": {"keep": "last"},
     }
 
 
-def choices(fcn: Config) -> pd.DataFrame:
+def choices(fcn: Config, cohort: str = "", profile: str = "") -> pd.DataFrame:
     """What this run chose where the paper is open or was left, by name of the variant that takes the other way."""
     watched = f"{fcn.validation_fraction:.0%} of the training subjects, taken out of the four folds"
     rows = {
@@ -123,6 +133,11 @@ def choices(fcn: Config) -> pd.DataFrame:
         ),
         "last": ("weights kept", "of the lowest validation error", "of the last epoch"),
     }
+    if (cohort, profile) in LONGER_FOR:
+        ours, other = (_size(c) for c in (fcn, fcn.changed(**LONGER)))
+        told = [f"{size['feature maps of a hidden layer']} maps, {size['most epochs']} epochs of {size['an epoch']}"
+                for size in (ours, other)]
+        rows["longer"] = ("width and training", *told)
     return pd.DataFrame(rows, index=["choice", "this run", "the other way"]).T
 
 
