@@ -197,7 +197,8 @@ LONGER: Mapping[str, Mapping[str, Any]] = {
 """What the weights that come with the project change in the settings of the profile they stand in for."""
 TRAININGS = {SCAN_SEGMENTER: scan_segmenter, "flair": flair, **{part: partial(ageing, part) for part in LONGER}}
 """What `nbkit train` can make, by name."""
-USED = {"01": ("flair",), "05": ("mrextrap", "segmenter"), **dict.fromkeys(("08", "09"), ("mrextrap", "segmenter", "brlp"))}
+_AGEING = ("mrextrap", "segmenter", "brlp")
+USED = {"01": ("flair",), "05": _AGEING[:2], "08": _AGEING, "09": _AGEING}
 """What notebooks read, in the order of training."""
 _HEADER = """# Weights that come with the project (reference/weights/NAME): hashes, what they learned from, and how.
 # Written by `nbkit train NAME`; read and verified by nbkit/data/shipped.py.
