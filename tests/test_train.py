@@ -7,11 +7,13 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from nbkit import shipped as shipped_weights
 from nbkit import train
 from nbkit.core.checks import NbkitError
 from nbkit.data import shipped
 from nbkit.papers.trajectories import scan_error
 from nbkit.papers.trajectories.scan_segmenter import ScanSegmenter
+from nbkit.training import offered
 from tests.papers.trajectories.test_scan_segmenter import SMALL, head, heads
 
 
@@ -67,3 +69,23 @@ def test_trainings_are_chosen_by_name_or_by_notebook():
     for wrong in (("blrp", "all"), (None, "8")):
         with pytest.raises(NbkitError, match="nbkit train"):
             train.chosen(*wrong)
+
+
+def test_what_is_built_on_another_part_is_built_on_the_one_that_comes_with_the_project(monkeypatch):
+    finders = []
+
+    class Asked:
+        train = None
+
+        def __init__(self, *_):
+            pass
+
+        def job(self, part, **changes):
+            finders.append(offered._FINDER)
+            return {}
+
+    monkeypatch.setattr(train, "cohort_for", lambda *_, **__: None)
+    monkeypatch.setattr(train, "Bench", Asked)
+    monkeypatch.setattr(train, "_made", lambda *_: finders.append(offered._FINDER))
+    train.ageing("brlp")
+    assert finders == [shipped_weights.find, shipped_weights.find, None], "while it is trained nothing is offered"
