@@ -33,6 +33,22 @@ def people() -> Cohort:
     return Cohort("balls", tuple(made), "embedded", {"data_hash": "abc", "licence": "CC0", "attribution": "Somebody"})
 
 
+def scanned_for_myelin() -> Cohort:
+    """The same balls with four maps, DVR a product of two of them with a grain."""
+    made = []
+    for one in people():
+        scan, brain = one.baseline, one.baseline.mask("brain").data
+        t1, grain = scan.image("T1w").data, scan.image("FLAIR").data
+        maps = {"MTR": t1, "FA": t1.sqrt(), "RD": (2 - t1) * brain, "AD": (3 - t1) * brain, "DVR": grain * t1}
+        lesion = brain & (torch.arange(brain.shape[1]) < brain.shape[1] // 2)[None, :, None, None]
+        whole = scan.masks["brain"]
+        masks = {"brain": whole, "nawm": whole, "wm": whole, "csf": whole, "lesions": whole.with_data(lesion)}
+        images = {name: Volume(data.float(), AFFINE) for name, data in maps.items()}
+        scans = (replace(scan, images=images, masks=masks),)
+        made.append(replace(one, diagnosis="MS" if len(made) % 2 else "HC", scans=scans))
+    return replace(people(), subjects=tuple(made))
+
+
 @pytest.fixture
 def task(monkeypatch):
     monkeypatch.setattr(contrast, "cohort_for", lambda *_, **__: people())
@@ -42,7 +58,8 @@ def task(monkeypatch):
 def hand_in(root, task, of, *, without=()):
     for label, subject in task.tested.items():
         if label not in without:
-            place = root / f"sub-{label}" / "ses-60" / "anat" / f"sub-{label}_ses-60_desc-predicted_FLAIR.nii.gz"
+            name = f"sub-{label}_ses-60_desc-predicted_{task.target}.nii.gz"
+            place = root / f"sub-{label}" / "ses-60" / "anat" / name
             nifti.save_image(place, of(subject.baseline))
     return root
 
@@ -75,6 +92,19 @@ def test_the_truth_errs_by_nothing_and_who_is_forgotten_counts_as_the_mean(task,
     text = write_small_page(tmp_path / "page.html", found).read_text()
     assert task.rules.hash in text and "open truth" in text and lost in text and "<script" not in text
     assert "worst person" in text and "Entrants against each other" in text
+
+
+def test_myelin_pet_has_the_same_door(monkeypatch, tmp_path):
+    monkeypatch.setattr(contrast, "cohort_for", lambda *_, **__: scanned_for_myelin())
+    task = open_contrast("embedded", target="DVR", profile="smoke")
+    assert task.inputs == ("MTR", "FA", "RD", "AD") and "whose DVR is asked for" in task.write(tmp_path / "task")
+    assert len(list((tmp_path / "task").rglob("*_DVR.nii.gz"))) == len(task.fold.train_ids)
+    found = task.judge([task.read(hand_in(tmp_path / "true", task, lambda scan: scan.image("DVR")))])
+    rows = found.frame.set_index(["system", "metric"])["value"]
+    assert (rows["true", "mse_brain"] == 0).all() and rows["mean", "mse_brain"].mean() > 0
+    assert np.allclose(rows["true", "discrepancy_lesions"], 0) and set(found.titles) <= set(found.frame["metric"])
+    text = write_small_page(tmp_path / "page.html", found).read_text()
+    assert "MSE in the brain (DVR²)" in text and "error of the mean in lesions" in text
 
 
 BAD = {
