@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,14 @@ def flair(*, profile: str = "laptop", collect: bool = False, n_jobs: int = 1) ->
     _nothing_to_collect("flair", collect)
     people = cohort_for("embedded", task="flair", profile=profile, seed=SEED, n_jobs=n_jobs)
     inputs = tuple(name for name in people.subjects[0].baseline.images if name != "FLAIR")
-    more, tail = (setting_experiments.LONGER, "") if profile == "laptop" else ({}, f"-{profile}")
-    rows = []
-    for fold in folds(people, FOLDS, seed=SEED):
-        job = {"model": ConvSynthesizer(FLAIR.for_profile(profile, inputs=inputs, seed=SEED).changed(**more))}
-        rows.append(_made(f"flair-embedded-{fold.name}{tail}", people.subset(fold.train_ids), job, job))
+    fcn, rows = FLAIR.for_profile(profile, inputs=inputs, seed=SEED), []
+    kinds = {f"flair-embedded-{profile}": {}}
+    if profile == "laptop":
+        long, own = setting_experiments.LONG.values()
+        kinds = {"flair-embedded": long, "flair-own-embedded": own}
+    for (kind, changes), fold in product(kinds.items(), folds(people, FOLDS, seed=SEED)):
+        job = {"model": ConvSynthesizer(fcn.changed(**changes))}
+        rows.append(_made(f"{kind}-{fold.name}", people.subset(fold.train_ids), job, job))
     return pd.concat(rows)
 
 

@@ -23,6 +23,7 @@ class Mark:
 SYNTHESIS: dict[str, Mark] = {
     "fcn": Mark("3D FCN", "#0072B2", "o"),
     "longer": Mark("3D FCN, wider, longer", "#00305C", "h"),
+    "longer_own": Mark("3D FCN, wider, longer, own scale", "#7A5195", "d"),
     "unet": Mark("3D U-Net", "#D55E00", "s"),
     "rf": Mark("Random forest", "#009E73", "^"),
     "mlp": Mark("Voxelwise MLP", "#CC79A7", "D"),

@@ -25,12 +25,14 @@ METHODS = ("rf", "mp", "mlp", "unet", "fcn")
 """The five systems that the paper compares."""
 CONTROLS = ("linear", "t2_linear", "mean")
 """Ours: regression on all inputs, on T2-w alone, and no input at all."""
+BESIDE = ("own_scale", "longer", "longer_own")
+"""Ours: the FCN with each image scaled by itself, and where weights come with the project, wider and trained longer."""
 ENDS = ("person", "reach", "reach_tenfold", "floor")
 """Ours: what could be reached at all (:mod:`nbkit.papers.synthesis.room`)."""
 ROLES = room.ROLES | {"t2_linear": "control"}
 TITLES = {
     "own_scale": "3D FCN, each image scaled by itself", "longer": "3D FCN, published width, trained for longer",
-    "reach": "Reach: boosting, same people",
+    "longer_own": "the same, each image scaled by itself", "reach": "Reach: boosting, same people",
     "reach_tenfold": "Reach: boosting, ten times as many people", "floor": "Floor: the truth without noise",
 }
 WIDTHS = {"width32": "width32", "fcn": "width64", "width96": "width96"}
@@ -271,7 +273,7 @@ def _fallen(epochs: Sequence[int], errors: Sequence[float], share: float = 0.95)
 
 def own_levels(scores: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
     """The error once each person's own scale and offset, fitted to the true image, are taken out."""
-    systems = (*METHODS, *CONTROLS, *more, "own_scale", "longer", *ENDS[1:])
+    systems = (*METHODS, *CONTROLS, *more, *BESIDE, *ENDS[1:])
     return numbered(scores, "table2_2a", systems, metric="mse_own")
 
 
@@ -279,7 +281,7 @@ def gain_table(scores: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
     """Mean error of each system, as it is and with each person's own scale and offset taken out."""
     columns = {"mse": "MSE (z²)", "mse_own": "MSE, own scale and offset (z²)"}
     kept = scores[scores["metric"].isin(columns)].groupby(["system", "metric"])["value"].mean().unstack()
-    order = [name for name in (*METHODS, *CONTROLS, *more, "own_scale", "longer", *ENDS[1:]) if name in kept.index]
+    order = [name for name in (*METHODS, *CONTROLS, *more, *BESIDE, *ENDS[1:]) if name in kept.index]
     kept = kept.loc[order, list(columns)].rename(columns=columns)
     return kept.rename(index=TITLES).rename_axis(columns=None)
 

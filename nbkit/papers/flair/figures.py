@@ -23,6 +23,7 @@ from nbkit.figures.sheets import comparison_rows
 from nbkit.figures.slices import difference_scale, grey_scale, view_of
 from nbkit.figures.style import FULL_MM, Picture
 from nbkit.papers.flair.conv_synthesis import Config
+from nbkit.papers.flair.setting_experiments import LONG
 
 
 def method_drawing(config: Config) -> Picture:
@@ -54,16 +55,20 @@ def method_examples(
 def method_pictures(
     patients: Sequence[Subject], predictions: Mapping[str, Mapping[str, Volume]]
 ) -> Iterator[tuple[str, Picture, str]]:
-    """Name, picture and caption of Fig. 2.4, and of modality propagation by itself.
+    """Name, picture and caption of Fig. 2.4, of modality propagation and of the network trained for longer.
 
-    It copies noise voxel by voxel: beside the others it takes the scale of the differences.
+    Propagation copies noise voxel by voxel: beside the others it takes the scale of the differences.
     """
-    alone = {s: {n: v for n, v in made.items() if n == "mp"} for s, made in predictions.items()}
-    others = {s: {n: v for n, v in made.items() if n != "mp"} for s, made in predictions.items()}
-    said = "patients of median lesion load"
-    yield "fig2_4", method_examples(patients, others), f"Figure 2.4. Synthetic and true FLAIR, {said}"
-    if all(alone.values()):
-        yield "fig2_4_propagation", method_examples(patients, alone), f"Beside Figure 2.4: modality propagation, {said}"
+    said, apart = "patients of median lesion load", ("mp", *LONG)
+    groups = {
+        "fig2_4": ("Figure 2.4. Synthetic and true FLAIR", lambda name: name not in apart),
+        "fig2_4_propagation": ("Beside Figure 2.4: modality propagation", lambda name: name == "mp"),
+        "fig2_4_longer": ("Beside Figure 2.4: the published width, trained for longer", lambda name: name in LONG),
+    }
+    for name, (title, belongs) in groups.items():
+        shown = {s: {n: v for n, v in made.items() if belongs(n)} for s, made in predictions.items()}
+        if all(shown.values()):
+            yield name, method_examples(patients, shown), f"{title}, {said}"
 
 
 def differences(

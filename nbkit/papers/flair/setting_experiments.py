@@ -102,7 +102,9 @@ def beside(frame: pd.DataFrame, ledger: Mapping[str, Any]) -> pd.DataFrame:
 
 
 LONGER = {"slim": 1, "epochs": 60, "crops_per_epoch": 80}
-"""The published width and about five times as many updates as at laptop: an hour for five folds on one core."""
+"""The published width and about five times as many updates as at laptop: half an hour for five folds on one core."""
+LONG = {"longer": LONGER, "longer_own": {**LONGER, "normalise": "subject"}}
+"""Trained so, and so with every image scaled by itself."""
 LONGER_FOR = (("ms_phantom", "laptop"),)
 """Cohorts and profiles of which such weights come with the project."""
 
@@ -110,10 +112,9 @@ LONGER_FOR = (("ms_phantom", "laptop"),)
 def alternatives(fcn: Config, cohort: str = "", profile: str = "") -> dict[str, dict[str, Any]]:
     """The other way at each open point, one setting changed each; :func:`choices` says what it is.
 
-    "longer" changes several at once (:data:`LONGER`), where weights of a cohort and a profile come with the project.
+    Those of :data:`LONG` change several at once, where weights of a cohort and a profile come with the project.
     """
-    longer = {"longer": LONGER} if (cohort, profile) in LONGER_FOR else {}
-    return longer | {
+    return (LONG if (cohort, profile) in LONGER_FOR else {}) | {
         "own_scale": {"normalise": "subject"}, "scale_over": {"over": OTHER[fcn.over]},
         "loss_over": {"loss_over": OTHER[fcn.loss_over]}, "relu": {"output": "relu"}, "last": {"keep": "last"},
     }
@@ -138,6 +139,7 @@ def choices(fcn: Config, cohort: str = "", profile: str = "") -> pd.DataFrame:
         told = [f"{size['feature maps of a hidden layer']} maps, {size['most epochs']} epochs of {size['an epoch']}"
                 for size in (ours, other)]
         rows["longer"] = ("width and training", *told)
+        rows["longer_own"] = (*rows["longer"][:2], f"{told[1]}; z-scores of each image by itself")
     return pd.DataFrame(rows, index=["choice", "this run", "the other way"]).T
 
 

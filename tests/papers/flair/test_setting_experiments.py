@@ -98,7 +98,7 @@ def test_the_other_way_is_never_this_runs_own(over):
     assert set(table.index) == {*other, "watch_test"} and "longer" not in other
     kept = setting_experiments.choices(fcn, "ms_phantom", "laptop")
     more = setting_experiments.alternatives(fcn, "ms_phantom", "laptop")
-    assert set(kept.index) == {*more, "watch_test"} and set(more) - set(other) == {"longer"}
+    assert set(kept.index) == {*more, "watch_test"} and set(more) - set(other) == {"longer", "longer_own"}
     assert (table["this run"] != table["the other way"]).all()
     assert all(fcn.changed(**change) != fcn for change in other.values())
     assert "20%" in table.loc["watch_test", "this run"]
