@@ -172,7 +172,7 @@ class Export:
                     facts = {"Description": "Brain", "Type": "Brain", "Sources": [self._prepared(person, scan).uri]}
                     self._keep(self._derived(person, scan, "mask", "brain", facts), lambda s=scan: s.mask("brain"))
                 if scan.labels is not None:
-                    facts = {"Description": "Structures", "Sources": [self._prepared(person, scan).uri]}
+                    facts = {"Description": self.bench.labels_said, "Sources": [self._prepared(person, scan).uri]}
                     self._keep(self._derived(person, scan, "dseg", "", facts), lambda s=scan: s.labels)
 
     def predictions(self, name: str) -> None:

@@ -124,6 +124,11 @@ class Bench:
         return design.has_labels(self.people)
 
     @property
+    def labels_said(self) -> str:
+        """What the labels are, and where they were read from the scans, by what."""
+        return ", ".join(filter(None, ("Structures", self.people.provenance.get(scan_error.READ))))
+
+    @property
     def learns_to_read(self) -> bool:
         """Whether a segmenter of its own is trained: labels that were read by one are read again by the same."""
         return self.labelled and scan_error.READ not in self.people.provenance
@@ -136,7 +141,12 @@ class Bench:
 
     def lacking(self, systems: Iterable[str]) -> list[str]:
         """What of :meth:`needs` is not in the cache, and so is trained first."""
-        return [part for part in self.needs(systems) if not is_fitted(**{"cohort": self.train, **self._job(part)})]
+        found: list[str] = []
+        for part in self.needs(systems):
+            job = self._job if "mrextrap" in found else self.job  # never trains to find out
+            if not is_fitted(**{"cohort": self.train, **job(part)}):
+                found.append(part)
+        return found
 
     def part(self, name: str) -> Any:
         """One of :meth:`needs`, from the cache or trained now; what cannot be trained is tried once."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import pytest
 
 from nbkit import systems
@@ -27,6 +29,19 @@ def test_what_is_kept_is_not_lacking(tmp_path, monkeypatch):
     assert isinstance(bench.model("pixel_population"), PixelRegression)
     with pytest.raises(NbkitError, match="Did you mean 'pixel_ols'"):
         bench.model("pixel_old")
+
+
+def test_what_is_built_on_an_autoencoder_that_is_there_is_known_by_it(monkeypatch):
+    bench, keys = Bench(balls(), "smoke"), {}
+
+    def fitted(key=None, **job):
+        keys[type(job["model"]).__name__] = key
+        return True
+
+    there = types.SimpleNamespace(space=None, config=types.SimpleNamespace(as_dict=lambda: {"epochs": 1_000}))
+    monkeypatch.setattr(systems, "is_fitted", fitted)
+    monkeypatch.setitem(bench._parts, "mrextrap", there)
+    assert bench.lacking(["brlp"]) == [] and keys["BrLP"] == {"epochs": 1_000}, "not by the settings asked for"
 
 
 def test_weights_hash_alike_where_they_are_alike(tmp_path, monkeypatch):

@@ -28,13 +28,21 @@ def batches(epoch: int, *, more: int = 0):
         yield torch.randn(EACH, 3, generator=generator)
 
 
+def uneven(epoch: int):
+    """Two batches of an odd epoch, one of an even one."""
+    return batches(epoch, more=epoch % 2)
+
+
+def _squares(net, batch):
+    return {"total": (net(batch) - batch.sum(1, keepdim=True)).square().mean(1)}
+
+
 def learner() -> PlainStep:
     """A network to be taught by squares."""
     torch.manual_seed(0)
     net = torch.nn.Linear(3, 1)
-    loss = lambda net, batch: {"total": (net(batch) - batch.sum(1, keepdim=True)).square().mean(1)}  # noqa: E731
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
-    return PlainStep(net, optimiser, loss=loss, device=torch.device("cpu"), clip=0.5)
+    return PlainStep(net, optimiser, loss=_squares, device=torch.device("cpu"), clip=0.5)
 
 
 def weights(step: PlainStep) -> list[float]:
@@ -45,7 +53,6 @@ def main(folder: Path) -> None:
     """Train twice; say what came out."""
     with together.joined():
         step = learner()
-        uneven = lambda epoch: batches(epoch, more=epoch % 2)  # noqa: E731
         with resumable(folder / "state", every_s=0.0):
             history = train(step, uneven, epochs=EPOCHS - 1, rule=StripRule(strip=2), state={"step": step},
                             validate=lambda: float(together.rank()))

@@ -56,6 +56,8 @@ def test_what_found_the_labels_reads_what_is_painted_and_its_kept_error_is_told(
     assert bench.needs(["mrextrap_bayes", "brlp"]) == ["mrextrap", "brlp"], "no other segmenter is learned"
     assert Bench(own, "smoke").needs(["mrextrap_bayes"]) == ["mrextrap", "segmenter"]
     assert scan_error.whom(read).startswith("people of IXI") and scan_error.whom(own) == "1 people of own"
+    assert bench.labels_said.startswith("Structures, read by Segmenter ")
+    assert Bench(own, "smoke").labels_said == "Structures"
     labelled = read.subjects[0].baseline
     assert scan_error.error_of(labelled) == {} and scan_error.error_of(labelled, of=read)["hippocampus"] > 0
 
