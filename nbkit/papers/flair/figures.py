@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -59,16 +59,21 @@ def method_pictures(
 
     Propagation copies noise voxel by voxel: beside the others it takes the scale of the differences.
     """
-    said, apart = "patients of median lesion load", ("mp", *LONG)
-    groups = {
-        "fig2_4": ("Figure 2.4. Synthetic and true FLAIR", lambda name: name not in apart),
-        "fig2_4_propagation": ("Beside Figure 2.4: modality propagation", lambda name: name == "mp"),
-        "fig2_4_longer": ("Beside Figure 2.4: the published width, trained for longer", lambda name: name in LONG),
-    }
-    for name, (title, belongs) in groups.items():
-        shown = {s: {n: v for n, v in made.items() if belongs(n)} for s, made in predictions.items()}
-        if all(shown.values()):
-            yield name, method_examples(patients, shown), f"{title}, {said}"
+    said = "patients of median lesion load"
+    others = _those(predictions, lambda name: name not in ("mp", *LONG))
+    yield "fig2_4", method_examples(patients, others), f"Figure 2.4. Synthetic and true FLAIR, {said}"
+    copied, longer = (_those(predictions, names.__contains__) for names in (("mp",), tuple(LONG)))
+    if all(copied.values()):
+        yield "fig2_4_propagation", method_examples(patients, copied), f"Beside Figure 2.4: propagation, {said}"
+    if all(longer.values()):
+        yield "fig2_4_longer", method_examples(patients, longer), f"Beside Figure 2.4: trained for longer, {said}"
+
+
+def _those(
+    predictions: Mapping[str, Mapping[str, Volume]], wanted: Callable[[str], bool]
+) -> dict[str, dict[str, Volume]]:
+    """Everybody's images of the systems that are `wanted`."""
+    return {who: {n: image for n, image in made.items() if wanted(n)} for who, made in predictions.items()}
 
 
 def differences(
