@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import graphlib
+import re
 from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.sources import Import, Source, sources
+from tests.sources import ROOT, Import, Source, sources
 
 MAY_IMPORT = {
     "core": "",
@@ -220,6 +221,15 @@ def test_a_network_trains_with_the_bare_libraries():
 def test_the_table_itself_only_points_down():
     table = {name: allowed.split() for name, allowed in MAY_IMPORT.items()}
     list(graphlib.TopologicalSorter(table).static_order())
+
+
+def test_the_table_that_people_read_says_the_same():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)(?:\.py)?` \| (\d+) \| ([^|]*)\|", text, re.MULTILINE)
+    told = {name: (int(rank), may.split(";")[0].split()) for name, rank, may in rows}
+    table = {name: allowed.split() for name, allowed in MAY_IMPORT.items()}
+    assert len(rows) == len(told) and {name: may for name, (_, may) in told.items()} == table
+    assert all(told[name][0] > told[lower][0] for name in table for lower in table[name])
 
 
 BAD = {
