@@ -204,7 +204,7 @@ CLOSE = 0.08
 BOUNDS = {"floor": (0, (1, 1.5)), "reach": (0, (5, 2)), "reach_tenfold": (0, (5, 2, 1, 2))}
 
 
-def bounds(axes: Axes, values: Mapping[str, float], *, along: str = "y") -> None:
+def bounds(axes: Axes, values: Mapping[str, float], *, along: str = "y", keyed: bool = False) -> None:
     """Thin lines across an error axis, with their names beside them: what could be reached at all.
 
     Lines so near each other that their names would overlap share a place, named from the lowest on.
@@ -215,12 +215,17 @@ def bounds(axes: Axes, values: Mapping[str, float], *, along: str = "y") -> None
         "floor", "reach", "reach_tenfold" (the reach with ten times as many people); others get a full line.
     along : {"y", "x"}
         The axis that holds the error.
+    keyed : bool
+        Names go to the legend: of several panels side by side.
     """
     known(along, ("x", "y"), "bounds: along")
     lines = sorted(((n, v) for n, v in values.items() if np.isfinite(v)), key=lambda line: line[1])
     for name, value in lines:
         draw = axes.axhline if along == "y" else axes.axvline
-        draw(value, color=SOFT, linewidth=0.9, linestyle=BOUNDS.get(name, "-"), zorder=1)
+        label = name.replace("_tenfold", " (10×)") if keyed else None
+        draw(value, color=SOFT, linewidth=0.9, linestyle=BOUNDS.get(name, "-"), zorder=1, label=label)
+    if keyed:
+        return
     near = CLOSE * float(np.ptp(axes.get_ylim() if along == "y" else axes.get_xlim()))
     named: list[tuple[list[str], float]] = []
     for name, value in lines:

@@ -15,6 +15,7 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 from nbkit.core.checks import known, require
+from nbkit.core.protocols import Scan
 from nbkit.core.volume import Volume, bounding_box
 
 ORIENTATION = "Axial slices in neurological orientation: left is left."
@@ -230,6 +231,19 @@ def grey_scale(image: Volume, brain: Volume, *, percentiles: tuple[float, float]
     """Greys between two percentiles of the brain, shared by an image and everything compared with it."""
     low, high = np.nanpercentile(_inside(image, brain), percentiles)
     return Scale(float(low), float(max(high, low + 1e-6)))
+
+
+def thumbnails(*scans: Scan, contrasts: Iterable[str] = ("T1w",)) -> list[np.ndarray]:
+    """Of each scan and contrast it has, the middle axial slice of the brain: greys from 0 to 1, NaN around, left is left.
+
+    Rows run downwards from the front.
+    """
+    drawn = []
+    for scan, name in ((scan, name) for scan in scans for name in contrasts if name in scan.images):
+        image, brain = scan.image(name), scan.mask("brain")
+        scale, values = grey_scale(image, brain), view_of(brain).smooth(image)
+        drawn.append(((values - scale.low) / (scale.high - scale.low)).clip(0.0, 1.0).T[::-1])
+    return drawn
 
 
 def dimmed(grey: Scale, *, times: float = 1.8) -> Scale:

@@ -110,6 +110,12 @@ def test_bounds_are_lines_at_their_values_with_their_names(along):
     assert [text.get_text() for text in axes.texts] == ["floor", "reach"]
 
 
+def test_bounds_of_panels_are_named_once_in_their_legend():
+    picture = panels("ab", lambda axes, name: bounds(axes, {"floor": 0.1, "reach_tenfold": 0.5}, keyed=True))
+    assert [text.get_text() for text in picture.legends[0].get_texts()] == ["floor", "reach (10×)"]
+    assert not any(axes.texts for axes in picture.axes)
+
+
 @pytest.mark.parametrize("along", ["x", "y"])
 def test_names_of_bounds_that_would_overlap_share_a_place(along):
     axes = new_figure(80, 60).add_subplot()

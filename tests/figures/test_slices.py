@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from nbkit.core.checks import NbkitError
 from nbkit.core.volume import Volume
 from nbkit.figures.slices import (
-    canonical, difference_scale, grey_scale, informative_slice, lesion_boxes, rival_scale, view_at, view_of,
+    canonical, difference_scale, grey_scale, informative_slice, lesion_boxes, rival_scale, thumbnails, view_at, view_of,
 )
 from tests.figures.conftest import AFFINE, stored
 
@@ -131,6 +133,21 @@ def test_values_outside_the_brain_have_no_part_in_a_smooth_slice(scan):
     brain = scan.mask("brain")
     loud = Volume(torch.where(brain.data, 1.0, 1e6), brain.affine)
     assert np.nanmax(view_of(brain).smooth(loud)) == 1.0
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPI", "SAR"])
+def test_a_thumbnail_has_the_front_above_and_left_on_the_left(scan, codes):
+    brain = scan.mask("brain")
+    right, front, _ = torch.meshgrid(*map(torch.arange, brain.shape), indexing="ij")
+    sloping = {name: stored(brain.with_data(values.float()[None]), codes) for name, values in
+               {"T1w": right, "FLAIR": front}.items()}
+    turned = replace(scan, images=sloping, masks={"brain": stored(brain, codes)})
+    sideways, upwards = thumbnails(turned, contrasts=("T1w", "T2w", "FLAIR"))
+    assert sideways.shape == upwards.shape and np.isnan(sideways[0, 0])
+    wide, tall = (n // 3 for n in reversed(sideways.shape))
+    assert np.nanmax(sideways[:, :wide]) < np.nanmin(sideways[:, -wide:])
+    assert np.nanmin(upwards[:tall]) > np.nanmax(upwards[-tall:])
+    assert (np.nanmin(sideways), np.nanmax(sideways)) == (0.0, 1.0) and thumbnails() == []
 
 
 def test_one_bad_rival_does_not_set_the_scale(scan):

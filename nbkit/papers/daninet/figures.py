@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -16,22 +17,24 @@ from matplotlib import patheffects as effects
 from matplotlib.axes import Axes
 
 from nbkit.core.checks import check_keys
+from nbkit.core.protocols import Subject
 from nbkit.core.volume import Volume
 from nbkit.figures.charts import SOFT, looks, panels
 from nbkit.figures.marks import CYCLE, marks, needs
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
-from nbkit.figures.slices import Scale, View, difference_scale, dimmed, grey_scale, view_of
+from nbkit.figures.slices import Scale, View, difference_scale, dimmed, grey_scale, thumbnails, view_of
 from nbkit.figures.style import Picture, look
 from nbkit.papers.daninet.experiments import Case
 
 UNIT = "1 = white matter"
 
 
-def method_drawing() -> Picture:
-    """DaniNet as boxes and arrows."""
+def method_drawing(people: Iterable[Subject] = ()) -> Picture:
+    """DaniNet as boxes and arrows, with the first scan of the first of `people` in it."""
+    pictures = thumbnails(*(person.baseline for person in islice(people, 1)))
     boxes = [
-        Box("slice", "slice x at age a", 0, 0, "input"), Box("code", "code z (encoder)", 1, 0, "learned"),
+        Box("slice", "slice x at age a", 0, 0, "input", pictures), Box("code", "code z (encoder)", 1, 0, "learned"),
         Box("ages", "slices at all ages (generator)", 2, 0, "learned"),
         Box("out", "slice at the age asked for", 3, 0, "output"), Box("told", "age bin; diagnosis (C)", 1, 1, "input"),
         Box("critics", "critics of codes and slices", 2, 1, "learned"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from nbkit.figures.marks import marks
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
 from nbkit.figures.published import printed
-from nbkit.figures.slices import View, canonical, difference_scale, dimmed, grey_scale, view_at
+from nbkit.figures.slices import View, canonical, difference_scale, dimmed, grey_scale, thumbnails, view_at
 from nbkit.figures.style import Picture
 from nbkit.figures.trajectories import person_trajectories, with_truth
 from nbkit.geometry.futures import Futures
@@ -38,13 +39,15 @@ SHOWN = ("inbrainsyn", "no_pt", "no_change")
 GRID = "#FFD400"
 
 
-def method_drawing() -> Picture:
-    """The method as boxes and arrows."""
+def method_drawing(people: Iterable[Subject] = ()) -> Picture:
+    """The method as boxes and arrows, with first scans of `people` in them."""
+    pictures = thumbnails(*(person.baseline for person in islice(people, 3)))
     boxes = [
-        Box("scan", "one scan of a person, age a₀", 0, 0, "input"), Box("way", "v: template to person", 1, 0),
+        Box("scan", "one scan of a person, age a₀", 0, 0, "input", pictures[:1]),
+        Box("way", "v: template to person", 1, 0),
         Box("carried", "w = Π(u): pole ladder along v", 2, 0),
         Box("future", "scan and labels at age a, warped once", 3, 0, "output"),
-        Box("group", "scans of a group (HC or AD), all ages", 0, 1, "input"),
+        Box("group", "scans of a group (HC or AD), all ages", 0, 1, "input", pictures[1:]),
         Box("templates", "templates T(a₀) and T(a)", 1, 1, "learned"), Box("change", "u: T(a₀) to T(a)", 2, 1),
     ]
     arrows = [

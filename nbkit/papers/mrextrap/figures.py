@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import product
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice, product
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from matplotlib.axes import Axes
 
 from nbkit.core.checks import require
-from nbkit.core.protocols import Scan
+from nbkit.core.protocols import Scan, Subject
 from nbkit.core.stats import bootstrap_mean
 from nbkit.core.tidy import where
 from nbkit.core.volume import Volume
@@ -24,7 +24,7 @@ from nbkit.figures.charts import (
 from nbkit.figures.marks import marks, needs, region_title
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.pipeline import Box, pipeline_drawing
-from nbkit.figures.slices import Scale, difference_scale, dimmed, grey_scale, view_at
+from nbkit.figures.slices import Scale, difference_scale, dimmed, grey_scale, thumbnails, view_at
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 from nbkit.metrics.image import ssim
 
@@ -33,13 +33,18 @@ STRAIGHT, BENT, SEEN = "#0072B2", "#D55E00", "#EAEAEA"
 PANEL_MM, KEY_MM = 42.0, 6.0
 
 
-def method_drawing() -> Picture:
-    """The autoencoder learns from single scans; ages enter with the line through a person's latents."""
+def method_drawing(people: Iterable[Subject] = ()) -> Picture:
+    """The autoencoder learns from single scans; ages enter with the line through a person's latents.
+
+    Of the first of `people` the first and the last scan stand in it, of two others the first.
+    """
+    some = list(islice(people, 3))
+    mine = [scan for person in some[:1] for scan in person.scans[::max(len(person.scans) - 1, 1)]]
     boxes = [
-        Box("scans", "scans of a person at ages a₁ … aₖ", 0, 0, "input"),
+        Box("scans", "scans of a person at ages a₁ … aₖ", 0, 0, "input", thumbnails(*mine)),
         Box("latents", "latents z₁ … zₖ (4 channels)", 1, 0), Box("line", "line z(a) of every element", 2, 0),
         Box("image", "predicted scan at age a", 3, 0, "output"),
-        Box("train", "scans of training people", 0, 1, "input"),
+        Box("train", "scans of training people", 0, 1, "input", thumbnails(*(person.baseline for person in some[1:]))),
         Box("net", "autoencoder, L1 + LPIPS + adversarial + KL", 1, 1, "learned"),
         Box("prior", "slopes of the training people", 2, 1, "learned"),
         Box("volumes", "regional volumes", 3, 1, "output"),
@@ -289,7 +294,7 @@ def error_by_scans(
         part = where(rows, structure=name)
         counted_means(axes, part, x="scans", by="model", seed=seed)
         axes.set(xlabel="scans seen", ylabel="absolute error (%)")
-        bounds(axes, (limits or {}).get(name, {}))
+        bounds(axes, (limits or {}).get(name, {}), keyed=True)
 
     titles = {name: region_title(name) for name in structures}
     return panels(structures, draw, columns=2, titles=titles, height_mm=1.2 * PANEL_MM)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
+
+import numpy as np
+
+from nbkit.core.protocols import Subject
 from nbkit.figures.pipeline import Box, pipeline_drawing
+from nbkit.figures.slices import thumbnails
 from nbkit.figures.style import Picture
 
 
-def sketcher_refiner_drawing() -> Picture:
-    """Sketcher-Refiner GANs: what is fed to what, and what each is trained against (Figs. 3.2 and 3.3)."""
+def sketcher_refiner_drawing(people: Iterable[Subject] = ()) -> Picture:
+    """Sketcher-Refiner GANs: what is fed to what, and what each is trained against (Figs. 3.2 and 3.3).
+
+    Two maps of the first of `people` stand in it.
+    """
     boxes = [
-        Box("mri", "MTR, FA, RD, AD", 0, 0, "input"), Box("noise", "noise z", 0, 1, "input"),
+        Box("mri", "MTR, FA, RD, AD", 0, 0, "input", _maps(people, 0)), Box("noise", "noise z", 0, 1, "input"),
         Box("sketcher", "Sketcher: 3D U-Net", 1, 0, "learned"), Box("sketch", "sketch", 2, 0),
         Box("refiner", "Refiner: 3D U-Net", 3, 0, "learned"), Box("map", "DVR map", 4, 0, "output"),
         Box("judge1", "patch discriminator, L1", 2, 1, "learned"),
@@ -21,10 +31,15 @@ def sketcher_refiner_drawing() -> Picture:
     ])
 
 
-def cf_sagan_drawing() -> Picture:
-    """CF-SAGAN: trained at t0, applied at t0 and t1 by the model that saw neither scan of a patient."""
+def cf_sagan_drawing(people: Iterable[Subject] = ()) -> Picture:
+    """CF-SAGAN: trained at t0, applied at t0 and t1 by the model that saw neither scan of a patient.
+
+    Two maps of each visit of the first of `people` who came twice stand in it.
+    """
+    twice = [person for person in people if len(person.scans) > 1]
     boxes = [
-        Box("mri", "MTR, FA, RD, AD at t0", 0, 0, "input"), Box("late", "MTR, FA, RD, AD at t1", 0, 1, "input"),
+        Box("mri", "MTR, FA, RD, AD at t0", 0, 0, "input", _maps(twice, 0)),
+        Box("late", "MTR, FA, RD, AD at t1", 0, 1, "input", _maps(twice, 1)),
         Box("sketcher", "CF-SAGAN, L1", 1, 0, "learned"), Box("refiner", "CF-SAGAN, NWL1", 2, 0, "learned"),
         Box("map0", "DVR at t0", 3, 0), Box("map1", "DVR at t1", 3, 1),
         Box("norm", "threshold from controls' PET", 2, 1, "input"),
@@ -36,6 +51,10 @@ def cf_sagan_drawing() -> Picture:
         ("refiner", "map0", ""), ("refiner", "map1", ""), ("norm", "map1", ""), ("map0", "change", ""),
         ("map1", "change", ""), ("change", "edss", ""),
     ])
+
+
+def _maps(people: Iterable[Subject], visit: int) -> list[np.ndarray]:
+    return thumbnails(*(person.scans[visit] for person in islice(people, 1)), contrasts=("MTR", "FA"))
 
 
 def unet_drawing() -> Picture:

@@ -304,14 +304,14 @@ def augmentation_curves(
         axes.minorticks_off()
         axes.grid(axis="y")
         axes.get_legend().remove()
-        bounds(axes, next((_best(x) for x in ends if view in set(x["view"])), {}))
+        bounds(axes, next((_best(x) for x in ends if view in set(x["view"])), {}), keyed=True)
     for arm, value in (published or {}).items():
         places[-1].plot(
             1.03, value, "<", color="white", markeredgecolor=ARMS[arm].colour, markersize=5.5, clip_on=False,
             transform=places[-1].get_yaxis_transform(), label=f"published, {ARMS[arm].title}",
         )
-    handles, labels = places[-1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+    key = {label: h for axes in places for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(key.values(), key.keys(), loc="outside upper center", ncols=4)
     return figure
 
 

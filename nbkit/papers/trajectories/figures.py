@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from nbkit.core.checks import require
-from nbkit.core.protocols import Scan
+from nbkit.core.protocols import Scan, Subject
 from nbkit.core.stats import Interval, bootstrap_mean
 from nbkit.core.tidy import where
 from nbkit.core.volume import Volume
@@ -26,7 +27,7 @@ from nbkit.figures.marks import ENTERED, marks, needs, title_of
 from nbkit.figures.mosaics import Row, Tile, panel
 from nbkit.figures.overview import region_heatmap
 from nbkit.figures.pipeline import Box, pipeline_drawing
-from nbkit.figures.slices import dimmed, grey_scale, rival_scale, view_at
+from nbkit.figures.slices import dimmed, grey_scale, rival_scale, thumbnails, view_at
 from nbkit.figures.trajectories import person_trajectories, with_truth
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure
 from nbkit.papers.trajectories.head_to_head import (
@@ -41,11 +42,12 @@ ROW_MM, HEAD_MM = 6.0, 30.0
 """Height of one system, and of what stands above and below them."""
 
 
-def method_drawing() -> Picture:
-    """How the head-to-head compares systems."""
+def method_drawing(people: Iterable[Subject] = ()) -> Picture:
+    """How the head-to-head compares systems, with first scans of `people`."""
+    pictures = thumbnails(*(person.baseline for person in islice(people, 3)))
     boxes = [
-        Box("train", "training people, one split", 0, 0, "input"),
-        Box("test", "test people: one scan, or several", 0, 1, "input"),
+        Box("train", "training people, one split", 0, 0, "input", pictures[1:]),
+        Box("test", "test people: one scan, or several", 0, 1, "input", pictures[:1]),
         Box("systems", "systems and controls, fitted", 1, 0, "learned"),
         Box("segmenter", "one segmenter", 2, 0, "learned"), Box("images", "images at later visits", 1, 1),
         Box("read", "growth, read alike", 2, 1), Box("scores", "paired by person, Holm", 3, 1, "output"),

@@ -125,8 +125,10 @@ def test_errors_stand_over_the_scans_seen_with_the_people_counted():
     both = pd.concat([table, table.assign(structure="grey_matter")])
     figure = error_by_scans(both, limits={"hippocampus": {"floor": 0.5}})
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["Hippocampus", "Grey matter"]
-    assert [[t.get_text() for t in axes.texts] for axes in figure.axes] == [["floor"], []]
-    axes = figure.axes[0]
+    axes, other = figure.axes
+    assert "floor" in [t.get_text() for t in figure.legends[0].texts]
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_label() == "floor"] == [0.5]
+    assert "floor" not in [line.get_label() for line in other.lines]
     assert {2.0, 5.0} <= set(points_of(axes))
     assert [t.get_text() for t in axes.get_xticklabels()] == ["2\nn = 2", "3\nn = 1"]
 
