@@ -234,7 +234,7 @@ def grey_scale(image: Volume, brain: Volume, *, percentiles: tuple[float, float]
 
 
 def thumbnails(*scans: Scan, contrasts: Iterable[str] = ("T1w",)) -> list[np.ndarray]:
-    """Of each scan and contrast it has, the middle axial slice of the brain: greys from 0 to 1, NaN around, left is left.
+    """Of each scan and contrast it has, the middle axial slice of its brain: greys from 0 to 1, NaN around, left is left.
 
     Rows run downwards from the front.
     """
