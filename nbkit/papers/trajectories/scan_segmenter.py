@@ -65,7 +65,7 @@ class Config(Variety):
     levels: int = 3
     learning_rate: float = 2e-3
     warm_up: int = 100
-    steps: int = 4000
+    steps: int = 1500
     batch: int = 1
     averaged: float = 0.995
     device: str = "auto"
