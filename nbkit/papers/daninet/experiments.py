@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from nbkit.core.checks import check_keys, require
@@ -28,9 +30,12 @@ STAGES = {"cn": ("CN",), "smc": ("SMC",), "mci": ("EMCI", "MCI", "LMCI"), "ad": 
 """Of the paper's people."""
 MEASURES = {
     "ssim": ("daninet.table1.ssim", "SSIM"), "ssim_brain": ("daninet.controls.ssim_brain", "SSIM"),
+    "ssim_changed": ("daninet.controls.ssim_changed", "SSIM"),
     "psnr": ("daninet.controls.psnr", "dB"), "mae": ("daninet.controls.mae", "share of peak"),
 }
 """Where the scores of slices are recorded, and their units."""
+CHANGED = 0.1
+"""Share of the brain's pixels that counts as changed: those whose 5 × 5 pixels differ most, on average, in truth."""
 
 
 def key_of(system: str) -> str:
@@ -213,7 +218,8 @@ def score_slices(
     -------
     pandas.DataFrame
         One row per subject, visit and model: subject, session, diagnosis, age, years, model; ssim over the bounding box
-        of both brains and ssim_brain inside them (11 × 11 pixels), psnr (dB) and mae (of the peak) inside them.
+        of both brains, ssim_brain inside them and ssim_changed where the true scans differ most (:data:`CHANGED`),
+        of windows of 11 × 11 pixels; psnr (dB) and mae (of the peak) inside the brains.
 
     Raises
     ------
@@ -370,12 +376,18 @@ def _later(subject: Subject, years: float) -> list[Scan]:
 def _scores(image: Volume, scan: Scan, first: Scan, peak: float) -> dict[str, float]:
     image.check_grid(scan.image("T1w"), f"score_slices: {scan.subject}: prediction and truth")
     brain = (first.mask("brain").data | scan.mask("brain").data).bool()[None]
-    a, b = ((volume.data.float() / peak)[None].cpu() for volume in (image, scan.image("T1w")))
+    a, b, before = ((v.data.float() / peak)[None].cpu() for v in (image, scan.image("T1w"), first.image("T1w")))
     # the brain's box, grown so that windows centred at its edge fit
     x, y, _ = bounding_box(brain[0, 0], margin=SSIM_RADIUS)
     box = (slice(None), slice(None), x, y)
     return {
         "ssim": float(ssim(a[box], b[box], data_range=1.0, dims=2)),
         "ssim_brain": float(ssim(a, b, data_range=1.0, mask=brain, dims=2)),
+        "ssim_changed": float(ssim(a, b, data_range=1.0, mask=_changed(before, b, brain), dims=2)),
         "psnr": float(psnr(a, b, data_range=1.0, mask=brain)), "mae": float(mae(a, b, mask=brain)),
     }
+
+
+def _changed(before: torch.Tensor, after: torch.Tensor, brain: torch.Tensor) -> torch.Tensor:
+    size = F.avg_pool2d((after - before)[..., 0], 5, stride=1, padding=2)[..., None].abs()
+    return brain & (size >= torch.quantile(size[brain], 1 - CHANGED))

@@ -26,6 +26,7 @@ ROLES = {
 """Of the systems that are no DaniNet."""
 NAMES = {
     "ssim": "SSIM of slices over the brain's box", "ssim_brain": "SSIM of slices inside the brain",
+    "ssim_changed": "SSIM of slices where most has changed",
     "psnr": "PSNR of slices inside the brain, dB", "mae": "MAE of slices inside the brain, share of the peak",
 }
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from nbkit.core.checks import NbkitError
@@ -70,6 +71,9 @@ def test_scores_are_those_of_independent_code(people):
     assert row["ssim"] == pytest.approx(whole.mean(), abs=1e-5)
     inside = structural_similarity(mine, later, full=True, **settings)[1]
     assert row["ssim_brain"] == pytest.approx(inside[BRAIN].mean(), abs=1e-5)
+    change = np.abs(ndimage.uniform_filter(later - first, 5, mode="constant"))
+    most = BRAIN & (change >= np.quantile(change[BRAIN], 0.9))
+    assert row["ssim_changed"] == pytest.approx(inside[most].mean(), abs=1e-5)
 
 
 def test_the_truth_is_perfect_and_nobody_without_a_late_visit_is_scored(people):
@@ -93,9 +97,9 @@ def test_scores_become_one_value_a_person_under_the_ids_of_the_paper(people):
     assert row["unit"].tolist() == ["dB"] and row["system"].tolist() == ["P-C-T"]
     assert set(table["id"]) == {
         f"daninet.{name}.{key}" for key in ("p_c_t", "copy")
-        for name in ("table1.ssim", "controls.ssim_brain", "controls.psnr", "controls.mae")
+        for name in ("table1.ssim", "controls.ssim_brain", "controls.ssim_changed", "controls.psnr", "controls.mae")
     }
-    assert len(table) == 2 * 2 * 4 and [key_of(v) for v in ("[9]", "P-C-T", "none")] == ["caae", "p_c_t", "none"]
+    assert len(table) == 2 * 2 * 5 and [key_of(v) for v in ("[9]", "P-C-T", "none")] == ["caae", "p_c_t", "none"]
 
 
 def ssim_table(values: dict[str, dict[str, float]]) -> pd.DataFrame:

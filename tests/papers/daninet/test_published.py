@@ -33,11 +33,11 @@ def test_table_1_as_printed():
 
 
 def test_the_same_images_are_observed_by_other_measures_and_beside_controls():
-    for measure in ("ssim_brain", "psnr", "mae"):
+    for measure in ("ssim_brain", "ssim_changed", "psnr", "mae"):
         assert all(value(f"controls.{measure}.{key}") is None for key in (*TABLE, *CONTROLS))
     bounds = ("mean", "person", "floor", "reach")
     assert not any(value(f"table1.ssim.{key}") for key in (*CONTROLS, *bounds))
-    assert not any(value(f"controls.{m}.{key}") for m in ("ssim_brain", "psnr", "mae") for key in bounds)
+    assert not any(value(f"controls.{m}.{key}") for m in ("ssim_brain", "ssim_changed", "psnr", "mae") for key in bounds)
 
 
 @pytest.mark.parametrize("component", ["t", "p", "c"])
