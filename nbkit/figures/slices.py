@@ -234,9 +234,9 @@ def grey_scale(image: Volume, brain: Volume, *, percentiles: tuple[float, float]
 
 
 def thumbnails(*scans: Scan, contrasts: Iterable[str] = ("T1w",)) -> list[np.ndarray]:
-    """Of each scan and contrast it has, the middle axial slice of its brain: greys from 0 to 1, NaN around, left is left.
+    """Of each scan and contrast it has, the middle axial slice of its brain: greys from 0 to 1, NaN around.
 
-    Rows run downwards from the front.
+    Rows run downwards from the front, columns from left to right.
     """
     drawn = []
     for scan, name in ((scan, name) for scan in scans for name in contrasts if name in scan.images):

@@ -16,6 +16,7 @@ from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from nbkit.core.checks import known
 from nbkit.core.protocols import Cohort, Scan
+from nbkit.core.tidy import stacked, tidy
 from nbkit.core.volume import Volume
 from nbkit.metrics.regions import structure
 from nbkit.papers.inbrainsyn.aged import CONTRAST, persons
@@ -146,6 +147,15 @@ class Judged:
     rival: str
     table: pd.DataFrame
     said: str
+
+    @property
+    def shares(self) -> pd.DataFrame:
+        """How much of the cohort's growth the templates of each kind and group show, to be recorded."""
+        return stacked(*(
+            tidy(row.share, id=f"inbrainsyn.templates.share.{row.kind}.{row.group.lower()}",
+                 unit="share of the cohort's growth", system=f"{row.kind} templates", metric="growth")
+            for row in self.table.itertuples() if np.isfinite(row.share)
+        ))
 
 
 def judged_templates(systems: Mapping[str, InBrainSyn], cohort: Cohort, *, templates: str = "auto") -> Judged:

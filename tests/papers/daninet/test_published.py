@@ -37,7 +37,8 @@ def test_the_same_images_are_observed_by_other_measures_and_beside_controls():
         assert all(value(f"controls.{measure}.{key}") is None for key in (*TABLE, *CONTROLS))
     bounds = ("mean", "person", "floor", "reach")
     assert not any(value(f"table1.ssim.{key}") for key in (*CONTROLS, *bounds))
-    assert not any(value(f"controls.{m}.{key}") for m in ("ssim_brain", "ssim_changed", "psnr", "mae") for key in bounds)
+    others = ("ssim_brain", "ssim_changed", "psnr", "mae")
+    assert not any(value(f"controls.{measure}.{key}") for measure in others for key in bounds)
 
 
 @pytest.mark.parametrize("component", ["t", "p", "c"])
