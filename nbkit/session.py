@@ -32,6 +32,7 @@ from nbkit.core.cluster import on_cluster
 from nbkit.core.protocols import Cohort, ModalitySynthesizer
 from nbkit.core.volume import Volume
 from nbkit.figures.learning_curves import learning_curves
+from nbkit.figures.marks import title_of
 from nbkit.figures.tables import show_table
 from nbkit.runner.provenance import collect
 from nbkit.training.crossval import FoldLike, Result, Score, cross_validate
@@ -168,7 +169,7 @@ class Session(Run):
 
     def trained(self, name: str, models: Mapping[str, Any]) -> Styler:
         """How the training of each system went, as the figure and the table ``NAME_training``: was it long enough?"""
-        curves = courses(models)
+        curves = courses({title_of(system): model for system, model in models.items()})
         said = "Loss over each training, and the error on training people kept back where there are some"
         display(self.figure(f"{name}_training", learning_curves(curves), caption=said))
         return self.table(f"{name}_training", endings(curves), caption="Was it trained long enough?")

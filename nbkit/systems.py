@@ -175,8 +175,10 @@ class Bench:
 
     @property
     def learners(self) -> dict[str, Any]:
-        """What was trained, or read, so far, by name."""
-        return {name: part for name, part in self._parts.items() if not isinstance(part, NbkitError)}
+        """What was trained, or read, so far, by name; Atlas-GAN's templates a group each."""
+        found = {name: part for name, part in self._parts.items() if not isinstance(part, NbkitError)}
+        learned = found["gan templates"].templates if "gan templates" in found else {}
+        return found | {f"Atlas-GAN, {group}": model for group, model in learned.items()}
 
     def able(self, person: Subject) -> bool:
         """Whether every system can answer for a person: templates cover the ages, somebody learned from is so ill."""

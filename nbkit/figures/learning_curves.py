@@ -9,8 +9,8 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from nbkit.figures.charts import panels
 from nbkit.figures.style import Picture, look
 
-COLOURS = ("#7F7F7F", "#D55E00")
-"""Of the training loss, and of the error on people kept back."""
+COLOURS = ("#7F7F7F", "#D55E00", "#0072B2")
+"""Of the kinds of curve in the order in which they come, the training loss first."""
 
 
 @look()

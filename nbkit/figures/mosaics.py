@@ -238,7 +238,9 @@ def _letters(axes: Axes, level: str, *, new: bool) -> None:
     axes.text(0.03, 0.97, "L", ha="left", va="top", **style)
     axes.text(0.97, 0.97, "R", ha="right", va="top", **style)
     if new:
-        axes.text(0.03, 0.02, level, ha="left", va="bottom", **{**style, "fontsize": 6.5})
+        wide = axes.get_position().width * axes.figure.get_figwidth()
+        fitting = min(6.5, 72 * wide / (0.65 * len(level)))
+        axes.text(0.03, 0.02, level, ha="left", va="bottom", **{**style, "fontsize": fitting})
 
 
 def _margins(figure: Picture, row: Row, grid: _Layout, span_mm: tuple[float, float]) -> None:

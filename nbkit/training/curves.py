@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 COLUMNS = ["system", "kind", "done", "value"]
-LEARNED, APART = "training loss", "error on people kept back"
+LEARNED, APART, CRITIC = "training loss", "error on people kept back", "loss of its critic"
 STILL = 0.05
 """Share of its whole fall that a curve loses in its last tenth, above which a longer training would have helped."""
 _MARKS = 200
@@ -21,13 +21,14 @@ def courses(models: Mapping[str, Any]) -> pd.DataFrame:
     Parameters
     ----------
     models : mapping of str to system
-        With ``history``: "loss" by epoch, "validation" at "epochs"; or several such by the name of a phase.
+        With ``history``: "loss" by epoch, "validation" at "epochs"; "total" and "critic_total" of two that compete;
+        or several such by the name of a phase.
 
     Returns
     -------
     DataFrame
-        "system" (with its phase), "kind" (:data:`LEARNED`, :data:`APART`), "done" (share of the training, 0 to 1),
-        "value": running means over a fiftieth of the training, of which at most some 200 are kept.
+        "system" (with its phase), "kind" (:data:`LEARNED`, :data:`APART`, :data:`CRITIC`), "done" (share of the
+        training, 0 to 1), "value": running means over a fiftieth of the training, of which at most some 200 are kept.
     """
     frames = [
         frame.assign(system=f"{name}, {phase}" if phase else name)
@@ -40,16 +41,20 @@ def courses(models: Mapping[str, Any]) -> pd.DataFrame:
 def _phases(history: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if "loss" in history:
         yield "", history
+    elif "critic_total" in history:
+        yield "", {"loss": history["total"], "critic": history["critic_total"]}
     else:
         yield from ((phase, h) for phase, h in history.items() if isinstance(h, Mapping) and "loss" in h)
 
 
 def _curves(history: Mapping[str, Any]) -> Iterator[pd.DataFrame]:
-    loss = pd.Series(history["loss"], np.arange(1, len(history["loss"]) + 1), dtype=float)
-    smooth = loss.rolling(max(1, len(loss) // 50), min_periods=1).mean().iloc[:: max(1, len(loss) // _MARKS)]
-    yield pd.DataFrame({"kind": LEARNED, "done": smooth.index / len(loss), "value": smooth.to_numpy()})
+    sides = {LEARNED: history["loss"]} | ({CRITIC: history["critic"]} if "critic" in history else {})
+    for kind, losses in sides.items():
+        loss = pd.Series(losses, np.arange(1, len(losses) + 1), dtype=float)
+        smooth = loss.rolling(max(1, len(loss) // 50), min_periods=1).mean().iloc[:: max(1, len(loss) // _MARKS)]
+        yield pd.DataFrame({"kind": kind, "done": smooth.index / len(loss), "value": smooth.to_numpy()})
     if history.get("validation"):
-        done = np.array(history["epochs"]) / len(loss)
+        done = np.array(history["epochs"]) / len(history["loss"])
         yield pd.DataFrame({"kind": APART, "done": done, "value": history["validation"]})
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nbkit.training.curves import APART, COLUMNS, LEARNED, courses, endings
+from nbkit.training.curves import APART, COLUMNS, CRITIC, LEARNED, courses, endings
 
 
 def told(history):
@@ -26,6 +26,11 @@ def test_phases_and_people_kept_back_each_have_a_curve():
     line = curves[curves["system"] == "line"].set_index("kind")
     assert line.loc[LEARNED, "value"].tolist() == loss and line.loc[LEARNED, "done"].tolist() == [0.25, 0.5, 0.75, 1.0]
     assert line.loc[APART, "value"].tolist() == [3.0, 1.5, 1.0] and line.loc[APART, "done"].tolist() == [0.0, 0.5, 1.0]
+
+
+def test_two_that_compete_have_a_curve_each():
+    curves = courses({"gan": told({"total": [4.0, 2.0], "adversarial": [1.0, 1.0], "critic_total": [1.0, 3.0]})})
+    assert curves.groupby("kind")["value"].agg(list).to_dict() == {LEARNED: [4.0, 2.0], CRITIC: [1.0, 3.0]}
 
 
 @pytest.mark.parametrize("rate, enough", [(0.5, "no: still falling"), (30.0, "yes")])

@@ -16,7 +16,7 @@ from nbkit.figures.marks import TRAJECTORIES, marks
 from nbkit.figures.slices import canonical
 from nbkit.figures.style import FULL_MM, Picture, look, new_figure, wrapped
 
-TILE_MM, TOP_MM, CURVE_MM = 34.0, 5.0, 58.0
+TILE_MM, TOP_MM, CURVE_MM = 34.0, 5.0, 55.0
 INK, SHADE = "#111111", "#F0F0F0"
 
 
@@ -138,7 +138,7 @@ def explorer_picture(
         expected="at least one column, and axial or coronal", found=f"{len(columns)} columns, {plane!r}",
         remedy="Pass the baseline as the first column.",
     )
-    tile = min(TILE_MM, (width_mm - CURVE_MM - 16.0) / len(columns))
+    tile = min(TILE_MM, (width_mm - CURVE_MM - 19.0) / len(columns))
     above = TOP_MM + 3.0 * max(wrapped(column.title, tile, size_pt=7.0).count("\n") for column in columns)
     height = 2 * (tile * 1.2 + above) + 4.0
     figure = new_figure(width_mm, height, layout=None)
@@ -150,8 +150,8 @@ def explorer_picture(
         for row, (title, image, look_of) in enumerate(_rows(column, top, swing)):
             if image is not None:
                 bottom = height - (row + 1) * (tile * 1.2 + above)
-                _tile(sheet, (left, bottom, tile, tile * 1.2), _cut(image, plane, level_mm), title, **look_of)
-                _letters(sheet, (left, bottom, tile, tile * 1.2), dark=row == 0)
+                at = _tile(sheet, (left, bottom, tile, tile * 1.2), _cut(image, plane, level_mm), title, **look_of)
+                _letters(sheet, at, dark=row == 0)
     if any(column.change is not None for column in columns):
         _bar(sheet, (1.0 + len(columns) * (tile + 1.0), height - 2 * (tile * 1.2 + above), 1.8, tile * 1.2), swing)
     sheet.set(aspect="auto")
@@ -170,14 +170,15 @@ def _rows(column: Column, top: float, swing: float) -> tuple[tuple[str, Volume |
 def _tile(
     sheet: Axes, place: tuple[float, float, float, float], cut: tuple[np.ndarray, tuple[float, float]], title: str,
     **colours: object,
-) -> None:
-    """One image, as large as its place (mm) allows, under its title."""
+) -> tuple[float, float, float, float]:
+    """One image, as large as its place (mm) allows, under its title; gives the place that it fills."""
     (x, y, w, h), (values, size) = place, cut
     scale = min(w / size[0], h / size[1])
     x0, y0 = x + (w - scale * size[0]) / 2, y + (h - scale * size[1]) / 2
     extent = (x0, x0 + scale * size[0], y0, y0 + scale * size[1])
     sheet.imshow(values.T, origin="lower", extent=extent, interpolation="bicubic", **colours)
     sheet.text(x + w / 2, y + h + 0.8, wrapped(title, w, size_pt=7.0), ha="center", va="bottom", fontsize=7.0)
+    return x0, y0, scale * size[0], scale * size[1]
 
 
 def _cut(image: Volume, plane: str, level_mm: float) -> tuple[np.ndarray, tuple[float, float]]:
