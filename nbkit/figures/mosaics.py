@@ -98,14 +98,15 @@ class _Layout:
 
 def _layout(rows: Sequence[Row], width_mm: float) -> _Layout:
     columns = max(len(r.tiles) for r in rows)
-    barred = [r for r in rows if r.bar and len(r.tiles) == columns and r.tiles[-1]]
-    right, cell = BAR_MM if barred else 0.5, width_mm / columns
-    for _ in range(3):  # labels stand upright: how they wrap depends on the height of the rows, and that on their room
-        labels = [_row_label(r, cell * r.size_mm[1] / r.size_mm[0]) for r in rows]
-        left = max(LINE_MM * (label.count("\n") + 1) + 1.5 if label else 0.5 for label in labels)
-        cell = (width_mm - left - right - GAP_MM * (columns - 1)) / columns
-    more = max((_bar_label(r, cell * r.size_mm[1] / r.size_mm[0]).count("\n") for r in barred), default=0)
-    return _Layout(left, cell - more * BAR_LINE_MM / columns, columns, width_mm)
+    barred = [r.bar is not None and len(r.tiles) == columns and r.tiles[-1] is not None for r in rows]
+    right, cell, left, more = BAR_MM if any(barred) else 0.5, width_mm / columns, 0.5, 0
+    for _ in range(4):  # labels stand upright: how they wrap depends on the height of the rows, and that on their room
+        tall = [cell * r.size_mm[1] / r.size_mm[0] for r in rows]
+        for row, high, bar in zip(rows, tall, barred, strict=True):
+            left = max(left, LINE_MM * (_row_label(row, high).count("\n") + 1) + 1.5 if row.label else 0.5)
+            more = max(more, _bar_label(row, high).count("\n") if bar else 0)
+        cell = (width_mm - left - right - more * BAR_LINE_MM - GAP_MM * (columns - 1)) / columns
+    return _Layout(left, cell, columns, width_mm)
 
 
 def _row_label(row: Row, tall_mm: float) -> str:

@@ -81,11 +81,17 @@ def test_a_colour_bar_label_of_several_lines_stays_in_the_figure(scan):
     view = view_at(scan.mask("brain"), 0)
     labelled = Tile(scan.images["FLAIR"], view, Scale(0, 1000, label="intensity over that of white matter"))
     plain = Tile(scan.images["FLAIR"], view, Scale(0, 1000))
-    figure = panel([Row((*[plain] * 7, labelled))])
+    figure = panel([Row((*[plain] * 9, labelled))])
     figure.canvas.draw()
     label = figure.axes[-1].yaxis.label
     assert "\n" in label.get_text()
     assert label.get_window_extent().x1 <= figure.bbox.x1
+    for count in (4, 6, 8):
+        row = Row((*[plain] * count, labelled), label="healthy, then Alzheimer's disease\n− baseline")
+        side = next(text for text in panel([row]).texts if "healthy" in text.get_text())
+        assert side.get_text().count("\n") > 2 and side.get_window_extent().x0 >= 0
+    level = next(text for text in figure.axes[0].texts if "mm" in text.get_text())
+    assert level.get_window_extent().x1 <= figure.axes[0].bbox.x1
 
 
 def test_a_labelled_row_has_a_colour_bar_and_a_plain_one_has_none(scan):
