@@ -84,11 +84,11 @@ def _ventricles(scan: Scan) -> np.ndarray:
 
 
 def ageing(system: InBrainSyn, cohort: Cohort) -> pd.DataFrame:
-    """How fast the ventricles' fluid grows with age in each group's templates, and across the visits they learned from.
+    """How fast the ventricles' fluid grows with age in each group's templates, and in the people they learned from.
 
-    Both are slopes of the logarithm of the volume on age, by least squares: across people, as templates over age are
-    learned. Each person counts once, however many visits; templates are read at ages that are evenly spread over those
-    of the visits.
+    Both are slopes of the logarithm of the volume on age, by least squares: of people with a level for each, from their
+    visits, or where nobody came twice across people; templates are read at ages that are evenly spread over those of
+    the visits.
 
     Parameters
     ----------
@@ -106,22 +106,20 @@ def ageing(system: InBrainSyn, cohort: Cohort) -> pd.DataFrame:
     for group, model in system.templates.items():
         scans = system.visits(cohort, group)
         fluid, people = VentricleFluid.of(scans), persons(scans)
-        seen = _slope(
-            [s.age for s in scans], [fluid(s.image(CONTRAST)) for s in scans],
-            [1 / len(people[s.subject]) for s in scans],
-        )
+        twice = [visits for visits in people.values() if len(visits) > 1] or [scans]
+        seen = _slope([[(scan.age, fluid(scan.image(CONTRAST))) for scan in visits] for visits in twice])
         ages = np.linspace(*system.age_ranges[group], AGES)
-        made = _slope(ages, [fluid(model.template(age)) for age in ages], np.ones(AGES))
+        made = _slope([[(age, fluid(model.template(age))) for age in ages]])
         rows[group] = {"templates": made, "cohort": seen, "share": made / seen}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("group")
 
 
-def _slope(ages: Sequence[float], volumes: Sequence[float], weights: Sequence[float]) -> float:
-    """Weighted least-squares slope of ln volume on age, in % per year; NaN where all ages are one."""
-    age, weight = np.asarray(ages, dtype=float), np.asarray(weights, dtype=float)
-    log, age = np.log(np.maximum(volumes, 1.0)), age - np.average(age, weights=weight)
-    spread = np.sum(weight * age**2)
-    return 100 * float(np.sum(weight * age * log) / spread) if spread > 0 else float("nan")
+def _slope(courses: Sequence[Sequence[tuple[float, float]]]) -> float:
+    """Least-squares slope of ln volume on age, in % per year, with a level for each course; NaN where no age differs."""
+    points = [np.array([(age, np.log(max(mm3, 1.0))) for age, mm3 in course]) for course in courses]
+    age, log = np.concatenate([course - course.mean(axis=0) for course in points]).T
+    spread = np.sum(age**2)
+    return 100 * float(np.sum(age * log) / spread) if spread > 0 else float("nan")
 
 
 def age_enough(frame: pd.DataFrame, *, least: float = LEAST) -> bool:
@@ -181,7 +179,7 @@ def _said(gan: pd.DataFrame, enough: bool, templates: str, name: str) -> str:
     shares = ", ".join(f"{group} {row.templates:+.2f} % per year of {row.cohort:+.2f}" for group, row in gan.iterrows())
     told = "asked for" if templates != "auto" else "as published" if enough else "because Atlas-GAN's do not age enough"
     return (
-        f"Growth of the ventricles' fluid in Atlas-GAN's templates, of that in the training scans: {shares}. At least "
+        f"Growth of the ventricles' fluid in Atlas-GAN's templates, of that within the people they learned from: {shares}. At least "
         f"{100 * LEAST:.0f} % in every group is asked: {'they age' if enough else 'they do not age'}. Judged: {name} "
         f"templates, {told}."
     )
