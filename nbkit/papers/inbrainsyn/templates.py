@@ -115,7 +115,7 @@ def ageing(system: InBrainSyn, cohort: Cohort) -> pd.DataFrame:
 
 
 def _slope(courses: Sequence[Sequence[tuple[float, float]]]) -> float:
-    """Least-squares slope of ln volume on age, in % per year, with a level for each course; NaN where no age differs."""
+    """Least-squares slope of ln volume on age, in % per year, with a level for each course; NaN where ages are one."""
     points = [np.array([(age, np.log(max(mm3, 1.0))) for age, mm3 in course]) for course in courses]
     age, log = np.concatenate([course - course.mean(axis=0) for course in points]).T
     spread = np.sum(age**2)
@@ -179,7 +179,7 @@ def _said(gan: pd.DataFrame, enough: bool, templates: str, name: str) -> str:
     shares = ", ".join(f"{group} {row.templates:+.2f} % per year of {row.cohort:+.2f}" for group, row in gan.iterrows())
     told = "asked for" if templates != "auto" else "as published" if enough else "because Atlas-GAN's do not age enough"
     return (
-        f"Growth of the ventricles' fluid in Atlas-GAN's templates, of that within the people they learned from: {shares}. At least "
+        f"Growth of the ventricles' fluid in Atlas-GAN's templates, beside that of their people: {shares}. At least "
         f"{100 * LEAST:.0f} % in every group is asked: {'they age' if enough else 'they do not age'}. Judged: {name} "
         f"templates, {told}."
     )
