@@ -69,7 +69,8 @@ def compare_with_reference(results_dir: Path | str, reference_dir: Path | str) -
 def write_reference(results_dir: Path | str, reference_dir: Path | str) -> Path:
     """Keep a finished run as the reference: its observations, scorecard, figures and their captions, nothing else.
 
-    What the reference holds of notebooks and papers that this run did not touch stays. A paper of which this run has
+    What the reference holds of notebooks and papers that this run did not touch stays; a picture that its notebook no
+    longer draws goes. A paper of which this run has
     one part and the reference another (a rival's row that a second notebook fills in) is judged on both together.
 
     Raises
@@ -90,7 +91,9 @@ def write_reference(results_dir: Path | str, reference_dir: Path | str) -> Path:
     before = load_scorecard(old)
     rooms = (*(r for r in before.rooms if r.notebook not in ran), *load_rooms(results))
     card = _merged(before, load_scorecard(results) + _judged_again(kept, found, results, rooms), rooms)
-    figures = {file.name: file for folder in (old, results / "figures") for file in folder.glob("*.png")}
+    stale = {a["file"] for a in load_artefacts(old)["artefacts"] if a["notebook"] in ran}
+    figures = {file.name: file for file in old.glob("*.png") if file.name not in stale}
+    figures |= {file.name: file for file in (results / "figures").glob("*.png")}
     with atomic(old) as part:
         part.mkdir()
         for file in figures.values():

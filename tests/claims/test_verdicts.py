@@ -320,12 +320,12 @@ def test_a_reference_keeps_what_another_notebook_left(tmp_path):
 
 
 def test_a_reference_keeps_what_stands_under_its_figures(tmp_path):
-    """Those of a notebook that a later run leaves out stay; of one drawn again the last word counts."""
+    """Those of a notebook that a later run leaves out stay; of one that ran again the last word counts."""
     class Drawn:
         def savefig(self, path, **options):
             Image.new("RGB", (1, 1)).save(path, format="png")
 
-    for folder, notebook, captions in (("a", "01", {"x": "first", "y": "kept"}), ("b", "02", {"z": "new"}),
+    for folder, notebook, captions in (("a", "01", {"x": "first", "y": "no longer drawn"}), ("b", "02", {"z": "new"}),
                                        ("c", "01", {"x": "last"})):
         told = {"notebook": notebook, "cohort": "embedded", "profile": "smoke", "seed": 7, "paper": "wei2019_flair"}
         run = Run(tmp_path / folder, **told)
@@ -336,7 +336,8 @@ def test_a_reference_keeps_what_stands_under_its_figures(tmp_path):
         judge_folder(tmp_path / folder)
         write_reference(tmp_path / folder, tmp_path / "ref")
     kept = load_artefacts(tmp_path / "ref")["artefacts"]
-    assert {a["file"]: a["caption"] for a in kept} == {"x.png": "last", "y.png": "kept", "z.png": "new"}
+    assert {a["file"]: a["caption"] for a in kept} == {"x.png": "last", "z.png": "new"}
+    assert {file.name for file in (tmp_path / "ref").glob("*.png")} == {"x.png", "z.png"}
     assert all((tmp_path / "ref" / a["file"]).exists() for a in kept)
 
 
