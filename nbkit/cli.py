@@ -40,7 +40,7 @@ from nbkit.runner.folder import is_own, read_stamps, results_folder
 from nbkit.runner.parameters import from_text
 from nbkit.runner.qc import QcPage, qc_folder
 from nbkit.runner.report import write_again
-from nbkit.runner.times import SECONDS
+from nbkit.runner.times import SECONDS, longest
 from nbkit.site.build import build_site
 from nbkit.site.front import FRONT_OF, front_pictures
 from nbkit.train import chosen, trained
@@ -240,8 +240,10 @@ def reference(
 ) -> None:
     """Keep a finished run as the committed reference that `verify` compares with."""
     folder = results_folder(out, known(profile, PROFILES, "PROFILE"), cohort)
+    took = {s.notebook: s.seconds for s in read_stamps(folder).values() if s.status == "done"}
+    seconds = longest(folder.name, took, reference=Path(to) / folder.name)
     written = write_reference(folder, Path(to) / folder.name)
-    write_json(written / SECONDS, {s.notebook: s.seconds for s in read_stamps(folder).values() if s.status == "done"})
+    write_json(written / SECONDS, seconds)
     if folder.name == FRONT_OF and Path(to) == FILES / "reference":
         front_pictures(written, FILES / "docs" / "pictures")
     typer.echo(f"written: {written.name}; commit it with the machine named")

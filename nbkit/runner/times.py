@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,6 +31,13 @@ def note(folder: str, notebook: str, seconds: float) -> None:
     known, name = _seconds(path), f"{folder}/{notebook}"
     with suppress(NbkitError):  # a full disk: the notebook is done all the same
         write_json(path, {**known, name: max(seconds, known.get(name, 0.0))})
+
+
+def longest(folder: str, took: Mapping[str, float], *, reference: Path) -> dict[str, float]:
+    """What notebooks took: the longest known here of those that ran (`took`), of others what a reference says."""
+    here = _seconds(cache_folder() / SECONDS)
+    ran = {name: max(seconds, here.get(f"{folder}/{name}", 0.0)) for name, seconds in took.items()}
+    return dict(sorted((_seconds(reference / SECONDS) | ran).items()))
 
 
 def foretold(folder: str, notebooks: Sequence[str], *, now: datetime | None = None) -> str:

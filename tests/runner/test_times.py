@@ -34,6 +34,14 @@ def test_the_longest_run_here_counts_and_the_reference_fills_in(places):
     assert said.startswith("3 notebooks: about 15 min, until 12:15 (1 by earlier runs here, 1 by the reference, 1 nev")
 
 
+def test_a_reference_is_told_the_longest_run_and_keeps_what_it_knew_of_others(places):
+    times.note("laptop-embedded", "01_a", 600.0)
+    write_json(places / times.SECONDS, {"01_a": 900.0, "02_b": 300.0})
+    found = times.longest("laptop-embedded", {"01_a": 20.0, "03_c": 5.0}, reference=places)
+    assert found == {"01_a": 600.0, "02_b": 300.0, "03_c": 5.0}
+    assert times.longest("laptop-open", {"01_a": 20.0}, reference=places / "none") == {"01_a": 20.0}
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"laptop-embedded/01_a": "soon"}', "{"])
 def test_a_damaged_note_says_nothing_and_is_written_anew(places, text):
     (places / "cache" / times.SECONDS).write_text(text)
