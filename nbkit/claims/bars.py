@@ -66,7 +66,7 @@ def bars() -> tuple[Bar, ...]:
 
 
 def bars_table(observations: Mapping[str, Observation], asked: Sequence[Bar] | None = None) -> pd.DataFrame:
-    """Each bar whose notebook ran, with what was reached.
+    """Every bar, with what was reached.
 
     A bar against other errors holds where the difference from each, paired by person, lies below zero with p < .05
     after Holm over all such comparisons, for six people at least.

@@ -70,8 +70,8 @@ def write_reference(results_dir: Path | str, reference_dir: Path | str) -> Path:
     """Keep a finished run as the reference: its observations, scorecard, figures and their captions, nothing else.
 
     What the reference holds of notebooks and papers that this run did not touch stays; a picture that its notebook no
-    longer draws goes. A paper of which this run has
-    one part and the reference another (a rival's row that a second notebook fills in) is judged on both together.
+    longer draws goes. A paper of which this run has one part and the reference another (a rival's row that a second
+    notebook fills in) is judged on both together.
 
     Raises
     ------
