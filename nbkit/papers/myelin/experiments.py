@@ -316,8 +316,8 @@ def sizes_table(configs: Mapping[str, Any]) -> pd.DataFrame:
             "feature maps of the first level": str(round((c.width or 32) / c.slim)),
             "a training step sees": f"a crop of {'×'.join(map(str, c.crop))}" if c.crop else "a whole image",
             "steps of each stage": steps, "learning rates": f"{c.learning_rate:g}, {c.refiner_learning_rate:g}",
-            "dropout": f"{c.dropout:g}", "last layer": c.head, "loss over patches": c.patch_loss,
-            "z-scores by all voxels of": c.zscores,
+            "normalisation": c.norm, "dropout": f"{c.dropout:g}", "last layer": c.head,
+            "loss over patches": c.patch_loss, "z-scores by all voxels of": c.zscores,
         }
     return pd.DataFrame(columns)
 

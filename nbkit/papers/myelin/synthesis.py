@@ -53,17 +53,21 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "sagan_refiner2": _SAGAN | {"refinements": 2, "refiner_weighting": "adaptive"},
 }
 """System -> what it sets. "_w": weighted L1 (Eq. 3.5), "_a": adaptive (Eq. 4.4); "cgan" is the Sketcher alone."""
-_SMALL = {"crops": "focus", "patch_loss": "mean", "head": "linear", "zscores": "brain"}
+_SMALL = {
+    "crops": "focus", "patch_loss": "mean", "head": "linear", "zscores": "brain", "norm": "none", "dropout": 0.0,
+    "learning_rate": 3e-3, "refiner_learning_rate": 3e-3, "schedule": "linear", "clip": 1.0, "batch": 2,
+    "patch": (8, 8, 8),
+}
 """What small profiles do otherwise: crops instead of whole images, every second one at a lesion; notebook 02 tells of
-the other three, which their few steps fit better to."""
+the last layer, the z-scores and the discriminator's loss, which their few steps fit better to."""
 _SIZES: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("paper", "sagan"): {"epochs": 370, "crop": (64, 64, 64), "window": (64, 64, 64), "patch": (32, 32, 32)},
-    ("laptop", "sagan"): {"slim": 2, "levels": 3}, ("laptop", "dnn"): {"slim": 8, "learning_rate": 6e-4},
-    ("overnight", "sagan"): {"slim": 1, "levels": 3}, ("overnight", "dnn"): {"slim": 4, "learning_rate": 6e-4},
-    ("smoke", "dnn"): {"slim": 16, "learning_rate": 6e-4},
+    ("overnight", "sagan"): {"slim": 1, "levels": 3, "norm": "batch"},
+    ("laptop", "sagan"): {"slim": 2, "levels": 3, "norm": "batch"}, ("smoke", "sagan"): {"norm": "batch"},
+    **{(p, "dnn"): {"slim": n, "learning_rate": 6e-4} for p, n in (("overnight", 4), ("laptop", 8), ("smoke", 16))},
 }
 """Settings of one network in one profile. Paper: chapter 4. Laptop: 8 maps at full resolution, as the U-Net has;
-a crop of 24³ can be halved three times; the large kernels of the dnn, without normalisation, need a smaller rate."""
+a crop of 24³ can be halved three times; the large kernels of the dnn need a smaller rate."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,9 @@ class Config(StageSettings):
     slim : int
         Small profiles divide all feature maps by this, those of the discriminator too.
     norm, critic_norm : {"instance", "batch", "none"}
-        Batch normalisation in the text. With one image per step generators get instance normalisation instead. Small
-        profiles have several crops per step and keep to the text: moments of crops would not fit whole images. The
-        discriminator's batch is its patches.
+        Batch normalisation in the text. With one image per step generators get instance normalisation instead. On
+        small profiles' two crops a step, running statistics of the plain U-Net now and then fit no whole image: it gets
+        none (CONTRIBUTING, Decisions), CF-SAGAN keeps to the text. The discriminator's batch is its patches.
     dropout, dropout_of
         Rate in unet and sagan; "values" as a plain dropout layer has it, or whole "maps".
     head : {"leaky", "linear"}
@@ -152,17 +156,13 @@ class Config(StageSettings):
     roi_source: str = "scan"
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {
-            "slim": 8, "levels": 2, "norm": "batch", "dropout": 0.0, "patch": (8, 8, 8), "learning_rate": 6e-3,
-            "refiner_learning_rate": 3e-3, "schedule": "linear", "clip": 1.0, "epochs": 3, "crop": (16, 16, 16),
-            "batch": 2, "crops_per_epoch": 6, "validate_every": 1, **_SMALL,
-        },
-        "laptop": {
-            "slim": 4, "norm": "batch", "dropout": 0.0, "patch": (8, 8, 8), "learning_rate": 6e-3,
-            "refiner_learning_rate": 3e-3, "schedule": "linear", "clip": 1.0, "epochs": 12, "crop": (24, 24, 24),
-            "batch": 2, "crops_per_epoch": 20, "validate_every": 2, **_SMALL,
-        },
-        "overnight": {"slim": 2, "epochs": 60, "crop": (32, 32, 32), "batch": 4, "crops_per_epoch": 40},
+        "smoke": _SMALL | {
+            "slim": 8, "levels": 2, "epochs": 3, "crop": (16, 16, 16), "crops_per_epoch": 6, "validate_every": 1},
+        "laptop": _SMALL | {
+            "slim": 4, "epochs": 24, "crop": (24, 24, 24), "crops_per_epoch": 20, "validate_every": 4},
+        "overnight": _SMALL | {
+            "slim": 2, "epochs": 60, "crop": (32, 32, 32), "batch": 4, "crops_per_epoch": 80, "patch": (16, 16, 16),
+            "learning_rate": 2e-3, "refiner_learning_rate": 2e-3},
     }
 
     def __post_init__(self) -> None:

@@ -146,9 +146,9 @@ def test_rooms_are_of_ids_that_the_ledger_has_with_a_role_each():
 def test_sizes_say_what_small_profiles_change():
     table = experiments.sizes_table({"published": Config.named("refiner"), "smoke": Config.named("refiner", "smoke")})
     assert table["published"].tolist() == [
-        "32", "a whole image", "400 × all", "0.0001, 5e-05", "0.5", "leaky", "sum", "image"]
+        "32", "a whole image", "400 × all", "0.0001, 5e-05", "instance", "0.5", "leaky", "sum", "image"]
     assert table["smoke"].tolist() == [
-        "4", "a crop of 16×16×16", "9", "0.006, 0.003", "0", "linear", "mean", "brain"]
+        "4", "a crop of 16×16×16", "9", "0.003, 0.003", "none", "0", "linear", "mean", "brain"]
 
 
 class Answers:
