@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "systems": "core data metrics papers training",
     "entrants": "core data figures training",
     "export": "core data cohorts figures metrics systems",
-    "benchmark": "core data cohorts export figures metrics papers systems",
+    "benchmark": "core data cohorts entrants export figures metrics papers systems",
     "session": "core claims cohorts entrants figures runner shipped training",
     "doctor": "core data cohorts runner",
     "caching": "core data runner",

@@ -1,4 +1,4 @@
-"""``nbkit benchmark write | judge``."""
+"""``nbkit benchmark write | predict | judge``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from nbkit.benchmark.entries import Entrant, called, read_entrants
 from nbkit.benchmark.judge_page import write_page
 from nbkit.benchmark.pet import HELD, TRAINING, open_pet
 from nbkit.benchmark.pet import MEAN as MEAN_IMAGE
+from nbkit.benchmark.predict import predict
 from nbkit.benchmark.scoring import PIXELS, Judged, judged
 from nbkit.benchmark.slice import CONTROLS, open_slice
 from nbkit.benchmark.tables import forgotten_lines
@@ -27,6 +28,7 @@ from nbkit.core.config import PROFILES
 from nbkit.core.files import write_text
 from nbkit.data.derivatives import DESCRIPTION
 from nbkit.data.sidecars import read_object
+from nbkit.entrants import enter
 from nbkit.figures.marks import title_of
 from nbkit.papers.trajectories.head_to_head import TITLES
 from nbkit.papers.trajectories.ranking import NO_FORECAST, standings
@@ -66,6 +68,28 @@ def write_command(
         folder, overwrite=overwrite)
     typer.echo(f"{asked.rules.id} ({asked.rules.hash[:12]}): {said}\n{asked.truth_said}\n"
                f"begin with {folder / 'README.md'}; {folder / WANTED} says what is wanted")
+
+
+@app.command("predict")
+def predict_command(
+    folder: Annotated[Path, typer.Argument(help="What `nbkit benchmark write ageing` wrote.")],
+    model: Annotated[str, typer.Option(help="my_model.py:MyModel, or the name that an installed package offers.")],
+    to: Annotated[Path, typer.Option(help="Folder of forecasts to write.")],
+    n_jobs: Jobs = 1, device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option(help="Replace forecasts of another model or task.")] = False,
+) -> None:
+    """Let a Python model learn from a task and write its forecasts as files, for `judge` or to be passed on."""
+    task = task_of(folder.expanduser(), device=device, n_jobs=n_jobs)
+    require(type(task) is Ageing, "nbkit benchmark predict", expected="a task of ageing", found=task.rules.id,
+            remedy="Models of other tasks enter notebooks 01 to 03: MODEL=my_contrast.py:MyContrast.")
+    found = enter(model, task.train, seed=task.seed, device=device, profile=task.profile)
+    said = [line.replace("**", "") for line in found.lines()]
+    require(len(found) == 1, "--model", expected="one model that learns and answers", found=" ".join(said).rstrip("."),
+            remedy="Give one address; each model has a folder of its own.")
+    (one,) = found.values()
+    left_out = predict(to.expanduser(), task, one, overwrite=overwrite)
+    for line in (*said, *left_out, f"judge with: nbkit benchmark judge {folder} {to}"):
+        typer.echo(line)
 
 
 @app.command("judge")
