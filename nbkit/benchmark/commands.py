@@ -100,14 +100,19 @@ def judge_command(
     systems: Annotated[str, typer.Option(help=(
         f"ageing: the papers' systems beside them, trained if not kept: none, all, or {', '.join(SYSTEMS)}."))] = NONE,
     scores: Annotated[Path | None, typer.Option(help="Also write every person's scores, as CSV.")] = None,
+    ranks: Annotated[Path | None, typer.Option(help="Also write who stands where, as CSV.")] = None,
     n_jobs: Jobs = 1, device: Device = "auto",
 ) -> None:
     """Check forecasts of any tool, score them beside our controls and systems, and write one page."""
     task = task_of(folder.expanduser(), device=device, n_jobs=n_jobs)
     judge = _judge_ageing if type(task) is Ageing else _judge_small
-    frame, page = judge(task, [path.expanduser() for path in predictions], _systems(systems), out.expanduser())
+    frame, standing, page = judge(
+        task, [path.expanduser() for path in predictions], _systems(systems), out.expanduser())
     if scores is not None:
         write_text(scores, frame.drop(columns="id").to_csv(index=False))
+    if ranks is not None:
+        standing["title"] = standing["system"].map(title_of)
+        write_text(ranks, standing.drop(columns="setting").to_csv(index=False, float_format="%.6g"))
     typer.echo(f"{task.rules.id} ({task.rules.hash[:12]}); {task.truth_said}\nopen {page}")
 
 
@@ -120,7 +125,7 @@ def _systems(words: str) -> tuple[str, ...]:
 
 def _judge_ageing(
     task: Ageing, folders: Sequence[Path], names: tuple[str, ...], out: Path
-) -> tuple[pd.DataFrame, Path]:
+) -> tuple[pd.DataFrame, pd.DataFrame, Path]:
     entrants: list[Entrant] = []
     for path in folders:
         taken = [n for name in (*RESERVED, *names) for n in (name, title_of(name))] + [e.name for e in entrants]
@@ -129,21 +134,24 @@ def _judge_ageing(
     if lacking:
         typer.echo(f"to be trained first on {len(task.train)} people ({task.profile}), then kept: {', '.join(lacking)}")
     found = judged(task, entrants, systems=names)
-    for line in (*standing_lines(found), *forgotten_lines(found)):
+    ranks = standing_table(found)
+    for line in (*standing_lines(ranks, TITLES), *forgotten_lines(found)):
         typer.echo(line)
-    return found.main, write_page(out, found)
+    return found.main, ranks, write_page(out, found)
 
 
-def _judge_small(task: Any, folders: Sequence[Path], _: tuple[str, ...], out: Path) -> tuple[pd.DataFrame, Path]:
+def _judge_small(
+    task: Any, folders: Sequence[Path], _: tuple[str, ...], out: Path
+) -> tuple[pd.DataFrame, pd.DataFrame, Path]:
     entries, taken = [], [n for name in (*SMALL_RESERVED, *NO_FORECAST) for n in (name, title_of(name))]
     for path in folders:
         name, images = task.read(path)
         entries.append((called(name, path.resolve().name, taken), images))
         taken.append(entries[-1][0])
     found = task.judge(entries)
-    for line in (*small_page.standing_lines(found), *found.forgotten):
+    for line in (*standing_lines(found.ranks, found.titles), *found.forgotten):
         typer.echo(line)
-    return found.frame, small_page.write_small_page(out, found)
+    return found.frame, found.ranks, small_page.write_small_page(out, found)
 
 
 def _opened(told: Mapping[str, Any], device: str, n_jobs: int) -> Any:
@@ -189,11 +197,18 @@ def task_of(folder: Path, *, device: str = "auto", n_jobs: int = 1) -> Any:
     return task
 
 
-def standing_lines(found: Judged) -> Sequence[str]:
+def standing_table(found: Judged) -> pd.DataFrame:
+    """Who stands where on what the rules rank (:func:`~nbkit.papers.trajectories.ranking.standings`)."""
+    told, kinds = found.task.rules.told["metrics"], dict.fromkeys(found.systems, "system of a paper")
+    ranks = standings(found.main, control=NO_CHANGE, seed=told["bootstrap_seed"])
+    kinds |= {entrant.name: "entrant" for entrant in found.entrants}
+    ranks["kind"] = [kinds.get(name, "control") for name in ranks["system"]]
+    return ranks[ranks["metric"].isin(told["ranked"])].assign(measure=lambda rows: rows["metric"].map(TITLES))
+
+
+def standing_lines(ranks: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
     """Who stands where, a line a measure."""
-    ranks = standings(found.main, control=NO_CHANGE, seed=found.task.rules.told["metrics"]["bootstrap_seed"])
-    ranks = ranks[ranks["metric"].isin(found.task.rules.told["metrics"]["ranked"])]
     return [
-        f"{TITLES[metric]}: " + ", ".join(f"{title_of(r.system)} {r.mean:.3g}" for r in part.itertuples())
+        f"{titles[metric]}: " + ", ".join(f"{title_of(r.system)} {r.mean:.3g}" for r in part.itertuples())
         for metric, part in ranks.groupby("metric", sort=False)
     ]

@@ -63,14 +63,6 @@ class Small:
         return standings(rows, control=self.control, seed=self.seed)
 
 
-def standing_lines(found: Small) -> list[str]:
-    """Who stands where, a line a measure."""
-    return [
-        f"{found.titles[metric]}: " + ", ".join(f"{title_of(r.system)} {r.mean:.3g}" for r in part.itertuples())
-        for metric, part in found.ranks.groupby("metric", sort=False)
-    ]
-
-
 def write_small_page(path: Path, found: Small) -> Path:
     """Write the page, atomically."""
     return fill(

@@ -69,9 +69,9 @@ def compare_with_reference(results_dir: Path | str, reference_dir: Path | str) -
 def write_reference(results_dir: Path | str, reference_dir: Path | str) -> Path:
     """Keep a finished run as the reference: its observations, scorecard, figures and their captions, nothing else.
 
-    What the reference holds of notebooks and papers that this run did not touch stays; a picture that its notebook no
-    longer draws goes. A paper of which this run has one part and the reference another (a rival's row that a second
-    notebook fills in) is judged on both together.
+    What the reference holds of notebooks and papers that this run did not touch stays, as does the benchmark's page; a
+    picture that its notebook no longer draws goes. A paper of which this run has one part and the reference another (a
+    rival's row that a second notebook fills in) is judged on both together.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def write_reference(results_dir: Path | str, reference_dir: Path | str) -> Path:
     figures |= {file.name: file for file in (results / "figures").glob("*.png")}
     with atomic(old) as part:
         part.mkdir()
-        for file in figures.values():
+        for file in (*figures.values(), *old.glob("benchmark.*")):
             shutil.copy(file, part)
         write_observations(part, sorted([*kept, *found], key=lambda o: o.notebook))
         write_json(part / SCORECARD, card.as_dict())

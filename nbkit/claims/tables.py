@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,8 @@ from nbkit.claims.ledger import Number, Paper, load_paper, papers
 from nbkit.claims.observe import Observation
 from nbkit.claims.verdicts import VERDICTS, ClaimVerdict, Scorecard
 
+BENCHMARK = "benchmark.csv"
+"""In a reference: who stands where in the open benchmark, as ``nbkit benchmark judge --ranks`` writes it."""
 NO_UNIT = ("", "1", "p")
 """Of settings, counts and p-values."""
 
@@ -178,6 +181,25 @@ def recorded_table(observations: Mapping[str, Observation]) -> pd.DataFrame:
     found = pd.DataFrame([[getattr(o, name) for name in names] for o in observations.values()], columns=names)
     counts = found.value_counts(sort=False).rename("numbers recorded").reset_index()
     return counts.sort_values("notebook").set_index("notebook")
+
+
+def entrants_table(reference: Path) -> pd.DataFrame:
+    """Systems of strangers beside controls and those of the papers, by ``benchmark.csv`` of a committed reference.
+
+    Returns
+    -------
+    DataFrame
+        Index system, kind, in the order of the first measure; a column for each measure with "rank. mean"; empty where
+        nobody was judged.
+    """
+    file, names = reference / BENCHMARK, ["system", "kind"]
+    if not file.is_file():
+        return pd.DataFrame(index=pd.MultiIndex.from_arrays([[], []], names=names))
+    ranks = pd.read_csv(file)
+    place = ranks.groupby("metric", sort=False).cumcount() + 1
+    cells = ranks.assign(cell=[f"{k}. {short_number(mean)}" for k, mean in zip(place, ranks["mean"], strict=True)])
+    table = cells.pivot_table("cell", ["title", "kind"], "measure", aggfunc="first", sort=False).fillna(NONE)
+    return table.rename_axis(index=names, columns=None)
 
 
 def ledgers_table() -> pd.DataFrame:

@@ -33,9 +33,9 @@ def test_a_page_is_one_file_with_everything_in_it(nbkit, written, task, tmp_path
     told = {"name": "<script>alert(1)</script>", "seconds_per_forecast": 12.5}
     (pictures / "entrant.json").write_text(json.dumps(told))
     rows = volume_rows(task, lambda last, true: (last + true) / 2, half_width=0.02, without=[lost])
-    page, scores = tmp_path / "page.html", tmp_path / "scores.csv"
+    page, scores, ranks = tmp_path / "page.html", tmp_path / "scores.csv", tmp_path / "ranks.csv"
     numbers = hand_in(tmp_path / "numbers", rows)
-    code, out, _ = nbkit("judge", written, pictures, numbers, "--out", page, "--scores", scores)
+    code, out, _ = nbkit("judge", written, pictures, numbers, "--out", page, "--scores", scores, "--ranks", ranks)
     assert code == 0
     assert f"numbers: no forecast of 1 of 6 people, scored as no change: sub-{lost} (2)" in out and str(page) in out
     text = page.read_text(encoding="utf-8")
@@ -49,6 +49,11 @@ def test_a_page_is_one_file_with_everything_in_it(nbkit, written, task, tmp_path
         assert said in text, said
     table = pd.read_csv(scores)
     assert {"numbers", "no_change", "mean_slope"} <= set(table["system"]) and len(set(table["subject"])) == 6
+    stand = pd.read_csv(ranks).set_index(["metric", "system"])
+    kinds = stand["kind"]["ventricle"]
+    assert set(kinds.index[kinds == "entrant"]) == {"numbers", told["name"]} and kinds["no_change"] == "control"
+    true = table[(table["metric"] == "ventricle") & (table["system"] == "numbers")]
+    assert stand["mean"]["ventricle", "numbers"] == pytest.approx(true.groupby("subject")["value"].mean().mean())
 
 
 def test_what_is_wrong_ends_with_two_and_says_which_file(nbkit, written, task, tmp_path):

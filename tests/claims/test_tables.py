@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nbkit.claims.ledger import load_paper
 from nbkit.claims.observe import Observation
-from nbkit.claims.tables import claims_by_cohort, comparison_table, printed_beside_ours
+from nbkit.claims.tables import BENCHMARK, claims_by_cohort, comparison_table, entrants_table, printed_beside_ours
 from nbkit.claims.verdicts import judge
 
 PAPER = load_paper("inbrainsyn")
@@ -38,3 +38,13 @@ def test_a_system_that_no_ledger_knows_has_a_column_of_its_own():
     cells = {(row, source.split(",")[0]): cell for (row, source), cell in table["Mine"].items()}
     assert {key: cell for key, cell in cells.items() if cell != "–"} == {("SSIM", "ours"): "0.25"}
     assert table[without.columns].equals(without)
+
+
+def test_strangers_are_ranked_by_every_measure_in_the_order_of_the_first(tmp_path):
+    assert entrants_table(tmp_path).empty and entrants_table(tmp_path).index.names == ["system", "kind"]
+    (tmp_path / BENCHMARK).write_text(
+        "metric,measure,title,kind,mean\nventricle,error,mine,entrant,4.26\nventricle,error,ours,system of a paper,12\n"
+        "ssim,SSIM,ours,system of a paper,0.91\n")
+    table = entrants_table(tmp_path)
+    assert table.index.tolist() == [("mine", "entrant"), ("ours", "system of a paper")]
+    assert table["error"].tolist() == ["1. 4.26", "2. 12"] and table["SSIM"].tolist() == ["–", "1. 0.91"]

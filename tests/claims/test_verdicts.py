@@ -309,7 +309,9 @@ def test_a_reference_keeps_what_another_notebook_left(tmp_path):
     other = Run(tmp_path / "second", notebook="06", cohort="embedded", profile="smoke", seed=7, paper="inbrainsyn")
     other.number("inbrainsyn.topology.folds", {"s0": 0.0, "s1": 0.0}, unit="share of brain voxels")
     judge_folder(tmp_path / "second")
+    (reference / "benchmark.csv").write_text("mine")
     write_reference(tmp_path / "second", reference)
+    assert (reference / "benchmark.csv").read_text() == "mine", "what no notebook makes stays too"
     assert {o.notebook for o in load_observations(reference).values()} == {"01", "06"}
     assert load_scorecard(reference).papers == ("wei2019_flair", "inbrainsyn")
     for run in (tmp_path / "first", tmp_path / "second"):
