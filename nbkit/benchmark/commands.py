@@ -37,7 +37,7 @@ from nbkit.systems import SYSTEMS
 app = typer.Typer(no_args_is_help=True, help="A task as plain files, and forecasts of any tool judged on one page.")
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Jobs = Annotated[int, typer.Option(help="People simulated or prepared side by side.")]
-ALL, NONE = "all", "none"
+ALL, NONE, ENTERED = "all", "none", "entrant"
 RESERVED = (NO_CHANGE, MEAN, DIAGNOSIS, PIXELS, *NO_FORECAST, "autoencoder", "truth")
 """Names of what always stands on the page."""
 SMALL_RESERVED = (*BESIDE, *CONTROLS, MEAN_IMAGE, TRAINING, HELD, NO_CHANGE, "truth")
@@ -111,7 +111,6 @@ def judge_command(
     if scores is not None:
         write_text(scores, frame.drop(columns="id").to_csv(index=False))
     if ranks is not None:
-        standing["title"] = standing["system"].map(title_of)
         write_text(ranks, standing.drop(columns="setting").to_csv(index=False, float_format="%.6g"))
     typer.echo(f"{task.rules.id} ({task.rules.hash[:12]}); {task.truth_said}\nopen {page}")
 
@@ -134,8 +133,11 @@ def _judge_ageing(
     if lacking:
         typer.echo(f"to be trained first on {len(task.train)} people ({task.profile}), then kept: {', '.join(lacking)}")
     found = judged(task, entrants, systems=names)
-    ranks = standing_table(found)
-    for line in (*standing_lines(ranks, TITLES), *forgotten_lines(found)):
+    told = task.rules.told["metrics"]
+    ranks = standings(found.main, control=NO_CHANGE, seed=told["bootstrap_seed"])
+    kinds = dict.fromkeys(found.systems, "system of a paper") | dict.fromkeys((e.name for e in entrants), ENTERED)
+    ranks = in_words(ranks[ranks["metric"].isin(told["ranked"])], TITLES, kinds)
+    for line in (*standing_lines(ranks), *forgotten_lines(found)):
         typer.echo(line)
     return found.main, ranks, write_page(out, found)
 
@@ -149,9 +151,10 @@ def _judge_small(
         entries.append((called(name, path.resolve().name, taken), images))
         taken.append(entries[-1][0])
     found = task.judge(entries)
-    for line in (*standing_lines(found.ranks, found.titles), *found.forgotten):
+    ranks = in_words(found.ranks, found.titles, dict.fromkeys(found.names, ENTERED))
+    for line in (*standing_lines(ranks), *found.forgotten):
         typer.echo(line)
-    return found.frame, found.ranks, small_page.write_small_page(out, found)
+    return found.frame, ranks, small_page.write_small_page(out, found)
 
 
 def _opened(told: Mapping[str, Any], device: str, n_jobs: int) -> Any:
@@ -197,18 +200,15 @@ def task_of(folder: Path, *, device: str = "auto", n_jobs: int = 1) -> Any:
     return task
 
 
-def standing_table(found: Judged) -> pd.DataFrame:
-    """Who stands where on what the rules rank (:func:`~nbkit.papers.trajectories.ranking.standings`)."""
-    told, kinds = found.task.rules.told["metrics"], dict.fromkeys(found.systems, "system of a paper")
-    ranks = standings(found.main, control=NO_CHANGE, seed=told["bootstrap_seed"])
-    kinds |= {entrant.name: "entrant" for entrant in found.entrants}
-    ranks["kind"] = [kinds.get(name, "control") for name in ranks["system"]]
-    return ranks[ranks["metric"].isin(told["ranked"])].assign(measure=lambda rows: rows["metric"].map(TITLES))
+def in_words(ranks: pd.DataFrame, titles: Mapping[str, str], kinds: Mapping[str, str]) -> pd.DataFrame:
+    """Standings with columns measure, title and kind (of who is in `kinds`; all others are controls), as people say."""
+    said = {"measure": ranks["metric"].map(titles), "title": ranks["system"].map(title_of)}
+    return ranks.assign(**said, kind=[kinds.get(name, "control") for name in ranks["system"]])
 
 
-def standing_lines(ranks: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
+def standing_lines(ranks: pd.DataFrame) -> list[str]:
     """Who stands where, a line a measure."""
     return [
-        f"{titles[metric]}: " + ", ".join(f"{title_of(r.system)} {r.mean:.3g}" for r in part.itertuples())
-        for metric, part in ranks.groupby("metric", sort=False)
+        f"{measure}: " + ", ".join(f"{r.title} {r.mean:.3g}" for r in part.itertuples())
+        for measure, part in ranks.groupby("measure", sort=False)
     ]

@@ -9,7 +9,6 @@ from pathlib import Path
 from nbkit.benchmark.ageing import FORECAST, START, Ageing
 from nbkit.benchmark.entries import ENTRANT
 from nbkit.core.files import write_json
-from nbkit.data import nifti
 from nbkit.data.derivatives import DESCRIPTION, Derived, predicted_desc
 from nbkit.entrants import EnteredModel
 from nbkit.entrants.strangers import Wrong
@@ -56,8 +55,8 @@ def predict(root: Path, task: Ageing, model: EnteredModel, *, overwrite: bool = 
         seconds.append((time.perf_counter() - start) / len(ages))
         session = task.session(person, task.last(person))
         for age, image in zip(ages, images, strict=True):
-            place = Derived(label, session, "T1w", predicted_desc("", age), {}).path
-            nifti.save_image(root / place, image)
+            facts = {"System": model.config.name, "PredictedAge": age}
+            Derived(label, session, "T1w", predicted_desc("", age), facts).write(root, image)
     cost = {"seconds_per_forecast": round(sum(seconds) / len(seconds), 3)} if seconds else {}
     write_json(root / ENTRANT, {"name": model.config.name, **cost})
     return left_out

@@ -13,7 +13,7 @@ from nbkit.core.checks import require
 from nbkit.core.stats import MIN_SUBJECTS, bootstrap_mean
 from nbkit.core.tidy import paired
 from nbkit.figures.charts import (
-    INK, LINES, SOFT, bounds, forest_plot, interval, interval_text, looks, number, titled,
+    INK, LINES, SOFT, bounds, forest_plot, interval, interval_text, looks, number, panels, titled,
 )
 from nbkit.figures.marks import Mark, marks, needs, title_of
 from nbkit.figures.published import printed
@@ -69,25 +69,27 @@ def iteration_curves(
         Of the bootstrap.
     """
     needs(frame, ("iteration", "structure", "metric", "value"), "iteration_curves")
-    figure, whole = new_figure(width_mm, 62), frame["structure"] == "whole image"
-    parts = {"MSE (DVR²)": whole, "discrepancy (DVR)": ~whole & (frame["metric"] != "gain")}
-    parts["MSE (DVR²)"] &= frame["metric"] != "gain"
-    for place, (label, rows) in enumerate(parts.items()):
-        axes, part = figure.add_subplot(1, 2, place + 1), titled(frame[rows], "structure")
-        styles = looks(frame.loc[rows, "structure"])
+    whole, shown, styles = frame["structure"] == "whole image", frame["metric"] != "gain", looks(frame["structure"])
+    parts = {"MSE (DVR²)": (whole & shown, "mse"), "discrepancy (DVR)": (~whole & shown, "discrepancy_lesions")}
+
+    def draw(axes: Axes, label: str) -> None:
+        rows, of = parts[label]
+        part = titled(frame[rows], "structure")
+        names = part["structure"].unique()
         sns.pointplot(
-            part, x="iteration", y="value", hue="structure", dodge=0.2 if part["structure"].nunique() > 1 else False,
-            errorbar=lambda x: interval(x, seed=seed), palette=styles["palette"], markers=[*styles["markers"].values()],
-            linestyles=list(LINES[: len(styles["markers"])]), linewidth=1.2, markersize=4, capsize=0.06,
+            part, x="iteration", y="value", hue="structure", dodge=0.2 if len(names) > 1 else False,
+            errorbar=lambda x: interval(x, seed=seed), palette=styles["palette"], linestyles=list(LINES[: len(names)]),
+            markers=[styles["markers"][name] for name in names], linewidth=1.2, markersize=4, capsize=0.06,
             err_kws={"linewidth": 0.9}, ax=axes,
         )
         axes.set(xlabel="refinement iterations (0: Sketcher)", ylabel=label)
-        axes.set_title(f"({'AB'[place]})", loc="left")
-        axes.grid(axis="y")
-        axes.legend(loc="best", title=None)
         if ends is not None:
-            bounds(axes, levels(ends, ("mse", "discrepancy_lesions")[place]))
-    return figure
+            bounds(axes, levels(ends, of))
+
+    titles = {label: f"({letter})" for label, letter in zip(parts, "AB", strict=True)}
+    return panels(list(parts), draw, columns=2, width_mm=width_mm, height_mm=62, titles=titles)
+
+
 RANKED = ("mse", "mse_own", "discrepancy_lesions", "mae_lesions", "dice_demyelinated")
 """What systems are ranked by, the first above all."""
 

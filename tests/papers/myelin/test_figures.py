@@ -39,13 +39,14 @@ def test_iterations_are_means_with_bootstrap_intervals_over_subjects():
           for r in ("nawm", "lesions") for i in range(4)),
         rows([9.0], metric="gain", structure="whole image", iteration=1),
     )
-    left, right = figures.iteration_curves(frame).axes
+    figure = figures.iteration_curves(frame)
+    left, _ = figure.axes
     line, *bars = left.lines
     assert line.get_xdata().tolist() == [0, 1, 2, 3]
     assert line.get_ydata() == pytest.approx([v.mean() for v in mse]), "gains are no errors"
     ends = {tuple(np.round([np.nanmin(y), np.nanmax(y)], 9)) for y in (b.get_ydata() for b in bars) if len(y)}
     assert {tuple(np.round((m.low, m.high), 9)) for m in map(bootstrap_mean, mse)} <= ends
-    assert [t.get_text() for t in right.get_legend().get_texts()] == ["normal-appearing WM", "lesions"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["whole image", "normal-appearing WM", "lesions"]
     with pytest.raises(NbkitError, match="iteration_curves: table: expected rows"):
         figures.iteration_curves(frame.iloc[:0])
 
