@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -202,6 +203,18 @@ def region_title(name: str) -> str:
     words = f"{structure} cortex" if structure in _LOBES else _REGIONS.get(structure, structure.replace("_", " "))
     words = f"{last} {words}" if sided else words
     return words[0].upper() + words[1:]
+
+
+def spoken(text: str) -> str:
+    """Text for a reader who sees no code: the name of a system, mask or region in words, all other text as it is.
+
+    A name is known by its underscore or, like ``"brlp"``, by a title that is spelt alike; ``"mean"`` or ``"floor"`` can
+    be a plain word.
+    """
+    title = title_of(text)
+    if re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)+", text):
+        return title if title != text else region_title(text)
+    return title if re.sub(r"\W", "", title).lower() == text else text
 
 
 def needs(table: pd.DataFrame, columns: Iterable[str], where: str) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import pandas as pd
 
 from nbkit.claims.tables import short_number
+from nbkit.figures.marks import spoken
 
 
 def read_grid(path: Path, *, header: int, index: int) -> dict[str, Any]:
     """A table that a run wrote, with so many rows of header and columns of index."""
     frame = pd.read_csv(path, header=list(range(header)), index_col=list(range(index)), keep_default_na=False)
+    frame = frame.apply(_numbers)
     if index == 1 and list(frame.index) == list(range(len(frame))):
         return grid(frame, index=False)
     return grid(frame)
@@ -39,6 +41,13 @@ def grid(frame: pd.DataFrame, *, index: bool = True) -> dict[str, Any]:
     return {"head": head, "rows": rows, "sides": ["words"] * len(names) + sides}
 
 
+def _numbers(column: pd.Series) -> pd.Series:
+    """A column of numbers as numbers although some of its cells are empty; any other as it is."""
+    told = column.astype(str) != ""
+    parsed = pd.to_numeric(column.where(told), errors="coerce")
+    return parsed if told.any() and parsed[told].notna().all() else column
+
+
 def _is_words(text: str) -> bool:
     return sum(map(str.isalpha, text)) > 2
 
@@ -54,11 +63,11 @@ def _span(labels: list[tuple], row: int, level: int) -> int:
 
 
 def _plain(label: Any) -> str:
-    text = "" if label is None else str(label)
+    text = "" if label is None else spoken(str(label))
     return "" if text.startswith("Unnamed:") else text
 
 
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return "–" if pd.isna(value) else short_number(value)
-    return str(value)
+    return spoken(str(value))

@@ -27,8 +27,8 @@ from nbkit.runner.grid import grid, read_grid
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 THUMB = 360
 """Pixels across of a picture on the first page."""
-REPEATED = ("published, and ours", "the ends of each measure, and the room")
-"""Ends of the captions of tables that notebooks keep, and the page of a paper shows anyway."""
+REPEATED = ("published, and ours", "the ends of each measure, and the room", "Every claim and its verdict")
+"""Ends of the captions of tables that notebooks keep, and the pages of papers show anyway."""
 EXPLORER = "explorer.html"
 """What notebook 09 leaves beside the report."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nbkit.figures.marks import (
-    CONFIGURATIONS, DIAGNOSES, ESTIMATES, FUTURES, TRAJECTORIES, TRANSPORTS, marks, region_title,
+    CONFIGURATIONS, DIAGNOSES, ESTIMATES, FUTURES, TRAJECTORIES, TRANSPORTS, marks, region_title, spoken,
 )
 
 
@@ -33,6 +33,15 @@ def test_a_model_that_is_not_known_gets_a_free_colour_and_its_own_name():
 ])
 def test_region_titles(name, title):
     assert region_title(name) == title
+
+
+@pytest.mark.parametrize("text, said", [
+    ("mrextrap_bayes", "MRExtrap, posterior"), ("brlp", "BrLP"), ("deep_grey", "Other deep grey matter"),
+    ("hippocampus_left", "Left hippocampus"), ("no_dir", "without DIR"), ("own_scale", "Own scale"),
+    ("mean", "mean"), ("floor", "floor"), ("AD", "AD"), ("with own_scale", "with own_scale"), ("", ""),
+])
+def test_a_reader_sees_no_code_names(text, said):
+    assert spoken(text) == said
 
 
 def test_what_is_said_beside_a_title_keeps_its_colour_and_gets_another_marker():

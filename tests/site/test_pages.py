@@ -56,7 +56,7 @@ def test_pictures_are_those_of_the_verdicts_and_only_what_lacks_is_this_runs(tmp
     assert "smoke profile" in pictures.picture("fig2_5")["source"]
     assert pictures.picture("gone") is None
     written = pictures.picture("fig2_4")
-    assert written["data"] == "_static/pictures/fig2_4-1000.webp" and (tmp_path / "stage" / written["data"]).exists()
+    assert written["data"] == "_static/pictures/fig2_4-900.webp" and (tmp_path / "stage" / written["data"]).exists()
 
 
 def test_a_reference_without_captions_calls_pictures_by_their_names(tmp_path):
