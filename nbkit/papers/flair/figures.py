@@ -57,11 +57,15 @@ def method_pictures(
 ) -> Iterator[tuple[str, Picture, str]]:
     """Name, picture and caption of Fig. 2.4, of modality propagation and of the network trained for longer.
 
-    Propagation copies noise voxel by voxel: beside the others it takes the scale of the differences.
+    Propagation copies noise voxel by voxel: beside the others it takes the scale of the differences. Fig. 2.4 shows the
+    longer training that follows each image's own scale, so that what a laptop lacks can be told from what the network
+    cannot do; both longer trainings stand in the last.
     """
     said = "patients of median lesion load"
-    others = _those(predictions, lambda name: name not in ("mp", *LONG))
-    yield "fig2_4", method_examples(patients, others), f"Figure 2.4. Synthetic and true FLAIR, {said}"
+    others = _those(predictions, lambda name: name not in ("mp", "longer"))
+    both = all("longer_own" in images for images in others.values())
+    added = "; one FCN trained for longer, on images scaled by themselves" if both else ""
+    yield "fig2_4", method_examples(patients, others), f"Figure 2.4. Synthetic and true FLAIR{added}, {said}"
     copied, longer = (_those(predictions, names.__contains__) for names in (("mp",), tuple(LONG)))
     if all(copied.values()):
         yield "fig2_4_propagation", method_examples(patients, copied), f"Beside Figure 2.4: propagation, {said}"

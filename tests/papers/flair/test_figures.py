@@ -50,6 +50,14 @@ def test_propagation_stands_by_itself(scan):
     assert [name for name, *_ in only] == ["fig2_4"]
 
 
+def test_what_a_longer_training_finds_stands_beside_the_methods(scan):
+    made = dict.fromkeys(("fcn", "longer", "longer_own"), scan.image("FLAIR"))
+    (_, beside, said), (_, longer, _) = figures.method_pictures([Subject("a", None, "MS", (scan,))], {"a": made})
+    assert titles(beside) == ["3D FCN", "3D FCN, wider, longer, own scale", "True FLAIR"]
+    assert titles(longer) == ["3D FCN, wider, longer", "3D FCN, wider, longer, own scale", "True FLAIR"]
+    assert "trained for longer, on images scaled by themselves" in said
+
+
 def test_errors_are_drawn_beside_what_could_be_reached():
     gaps = tidy({"a": 0.1, "b": 0.3}, system="rf")
     figure = figures.differences(gaps, "MSE − MSE of the FCN", {"floor": -0.5, "reach": -0.2}, better=("it", "the FCN"))
