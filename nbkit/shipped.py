@@ -84,7 +84,7 @@ def _read(
 def probe(model: Any, people: Cohort) -> np.ndarray:
     """Numbers that tell whether a system still does what it did: its output for the first of `people` who can be asked.
 
-    Images are averaged over 4 × 4 × 4 blocks; a segmenter gives its volumes in mm³.
+    Images are averaged over 4 × 4 × 4 blocks, four drawn slices as one stack; a segmenter gives its volumes in mm³.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def _asked(model: Any, subject: Any) -> np.ndarray:
     if hasattr(model, "predict"):
         return _pooled(model.predict(subject.scans[:2], [subject.scans[-1].age], subject.diagnosis)[0].data)
     if hasattr(model, "sample_images"):
-        return _pooled(model.sample_images(4, model.stages[0], 0))
+        return _pooled(model.sample_images(4, model.stages[0], 0, view=model.views[0])[:, 0])
     return np.array(list(model.volumes(scan.image("T1w"), mask=scan.mask("brain")).values()))
 
 

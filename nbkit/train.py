@@ -24,9 +24,12 @@ from nbkit.core.files import atomic, cache_folder, write_text
 from nbkit.core.protocols import Cohort
 from nbkit.core.source import ROOT
 from nbkit.data.shipped import FOLDER, LIST, weights_list
-from nbkit.data.splits import folds
+from nbkit.data.pet_slices import slice_table
+from nbkit.data.splits import folds, person_of, subject_hash
 from nbkit.papers.flair import Config as FLAIR
 from nbkit.papers.flair import ConvSynthesizer, setting_experiments
+from nbkit.papers.pet_dcgan import Config as PET
+from nbkit.papers.pet_dcgan import experiments as pet
 from nbkit.papers.trajectories import scan_error
 from nbkit.papers.trajectories.scan_segmenter import Config, ScanSegmenter
 from nbkit.shipped import CARD, probe, stands_for
@@ -121,6 +124,23 @@ def flair(*, profile: str = "laptop", collect: bool = False, n_jobs: int = 1) ->
     return pd.concat(rows)
 
 
+def dcgan(*, profile: str = "laptop", collect: bool = False, n_jobs: int = 1) -> pd.DataFrame:
+    """Train the generators of slices of notebook 07; gives what :func:`ageing` does."""
+    _nothing_to_collect("dcgan", collect)
+    people = cohort_for("embedded", task="pet", profile=profile, seed=SEED, n_jobs=n_jobs)
+    levels, parts = pet.levels_and_parts(profile)
+    settings = PET.for_profile(profile, seed=SEED)
+    learn = people.subset(folds(people, parts, seed=SEED, group_of=person_of)[0].train_ids)
+    table = slice_table(people, per_view=levels, size=settings.size).select(subjects=learn.ids)
+    table = table.of_people({s.id: person_of(s) for s in people})
+    longer = settings.changed(**(LONGER["dcgan"] if profile == "laptop" else {})).kinds
+    rows, end = [], [profile] * (profile != "laptop")
+    for name, config in settings.kinds.items():
+        asked, long = (pet.job(name, c, table, learn) for c in (config, longer[name]))
+        rows.append(_made("-".join(["dcgan", name, "embedded", *end]), learn, asked, long))
+    return pd.concat(rows)
+
+
 def _nothing_to_collect(part: str, collect: bool) -> None:
     require(
         not collect, "nbkit train --collect", expected="scan_segmenter, whose training leaves weights on its way",
@@ -131,7 +151,7 @@ def _nothing_to_collect(part: str, collect: bool) -> None:
 def _made(name: str, learn: Cohort, asked: Mapping[str, Any], long: Mapping[str, Any]) -> pd.DataFrame:
     """Train by `long`, keep the weights in place of what is `asked` for; the row says hours and error."""
     start = time.monotonic()
-    model = fitted(cohort=learn, **long)
+    model = fitted(**{"cohort": learn, **long})
     hours, folder = (time.monotonic() - start) / 3600, FOLDER / name
     if together.rank() == 0:
         wanted = stands_for(asked["model"].config.as_dict(), asked.get("key"))
@@ -163,7 +183,7 @@ def keep(
     weights = folder / "weights.safetensors"
     entry = {
         "system": type(model).__name__, "sha256": _sha256(weights), "bytes": weights.stat().st_size,
-        "config": model.config.digest(), "training_subjects": model.trained_on, "people": len(learn),
+        "config": model.config.digest(), "training_subjects": subject_hash(learn.ids), "people": len(learn),
         "cohort": learn.name, "data_hash": learn.provenance["data_hash"], **facts,
         "commit": _commit(), "torch": torch.__version__, "machine": f"{platform.machine()}, CPU",
         "attribution": learn.provenance["attribution"],
@@ -201,12 +221,16 @@ LONGER: Mapping[str, Mapping[str, Any]] = {
     "mrextrap": {"epochs": 1_000, "adversarial_from": 850, "warm_up": 10, "averaged": 0.995, "watched": 6},
     "segmenter": {"steps": 2_000},
     "brlp": {"diffusion_steps": 5_000, "control_steps": 5_000},
+    "dcgan": {"epochs": 6_000, "batch": 32, "averaged": 0.999},
 }
 """What the weights that come with the project change in the settings of the profile they stand in for."""
-TRAININGS = {SCAN_SEGMENTER: scan_segmenter, "flair": flair, **{part: partial(ageing, part) for part in LONGER}}
-"""What `nbkit train` can make, by name."""
 _AGEING = ("mrextrap", "segmenter", "brlp")
-USED = {"01": ("flair",), "05": _AGEING[:2], "08": _AGEING, "09": _AGEING}
+TRAININGS = {
+    SCAN_SEGMENTER: scan_segmenter, "flair": flair, **{part: partial(ageing, part) for part in _AGEING},
+    "dcgan": dcgan,
+}
+"""What `nbkit train` can make, by name."""
+USED = {"01": ("flair",), "05": _AGEING[:2], "07": ("dcgan",), "08": _AGEING, "09": _AGEING}
 """What notebooks read, in the order of training."""
 _HEADER = """# Weights that come with the project (reference/weights/NAME): hashes, what they learned from, and how.
 # Written by `nbkit train NAME`; read and verified by nbkit/data/shipped.py.

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from nbkit import shipped as shipped_weights
 from nbkit import train
 from nbkit.core.checks import NbkitError
 from nbkit.data import shipped
+from nbkit.papers.pet_dcgan import experiments as pet
+from nbkit.papers.pet_dcgan import figures
 from nbkit.papers.trajectories import scan_error
 from nbkit.papers.trajectories.scan_segmenter import ScanSegmenter
 from nbkit.training import offered
+from nbkit.training.fitted import fitted
 from tests.papers.trajectories.test_scan_segmenter import SMALL, head, heads
 
 
@@ -65,7 +71,7 @@ def test_heads_are_parted_once_and_for_all(monkeypatch):
 def test_trainings_are_chosen_by_name_or_by_notebook():
     assert train.chosen("brlp", "all") == ["brlp"] and train.chosen(None, "05") == ["mrextrap", "segmenter"]
     assert train.chosen(None, "08, 05") == ["mrextrap", "segmenter", "brlp"]
-    assert train.chosen(None, "all") == ["flair", *train.chosen(None, "08")]
+    assert train.chosen(None, "all") == ["flair", "mrextrap", "segmenter", "dcgan", "brlp"]
     for wrong in (("blrp", "all"), (None, "8")):
         with pytest.raises(NbkitError, match="nbkit train"):
             train.chosen(*wrong)
@@ -89,3 +95,28 @@ def test_what_is_built_on_another_part_is_built_on_the_one_that_comes_with_the_p
     monkeypatch.setattr(train, "_made", lambda *_: finders.append(offered._FINDER))
     train.ageing("brlp")
     assert finders == [shipped_weights.find, shipped_weights.find, None], "while it is trained nothing is offered"
+
+
+@pytest.mark.slow
+def test_generators_trained_for_longer_are_offered_where_notebook_07_asks(place, monkeypatch, caplog):
+    monkeypatch.setattr(train, "FOLDER", place["folder"])
+    monkeypatch.setattr(train, "keep", partial(train.keep, listing=place["listing"]))
+    monkeypatch.setattr(shipped_weights, "weights_list", shipped.weights_list)
+    asked = []
+    monkeypatch.setattr(train, "_made", lambda name, learn, *jobs, made=train._made: (
+        asked.append((learn, jobs[0])), made(name, learn, *jobs))[1])
+    made = list(train.dcgan(profile="smoke")["weights"])
+    assert made == [f"dcgan-{kind}-embedded-smoke" for kind in ("separate", "averaged", "conditional")]
+    offered.offering(shipped_weights.find)
+    caplog.set_level("INFO")
+    models = [fitted(**job) for _, job in asked]
+    offered.offering(None)
+    assert sum("which comes with the project" in line for line in caplog.messages) == 3
+    for (learn, job), model in zip(asked, models, strict=True):
+        trained, stage, view = fitted(**job), model.stages[0], model.views[0]
+        drawn, wanted = (m.sample_images(2, stage, 0, view=view) for m in (model, trained))
+        assert drawn.dtype == torch.float32 and (drawn - wanted).abs().max() < 0.05
+        assert len(pet.losses(model)) == len(pet.losses(trained))
+        shown = figures._uptake(model.snapshots[max(model.snapshots)][0], 2.0)
+        assert all(image.dtype == np.float32 for image in shown), "matplotlib draws no half precision"
+        assert model.learned_from == {(learn.name, id) for id in learn.ids}

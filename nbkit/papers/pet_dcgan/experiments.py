@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,6 +83,19 @@ def not_as_published(config: Config) -> pd.DataFrame:
     return sizes[sizes["paper profile"] != sizes["this run"]]
 
 
+def levels_and_parts(profile: str) -> tuple[int, int]:
+    """How many levels of each view are cut, and into how many parts people are split, all but one to learn from."""
+    return {"smoke": (1, 2), "laptop": (3, 3)}.get(profile, (5, 3))
+
+
+def job(name: str, config: Config, table: Slices, people: Cohort) -> dict[str, Any]:
+    """What :func:`nbkit.training.fitted.fitted` is given for a generator that learns from `table`, of `people`."""
+    return {
+        "model": PetDCGAN(config), "cohort": people, "fit": lambda model, _: model.fit(table),
+        "key": [name, table.digest],
+    }
+
+
 def trained(kinds: Mapping[str, tuple[Config, Slices]], people: Cohort) -> dict[str, PetDCGAN]:
     """A generator for each name, from settings and the table it learns from, read from the cache where it can be.
 
@@ -91,11 +105,7 @@ def trained(kinds: Mapping[str, tuple[Config, Slices]], people: Cohort) -> dict[
     people : Cohort
         Those in the tables.
     """
-    def one(name: str) -> PetDCGAN:
-        config, table = kinds[name]
-        return fitted(PetDCGAN(config), people, fit=lambda model, _: model.fit(table), key=[name, table.digest])
-
-    return dict(zip(kinds, side_by_side(one, kinds), strict=True))
+    return dict(zip(kinds, side_by_side(lambda n: fitted(**job(n, *kinds[n], people)), kinds), strict=True))
 
 
 def losses(model: PetDCGAN) -> pd.DataFrame:

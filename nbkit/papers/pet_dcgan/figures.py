@@ -329,7 +329,7 @@ def _uptake(images: torch.Tensor, suvr_max: float) -> list[np.ndarray]:
         images.ndim == 4 and images.shape[1] == 1, "figures of slices: images", expected="shape (n, 1, S, S)",
         found=tuple(images.shape), remedy="Pass images of a table of slices; of volumes, cut planes first.",
     )
-    return [x.T for x in ((images[:, 0].detach().cpu().numpy() + 1) / 2 * suvr_max)]
+    return [x.T for x in ((images[:, 0].detach().cpu().float().numpy() + 1) / 2 * suvr_max)]
 
 
 def _sheet(
