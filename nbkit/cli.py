@@ -349,6 +349,7 @@ def train_weights(
     name: Annotated[str | None, typer.Argument(help="Which of the weights that come with the project.")] = None,
     nb: Annotated[str, typer.Option(help="Or those that these notebooks read, e.g. 05,08.")] = "all",
     profile: Profile = "laptop",
+    cohort: Annotated[str, typer.Option(help="Whom they learn from: embedded, or open (MRExtrap, BrLP).")] = "embedded",
     collect: Annotated[bool, typer.Option(help="Keep what a training has reached by now; train nothing.")] = False,
     n_jobs: Annotated[int, typer.Option(help="People prepared side by side.")] = 1,
 ) -> None:
@@ -357,7 +358,7 @@ def train_weights(
     On several GPUs: torchrun --standalone --nproc-per-node 4 -m nbkit.cli train NAME.
     """
     known(profile, PROFILES, "PROFILE")
-    for table in trained(chosen(name, nb), profile=profile, collect=collect, n_jobs=n_jobs):
+    for table in trained(chosen(name, nb), profile=profile, level=cohort, collect=collect, n_jobs=n_jobs):
         typer.echo(table.round(4).to_string(index=False))
 
 

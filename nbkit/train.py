@@ -40,6 +40,7 @@ from nbkit.training.fitted import fitted
 from nbkit.training.offered import offering
 
 SCAN_SEGMENTER = scan_error.NAME
+LEVELS = ("embedded", "open")
 PARTS, FOLDS, SEED = 4, 5, 7
 """One of so many parts of the heads is never learned from; folds of notebook 01; that of all trainings."""
 
@@ -207,11 +208,26 @@ def chosen(name: str | None, notebooks: str) -> list[str]:
     return list(dict.fromkeys(part for notebook in asked for part in USED[notebook]))
 
 
-def trained(parts: Sequence[str], *, profile: str, collect: bool, n_jobs: int) -> Iterator[pd.DataFrame]:
-    """Train one after the other, with the processes that ``torchrun`` started; the first of them tells the tables."""
+def trained(
+    parts: Sequence[str], *, profile: str, collect: bool, n_jobs: int, level: str = "embedded"
+) -> Iterator[pd.DataFrame]:
+    """Train one after the other, with the processes that ``torchrun`` started; the first of them tells the tables.
+
+    Raises
+    ------
+    NbkitError
+        Where people of the `level` "open" are asked for and a part learns from simulated ones, or real heads, alone.
+    """
+    known(level, LEVELS, "nbkit train --cohort")
+    for part in parts:
+        require(
+            level == "embedded" or part in _AGEING, f"nbkit train {part} --cohort", expected="embedded", found=level,
+            remedy=f"Name one of {', '.join(_AGEING)}.",
+        )
     with together.joined():
         for part in parts:
             options = {} if part == SCAN_SEGMENTER else {"profile": profile}
+            options |= {"level": level} if part in _AGEING else {}
             table = TRAININGS[part](collect=collect, n_jobs=n_jobs, **options)
             if together.rank() == 0:
                 yield table

@@ -77,6 +77,16 @@ def test_trainings_are_chosen_by_name_or_by_notebook():
             train.chosen(*wrong)
 
 
+def test_real_people_are_learned_from_by_those_who_can(monkeypatch):
+    asked = []
+    monkeypatch.setattr(train, "TRAININGS", {"mrextrap": lambda **options: asked.append(options)})
+    assert list(train.trained(["mrextrap"], profile="smoke", level="open", collect=False, n_jobs=1)) == [None]
+    assert asked == [{"collect": False, "n_jobs": 1, "profile": "smoke", "level": "open"}]
+    for part, level in (("flair", "open"), ("mrextrap", "opne")):
+        with pytest.raises(NbkitError, match="nbkit train.*--cohort"):
+            list(train.trained([part], profile="smoke", level=level, collect=False, n_jobs=1))
+
+
 def test_what_is_built_on_another_part_is_built_on_the_one_that_comes_with_the_project(monkeypatch):
     finders = []
 
