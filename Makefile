@@ -28,7 +28,7 @@ LOCK  := --constraint requirements.lock
 # for `make bench` only, past the resolver: antspyx declares numpy < 2.4 and runs with 2.4
 PEERS := antspyx==0.6.3 webcolors==25.10.0 picsl-greedy==1.4.0.3
 # for its weights alone, past the resolver: it declares a window (customtkinter) and LGPL helpers that nothing here runs
-WEIGHTS := deepbet==1.0.2
+DEEPBET := deepbet==1.0.2
 PIP   := $(if $(UV),"$(UV)" pip install --python $(PY),$(PY) -m pip install --disable-pip-version-check)
 
 # glibc keeps what is freed: training faults its pages in once, not at every step
@@ -92,7 +92,7 @@ clean:  ## remove the environment and test leftovers; results and downloads stay
 $(STAMP): pyproject.toml requirements.lock environment.yml
 	@test -x $(PY) && $(PY) $(IS_NEW) || $(MAKE) --no-print-directory $(if $(filter 1,$(USE_CONDA)),.conda,.python)
 	$(PIP) --quiet $(LOCK) --editable ".[test]"
-	$(PIP) --quiet --no-deps $(WEIGHTS) || echo "note: without $(WEIGHTS) brains are found less well; make doctor says how to add it"
+	$(PIP) --quiet --no-deps $(DEEPBET) || echo "note: without $(DEEPBET) brains are found less well; make doctor says how to add it"
 	@touch $@
 
 .PHONY: .conda .python

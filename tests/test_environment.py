@@ -105,9 +105,9 @@ def test_nbkit_imports_what_it_declares_and_nothing_else():
 
 def test_make_env_brings_the_weights_that_brains_are_found_with_and_nothing_they_declare():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert f"\nWEIGHTS := {brain_network.PACKAGE}=={brain_network.VERSION}\n" in makefile
+    assert f"\nDEEPBET := {brain_network.PACKAGE}=={brain_network.VERSION}\n" in makefile
     recipe = makefile.split("$(STAMP): pyproject.toml")[1].split("\n\n")[0]
-    assert "--no-deps $(WEIGHTS)" in recipe
+    assert "--no-deps $(DEEPBET)" in recipe
     assert brain_network.PACKAGE not in {*LOCK, *DIRECT}
 
 

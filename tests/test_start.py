@@ -57,7 +57,7 @@ def test_the_script_installs_the_clone_at_the_versions_of_the_lock(tmp_path, rec
     place, first, _, second = recorded()
     assert Path(place) == clone
     assert first.endswith("--constraint requirements.lock --editable .") and "/whl/cpu" in first
-    weights = re.search(r"^WEIGHTS := (\S+)$", MAKEFILE, re.MULTILINE)[1]
+    weights = re.search(r"^DEEPBET := (\S+)$", MAKEFILE, re.MULTILINE)[1]
     assert second.endswith(f"--no-deps {weights}")
     assert (clone / "requirements.lock").exists() and (clone / "pyproject.toml").exists()
 
@@ -114,3 +114,34 @@ def test_make_site_builds_from_the_folder_that_make_reproduce_fills():
     told = subprocess.run(["make", "--dry-run", "--always-make", "site", "PROFILE=smoke", "COHORT=open", "OUT=there"],
                           cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert 'nbkit.cli site "there/smoke-open" --to "site"' in told
+
+
+@pytest.mark.parametrize("given, more", [
+    ([], []),
+    (["WEIGHTS=train", "N_JOBS=3", "MODEL=my.py:Mine"],
+     ["--n-jobs", "3", "--model", "my.py:Mine", "--parameter", "weights=train"]),
+])
+def test_make_reproduce_hands_on_what_is_asked_and_nothing_else(given, more):
+    clean = {name: value for name, value in os.environ.items() if not name.isupper() or name in ("PATH", "HOME")}
+    told = subprocess.run(["make", "--dry-run", "reproduce", "PYTHON=none", *given], cwd=ROOT, env=clean,
+                          capture_output=True, text=True, check=True).stdout.replace("\\\n", " ")
+    command, = (shlex.split(line) for line in told.splitlines() if line.startswith("exec "))
+    asked = dict(nb="all", profile="laptop", cohort="embedded", seed="7", device="auto", out="results")
+    assert command[4:] == ["run", *[word for name, value in asked.items() for word in (f"--{name}", value)], *more]
+
+
+def test_no_variable_of_make_means_two_things():
+    names = re.findall(r"^(?:export )?([A-Z_]+)\s*[?:]?=", MAKEFILE, re.MULTILINE)
+    assert sorted(names) == sorted(set(names))
+
+
+@pytest.mark.slow
+def test_make_reproduce_runs_a_notebook_to_its_report(tmp_path):
+    made = ROOT / ".venv" / ".installed"
+    if not made.is_file() or any((ROOT / name).stat().st_mtime > made.stat().st_mtime
+                                 for name in ("pyproject.toml", "requirements.lock")):
+        pytest.skip("no environment that make has made: make env")
+    told = subprocess.run(["make", "reproduce", "PROFILE=smoke", "NB=00", f"OUT={tmp_path}"], cwd=ROOT,
+                          capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert (tmp_path / "smoke-embedded" / "index.html").is_file()
