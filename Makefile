@@ -10,6 +10,7 @@ N_JOBS  ?=
 OUT     ?= results
 MODEL   ?=
 WEIGHTS ?=
+AT_ONCE ?=
 TO      ?= site
 CASES   ?= 100000
 
@@ -37,23 +38,24 @@ export MALLOC_MMAP_THRESHOLD_ ?= 33554432
 export MALLOC_ARENA_MAX ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce site test fuzz verify lab data doctor bench gpu clean
+.PHONY: help env reproduce train site test fuzz verify lab data doctor bench gpu clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PROFILE=smoke|laptop|overnight|paper  COHORT=embedded|open|dlbs|/path/to/table.csv|/path/to/bids  NB=all|00,01  SEED=7"
-	@echo "  DEVICE=auto|cpu|cuda|mps  N_JOBS=2  OUT=results  MODEL=my_model.py:MyModel  WEIGHTS=shipped|train  TO=site  USE_CONDA=1  PYTHON=python3.12"
+	@echo "  DEVICE=auto|cpu|cuda|mps  N_JOBS=2  AT_ONCE=1  OUT=results  MODEL=my_model.py:MyModel  WEIGHTS=shipped|train  TO=site  USE_CONDA=1  PYTHON=python3.12"
 
 env: $(STAMP)  ## make the environment (.venv): with uv if present, else python -m venv; USE_CONDA=1 for conda
 
 reproduce: $(STAMP)  ## run the notebooks, judge the claims, write OUT/PROFILE-COHORT/index.html
 	@# exec: the shell is gone, so what ends make ends the run, which writes its report
 	exec $(NBKIT) run --nb "$(NB)" --profile "$(PROFILE)" --cohort "$(COHORT)" --seed "$(SEED)" --device "$(DEVICE)" \
-		--out "$(OUT)" $(if $(N_JOBS),--n-jobs "$(N_JOBS)") $(if $(MODEL),--model "$(MODEL)") $(if $(WEIGHTS),--parameter "weights=$(WEIGHTS)")
+		--out "$(OUT)" $(if $(N_JOBS),--n-jobs "$(N_JOBS)") $(if $(MODEL),--model "$(MODEL)") $(if $(WEIGHTS),--parameter "weights=$(WEIGHTS)") \
+		$(if $(AT_ONCE),--at-once "$(AT_ONCE)")
 
 train: $(STAMP)  ## make the weights again that come with the project: make train NB=05; on several GPUs: DEVICES=4
-	$(if $(DEVICES),$(PY) -m torch.distributed.run --standalone --nproc-per-node "$(DEVICES)" -m nbkit.cli,$(NBKIT)) train --nb "$(NB)" --profile "$(PROFILE)" $(if $(N_JOBS),--n-jobs "$(N_JOBS)")
+	$(if $(DEVICES),$(PY) -m torch.distributed.run --standalone --nproc-per-node "$(DEVICES)" -m nbkit.cli,$(NBKIT)) train --nb "$(NB)" --profile "$(PROFILE)" --cohort "$(COHORT)" $(if $(N_JOBS),--n-jobs "$(N_JOBS)")
 
 site: $(STAMP)  ## the pages that people read, from a finished run: TO/index.html, for any static host or none
 	$(NBKIT) site "$(OUT)/$(PROFILE)-$(COHORT)" --to "$(TO)"

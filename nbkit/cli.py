@@ -93,9 +93,10 @@ def run(
     out: Out = Path("results"),
     parameter: Parameters = None,
     model: Model = "",
+    at_once: Annotated[int, typer.Option(help="Notebooks side by side, each on its share of the cores.")] = 1,
 ) -> None:
     """Run notebooks, judge the claims, write the report."""
-    folder, exit_code = _reproduced(nb, profile, cohort, seed, device, n_jobs, out, parameter, model)
+    folder, exit_code = _reproduced(nb, profile, cohort, seed, device, n_jobs, out, parameter, model, at_once)
     counts = ", ".join(f"{n} {verdict}" for verdict, n in load_scorecard(folder).counts().items())
     typer.echo(f"{counts}\nopen {folder / 'index.html'}")
     raise typer.Exit(exit_code)
@@ -118,7 +119,7 @@ def export_explorer(
 
 def _reproduced(
     nb: str, profile: str, cohort: str, seed: int, device: str, n_jobs: int | None, out: Path,
-    parameter: list[str] | None, model: str,
+    parameter: list[str] | None, model: str, at_once: int = 1,
 ) -> tuple[Path, int]:
     """The results folder of a run, and its exit code; failures are told."""
     notebooks = choose_notebooks(nb)
@@ -130,7 +131,7 @@ def _reproduced(
         typer.echo("\n".join([*account(Path(cohort)), ""]), nl=False)
     result = reproduce(
         notebooks, out_dir=folder, profile=profile, cohort=cohort, seed=seed, device=device, n_jobs=n_jobs,
-        parameters=from_text(notebooks, parameter or ()), data_state=state, model=model,
+        parameters=from_text(notebooks, parameter or ()), data_state=state, model=model, at_once=at_once,
     )
     for stamp in result.stamps:
         if stamp.error:

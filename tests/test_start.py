@@ -118,8 +118,8 @@ def test_make_site_builds_from_the_folder_that_make_reproduce_fills():
 
 @pytest.mark.parametrize("given, more", [
     ([], []),
-    (["WEIGHTS=train", "N_JOBS=3", "MODEL=my.py:Mine"],
-     ["--n-jobs", "3", "--model", "my.py:Mine", "--parameter", "weights=train"]),
+    (["WEIGHTS=train", "N_JOBS=3", "MODEL=my.py:Mine", "AT_ONCE=4"],
+     ["--n-jobs", "3", "--model", "my.py:Mine", "--parameter", "weights=train", "--at-once", "4"]),
 ])
 def test_make_reproduce_hands_on_what_is_asked_and_nothing_else(given, more):
     clean = {name: value for name, value in os.environ.items() if not name.isupper() or name in ("PATH", "HOME")}

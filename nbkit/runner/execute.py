@@ -8,30 +8,31 @@ import logging
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nbkit.claims.observe import load_observations
+from nbkit.claims.observe import LOCK, load_observations
 from nbkit.claims.verdicts import judge_folder
 from nbkit.core import entered
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES, digest
 from nbkit.core.device import pick_device
-from nbkit.core.files import cache_folder, write_json, write_text
+from nbkit.core.files import cache_folder, sole, write_json, write_text
 from nbkit.core.project import FILES
 from nbkit.runner import times
+from nbkit.runner.children import Children
 from nbkit.runner.ending import describe
 from nbkit.runner.folder import Stamp, is_current, is_own, locked, read_stamps, records_of, write_stamp
 from nbkit.runner.parameters import bind, check_names, declared, reads_results, source_of
 from nbkit.runner.places import check_places, clear_leftovers, scratch_folder
 from nbkit.runner.privacy import Scrubber, scrubber
-from nbkit.runner.provenance import ROOT, code_digest, collect
+from nbkit.runner.provenance import ROOT, code_digest, collect, cpu_count
 from nbkit.runner.report import write_report
 from nbkit.runner.stopping import stoppable
 
@@ -82,7 +83,7 @@ def choose_notebooks(selection: str = "all", *, folder: Path = NOTEBOOKS) -> lis
 def reproduce(
     notebooks: Sequence[Path], *, out_dir: Path | str, profile: str = "laptop", cohort: str = "embedded", seed: int = 7,
     device: str = "auto", n_jobs: int | None = None, parameters: Mapping[str, Any] | None = None, data_state: str = "",
-    model: str = "",
+    model: str = "", at_once: int = 1,
 ) -> RunResult:
     """Run notebooks, each in its own process, and build the report.
 
@@ -103,19 +104,24 @@ def reproduce(
     model : str
         Addresses of users' models (:mod:`nbkit.core.entered`), for the notebooks that declare ``model``: one of them
         must. Their sources count among what a notebook depends on.
+    at_once : int
+        Notebooks that run side by side, each on its share of the cores (its threads, and `n_jobs` unless given). Those
+        that read what the others recorded wait for them.
 
     Raises
     ------
     NbkitError
-        For an unknown profile, device or parameter, a value of the wrong type, an output folder that cannot
-        be written to or that another run holds. Nothing has run then.
+        For an unknown profile, device or parameter, fewer than one notebook at once, a value of the wrong type, an
+        output folder that cannot be written to or that another run holds. Nothing has run then.
     """
     notebooks, out_dir = [Path(n).resolve() for n in notebooks], Path(out_dir).resolve()
     known(profile, PROFILES, "reproduce: profile")
     pick_device(device)
+    require(at_once >= 1, "reproduce: at_once", expected="1 or more", found=at_once, remedy="Set AT_ONCE=1.")
+    jobs = n_jobs or (None if at_once == 1 else max(1, cpu_count() // at_once))
     standard = {
         "profile": profile, "cohort": _cohort(cohort), "seed": seed, "device": device, "headless": True,
-    } | ({"n_jobs": n_jobs} if n_jobs else {})
+    } | ({"n_jobs": jobs} if jobs else {})
     chosen = {**(parameters or {}), **({"model": model} if model else {})}
     check_names(notebooks, chosen)
     if "model" in chosen:
@@ -124,11 +130,12 @@ def reproduce(
     own = is_own(cohort)
     check_places(out_dir)
     with stoppable() as finishing, locked(out_dir) as lock:
+        children = Children(lock, at_once)
         if own:
             write_text(out_dir / ".gitignore", "*\n")
         clear_leftovers(out_dir)
-        log.info("%s", times.foretold(out_dir.name, [notebook.stem for notebook in plan]))
-        stamps, number = _run_all(plan, out_dir, data_state, lock)
+        log.info("%s", times.foretold(out_dir.name, [notebook.stem for notebook in plan], at_once=at_once))
+        stamps, number = _run_all(plan, out_dir, data_state, children)
         finishing()
         clear_leftovers(out_dir)
         finish(out_dir, profile=profile, cohort="own data" if own else Path(cohort).name, seed=seed)
@@ -145,32 +152,49 @@ def _cohort(name: str) -> str:
 
 
 def _run_all(
-    plan: Mapping[Path, dict[str, Any]], out_dir: Path, data_state: str, lock: int,
+    plan: Mapping[Path, dict[str, Any]], out_dir: Path, data_state: str, children: Children,
 ) -> tuple[list[Stamp], int]:
     """A stamp for each notebook, and the signal that ended the run before its time, else 0."""
-    stamps: list[Stamp] = []
-    before = read_stamps(out_dir)
-    try:
-        for i, (notebook, values) in enumerate(plan.items(), 1):
-            name, scrub = f"[{i}/{len(plan)}] {notebook.stem}", scrubber(notebook, out_dir, values)
-            fresh = _fresh(notebook, values, out_dir, data_state, scrub)
-            if is_current(out_dir, before.get(notebook.stem), fresh.key):
-                log.info("%s: nothing has changed since its last run, kept", name)
-                stamps.append(replace(before[notebook.stem], status="unchanged"))
-                continue
-            log.info("%s: running", name)
-            write_stamp(out_dir, fresh)
-            stamps.append(_run_one(notebook, values, out_dir, fresh, lock, scrub))
-            log.info("%s: %s in %.0f s", name, stamps[-1].status, stamps[-1].seconds)
-            if stamps[-1].status == "done":
-                times.note(out_dir.name, notebook.stem, stamps[-1].seconds)
-    except KeyboardInterrupt as asked:
-        stopped = [Stamp(n.stem, "", "stopped") for n in list(plan)[len(stamps):]]
-        log.warning("%s: stopped; the same command goes on from here", stopped[0].notebook if stopped else "all done")
-        for stamp in stopped[1:]:
-            write_stamp(out_dir, before.get(stamp.notebook, stamp))
-        return [*stamps, *stopped], getattr(asked, "number", signal.SIGINT)
-    return stamps, 0
+    before, stamps = read_stamps(out_dir), {}
+    running: dict[Future, tuple[Path, str]] = {}
+
+    def let(count: int) -> None:
+        """Wait until so many run at most."""
+        while len(running) > count:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                notebook, name = running.pop(future)
+                stamp = stamps[notebook] = future.result()
+                log.info("%s: %s in %.0f s", name, stamp.status, stamp.seconds)
+                if stamp.status == "done" and children.at_once == 1:  # beside others they take longer
+                    times.note(out_dir.name, notebook.stem, stamp.seconds)
+
+    with ThreadPoolExecutor(children.at_once) as pool:
+        try:
+            for i, (notebook, values) in enumerate(plan.items(), 1):
+                let(0 if reads_results(notebook) else children.at_once - 1)
+                name, scrub = f"[{i}/{len(plan)}] {notebook.stem}", scrubber(notebook, out_dir, values)
+                fresh = _fresh(notebook, values, out_dir, data_state, scrub)
+                if is_current(out_dir, before.get(notebook.stem), fresh.key):
+                    log.info("%s: nothing has changed since its last run, kept", name)
+                    stamps[notebook] = replace(before[notebook.stem], status="unchanged")
+                    continue
+                log.info("%s: running", name)
+                write_stamp(out_dir, fresh)
+                running[pool.submit(_run_one, notebook, values, out_dir, fresh, children, scrub)] = notebook, name
+            let(0)
+        except BaseException as ended:
+            children.end()
+            if not isinstance(ended, KeyboardInterrupt):
+                raise
+            asked = ended
+        else:
+            return [stamps[notebook] for notebook in plan], 0
+    left = [notebook for notebook in plan if notebook not in stamps]
+    log.warning("%s: stopped; the same command goes on from here", left[0].stem if left else "all done")
+    stopped = {notebook: Stamp(notebook.stem, "", "stopped") for notebook in left}
+    for notebook in stopped.keys() - {notebook for notebook, _ in running.values()}:
+        write_stamp(out_dir, before.get(notebook.stem, stopped[notebook]))
+    return [(stamps | stopped)[notebook] for notebook in plan], getattr(asked, "number", signal.SIGINT)
 
 
 def _fresh(
@@ -200,12 +224,12 @@ def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _run_one(
-    notebook: Path, values: Mapping[str, Any], out_dir: Path, stamp: Stamp, lock: int, scrub: Scrubber
+    notebook: Path, values: Mapping[str, Any], out_dir: Path, stamp: Stamp, children: Children, scrub: Scrubber
 ) -> Stamp:
     begun = time.monotonic()
     try:
         with scratch_folder() as scratch:
-            outcome = _in_child(notebook, values, out_dir, scratch, lock)
+            outcome = _in_child(notebook, values, out_dir, scratch, children)
             done = outcome["status"] == "done"
             kept, other = f"{notebook.stem}.ipynb", f"{notebook.stem}.failed.ipynb"
             kept, other = (kept, other) if done else (other, kept)
@@ -214,7 +238,8 @@ def _run_one(
                 write_json(out_dir / kept, scrub.notebook(copy.deepcopy(node)))
             (out_dir / other).unlink(missing_ok=True)
     finally:
-        scrub.folder(out_dir)
+        with sole(out_dir / LOCK):  # other notebooks record into the same files
+            scrub.folder(out_dir)
     if not done:
         _tell(outcome, node, f"{out_dir.name}.{notebook.stem}")
     stamp = replace(
@@ -250,29 +275,22 @@ def _tell(outcome: Mapping[str, Any], node: Mapping[str, Any] | None, name: str)
 
 
 def _in_child(
-    notebook: Path, values: Mapping[str, Any], out_dir: Path, scratch: Path, lock: int,
+    notebook: Path, values: Mapping[str, Any], out_dir: Path, scratch: Path, children: Children,
 ) -> dict[str, Any]:
     if "out_dir" in declared(notebook):
         values = {**values, "out_dir": os.path.relpath(out_dir, notebook.parent)}
     read, write = os.pipe()  # a file would need room
     job = {
         "notebook": str(notebook), "name": notebook.stem, "output": str(scratch / "out.ipynb"),
-        "parameters": dict(values), "cwd": str(notebook.parent), "progress": sys.stderr.isatty(),
+        "parameters": dict(values), "cwd": str(notebook.parent),
+        "progress": sys.stderr.isatty() and children.at_once == 1,
         "result": write, "parent": os.getpid(),
     }
     write_json(scratch / "job.json", job)
     command = [sys.executable, "-c", _CHILD, str(scratch / "job.json")]
-    child = subprocess.Popen(command, env=_environment(scratch), pass_fds=(lock, write))
-    os.close(write)
-    try:
-        code = child.wait()
-    except BaseException:
-        child.terminate()
-        child.wait()
-        raise
-    finally:
-        with open(read, encoding="utf-8") as pipe:
-            told = pipe.read() if child.returncode is not None else ""
+    with open(read, encoding="utf-8") as pipe:
+        code = children.run(command, env=_environment(scratch), tells=write)
+        told = pipe.read()
     return json.loads(told) if told else {"status": "failed", "error": describe(code)}
 
 

@@ -40,7 +40,7 @@ def longest(folder: str, took: Mapping[str, float], *, reference: Path) -> dict[
     return dict(sorted((_seconds(reference / SECONDS) | ran).items()))
 
 
-def foretold(folder: str, notebooks: Sequence[str], *, now: datetime | None = None) -> str:
+def foretold(folder: str, notebooks: Sequence[str], *, at_once: int = 1, now: datetime | None = None) -> str:
     """A sentence for the start of a run: how long these notebooks take at most, and by what that is known."""
     here, reference = _seconds(cache_folder() / SECONDS), _seconds(FILES / "reference" / folder / SECONDS)
     mine = [here[f"{folder}/{name}"] for name in notebooks if f"{folder}/{name}" in here]
@@ -52,7 +52,7 @@ def foretold(folder: str, notebooks: Sequence[str], *, now: datetime | None = No
     by = [f"{len(mine)} by earlier runs here"] * bool(mine) + [f"{len(theirs)} by the reference"] * bool(theirs)
     new = len(notebooks) - len(mine) - len(theirs)
     by += [f"{new} never run, which come on top"] * bool(new)
-    known = f"{', '.join(by)}; less where work is kept"
+    known = f"{', '.join(by)}; less where work is kept" + f", and side by side, {at_once} at a time" * (at_once > 1)
     return f"{_count(len(notebooks))}: about {_said(total)}, until {end:%H:%M} ({known})"
 
 

@@ -20,6 +20,7 @@ from nbkit.runner import execute
 from nbkit.runner.execute import ROOT, choose_notebooks, reproduce
 from nbkit.runner.folder import locked, read_stamps, write_stamp
 from nbkit.runner.privacy import scrubber
+from nbkit.runner.provenance import cpu_count
 
 OBSERVED = "wei2019.table2_2a.mse.fcn"
 
@@ -77,7 +78,7 @@ def test_a_second_run_does_nothing_and_missing_or_changed_work_is_done_again(rec
 def test_what_makes_a_notebook_run_again(recorder, write_notebook, tmp_path, monkeypatch):
     book, out = recorder("01_a"), tmp_path / "out"
 
-    def pretend(notebook, values, out_dir, stamp, lock, scrub):
+    def pretend(notebook, values, out_dir, stamp, children, scrub):
         (out_dir / "01_a.ipynb").touch()
         write_stamp(out_dir, done := replace(stamp, status="done"))
         return done
@@ -103,7 +104,7 @@ def test_a_notebook_that_reads_results_runs_again_when_they_change(recorder, wri
     cells["cells"][-1]["metadata"]["tags"] = ["reads-results"]
     book.write_text(json.dumps(cells))
 
-    def pretend(notebook, values, out_dir, stamp, lock, scrub):
+    def pretend(notebook, values, out_dir, stamp, children, scrub):
         (out_dir / f"{notebook.stem}.ipynb").touch()
         write_stamp(out_dir, done := replace(stamp, status="done"))
         return done
@@ -134,7 +135,38 @@ def test_a_failing_and_a_killed_notebook_do_not_stop_the_others(recorder, write_
     assert "02 · bad" in page and "no such contrast" in page and "SIGKILL" in page
 
 
-def start(books: list[Path], out: Path) -> subprocess.Popen:
+@pytest.mark.slow
+def test_notebooks_side_by_side_share_the_cores_and_the_last_waits_for_all(
+    recorder, write_notebook, tmp_path, monkeypatch
+):
+    """Each of two waits until the other is there; both record into the same files."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    here, there, out = tmp_path / "here", tmp_path / "there", tmp_path / "out"
+    for pipe in (here, there):
+        os.mkfifo(pipe)
+    met = ("import os, signal; signal.alarm(120); open({!r}, {!r}); open({!r}, {!r}); "
+           "print(os.environ['OMP_NUM_THREADS'])")
+    count = "from nbkit.claims.observe import load_observations; print(len(load_observations(out_dir)))"
+    books = [
+        recorder("01_a", met.format(str(here), "r", str(there), "w")),
+        recorder("02_b", met.format(str(here), "w", str(there), "r"), method="rf"),
+        write_notebook("10_all", count),
+    ]
+    cells = json.loads(books[-1].read_text())
+    cells["cells"][-1]["metadata"]["tags"] = ["reads-results"]
+    books[-1].write_text(json.dumps(cells))
+    result = reproduce(books, out_dir=out, profile="smoke", at_once=2)
+    assert statuses(result) == dict.fromkeys(("01_a", "02_b", "10_all"), "done"), result.stamps
+    printed = {book.stem: "".join(json.loads((out / book.name).read_text())["cells"][-1]["outputs"][0]["text"])
+               for book in books}
+    share = max(1, cpu_count() // 2)
+    said = {name: text.strip() for name, text in printed.items()}
+    assert said == {"01_a": f"{share}", "02_b": f"{share}", "10_all": "2"}
+    assert set(load_observations(out)) == {OBSERVED, OBSERVED.replace("fcn", "rf")}
+    assert [s.parameters["n_jobs"] for s in result.stamps] == [share] * 3
+
+
+def start(books: list[Path], out: Path, at_once: int = 1) -> subprocess.Popen:
     """A run in a process of its own, returned when its notebook has recorded its number."""
     # in the background of a shell, or by nohup, a test run inherits SIGINT and SIGHUP ignored
     code = (
@@ -142,7 +174,7 @@ def start(books: list[Path], out: Path) -> subprocess.Popen:
         "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
         "import sys; from pathlib import Path; from nbkit.runner.execute import reproduce; "
         f"sys.exit(reproduce([Path(p) for p in {[str(b) for b in books]!r}], out_dir={str(out)!r}, "
-        "profile='smoke').exit_code)"
+        f"profile='smoke', at_once={at_once}).exit_code)"
     )
     run = subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True,
@@ -169,17 +201,20 @@ def test_a_killed_run_resumes_with_the_same_numbers(recorder, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, True)],
+    ("number", "whole_group", "at_once"),
+    [(signal.SIGINT, True, 1), (signal.SIGTERM, False, 1), (signal.SIGHUP, True, 1), (signal.SIGTERM, False, 2)],
 )
 def test_a_run_that_is_asked_to_end_leaves_a_readable_folder_and_nothing_else(
-    recorder, tmp_path, monkeypatch, number, whole_group
+    recorder, tmp_path, monkeypatch, number, whole_group, at_once
 ):
-    out, temporary, pid = tmp_path / "out", tmp_path / "tmp", tmp_path / "pid"
+    out, temporary, pids = tmp_path / "out", tmp_path / "tmp", [tmp_path / "pid a", tmp_path / "pid b"]
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    sleeping = f"import os, pathlib, time; pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(300)"
-    run = start([recorder("01_a", sleeping), recorder("02_b", method="rf")], out)
-    while not pid.exists() or not pid.read_text():
+    sleeping = "import os, pathlib, time; pathlib.Path({!r}).write_text(str(os.getpid())); time.sleep(300)"
+    books = [recorder(name, sleeping.format(str(pid)), method=method)
+             for name, pid, method in zip(("01_a", "02_b"), pids, ("fcn", "rf"), strict=True)]
+    run = start(books, out, at_once)
+    while not all(pid.exists() and pid.read_text() for pid in pids[:at_once]):
         time.sleep(0.05)
     (os.killpg if whole_group else os.kill)(run.pid, number)
     assert run.wait(timeout=60) == 128 + number
@@ -187,8 +222,10 @@ def test_a_run_that_is_asked_to_end_leaves_a_readable_folder_and_nothing_else(
     assert "stopped before its end" in (out / "index.html").read_text(encoding="utf-8")
     assert (out / "scorecard.json").exists() and not (out / "01_a.ipynb").exists()
     assert list(temporary.iterdir()) == [] and not [p for p in out.rglob("*") if p.name.endswith(".new")]
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+    assert [pid.exists() for pid in pids] == [True, at_once == 2]
+    for pid in pids[:at_once]:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid.read_text()), 0)
 
 
 def test_make_hands_what_ends_it_to_the_run():
