@@ -70,24 +70,38 @@ def _is(file: Path, given: str) -> bool:
 @contextmanager
 def unfinished(parent: Path, name: str) -> Iterator[Path]:
     """A temporary folder, held for as long as it is filled and then removed; the system frees it if its holder dies."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=parent))
-    handle = os.open(folder, os.O_RDONLY)
-    try:
+    with _held(parent, fcntl.LOCK_SH):  # nobody sweeps between its name and its lock
+        folder = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=UNFINISHED, dir=parent))
+        handle = os.open(folder, os.O_RDONLY)
         with suppress(OSError):  # some network disks lock no folders: then age decides
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # a leftover by its name only once it is held
-        folder = folder.rename(folder.with_name(folder.name + UNFINISHED))
+    try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
 
 
+@contextmanager
+def _held(folder: Path, how: int) -> Iterator[None]:
+    """A lock on a folder, which goes with its holder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, how)
+        yield
+    finally:
+        os.close(handle)
+
+
 def sweep(*folders: Path, prefix: str = "") -> list[Path]:
     """Remove what dead processes left in these folders: unfinished folders and locks that nobody holds."""
-    left = leftovers(*folders, prefix=prefix)
-    for path in left:
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    left = []
+    for folder in (f for f in folders if f.is_dir()):
+        with _held(folder, fcntl.LOCK_EX):
+            for path in leftovers(folder, prefix=prefix):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+                left.append(path)
     if left:
         log.info("removed what a run that was killed had left: %s", ", ".join(p.name for p in left[:5]))
     return left

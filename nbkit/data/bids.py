@@ -123,15 +123,17 @@ def absent(root: Path, images: Iterable[BidsImage], findings: Iterable[Finding])
     known = {i.visit for i in images} | {v for path in ignored(root, everything) if (v := _visit_of(path))}
     known |= {v for f in findings if (v := _visit_of(f.where))}
     people = {subject for subject, _ in known}
-    for subject, session, where in named_visits(root, person_and_session_folders(root)):
+    there = list(person_and_session_folders(root))
+    folders = {"/".join(filter(None, names)) for names in there}
+    for subject, session, where in named_visits(root, there):
         if ignored(root, [f"sub-{subject}/_", f"sub-{subject}/ses-{session}/_", f"{where}/_"]):
             continue
         missing = subject not in people if session is None else (subject, session) not in known
         if missing:
             known.add((subject, session or "single"))
             what = "person" if session is None else "visit"
-            there = (p.name for p in sorted((root / where).rglob("*")) if not p.is_dir() and p.suffix not in _TEXTS)
-            beside = next(there, None)
+            found = sorted((root / where).rglob("*")) if where in folders else []  # a table may name what no folder can
+            beside = next((p.name for p in found if not p.is_dir() and p.suffix not in _TEXTS), None)
             yield Finding(
                 subject, where, f"an image of every {what} in anat or pet", f"none; the {what} is left out",
                 f"There is {beside}, which is not read: images are .nii or .nii.gz in anat or pet." if beside else

@@ -41,7 +41,7 @@ def subject_name(label: str) -> str:
 def session_name(label: str) -> str:
     """``M006`` for ``ses-M6``, ``ses-M06`` and ``ses-M006``; other names lose their ``ses-``."""
     name = label.removeprefix("ses-")
-    months = re.fullmatch(r"[Mm](\d+)", name)
+    months = re.fullmatch(r"[Mm](\d{1,9})", name)
     return f"M{int(months[1]):03d}" if months else name
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nbkit.core.checks import NbkitError, require
 from nbkit.core.files import CACHE_REMEDY, cache_folder
-from nbkit.core.shelf import limit_bytes, sweep, unfinished
+from nbkit.core.shelf import leftovers, limit_bytes, sweep, unfinished
 
 NAME = "nbkit"
 # bytes without which not even a smoke run comes to its end
@@ -25,7 +25,7 @@ def check_places(out_dir: Path) -> None:
     ------
     NbkitError
     """
-    there = sorted(p.name for p in out_dir.iterdir()) if out_dir.is_dir() else []
+    there = sorted(p.name for p in {*out_dir.iterdir()} - {*leftovers(out_dir)}) if out_dir.is_dir() else []
     require(
         not there or any(name in OURS for name in there), str(out_dir), expected="a results folder, or none yet",
         found=f"a folder with {', '.join(there[:3])}",

@@ -15,6 +15,8 @@ import pytest
 from nbkit.core import files, shelf
 from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache, atomic, cache_folder, sole, write_text
+from tests.attacks.tried import forked, fresh
+from tests.attacks.works import WORKS
 
 
 def value(folder):
@@ -178,6 +180,20 @@ def filled(root, count):
         folders.append(root / "kind" / files.digest(i))
         aged(folders[-1] / "SHA256SUMS", 3600 * (count - i))
     return folders
+
+
+def test_killed_at_every_step_of_a_write_nothing_is_left(tmp_path, monkeypatch):
+    def write(folder):
+        shelf.sweep(folder)
+        write_text(folder / "a.txt", "whole")
+        return sorted(p.name for p in folder.iterdir())
+
+    monkeypatch.setitem(WORKS, "write", write)
+    steps = forked("write", fresh(tmp_path / "x"), count=True)["events"]
+    assert steps > 5
+    for step in range(steps):
+        assert forked("write", fresh(tmp_path / "x"), kill_at=step) == {"killed": -9}
+        assert forked("write", tmp_path / "x")["value"] == ["a.txt"], step
 
 
 def test_the_least_recently_used_go_until_the_rest_fits(tmp_path):

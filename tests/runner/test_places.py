@@ -85,3 +85,11 @@ def test_temporary_files_go_with_their_notebook_and_those_of_the_dead_at_the_nex
         clear_leftovers(tmp_path / "out")
         assert mine.exists() and not left.exists()
     assert [p.name for p in temporary.iterdir()] == [".other.lock"], "what others left is theirs"
+
+
+def test_a_folder_whose_first_run_was_killed_at_once_is_still_a_results_folder(tmp_path):
+    (tmp_path / "out" / "..run.lock.x.new").mkdir(parents=True)
+    check_places(tmp_path / "out")
+    (tmp_path / "out" / "mine.txt").write_text("")
+    with pytest.raises(NbkitError, match="found a folder with mine.txt"):
+        check_places(tmp_path / "out")
