@@ -23,8 +23,8 @@ from nbkit.core.checks import known, require
 from nbkit.core.files import atomic, cache_folder, write_text
 from nbkit.core.protocols import Cohort
 from nbkit.core.source import ROOT
-from nbkit.data.shipped import FOLDER, LIST, weights_list
 from nbkit.data.pet_slices import slice_table
+from nbkit.data.shipped import FOLDER, LIST, weights_list
 from nbkit.data.splits import folds, person_of, subject_hash
 from nbkit.papers.flair import Config as FLAIR
 from nbkit.papers.flair import ConvSynthesizer, setting_experiments

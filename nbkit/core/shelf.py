@@ -11,7 +11,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from nbkit.core.checks import require
@@ -70,7 +70,8 @@ def _is(file: Path, given: str) -> bool:
 @contextmanager
 def unfinished(parent: Path, name: str) -> Iterator[Path]:
     """A temporary folder, held for as long as it is filled and then removed; the system frees it if its holder dies."""
-    with _held(parent, fcntl.LOCK_SH):  # nobody sweeps between its name and its lock
+    # nobody sweeps between its name and its lock; nobody ever sweeps one of these, which are locked already
+    with nullcontext() if parent.name.endswith(UNFINISHED) else _held(parent, fcntl.LOCK_SH):
         folder = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=UNFINISHED, dir=parent))
         handle = os.open(folder, os.O_RDONLY)
         with suppress(OSError):  # some network disks lock no folders: then age decides
@@ -91,6 +92,8 @@ def _held(folder: Path, how: int) -> Iterator[None]:
             fcntl.flock(handle, how)
         yield
     finally:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # a process that was forked meanwhile has the handle too
         os.close(handle)
 
 

@@ -212,9 +212,10 @@ def spoken(text: str) -> str:
     be a plain word.
     """
     title = title_of(text)
-    if re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)+", text):
-        return title if title != text else region_title(text)
-    return title if re.sub(r"\W", "", title).lower() == text else text
+    if title == text and re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)+", text):
+        title = region_title(text)
+        return title[0].lower() + title[1:]
+    return title if "_" in text or re.sub(r"\W", "", title).lower() == text else text
 
 
 def needs(table: pd.DataFrame, columns: Iterable[str], where: str) -> None:

@@ -14,6 +14,11 @@ class Ended(Exception):
     """A process was ended because its run is."""
 
 
+def share(at_once: int) -> int:
+    """Cores of each of so many processes."""
+    return max(1, cpu_count() // at_once)
+
+
 class Children:
     """Processes of a run, which hold its lock as long as they live.
 
@@ -30,11 +35,6 @@ class Children:
         self._living: set[subprocess.Popen] = set()
         self._ended, self._change = False, threading.Lock()
 
-    @property
-    def share(self) -> int:
-        """Cores of each."""
-        return max(1, cpu_count() // self.at_once)
-
     def run(self, command: Sequence[str], *, env: Mapping[str, str], tells: int) -> int:
         """Start a process and wait for it: its exit status. It writes to the descriptor `tells`, which is closed here.
 
@@ -43,7 +43,7 @@ class Children:
         Ended
             If :meth:`end` was called before it ended by itself.
         """
-        threads = {} if self.at_once == 1 else {"OMP_NUM_THREADS": str(self.share)}
+        threads = {} if self.at_once == 1 else {"OMP_NUM_THREADS": str(share(self.at_once))}
         try:
             with self._change:
                 if self._ended:

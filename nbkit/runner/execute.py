@@ -26,13 +26,13 @@ from nbkit.core.device import pick_device
 from nbkit.core.files import cache_folder, sole, write_json, write_text
 from nbkit.core.project import FILES
 from nbkit.runner import times
-from nbkit.runner.children import Children
+from nbkit.runner.children import Children, share
 from nbkit.runner.ending import describe
 from nbkit.runner.folder import Stamp, is_current, is_own, locked, read_stamps, records_of, write_stamp
 from nbkit.runner.parameters import bind, check_names, declared, reads_results, source_of
 from nbkit.runner.places import check_places, clear_leftovers, scratch_folder
 from nbkit.runner.privacy import Scrubber, scrubber
-from nbkit.runner.provenance import ROOT, code_digest, collect, cpu_count
+from nbkit.runner.provenance import ROOT, code_digest, collect
 from nbkit.runner.report import write_report
 from nbkit.runner.stopping import stoppable
 
@@ -118,7 +118,7 @@ def reproduce(
     known(profile, PROFILES, "reproduce: profile")
     pick_device(device)
     require(at_once >= 1, "reproduce: at_once", expected="1 or more", found=at_once, remedy="Set AT_ONCE=1.")
-    jobs = n_jobs or (None if at_once == 1 else max(1, cpu_count() // at_once))
+    jobs = n_jobs or (None if at_once == 1 else share(at_once))
     standard = {
         "profile": profile, "cohort": _cohort(cohort), "seed": seed, "device": device, "headless": True,
     } | ({"n_jobs": jobs} if jobs else {})

@@ -196,6 +196,19 @@ def test_killed_at_every_step_of_a_write_nothing_is_left(tmp_path, monkeypatch):
         assert forked("write", tmp_path / "x")["value"] == ["a.txt"], step
 
 
+def test_what_is_unfinished_is_written_into(tmp_path):
+    """In a thread: where it waited for itself, it would wait for ever."""
+    def write():
+        with shelf.unfinished(tmp_path, "scratch") as folder:
+            read.append(write_text(folder / "job.json", "1").read_text())
+
+    read: list[str] = []
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    writer.join(timeout=60)
+    assert read == ["1"] and not writer.is_alive()
+
+
 def test_the_least_recently_used_go_until_the_rest_fits(tmp_path):
     a, b, c, d = filled(tmp_path, 4)
     Cache(tmp_path).get("kind", 0, Maker(), value)

@@ -36,8 +36,9 @@ def test_region_titles(name, title):
 
 
 @pytest.mark.parametrize("text, said", [
-    ("mrextrap_bayes", "MRExtrap, posterior"), ("brlp", "BrLP"), ("deep_grey", "Other deep grey matter"),
-    ("hippocampus_left", "Left hippocampus"), ("no_dir", "without DIR"), ("own_scale", "Own scale"),
+    ("mrextrap_bayes", "MRExtrap, posterior"), ("brlp", "BrLP"), ("deep_grey", "other deep grey matter"),
+    ("hippocampus_left", "left hippocampus"), ("csf_left", "left CSF"), ("no_dir", "without DIR"),
+    ("own_scale", "own scale"), ("lateral_ventricle", "lateral ventricle"),
     ("mean", "mean"), ("floor", "floor"), ("AD", "AD"), ("with own_scale", "with own_scale"), ("", ""),
 ])
 def test_a_reader_sees_no_code_names(text, said):

@@ -268,6 +268,7 @@ def test_unwritable_output_folder_is_named(recorder, tmp_path):
         ({"parameters": {"names": ("a",)}}, "names: expected list"),
         ({"seed": True}, "seed: expected int"),
         ({"cohort": ""}, "COHORT=embedded"),
+        ({"at_once": 0}, "at_once: expected 1 or more, found 0"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_runs(recorder, tmp_path, given, message):

@@ -20,4 +20,4 @@ def test_names_of_code_are_said_in_words(tmp_path):
     pd.DataFrame({"mrextrap_bayes": [1.0]}, index=["lateral_ventricle"]).to_csv(tmp_path / "a.csv")
     found = read_grid(tmp_path / "a.csv", header=1, index=1)
     assert found["head"] == [[("", 1), ("MRExtrap, posterior", 1)]]
-    assert found["rows"][0]["heads"] == [("Lateral ventricle", 1)]
+    assert found["rows"][0]["heads"] == [("lateral ventricle", 1)]

@@ -48,6 +48,7 @@ def test_a_damaged_note_says_nothing_and_is_written_anew(places, text):
     assert "not known" in times.foretold("laptop-embedded", ["01_a"])
     times.note("laptop-embedded", "01_a", 60.0)
     assert "about 60 s" in times.foretold("laptop-embedded", ["01_a"], now=NOON)
+    assert "side by side, 4 at a time)" in times.foretold("laptop-embedded", ["01_a"], at_once=4, now=NOON)
 
 
 @pytest.mark.parametrize("seconds, said", [(89, "89 s"), (600, "10 min"), (7200, "2.0 h")])
