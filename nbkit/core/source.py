@@ -11,34 +11,45 @@ from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+_KEEPS = ("nbkit/core/shelf.py",)
+"""What only keeps and clears finished work: no result can depend on it."""
 _PARSING = threading.Lock()
 """CPython 3.11 counts the depth of syntax trees for all threads together: two parsing at once can get SystemError."""
 
 
 @lru_cache
 def module_digest(*modules: str) -> str:
-    """Twelve hex digits of the sources of imported `modules` and of all they import from nbkit, directly or not.
+    """Twelve hex digits of the code of imported `modules` and of all they import from nbkit, directly or not.
 
-    Part of every cache key, so that changed code makes its work again and unrelated code does not. Read once per
-    process: what runs is the code that was imported, not what was edited since.
+    Part of every cache key, so that changed code makes its work again; unrelated code, comments, docstrings and
+    layout do not. Read once per process: what runs is the code that was imported, not what was edited since.
     """
     todo, seen = [Path(sys.modules[m].__file__) for m in modules], {}
     while todo:
         path = todo.pop()
-        if path not in seen:
-            seen[path] = path.read_bytes()
-            todo.extend(_imported(seen[path]))
+        if path not in seen and path not in [ROOT / name for name in _KEEPS]:
+            seen[path], imported = _parsed(path.read_bytes())
+            todo.extend(imported)
     total = hashlib.sha256()
-    for name, text in sorted((path.as_posix().removeprefix(ROOT.as_posix()), text) for path, text in seen.items()):
-        total.update(name.encode() + b"\0" + text + b"\0")
+    for name, code in sorted((path.as_posix().removeprefix(ROOT.as_posix()), code) for path, code in seen.items()):
+        total.update(f"{name}\0{code}\0".encode())
     return total.hexdigest()[:12]
 
 
 @lru_cache(maxsize=None)
-def _imported(text: bytes) -> tuple[Path, ...]:
+def _parsed(text: bytes) -> tuple[str, tuple[Path, ...]]:
+    """What a source does, without what it says of itself, and the files of nbkit that it imports."""
     with _PARSING:
         tree = ast.parse(text)
-    return tuple(_files(tree))
+    imported = tuple(_files(tree))
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list):
+            node.body = [step for step in body if not _is_text(step)]
+    return ast.dump(tree), imported
+
+
+def _is_text(step: ast.stmt) -> bool:
+    return isinstance(step, ast.Expr) and isinstance(step.value, ast.Constant) and isinstance(step.value.value, str)
 
 
 def _files(tree: ast.AST) -> Iterator[Path]:

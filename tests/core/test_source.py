@@ -44,6 +44,27 @@ def test_a_change_three_imports_away_is_seen_and_an_unrelated_one_is_not(package
     assert after["other"] == before["other"]
 
 
+def test_words_and_layout_do_not_count_but_every_constant_does(package):
+    file = package / "nbkit/core/a.py"
+    file.write_text('"""Says."""\n\ndef f(x):\n    """Says."""\n    return x + 1\nA = "a"\n')
+    before = digest(package, "c")
+    file.write_text('# why\n\ndef f(x):  # adds\n    return (x\n            + 1)\n\n\nA = "a"\n"""Of A."""\n')
+    assert digest(package, "c") == before
+    for other in ("def f(x):\n    return x + 2\nA = 'a'\n", "def f(x):\n    return x + 1\nA = 'b'\n"):
+        file.write_text(other)
+        assert digest(package, "c") != before
+
+
+def test_what_only_keeps_work_does_not_count_and_is_there(package):
+    assert all((source.ROOT / name).is_file() for name in source._KEEPS)
+    (package / "nbkit/core/a.py").write_text("from nbkit.core import shelf\nA = 1\n")
+    file = package / source._KEEPS[0]
+    file.write_text("B = 1\n")
+    before = digest(package, "c")
+    file.write_text("B = 2\n")
+    assert digest(package, "c") == before
+
+
 def test_the_place_of_the_clone_does_not_matter(package, tmp_path_factory):
     copy = tmp_path_factory.mktemp("elsewhere") / "clone"
     package.rename(copy)
@@ -57,6 +78,6 @@ def test_only_one_thread_parses_at_a_time(monkeypatch):
     watched = SimpleNamespace(**vars(ast))
     watched.parse = lambda text: seen.append(source._PARSING.locked()) or ast.parse(text)
     monkeypatch.setattr(source, "ast", watched)
-    source._imported.cache_clear()  # it reads each text once
+    source._parsed.cache_clear()  # it reads each text once
     source.module_digest.__wrapped__("nbkit.core.source")
     assert seen and all(seen) and not source._PARSING.locked()
