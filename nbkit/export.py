@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from tqdm.auto import tqdm
 
-from nbkit import __version__
+from nbkit import __version__, shipped
 from nbkit.cohorts import cohort_for
 from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES
@@ -319,9 +319,8 @@ def claim(root: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
         )
         shutil.rmtree(root)
     elif root.exists():
-        require(
-            root.is_dir(), f"{root.name}", expected="a folder", found="a file", remedy="Choose another name with --to.",
-        )
+        require(root.is_dir(), f"{root.name}", expected="a folder", found="a file",
+                remedy="Choose another name with --to.")
     return True
 
 
@@ -373,12 +372,14 @@ def command(
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 7,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     n_jobs: Annotated[int, typer.Option(help="People prepared side by side.")] = 1,
+    weights: Annotated[str, typer.Option(help=shipped.SAID)] = shipped.SHIPPED,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier export in the folder.")] = False,
     plan: Annotated[bool, typer.Option(help="Only say what would be trained and written.")] = False,
 ) -> None:
     """Write prepared scans, masks, volumes and every system's predictions of a cohort as BIDS derivatives."""
     wish = Wish.of(system=system, people=people, ahead=ahead or ("" if ages else AHEAD), ages=ages, seen=seen)
     known(profile, PROFILES, "--profile")
+    shipped.use(weights)
     bench = Bench(cohort_for(cohort, task="ageing", profile=profile, seed=seed, n_jobs=n_jobs), profile, seed, device)
     export = Export(to.expanduser(), bench, wish)
     lacking, folder = bench.lacking(wish.systems), export.root

@@ -27,7 +27,6 @@ from nbkit.claims.observe import Observation, Run, load_observations, load_rooms
 from nbkit.claims.tables import comparison_table, rooms_table, verdict_table
 from nbkit.claims.verdicts import Scorecard, judge_folder
 from nbkit import cohorts, entrants, shipped
-from nbkit.core.checks import known
 from nbkit.core.cluster import on_cluster
 from nbkit.core.protocols import Cohort, ModalitySynthesizer
 from nbkit.core.volume import Volume
@@ -37,7 +36,6 @@ from nbkit.figures.tables import show_table
 from nbkit.runner.provenance import collect
 from nbkit.training.crossval import FoldLike, Result, Score, cross_validate
 from nbkit.training.curves import courses, endings
-from nbkit.training.offered import offering
 
 _KERNEL = ExitStack()
 """What holds as long as a notebook's kernel lives."""
@@ -228,7 +226,7 @@ def begin(
     weights : {"shipped", "train"}
         Whether systems whose weights come with the project are read (:mod:`nbkit.shipped`), or everything is trained.
     """
-    offering(shipped.find if known(weights, ("shipped", "train"), "begin: weights") == "shipped" else None)
+    shipped.use(weights, "begin: weights")
     _KERNEL.enter_context(on_cluster())
     asked = {"task": task, "profile": profile, "seed": seed, "n_jobs": n_jobs}
     return Session(

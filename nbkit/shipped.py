@@ -18,17 +18,24 @@ import numpy as np
 import torch
 from torch.nn.functional import adaptive_avg_pool3d
 
-from nbkit.core.checks import NbkitError
+from nbkit.core.checks import NbkitError, known
 from nbkit.core.protocols import Cohort, Scan
 from nbkit.data.shipped import shipped_folder, weights_list
 from nbkit.data.splits import subject_hash
-from nbkit.training.offered import Offer
+from nbkit.training.offered import Offer, offering
 
 log = logging.getLogger(__name__)
 CARD = "card.json"
+SHIPPED, TRAIN = "shipped", "train"
+SAID = "shipped: systems whose weights come with the project are read; train: all are trained here."
 NEAR = 0.02
 """Largest difference from the numbers kept, in standard deviations of these."""
 _CELLS, _ELSEWHERE = 4, ("device",)
+
+
+def use(weights: str, where: str = "--weights") -> None:
+    """From now on, in this process, read what comes with the project ("shipped"), or train everything ("train")."""
+    offering(find if known(weights, (SHIPPED, TRAIN), where) == SHIPPED else None)
 
 
 def find(model: Any, people: Cohort, key: Any = None) -> Offer | None:

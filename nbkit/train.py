@@ -37,7 +37,6 @@ from nbkit.systems import Bench
 from nbkit.training import together
 from nbkit.training.checkpoint import Saved, save_checkpoint
 from nbkit.training.fitted import fitted
-from nbkit.training.offered import offering
 
 SCAN_SEGMENTER = scan_error.NAME
 LEVELS = ("embedded", "open")
@@ -103,9 +102,9 @@ def ageing(
     """
     _nothing_to_collect(part, collect)
     bench = Bench(cohort_for(level, task="ageing", profile=profile, n_jobs=n_jobs), profile)
-    offering(shipped.find)  # BrLP is built on the autoencoder that notebooks will read
+    shipped.use(shipped.SHIPPED)  # BrLP is built on the autoencoder that notebooks will read
     asked, long = bench.job(part), bench.job(part, **(LONGER[part] if profile == "laptop" else {}))
-    offering(None)
+    shipped.use(shipped.TRAIN)
     return _made("-".join([part, level, *[profile] * (profile != "laptop")]), bench.train, asked, long)
 
 

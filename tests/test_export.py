@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from nbkit import cli, export, systems
+from nbkit import cli, export, shipped, systems
 from nbkit.core.checks import NbkitError, require
 from nbkit.core.protocols import Cohort
 from nbkit.data.derivatives import read_derivatives
 from nbkit.geometry.futures import Futures
 from nbkit.geometry.warp import Displacement
-from nbkit.papers.trajectories import NoChange
+from nbkit.papers.trajectories import NoChange, PixelRegression
+from nbkit.training.offered import offered
 from tests.papers.trajectories.ageing_balls import AFFINE, NAMES, SHAPE, distance, person
 
 AGES = (62.0, 66.5, 70.0)
@@ -237,7 +238,17 @@ def test_a_plan_writes_nothing_and_says_what_would_be_trained(nbkit, tmp_path, m
     assert not (tmp_path / "out").exists()
 
 
+def test_what_comes_with_the_project_is_asked_for_unless_all_is_to_be_trained(nbkit, tmp_path, monkeypatch):
+    asked, untrained = [], PixelRegression()
+    monkeypatch.setattr(shipped, "find", lambda model, people, key: asked.append(type(model).__name__))
+    monkeypatch.setattr(systems.Bench, "lacking", lambda self, _: [str(offered(untrained, self.train))])
+    for weights, times in (("train", 0), ("shipped", 1)):
+        nbkit("--to", tmp_path / "out", "--system", "pixel_ols", "--weights", weights, "--plan")
+        assert asked.count("PixelRegression") == times
+
+
 @pytest.mark.parametrize(("options", "message"), [
+    (("--weights", "mine"), "--weights"),
     (("--system", "countersinth"), "Did you mean 'countersynth'"), (("--people", "HC0"), "Did you mean 'HC-0'"),
     (("--ahead", "two"), "--ahead: expected numbers"), (("--ages", "66,5x"), "--ages: expected numbers"),
     (("--ages", "0.7"), "ages from 1.2 to 120"), (("--ahead", "200"), "at most 60 years ahead"),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from nbkit import shipped
 from nbkit.benchmark import small_page
 from nbkit.benchmark.ageing import COHORTS, HISTORIES, Ageing, open_task
 from nbkit.benchmark.contrast import BESIDE, TARGETS, open_contrast
@@ -36,6 +37,7 @@ from nbkit.systems import SYSTEMS
 
 app = typer.Typer(no_args_is_help=True, help="A task as plain files, and forecasts of any tool judged on one page.")
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Weights = Annotated[str, typer.Option(help=shipped.SAID)]
 Jobs = Annotated[int, typer.Option(help="People simulated or prepared side by side.")]
 ALL, NONE, ENTERED = "all", "none", "entrant"
 RESERVED = (NO_CHANGE, MEAN, DIAGNOSIS, PIXELS, *NO_FORECAST, "autoencoder", "truth")
@@ -101,9 +103,10 @@ def judge_command(
         f"ageing: the papers' systems beside them, trained if not kept: none, all, or {', '.join(SYSTEMS)}."))] = NONE,
     scores: Annotated[Path | None, typer.Option(help="Also write every person's scores, as CSV.")] = None,
     ranks: Annotated[Path | None, typer.Option(help="Also write who stands where, as CSV.")] = None,
-    n_jobs: Jobs = 1, device: Device = "auto",
+    n_jobs: Jobs = 1, device: Device = "auto", weights: Weights = shipped.SHIPPED,
 ) -> None:
     """Check forecasts of any tool, score them beside our controls and systems, and write one page."""
+    shipped.use(weights)
     task = task_of(folder.expanduser(), device=device, n_jobs=n_jobs)
     judge = _judge_ageing if type(task) is Ageing else _judge_small
     frame, standing, page = judge(
