@@ -153,6 +153,14 @@ def test_two_entrants_are_compared_by_person_with_holm(task, tmp_path):
     assert pairs_table(found.main, names[:1], TITLES).empty
 
 
+def test_a_system_that_refuses_everybody_is_left_out_with_its_reason(task):
+    assert task.seen == 1
+    found = judged(task, [], systems=("pixel_ols",))
+    assert found.systems == () and not found.lacking
+    assert "pixel_ols" in found.failed and "scan" in found.failed["pixel_ols"]
+    assert "pixel_ols" not in set(found.main["system"])
+
+
 def test_a_system_that_refuses_somebody_is_scored_as_no_change_there(task, monkeypatch):
     class Choosy(NoChange):
         futures = property()
