@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,12 +25,13 @@ from nbkit.benchmark.slice import CONTROLS, open_slice
 from nbkit.benchmark.tables import forgotten_lines
 from nbkit.benchmark.tasks import LATEST, rules
 from nbkit.benchmark.write import WANTED, write
-from nbkit.core.checks import known, require
+from nbkit.core.checks import NbkitError, known, require
 from nbkit.core.config import PROFILES
 from nbkit.core.files import write_text
 from nbkit.data.derivatives import DESCRIPTION
 from nbkit.data.sidecars import read_object
 from nbkit.entrants import enter
+from nbkit.figures import marks
 from nbkit.figures.marks import title_of
 from nbkit.papers.trajectories.head_to_head import TITLES
 from nbkit.papers.trajectories.ranking import NO_FORECAST, standings
@@ -135,6 +137,7 @@ def _judge_ageing(
     lacking = task.bench.lacking(names) if names else []
     if lacking:
         typer.echo(f"to be trained first on {len(task.train)} people ({task.profile}), then kept: {', '.join(lacking)}")
+    _mark(entrant.name for entrant in entrants)
     found = judged(task, entrants, systems=names)
     told = task.rules.told["metrics"]
     ranks = standings(found.main, control=NO_CHANGE, seed=told["bootstrap_seed"])
@@ -145,6 +148,13 @@ def _judge_ageing(
     return found.main, ranks, write_page(out, found)
 
 
+def _mark(names: Iterable[str]) -> None:
+    """One colour and marker each on the whole page; an export of a system of ours has them already."""
+    for name in names:
+        with suppress(NbkitError):
+            marks.enter(name)
+
+
 def _judge_small(
     task: Any, folders: Sequence[Path], _: tuple[str, ...], out: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame, Path]:
@@ -153,6 +163,7 @@ def _judge_small(
         name, images = task.read(path)
         entries.append((called(name, path.resolve().name, taken), images))
         taken.append(entries[-1][0])
+    _mark(name for name, _ in entries)
     found = task.judge(entries)
     ranks = in_words(found.ranks, found.titles, dict.fromkeys(found.names, ENTERED))
     for line in (*standing_lines(ranks), *found.forgotten):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from nbkit.benchmark.tasks import FROZEN
+from nbkit.figures.marks import ENTERED
 from tests.benchmark.little import brighter, hand_in, hand_in_images, volume_rows
 
 
@@ -38,6 +39,7 @@ def test_a_page_is_one_file_with_everything_in_it(nbkit, written, task, tmp_path
     code, out, _ = nbkit("judge", written, pictures, numbers, "--out", page, "--scores", scores, "--ranks", ranks)
     assert code == 0
     assert f"numbers: no forecast of 1 of 6 people, scored as no change: sub-{lost} (2)" in out and str(page) in out
+    assert ENTERED["numbers"].colour != ENTERED[told["name"]].colour, "one colour each on the whole page"
     text = page.read_text(encoding="utf-8")
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text and "<script" not in text
     assert FROZEN["ageing-1"] in text and "open truth" in text and f"sub-{lost} (2)" in text and "12.5" in text

@@ -186,7 +186,7 @@ def ranking_plot(
             ids = PRINTED[setting]
             _printed(axes, [published[ids[s]].value if s in ids else None for s in table["system"]])
         side = "better →" if BETTER.get(metric) == "greater" else "← better"
-        axes.set_xlabel(f"{TITLES[metric]}\n{side}   {table['people'].iloc[0]} people")
+        axes.set_xlabel(f"{TITLES[metric]}\n{side}   n = {table['people'].iloc[0]}")
     figure.legend(handles=_key(set(scores["system"])), loc="outside upper center", ncols=3)
     return figure
 
