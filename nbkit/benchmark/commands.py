@@ -21,7 +21,8 @@ from nbkit.benchmark.pet import HELD, TRAINING, open_pet
 from nbkit.benchmark.pet import MEAN as MEAN_IMAGE
 from nbkit.benchmark.predict import predict
 from nbkit.benchmark.scoring import PIXELS, Judged, judged
-from nbkit.benchmark.slice import CONTROLS, open_slice
+from nbkit.benchmark.slice import CONTROLS as SLICE_CONTROLS
+from nbkit.benchmark.slice import open_slice
 from nbkit.benchmark.tables import forgotten_lines
 from nbkit.benchmark.tasks import LATEST, rules
 from nbkit.benchmark.write import WANTED, write
@@ -33,8 +34,8 @@ from nbkit.data.sidecars import read_object
 from nbkit.entrants import enter
 from nbkit.figures import marks
 from nbkit.figures.marks import title_of
-from nbkit.papers.trajectories.head_to_head import TITLES
-from nbkit.papers.trajectories.ranking import NO_FORECAST, standings
+from nbkit.papers.trajectories.head_to_head import CONTROLS, TITLES
+from nbkit.papers.trajectories.ranking import NO_FORECAST, beaten, standings
 from nbkit.systems import SYSTEMS
 
 app = typer.Typer(no_args_is_help=True, help="A task as plain files, and forecasts of any tool judged on one page.")
@@ -44,7 +45,7 @@ Jobs = Annotated[int, typer.Option(help="People simulated or prepared side by si
 ALL, NONE, ENTERED = "all", "none", "entrant"
 RESERVED = (NO_CHANGE, MEAN, DIAGNOSIS, PIXELS, *NO_FORECAST, "autoencoder", "truth")
 """Names of what always stands on the page."""
-SMALL_RESERVED = (*BESIDE, *CONTROLS, MEAN_IMAGE, TRAINING, HELD, NO_CHANGE, "truth")
+SMALL_RESERVED = (*BESIDE, *SLICE_CONTROLS, MEAN_IMAGE, TRAINING, HELD, NO_CHANGE, "truth")
 
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {"ageing": ("History",), "contrast": ("Target",)}
@@ -141,8 +142,11 @@ def _judge_ageing(
     found = judged(task, entrants, systems=names)
     told = task.rules.told["metrics"]
     ranks = standings(found.main, control=NO_CHANGE, seed=told["bootstrap_seed"])
-    kinds = dict.fromkeys(found.systems, "system of a paper") | dict.fromkeys((e.name for e in entrants), ENTERED)
+    entered, ours = [e.name for e in entrants], [name for name in found.systems if name not in CONTROLS]
+    kinds = dict.fromkeys(ours, "system of a paper") | dict.fromkeys(entered, ENTERED)
     ranks = in_words(ranks[ranks["metric"].isin(told["ranked"])], TITLES, kinds)
+    won = beaten(found.main, entered, ours, seed=told["bootstrap_seed"])
+    ranks = ranks.merge(won, how="left", on=["metric", "system"])
     for line in (*standing_lines(ranks), *forgotten_lines(found)):
         typer.echo(line)
     return found.main, ranks, write_page(out, found)

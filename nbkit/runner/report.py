@@ -61,7 +61,7 @@ def write_report(out_dir: Path | str, card: Scorecard, record: Mapping[str, Any]
         explorer=EXPLORER if (out_dir / EXPLORER).exists() else "", view=shown.picture("explore_beside", most=720),
         not_run=_not_run(card, record["notebooks"]),
         titles={s["notebook"]: shown.title(s["notebook"]) for s in record["notebooks"]},
-        levels=sorted({o.level for o in observations.values()}),
+        strangers=shown.caption("entrants"), levels=sorted({o.level for o in observations.values()}),
         cohorts=sorted({o.cohort for o in observations.values()}),
     )
     return write_text(out_dir / "index.html", text)
@@ -95,6 +95,10 @@ class Shown:
         """A picture by its name, with its caption; None where the run has none."""
         found = next((a for a in self.artefacts if (a["kind"], a["name"]) == ("figure", name)), None)
         return found and {**found, **self.held(self.out_dir / found["file"], most)._asdict()}
+
+    def caption(self, name: str) -> str:
+        """Of a table by its name; empty where the run has none."""
+        return next((a["caption"] for a in self.artefacts if (a["kind"], a["name"]) == ("table", name)), "")
 
     def held(self, path: Path, most: int) -> Embedded:
         """A picture file as a page holds it: in its address."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from nbkit.claims.ledger import load_paper
 from nbkit.claims.observe import Observation
-from nbkit.claims.tables import BENCHMARK, claims_by_cohort, comparison_table, entrants_table, printed_beside_ours
+from nbkit.claims.tables import (
+    BENCHMARK, claims_by_cohort, comparison_table, entrants_lead, entrants_table, printed_beside_ours,
+)
 from nbkit.claims.verdicts import judge
 
 PAPER = load_paper("inbrainsyn")
@@ -48,3 +50,12 @@ def test_strangers_are_ranked_by_every_measure_in_the_order_of_the_first(tmp_pat
     table = entrants_table(tmp_path)
     assert table.index.tolist() == [("mine", "entrant"), ("ours", "system of a paper")]
     assert table["error"].tolist() == ["1. 4.26", "2. 12"] and table["SSIM"].tolist() == ["–", "1. 0.91"]
+
+
+def test_a_stranger_that_beats_our_systems_is_said_first(tmp_path):
+    assert "judged" in entrants_lead(tmp_path)
+    (tmp_path / BENCHMARK).write_text(
+        "metric,measure,title,kind,mean,beats,of\nv,error,ours,system of a paper,4,,\nv,error,mine,entrant,5,0,2\n"
+        "v,error,theirs,entrant,6,1,2\nssim,SSIM,mine,entrant,.9,2,2\nssim,SSIM,ours,system of a paper,.8,,\n")
+    assert entrants_lead(tmp_path).endswith(
+        "by error, theirs is better than 1 of 2; by SSIM, mine is better than all 2.")

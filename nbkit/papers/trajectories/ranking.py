@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -68,6 +68,30 @@ def standings(scores: pd.DataFrame, *, control: str, seed: int = 0) -> pd.DataFr
         for (setting, metric), part in forecasts.groupby(["setting", "metric"], sort=False)
     ]
     return pd.concat(tables, ignore_index=True)
+
+
+def beaten(scores: pd.DataFrame, entrants: Sequence[str], systems: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
+    """How many of `systems` each entrant is better than, told apart by the rule of :func:`standings`.
+
+    Holm's correction is over all pairs of an entrant and a system on a measure.
+
+    Returns
+    -------
+    DataFrame
+        Columns metric, system (the entrant), beats, and of (systems that have this measure).
+    """
+    rows = []
+    for metric, part in scores.groupby("metric", sort=False):
+        sign = 1.0 if BETTER.get(metric) == "greater" else -1.0
+        values = sign * complete(part[part["system"].isin([*entrants, *systems])])
+        pairs = [(one, other) for one in entrants for other in systems if {one, other} <= set(values)]
+        gains = [paired_difference(values[one], values[other], seed=seed) for one, other in pairs]
+        chance = holm([bootstrap_p(values[one], values[other], seed=seed) for one, other in pairs])
+        better = [one for (one, _), gain, p in zip(pairs, gains, chance, strict=True)
+                  if p < ALPHA and gain.low > 0 and gain.n >= MIN_SUBJECTS]
+        met = [one for one, _ in pairs]
+        rows += [(metric, one, better.count(one), met.count(one)) for one in dict.fromkeys(met)]
+    return pd.DataFrame(rows, columns=["metric", "system", "beats", "of"])
 
 
 def _standing(values: pd.DataFrame, metric: str, control: str, seed: int) -> pd.DataFrame:

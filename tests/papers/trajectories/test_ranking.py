@@ -8,7 +8,7 @@ import pytest
 
 from nbkit.core.checks import NbkitError
 from nbkit.core.stats import bootstrap_mean, bootstrap_p, holm, paired_difference
-from nbkit.papers.trajectories.ranking import standings
+from nbkit.papers.trajectories.ranking import beaten, standings
 
 RNG = np.random.default_rng(3)
 PEOPLE = [f"p{k}" for k in range(12)]
@@ -47,6 +47,16 @@ def test_more_is_better_turns_the_order_and_the_gains():
         assert less[column].tolist() == more[column].tolist()
     assert less["gain"].tolist() == pytest.approx(more["gain"].tolist())
     assert less["mean"].tolist() == pytest.approx((-more["mean"]).tolist())
+
+
+def test_who_is_beaten_is_counted_where_pairs_tell_them_apart():
+    mine = {"mine": 0.5 * HARD, "even": HARD + RNG.normal(0, 1, 12)}
+    both = pd.concat([scores({**ERRORS, **mine}), scores({"mine": HARD, "brlp": 0.5 * HARD, "no_pt": HARD / 3}, "ssim")])
+    table = beaten(both, list(mine), ["brlp", "inbrainsyn", "no_pt"]).set_index(["metric", "system"])
+    assert table.loc[("ventricle", "mine")].tolist() == [3, 3] and table.loc[("ventricle", "even")].tolist() == [1, 3]
+    assert table.loc[("ssim", "mine")].tolist() == [2, 2] and ("ssim", "even") not in table.index
+    few = both[both["subject"].isin(PEOPLE[:5])]
+    assert (beaten(few, list(mine), ["brlp", "no_pt"])["beats"] == 0).all()
 
 
 def test_settings_are_ranked_apart_and_hindsight_is_not_ranked():
