@@ -51,7 +51,8 @@ def test_more_is_better_turns_the_order_and_the_gains():
 
 def test_who_is_beaten_is_counted_where_pairs_tell_them_apart():
     mine = {"mine": 0.5 * HARD, "even": HARD + RNG.normal(0, 1, 12)}
-    both = pd.concat([scores({**ERRORS, **mine}), scores({"mine": HARD, "brlp": 0.5 * HARD, "no_pt": HARD / 3}, "ssim")])
+    likeness = {"mine": HARD, "brlp": 0.5 * HARD, "no_pt": HARD / 3}
+    both = pd.concat([scores({**ERRORS, **mine}), scores(likeness, "ssim")])
     table = beaten(both, list(mine), ["brlp", "inbrainsyn", "no_pt"]).set_index(["metric", "system"])
     assert table.loc[("ventricle", "mine")].tolist() == [3, 3] and table.loc[("ventricle", "even")].tolist() == [1, 3]
     assert table.loc[("ssim", "mine")].tolist() == [2, 2] and ("ssim", "even") not in table.index
