@@ -38,7 +38,7 @@ def cache_info() -> None:
     typer.echo(f"{total / 1e9:.1f} of {limit:g} GB (NBKIT_CACHE_GB); what was used longest ago goes first")
     if logs := list((root / LOGS).glob("*.log")):
         typer.echo(f"{len(logs)} logs of failed notebooks in {root / LOGS}")
-    if left := shelf.leftovers(*_kinds()):
+    if left := shelf.leftovers(*shelf.places(root)):
         typer.echo(f"{len(left)} leftovers of killed runs: `nbkit cache clear` removes them, as the next run does")
 
 
@@ -47,7 +47,7 @@ def cache_clear(kind: Annotated[str, typer.Argument(help="One kind; all and logs
     """Remove finished work; it is made again when needed. Downloads stay, and files that are not ours."""
     kinds = {folder.name: folder for folder in _kinds()}
     chosen = [known(kind, kinds, "cache clear: kind")] if kind else list(kinds)
-    shelf.sweep(*(kinds[name] for name in chosen))
+    shelf.sweep(*([kinds[kind]] if kind else shelf.places(cache_folder())))
     for name in chosen:
         for entry in shelf.entries_of(kinds[name]):
             shutil.rmtree(entry)

@@ -110,6 +110,11 @@ def sweep(*folders: Path, prefix: str = "") -> list[Path]:
     return left
 
 
+def places(root: Path) -> list[Path]:
+    """Where killed runs may have left something in a cache: itself, and its folders."""
+    return [root, *(p for p in root.iterdir() if p.is_dir() and not p.is_symlink())] if root.is_dir() else []
+
+
 def leftovers(*folders: Path, prefix: str = "") -> list[Path]:
     """What :func:`sweep` would remove."""
     return [p for folder in folders if folder.is_dir() for p in folder.glob(f"{prefix}*") if _is_left(p)]
@@ -151,7 +156,7 @@ def register(root: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_SH)  # until we end
         os.utime(handle)
         _live[os.getpid(), root] = handle
-        sweep(*(p for p in root.iterdir() if p.is_dir() and not p.is_symlink()))
+        sweep(*places(root))
         evict(root, limit_bytes())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nbkit.core.checks import NbkitError, require
 from nbkit.core.files import CACHE_REMEDY, cache_folder
-from nbkit.core.shelf import leftovers, limit_bytes, sweep, unfinished
+from nbkit.core.shelf import leftovers, limit_bytes, places, sweep, unfinished
 
 NAME = "nbkit"
 # bytes without which not even a smoke run comes to its end
@@ -72,7 +72,8 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def clear_leftovers(out_dir: Path) -> None:
-    """Remove what runs that were killed left in a results folder and among the temporary files."""
+    """Remove what runs that were killed left in a results folder, in the cache and among the temporary files."""
     with suppress(OSError):
         sweep(out_dir, out_dir / "tables", out_dir / "figures", out_dir / ".stamps")
+        sweep(*places(cache_folder()))
         sweep(temporary_folder(), prefix=f".{NAME}.")

@@ -87,6 +87,14 @@ def test_temporary_files_go_with_their_notebook_and_those_of_the_dead_at_the_nex
     assert [p.name for p in temporary.iterdir()] == [".other.lock"], "what others left is theirs"
 
 
+def test_what_a_dead_run_left_in_the_cache_goes(tmp_path):
+    (tmp_path / "cache" / "fitted" / ".a.x.new").mkdir(parents=True)
+    (tmp_path / "cache" / ".seconds.json.x.new").mkdir()
+    (tmp_path / "cache" / "seconds.json").write_text("{}")
+    clear_leftovers(tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "cache").rglob("*")) == ["fitted", "seconds.json"]
+
+
 def test_a_folder_whose_first_run_was_killed_at_once_is_still_a_results_folder(tmp_path):
     (tmp_path / "out" / "..run.lock.x.new").mkdir(parents=True)
     check_places(tmp_path / "out")
