@@ -13,7 +13,7 @@ from nbkit.claims.ledger import Number, Paper, load_paper, papers
 from nbkit.claims.observe import Observation
 from nbkit.claims.verdicts import VERDICTS, ClaimVerdict, Scorecard
 
-BENCHMARK = "benchmark.csv"
+BENCHMARK, BENCHMARK_PAGE = "benchmark.csv", "benchmark.html"
 """In a reference: who stands where in the open benchmark, as ``nbkit benchmark judge --ranks`` writes it."""
 NO_UNIT = ("", "1", "p")
 """Of settings, counts and p-values."""

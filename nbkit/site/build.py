@@ -131,10 +131,10 @@ def write_sources(results: Path, record: Mapping[str, Any], reference: Path, doc
         write_text(place, json.dumps(_introduced(source, values), ensure_ascii=False))
     for name, text in api_pages(Path(nbkit.__file__).parent):
         write_text(stage / "api" / f"{name}.rst", text)
-    for name in ("index.html", report.EXPLORER):
-        if (results / name).is_file():
-            (stage / "extra" / REPORT).mkdir(parents=True, exist_ok=True)
-            shutil.copy(results / name, stage / "extra" / REPORT)
+    judged = [values["judged"]["page"]] if values["judged"] else []
+    for page in (p for p in (results / "index.html", results / report.EXPLORER, *judged) if p.is_file()):
+        (stage / "extra" / REPORT).mkdir(parents=True, exist_ok=True)
+        shutil.copy(page, stage / "extra" / REPORT)
     write_text(stage / "_static" / "report.css", _nested())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from nbkit.claims.ledger import load_paper, package_of
 from nbkit.claims.observe import load_artefacts, load_observations
-from nbkit.claims.tables import printed_beside_ours
+from nbkit.claims.tables import BENCHMARK_PAGE, entrants_lead, printed_beside_ours
 from nbkit.claims.verdicts import SCORECARD, Scorecard, load_scorecard
 from nbkit.core.config import PROFILES
 from nbkit.figures.web import Embedded, smaller
@@ -101,6 +101,7 @@ def site_values(results: Path, record: Mapping[str, Any], reference: Path, stage
     ledgers = sorted(map(load_paper, card.papers), key=lambda p: p.paper.notebook)
     pages = {p.name: _with_addresses(paper_page(p, card, observations, pictures)) for p in ledgers}
     mine = Filed(results, load_artefacts(results)["artefacts"], stage / PICTURES)
+    judged = next((one for one in by_cohort.values() if (one.folder / BENCHMARK_PAGE).is_file()), None)
     return {
         "record": record, "run": record["run"], "first": first, "counts": card.counts(), "total": len(card.claims),
         "papers": list(pages.values()), "front": [pages[name] for name in FRONT if name in pages],
@@ -110,6 +111,8 @@ def site_values(results: Path, record: Mapping[str, Any], reference: Path, stage
         "scatters": scatters(printed_beside_ours(card, observations)),
         "untold": untold_table({p["source"].short: p["claims"] for p in pages.values()}),
         "gallery": _gallery(pictures, pages), "notebooks": notebooks(results, record, mine),
+        "judged": judged and {"page": judged.folder / BENCHMARK_PAGE, "said": entrants_lead(judged.folder),
+                              "by": judged.said},
         "explorer": (results / EXPLORER).is_file(), "view": mine.picture("explore_beside"),
     }
 

@@ -10,6 +10,7 @@ import pytest
 
 from nbkit.claims.observe import Run
 from nbkit.claims.reference import write_reference
+from nbkit.claims.tables import BENCHMARK, BENCHMARK_PAGE
 from nbkit.core.checks import NbkitError
 from nbkit.runner.execute import finish
 from nbkit.runner.folder import Stamp, write_stamp
@@ -48,6 +49,10 @@ def site(tmp_path_factory):
     a_run(root / "laptop", profile="laptop", fcn=3.0)
     write_reference(root / "laptop", root / "reference" / "laptop-embedded")
     (root / "reference" / "laptop-embedded" / SECONDS).write_text('{"01_flair_synthesis": 744.0}', encoding="utf-8")
+    reference = root / "reference/laptop-embedded"
+    (reference / BENCHMARK_PAGE).write_text("<!DOCTYPE html><title>B</title>", encoding="utf-8")
+    (reference / BENCHMARK).write_text(
+        "metric,measure,title,kind,mean,beats,of\nv,error,mine,entrant,5,1,2\n", encoding="utf-8")
     a_run(root / "smoke-embedded", profile="smoke", fcn=1.0)
     (root / "smoke-embedded" / "explorer.html").write_text("<!DOCTYPE html><title>Explorer</title>", encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
@@ -66,12 +71,15 @@ def test_the_first_page_tells_verdicts_at_the_largest_profile(site):
 
 def test_every_part_is_there_and_no_link_is_broken(site):
     for name in ("papers/wei2019_flair", "notebooks/01_flair_synthesis", "gallery", "explore", "run", "own_data",
-                 "enter", "add_a_paper", "api/nbkit.papers.flair", "report/index", "report/explorer", "search"):
+                 "enter", "add_a_paper", "api/nbkit.papers.flair", "report/index", "report/explorer",
+                 "report/benchmark", "search"):
         assert (site / f"{name}.html").is_file(), name
     assert faults(site) == []
     notebook = (site / "notebooks/01_flair_synthesis.html").read_text(encoding="utf-8")
     assert "smoke profile, embedded data, seed 7" in notebook and "../papers/wei2019_flair.html" in notebook
     assert "ConvSynthesizer" in (site / "api/nbkit.papers.flair.html").read_text(encoding="utf-8")
+    enter = (site / "enter.html").read_text(encoding="utf-8")
+    assert "mine is better than 1 of 2" in enter and 'href="report/benchmark.html"' in enter
     paper = (site / "papers/wei2019_flair.html").read_text(encoding="utf-8")
     assert "It keeps the contrast of lesions" in paper and 'id="figure-fig2_4"' in paper
     costs = re.sub(r"<[^>]+>", " ", (site / "run.html").read_text(encoding="utf-8"))
