@@ -96,7 +96,7 @@ def fill(path: Path, *, names: Sequence[str], **values: Any) -> Path:
 def write_page(path: Path, found: Judged) -> Path:
     """Write the page of a judgement, atomically."""
     task = found.task
-    beside = f"fitted on the training people: {', '.join(found.systems)}" if found.systems else (
+    beside = f"fitted on the training people: {'; '.join(map(title_of, found.systems))}" if found.systems else (
         "none of the papers' systems was asked for (--systems all)")
     facts = facts_of(task.identity, task.truth_said, {e.name: e.told for e in found.entrants})
     return fill(
