@@ -116,7 +116,7 @@ def test_the_ranking_shows_order_intervals_controls_ties_and_print():
     assert [face == "white" for face in faces] == [name.endswith("(control)") for name in names]
     assert np.allclose([line.get_xdata()[0] for line in points(axes)], table["mean"])
     assert any(list(line.get_xdata()) == [2.5, 2.5] for line in axes.lines)
-    assert "← better" in axes.get_xlabel() and "12 people" in axes.get_xlabel() and not axes.child_axes
+    assert "← better" in axes.get_xlabel() and "n = 12" in axes.get_xlabel() and not axes.child_axes
 
 
 def test_published_ssim_stands_beside_its_system():
