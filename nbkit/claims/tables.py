@@ -206,14 +206,14 @@ def entrants_lead(reference: Path) -> str:
     """Whether a stranger's system beats those of the papers, in a sentence; by the same file."""
     file = reference / BENCHMARK
     if not file.is_file():
-        return "No stranger's system was judged at this profile and cohort."
+        return "No model of other people was judged at this profile and cohort."
     ranks = pd.read_csv(file)
     entered = ranks[ranks["kind"] == "entrant"].sort_values("beats", ascending=False, kind="stable")
     said = []
     for best in entered.drop_duplicates("measure").sort_index().itertuples():
         count = f"all {best.of:.0f}" if best.beats == best.of else f"{best.beats:.0f} of {best.of:.0f}"
         said.append(f"by {best.measure}, {best.title} is better than {count}")
-    return f"Strangers' systems against those of the papers and their variants: {'; '.join(said)}."
+    return f"Models of other people against those of the papers and their variants: {'; '.join(said)}."
 
 
 def ledgers_table() -> pd.DataFrame:
