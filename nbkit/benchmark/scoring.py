@@ -147,7 +147,7 @@ def _system(task: Ageing, name: str, still: Scores) -> tuple[Scores, list[Asked]
     NbkitError
         Where it refuses everybody, as what needs two scans does where one is shown: it would rank as no change.
     """
-    model, found, refused = task.bench.model(name), [], []
+    model, found, refused, errors = task.bench.model(name), [], [], []
     key = [task.identity, weights_hash(model)]
     for person in tqdm(task.test, desc=name, unit="person"):
         alone = task.test.subset([person.id])
@@ -157,13 +157,13 @@ def _system(task: Ageing, name: str, still: Scores) -> tuple[Scores, list[Asked]
                 true_volumes={person.id: task.volumes[person.id]}, progress=False,
             ))
         except NbkitError as error:
-            last = error
+            errors.append(error)
             log.info("%s, %s: scored as no change (%s)", name, person.id, error)
             found.append(Scores(*(
                 t[(t["model"] == NO_CHANGE) & (t["subject"] == person.id)].assign(model=name) for t in still)))
             refused += [(task.labels[person.id], round(age_of(s), 2)) for s in person.scans[task.seen:]]
-    if {label for label, _ in refused} == set(task.by_label):
-        raise last
+    if len(errors) == len(task.test):
+        raise errors[-1]
     return Scores(*(pd.concat(t, ignore_index=True) for t in zip(*found, strict=True))), refused
 
 
