@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_KEEPS = ("nbkit/core/shelf.py",)
-"""What only keeps and clears finished work: no result can depend on it."""
+_NO_PART = ("nbkit/core/shelf.py", "nbkit/figures")
+"""What only keeps and clears finished work, and what only draws it: no result can depend on it."""
 _PARSING = threading.Lock()
 """CPython 3.11 counts the depth of syntax trees for all threads together: two parsing at once can get SystemError."""
 
@@ -27,7 +27,7 @@ def module_digest(*modules: str) -> str:
     todo, seen = [Path(sys.modules[m].__file__) for m in modules], {}
     while todo:
         path = todo.pop()
-        if path not in seen and path not in [ROOT / name for name in _KEEPS]:
+        if path not in seen and not any(path.is_relative_to(ROOT / name) for name in _NO_PART):
             seen[path], imported = _parsed(path.read_bytes())
             todo.extend(imported)
     total = hashlib.sha256()

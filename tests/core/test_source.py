@@ -55,10 +55,14 @@ def test_words_and_layout_do_not_count_but_every_constant_does(package):
         assert digest(package, "c") != before
 
 
-def test_what_only_keeps_work_does_not_count_and_is_there(package):
-    assert all((source.ROOT / name).is_file() for name in source._KEEPS)
-    (package / "nbkit/core/a.py").write_text("from nbkit.core import shelf\nA = 1\n")
-    file = package / source._KEEPS[0]
+@pytest.mark.parametrize("name", ["core/shelf.py", "figures/marks.py"])
+def test_what_only_keeps_or_draws_work_does_not_count_and_is_there(package, name):
+    assert (source.ROOT / "nbkit" / name).is_file()
+    folder, module = name.removesuffix(".py").split("/")
+    (package / "nbkit/core/a.py").write_text(f"from nbkit.{folder} import {module}\nA = 1\n")
+    file = package / "nbkit" / name
+    file.parent.mkdir(exist_ok=True)
+    (file.parent / "__init__.py").touch()
     file.write_text("B = 1\n")
     before = digest(package, "c")
     file.write_text("B = 2\n")
