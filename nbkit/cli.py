@@ -350,7 +350,7 @@ def train_weights(
     name: Annotated[str | None, typer.Argument(help="Which of the weights that come with the project.")] = None,
     nb: Annotated[str, typer.Option(help="Or those that these notebooks read, e.g. 05,08.")] = "all",
     profile: Profile = "laptop",
-    cohort: Annotated[str, typer.Option(help="Whom they learn from: embedded, or open (MRExtrap, BrLP).")] = "embedded",
+    cohort: Annotated[str, typer.Option(help="Whom they learn from: embedded, or open (ageing).")] = "embedded",
     collect: Annotated[bool, typer.Option(help="Keep what a training has reached by now; train nothing.")] = False,
     n_jobs: Annotated[int, typer.Option(help="People prepared side by side.")] = 1,
 ) -> None:

@@ -26,6 +26,8 @@ from nbkit.core.source import ROOT
 from nbkit.data.pet_slices import slice_table
 from nbkit.data.shipped import FOLDER, LIST, weights_list
 from nbkit.data.splits import folds, person_of, subject_hash
+from nbkit.papers.daninet import trained as dani
+from nbkit.papers.daninet.experiments import key_of
 from nbkit.papers.flair import Config as FLAIR
 from nbkit.papers.flair import ConvSynthesizer, setting_experiments
 from nbkit.papers.pet_dcgan import Config as PET
@@ -141,6 +143,21 @@ def dcgan(*, profile: str = "laptop", collect: bool = False, n_jobs: int = 1) ->
     return pd.concat(rows)
 
 
+def daninet(
+    *, profile: str = "laptop", level: str = "embedded", collect: bool = False, n_jobs: int = 1
+) -> pd.DataFrame:
+    """Train the networks of Table 1 of notebook 04; gives what :func:`ageing` does."""
+    _nothing_to_collect("daninet", collect)
+    people = cohort_for(level, task="ageing", profile=profile, seed=SEED, n_jobs=n_jobs)
+    _, learn, _ = dani.in_slices(people, profile=profile, seed=SEED)
+    rows, end = [], [profile] * (profile != "laptop")
+    for name in dani.NETWORKS:
+        asked = dani.network(name, profile, seed=SEED)
+        long = type(asked)(asked.config.changed(**(LONGER["daninet"] if profile == "laptop" else {})))
+        rows.append(_made("-".join(["daninet", key_of(name), level, *end]), learn, {"model": asked}, {"model": long}))
+    return pd.concat(rows)
+
+
 def _nothing_to_collect(part: str, collect: bool) -> None:
     require(
         not collect, "nbkit train --collect", expected="scan_segmenter, whose training leaves weights on its way",
@@ -220,13 +237,13 @@ def trained(
     known(level, LEVELS, "nbkit train --cohort")
     for part in parts:
         require(
-            level == "embedded" or part in _AGEING, f"nbkit train {part} --cohort", expected="embedded", found=level,
-            remedy=f"Name one of {', '.join(_AGEING)}.",
+            level == "embedded" or part in _OF_AGEING, f"nbkit train {part} --cohort", expected="embedded", found=level,
+            remedy=f"Name one of {', '.join(_OF_AGEING)}.",
         )
     with together.joined():
         for part in parts:
             options = {} if part == SCAN_SEGMENTER else {"profile": profile}
-            options |= {"level": level} if part in _AGEING else {}
+            options |= {"level": level} if part in _OF_AGEING else {}
             table = TRAININGS[part](collect=collect, n_jobs=n_jobs, **options)
             if together.rank() == 0:
                 yield table
@@ -237,15 +254,17 @@ LONGER: Mapping[str, Mapping[str, Any]] = {
     "segmenter": {"steps": 2_000},
     "brlp": {"diffusion_steps": 5_000, "control_steps": 5_000},
     "dcgan": {"epochs": 6_000, "batch": 32, "averaged": 0.999},
+    "daninet": {"epochs": 2_000},
 }
 """What the weights that come with the project change in the settings of the profile they stand in for."""
 _AGEING = ("mrextrap", "segmenter", "brlp")
+_OF_AGEING = (*_AGEING, "daninet")
 TRAININGS = {
     SCAN_SEGMENTER: scan_segmenter, "flair": flair, **{part: partial(ageing, part) for part in _AGEING},
-    "dcgan": dcgan,
+    "dcgan": dcgan, "daninet": daninet,
 }
 """What `nbkit train` can make, by name."""
-USED = {"01": ("flair",), "05": _AGEING[:2], "07": ("dcgan",), "08": _AGEING, "09": _AGEING}
+USED = {"01": ("flair",), "04": ("daninet",), "05": _AGEING[:2], "07": ("dcgan",), "08": _AGEING, "09": _AGEING}
 """What notebooks read, in the order of training."""
 _HEADER = """# Weights that come with the project (reference/weights/NAME): hashes, what they learned from, and how.
 # Written by `nbkit train NAME`; read and verified by nbkit/data/shipped.py.

@@ -12,8 +12,11 @@ import torch
 
 from nbkit import shipped as shipped_weights
 from nbkit import train
+from nbkit.cohorts import cohort_for
 from nbkit.core.checks import NbkitError
 from nbkit.data import shipped
+from nbkit.papers.daninet import DaniNet, trained
+from nbkit.papers.daninet.experiments import key_of
 from nbkit.papers.pet_dcgan import experiments as pet
 from nbkit.papers.pet_dcgan import figures
 from nbkit.papers.trajectories import scan_error
@@ -71,7 +74,7 @@ def test_heads_are_parted_once_and_for_all(monkeypatch):
 def test_trainings_are_chosen_by_name_or_by_notebook():
     assert train.chosen("brlp", "all") == ["brlp"] and train.chosen(None, "05") == ["mrextrap", "segmenter"]
     assert train.chosen(None, "08, 05") == ["mrextrap", "segmenter", "brlp"]
-    assert train.chosen(None, "all") == ["flair", "mrextrap", "segmenter", "dcgan", "brlp"]
+    assert train.chosen(None, "all") == ["flair", "daninet", "mrextrap", "segmenter", "dcgan", "brlp"]
     for wrong in (("blrp", "all"), (None, "8")):
         with pytest.raises(NbkitError, match="nbkit train"):
             train.chosen(*wrong)
@@ -105,6 +108,21 @@ def test_what_is_built_on_another_part_is_built_on_the_one_that_comes_with_the_p
     monkeypatch.setattr(train, "_made", lambda *_: finders.append(offered._FINDER))
     train.ageing("brlp")
     assert finders == [shipped_weights.find, shipped_weights.find, None], "while it is trained nothing is offered"
+
+
+def test_networks_of_slices_trained_for_longer_are_offered_where_notebook_04_asks(place, monkeypatch):
+    monkeypatch.setattr(train, "FOLDER", place["folder"])
+    monkeypatch.setattr(train, "keep", partial(train.keep, listing=place["listing"]))
+    monkeypatch.setattr(shipped_weights, "weights_list", shipped.weights_list)
+    made = list(train.daninet(profile="smoke")["weights"])
+    assert made == [f"daninet-{name}-embedded-smoke" for name in ("caae", "c", "p", "p_c")]
+    people = cohort_for("embedded", task="ageing", profile="smoke", seed=train.SEED)
+    _, learn, _ = trained.in_slices(people, profile="smoke", seed=train.SEED)
+    for name in trained.NETWORKS:
+        offer = shipped_weights.find(trained.network(name, "smoke", seed=train.SEED), learn)
+        assert offer.name == f"daninet-{key_of(name)}-embedded-smoke"
+        assert offer.read(DaniNet.load).config.name == name
+    assert shipped_weights.find(trained.network("P", "smoke", seed=8), learn) is None
 
 
 @pytest.mark.slow

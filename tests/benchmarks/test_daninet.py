@@ -14,7 +14,7 @@ from nbkit.core.seeds import torch_generator
 from nbkit.papers.daninet.constraints import AgeingBatch, AgeingObjective
 from nbkit.papers.daninet.caae import ConditionalAutoencoder, LatentCritic, SliceCritic, diagnosis_codes
 from nbkit.nets.weights import draw_weights
-from nbkit.papers.daninet.daninet import Config
+from nbkit.papers.daninet.config import Config
 from nbkit.papers.daninet.personalise import Tuning, personalise
 from nbkit.training.steps import AdversarialStep
 

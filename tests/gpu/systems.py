@@ -17,7 +17,7 @@ from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.papers.brlp.brlp import BrLP
 from nbkit.papers.countersynth import Config as CounterConfig
 from nbkit.papers.countersynth import CounterSynth
-from nbkit.papers.daninet.daninet import Config as DaniConfig
+from nbkit.papers.daninet.config import Config as DaniConfig
 from nbkit.papers.daninet.daninet import DaniNet
 from nbkit.papers.daninet.daninet3d import Config3D, DaniNet3D
 from nbkit.papers.flair.conv_synthesis import Config as ConvConfig

@@ -9,7 +9,8 @@ on one person, ``experiments`` Table 1 and the follow-ups, ``progression`` Figur
 reader in place of the survey.
 """
 
-from nbkit.papers.daninet.daninet import VARIANTS, Config, DaniNet
+from nbkit.papers.daninet.config import VARIANTS, Config
+from nbkit.papers.daninet.daninet import DaniNet
 from nbkit.papers.daninet.daninet3d import Config3D, DaniNet3D
 
 __all__ = ["VARIANTS", "Config", "Config3D", "DaniNet", "DaniNet3D"]

@@ -15,6 +15,7 @@ from torch import nn
 from nbkit.core.checks import known, require
 
 FORMS = ("number", "one_hot")
+GROWTHS = ("transposed", "resized")
 SMALLEST = 4
 """Pixels along an edge of the maps between the convolutions and the latent code."""
 _KERNEL, _LEAK = 5, 0.2
@@ -86,7 +87,7 @@ class Encoder(nn.Module):
 class Generator(nn.Module):
     """Latent codes and labels to slices between −1 and 1, no normalisation anywhere.
 
-    A dense layer, then one transposed convolution 5×5 of stride 2 for each of the encoder's halvings, with half as many
+    A dense layer, then one layer 5×5 that doubles the size for each of the encoder's halvings, with half as many
     maps each, one convolution of stride 1 that halves them again, and one to the single channel; ReLU and last tanh.
 
     Parameters
@@ -95,16 +96,22 @@ class Generator(nn.Module):
         Of the :class:`Encoder`.
     ages, told
         Of :class:`Codes`; labels are repeated to about the length of the latent code.
+    growth : {"transposed", "resized"}
+        What doubles the size: transposed convolutions of stride 2, as in CAAE, whose kernels overlap unevenly and leave
+        a grid until training has cured it; or pixels repeated, then a convolution (Odena, Dumoulin and Olah,
+        "Deconvolution and Checkerboard Artifacts", Distill 2016).
     """
 
-    def __init__(self, widths: Sequence[int], *, latent: int, ages: int, told: torch.Tensor | None) -> None:
+    def __init__(
+        self, widths: Sequence[int], *, latent: int, ages: int, told: torch.Tensor | None, growth: str = "transposed"
+    ) -> None:
         super().__init__()
         self.codes, self.width = Codes(ages, told, length=latent), widths[-1]
         self.dense = nn.Linear(latent + self.codes.length, self.width * SMALLEST**2)
         maps = [*reversed(widths), max(widths[0] // 2, 1), max(widths[0] // 4, 1)]
         layers: list[nn.Module] = [nn.ReLU()]
         for a, b in zip(maps[:-2], maps[1:-1], strict=True):
-            layers += [nn.ConvTranspose2d(a, b, _KERNEL, stride=2, padding=2, output_padding=1), nn.ReLU()]
+            layers += [_doubling(a, b, known(growth, GROWTHS, "Generator: growth")), nn.ReLU()]
         # a transposed convolution of stride 1 is a convolution
         layers += [nn.Conv2d(maps[-2], maps[-1], _KERNEL, padding=2), nn.ReLU()]
         self.body = nn.Sequential(*layers, nn.Conv2d(maps[-1], 1, _KERNEL, padding=2), nn.Tanh())
@@ -124,14 +131,17 @@ class ConditionalAutoencoder(nn.Module):
         Of the :class:`Encoder`.
     ages, told
         Of :class:`Codes`.
+    growth : {"transposed", "resized"}
+        Of the :class:`Generator`.
     """
 
     def __init__(
-        self, size: int, widths: Sequence[int], *, latent: int, ages: int, told: torch.Tensor | None
+        self, size: int, widths: Sequence[int], *, latent: int, ages: int, told: torch.Tensor | None,
+        growth: str = "transposed",
     ) -> None:
         super().__init__()
         self.encoder = Encoder(size, widths, latent=latent)
-        self.generator = Generator(widths, latent=latent, ages=ages, told=told)
+        self.generator = Generator(widths, latent=latent, ages=ages, told=told, growth=growth)
 
     def forward(
         self, x: torch.Tensor, rows: torch.Tensor, ages: torch.Tensor, diagnosis: torch.Tensor
@@ -217,6 +227,12 @@ class SliceCritic(nn.Module):
         seen = self.first(x)
         told = self.codes(age, diagnosis)[..., None, None].expand(-1, -1, *seen.shape[2:])
         return self.score(self.rest(torch.cat([seen, told], dim=1)).flatten(1))[:, 0]
+
+
+def _doubling(a: int, b: int, growth: str) -> nn.Module:
+    if growth == "transposed":
+        return nn.ConvTranspose2d(a, b, _KERNEL, stride=2, padding=2, output_padding=1)
+    return nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(a, b, _KERNEL, padding=2))
 
 
 def _halving(a: int, b: int) -> nn.Sequential:

@@ -25,18 +25,20 @@ from nbkit.core.protocols import Cohort, Scan, age_of
 from nbkit.core.seeds import torch_generator
 from nbkit.core.volume import Volume
 from nbkit.papers.daninet.aged_slices import AgedSlices, SliceFrame
+from nbkit.papers.daninet.config import CODES, Config
 from nbkit.papers.daninet.constraints import AgeingBatch, AgeingObjective, Terms, mean_square
-from nbkit.papers.daninet.daninet import CODES, Config, DaniNet
+from nbkit.papers.daninet.daninet import DaniNet
 from nbkit.papers.daninet.personalise import Tuning, at_all, personalise
 from nbkit.papers.daninet.regional_rates import RegionalRates
 
+_GROWTH = {"growth": "transposed"}  # the other takes four times the products, of each of a hundred slices
 _FEWEST_PIXELS = 4
 """Times the number of regions: a level with less brain than that, in half of the training scans, is not modelled."""
 
 
 @dataclass(frozen=True)
 class Config3D(Config):
-    """Settings of a :class:`~nbkit.papers.daninet.daninet.Config`, for every level; the article's own are not at hand.
+    """Settings of a :class:`~nbkit.papers.daninet.config.Config`, for every level; the article's own are not at hand.
 
     Attributes
     ----------
@@ -58,12 +60,12 @@ class Config3D(Config):
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
-            **Config.profiles["smoke"], "size": 64, "widths": (4, 8, 8, 16), "profiles_over_levels": 4, "regions": 4,
-            "batch": 8, "epochs": 8, "transfer_steps": 2, "transfer_batch": 8,
+            **Config.profiles["smoke"], **_GROWTH, "size": 64, "widths": (4, 8, 8, 16), "profiles_over_levels": 4,
+            "regions": 4, "batch": 8, "epochs": 8, "transfer_steps": 2, "transfer_batch": 8,
         },
         "laptop": {
-            **Config.profiles["laptop"], "profiles_over_levels": 8, "regions": 8, "epochs": 600, "learning_rate": 2e-3,
-            "transfer_steps": 60, "transfer_batch": 16,
+            **Config.profiles["laptop"], **_GROWTH, "profiles_over_levels": 8, "regions": 8, "epochs": 600,
+            "learning_rate": 2e-3, "transfer_steps": 60, "transfer_batch": 16,
         },
         "overnight": {**Config.profiles["overnight"], "epochs": 2_000, "transfer_steps": 80},
     }

@@ -23,7 +23,7 @@ from nbkit.core.tidy import by_subject, stacked, tidy, where
 from nbkit.core.volume import Volume, bounding_box
 from nbkit.data.slices import cut, sliced
 from nbkit.metrics.image import SSIM_RADIUS, mae, psnr, ssim
-from nbkit.papers.daninet.daninet import VARIANTS
+from nbkit.papers.daninet.config import VARIANTS
 
 PARTS = ("T", "P", "C")
 STAGES = {"cn": ("CN",), "smc": ("SMC",), "mci": ("EMCI", "MCI", "LMCI"), "ad": ("AD",)}

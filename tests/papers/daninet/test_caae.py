@@ -11,6 +11,7 @@ from nbkit.core.checks import NbkitError
 from nbkit.core.seeds import torch_generator
 from nbkit.nets.weights import draw_weights
 from nbkit.papers.daninet.caae import (
+    GROWTHS,
     Codes,
     ConditionalAutoencoder,
     Encoder,
@@ -52,9 +53,10 @@ def test_published_sizes():
     assert kernels(judge, nn.Linear) == [(64, 200), (32, 64), (16, 32), (1, 16)]
 
 
+@pytest.mark.parametrize("growth", GROWTHS)
 @pytest.mark.parametrize(("size", "widths"), [(64, (4, 4, 6, 8)), (128, (4, 4, 6, 6, 8))])
-def test_shapes(size, widths):
-    net = drawn(ConditionalAutoencoder(size, widths, latent=12, ages=5, told=one_hot(4)))
+def test_shapes(size, widths, growth):
+    net = drawn(ConditionalAutoencoder(size, widths, latent=12, ages=5, told=one_hot(4), growth=growth))
     z, made = net(torch.rand(2, 1, size, size), torch.tensor([0, 1, 1]), torch.tensor([0, 4, 2]), torch.tensor([0, 3]))
     assert z.shape == (2, 12) and made.shape == (3, size, size)
     assert z.abs().max() < 1 and 0 < made.abs().max() < 1
@@ -179,3 +181,17 @@ def test_weights_by_fan_in_keep_the_size_of_signals():
 def test_sizes_that_do_not_fit_are_refused(make, words):
     with pytest.raises(NbkitError, match=words):
         make()
+
+
+def test_only_transposed_convolutions_leave_a_grid():
+    made = {}
+    for growth in GROWTHS:
+        net = Generator((1, 1, 1), latent=1, ages=1, told=None, growth=growth)
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.constant_(module.weight, 0.05)
+                nn.init.zeros_(module.bias)
+        nn.init.ones_(net.dense.weight)
+        image = net(torch.ones(1, 1), torch.tensor([0]), torch.tensor([0])).detach()[0, 0, 12:-12, 12:-12]
+        made[growth] = float((image.max() - image.min()) / image.mean())
+    assert made["resized"] < 1e-4 < 0.1 < made["transposed"]

@@ -15,7 +15,7 @@ from nbkit.core.protocols import Cohort, Scan, Subject, TrajectoryModel
 from nbkit.core.seeds import numpy_generator
 from nbkit.core.volume import Volume
 from nbkit.papers.daninet.constraints import mixed_age, monotone_loss, regional_loss
-from nbkit.papers.daninet.daninet import VARIANTS, Config, DaniNet
+from nbkit.papers.daninet import VARIANTS, Config, DaniNet
 from nbkit.papers.daninet.regional_regression import fit_regional_rates
 
 SIZE, SPACING = 32, 6.0
