@@ -38,6 +38,7 @@ from nbkit.runner.stopping import stoppable
 
 log = logging.getLogger(__name__)
 NOTEBOOKS, LOGS = FILES / "notebooks", "logs"
+_WEIGHTS = FILES / "data_manifests" / "weights.toml"
 _CHILD = "import sys; from nbkit.runner.child import main; main(sys.argv[1])"
 # glibc hands freed blocks back to the system and faults them in again: a sixth of a training step of a 3D U-Net, and in
 # threads, which have heaps of their own, more
@@ -208,9 +209,12 @@ def _fresh(
 
 
 def _influential(notebook: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that can change a result: not those marked inert, not where the results go."""
-    inert = {p.name for p in declared(notebook).values() if p.inert} | {"out_dir", "headless"}
+    """The values that can change a result: not those marked inert, not where the results go; weights by their list."""
+    known_here = declared(notebook)
+    inert = {p.name for p in known_here.values() if p.inert} | {"out_dir", "headless"}
     told = {k: v for k, v in values.items() if k not in inert}
+    if "weights" in known_here and told.get("weights", known_here["weights"].default) == "shipped":
+        told["weights"] = digest(_WEIGHTS.read_text(encoding="utf-8") if _WEIGHTS.exists() else "none")
     classes = [(a.rpartition(":")[2], entered.source_digest(a)) for a in entered.addresses(told.get("model", ""))]
     return {**told, "model": classes} if classes else told
 

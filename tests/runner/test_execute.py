@@ -16,6 +16,7 @@ import pytest
 from nbkit.claims.observe import Run, load_observations
 from nbkit.core.checks import NbkitError
 from nbkit.core.seeds import numpy_generator
+from nbkit.data import shipped
 from nbkit.runner import execute
 from nbkit.runner.execute import ROOT, choose_notebooks, reproduce
 from nbkit.runner.folder import locked, read_stamps, write_stamp
@@ -287,6 +288,18 @@ def test_notebooks_are_chosen_by_number_or_name(write_notebook):
         choose_notebooks("01_flare", folder=a.parent)
     with pytest.raises(NbkitError, match="no notebooks"):
         choose_notebooks("all", folder=a.parent / "none")
+
+
+def test_weights_that_come_with_the_project_count_by_their_list(write_notebook, tmp_path, monkeypatch):
+    reads = write_notebook("01_a", parameters='out_dir = "."\nweights = "shipped"\n')
+    other = write_notebook("02_b", parameters='out_dir = "."\n')
+    assert execute._WEIGHTS == shipped.LIST
+    monkeypatch.setattr(execute, "_WEIGHTS", tmp_path / "weights.toml")
+    before = [execute._influential(book, values) for book, values in ((reads, {}), (other, {}))]
+    trained = execute._influential(reads, {"weights": "train"})
+    (tmp_path / "weights.toml").write_text('[brlp]\nsha256 = "b"\n')
+    assert execute._influential(reads, {}) != before[0] and execute._influential(other, {}) == before[1] == {}
+    assert execute._influential(reads, {"weights": "train"}) == trained != before[0]
 
 
 def test_a_users_model_counts_by_its_content_where_it_is_declared(write_notebook, tmp_path, monkeypatch):
