@@ -7,19 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Subject
 from nbkit.core.tidy import COLUMNS, by_subject, stacked, tidy, where
 from nbkit.core.volume import Volume
-from nbkit.metrics.overlap import dice
 from nbkit.nets.fcn import count_parameters
-from nbkit.papers.flair import forest_synthesis, lesion_segmenter, modality_propagation
+from nbkit.papers.flair import forest_synthesis, modality_propagation
 from nbkit.papers.flair.conv_synthesis import Config, ConvSynthesizer, build_network
 from nbkit.papers.flair.metrics import FlairScore, contrast_ratios
 from nbkit.papers.flair.saliency import p3s_maps, saliency_shares
 from nbkit.papers.synthesis import linear, room
 from nbkit.training.crossval import FoldLike, Result
-from nbkit.training.fitted import fitted
 
 METHODS = ("rf", "mp", "mlp", "unet", "fcn")
 """The five systems that the paper compares."""
@@ -43,8 +40,6 @@ COMBINATIONS = (
 )
 UNET, MLP = {"network": "unet", "width": 16, "depth": 2}, {"network": "mlp", "width": 100, "depth": 2}
 TIMED = "CPU, other jobs beside; includes scaling"
-EXCELLENT = 0.7
-"""Dice above which Zijdenbos et al. 1994 (IEEE TMI 13:716) call agreement excellent."""
 
 
 def middle_patients(cohort: Cohort) -> list[Subject]:
@@ -294,63 +289,6 @@ def table_2_3(scores: pd.DataFrame, cohort: Cohort, more: Sequence[str] = ()) ->
     both = stacked(scores, pd.DataFrame(rows, columns=scores.columns))
     systems = (*METHODS, "truth", "linear", *more, *ENDS[1:])
     return stacked(*[numbered(both, "table2_3", systems, metric=m, unit="ratio") for m in ("ratio1", "ratio2")])
-
-
-def lesions_found(
-    cohort: Cohort, folds: Sequence[FoldLike], synthetic: Mapping[str, Volume], *,
-    config: lesion_segmenter.Config, cache: Cache | None = None,
-) -> dict[str, dict[str, Volume]]:
-    """Lesions that a segmenter finds on each patient's "truth" and "synthetic" image (Wei thesis 2.3.2).
-
-    Parameters
-    ----------
-    cohort : Cohort
-    folds : sequence of folds
-        The segmenter of a fold is trained on the true images of its training subjects.
-    synthetic : mapping of str to Volume
-        Synthetic image by subject id, predicted by models of the same folds.
-
-    Returns
-    -------
-    dict
-        Subject id to masks by image, for subjects with lesions.
-    """
-    found = {}
-    for fold in folds:
-        segmenter = fitted(lesion_segmenter.LesionSegmenter(config), cohort.subset(fold.train_ids), cache=cache)
-        for subject in cohort.subset(fold.test_ids):
-            scan = subject.baseline
-            if bool(scan.mask("lesions").data.any()):
-                images = {"truth": scan.image(config.contrast), "synthetic": synthetic[subject.id]}
-                brain = scan.mask("brain")
-                found[subject.id] = {name: segmenter.segment(v, mask=brain) for name, v in images.items()}
-    return found
-
-
-def figure_2_5(cohort: Cohort, found: Mapping[str, Mapping[str, Volume]]) -> pd.DataFrame:
-    """Dice of the lesions found: true against synthetic image, and each against the reference mask.
-
-    0 when neither mask has a lesion. `found` is what :func:`lesions_found` gives.
-    """
-    pairs = {"dice": ("truth", "synthetic"), "dice_truth": ("truth", "mask"), "dice_synthetic": ("synthetic", "mask")}
-    masks = {s: {**images, "mask": cohort.subject(s).baseline.mask("lesions")} for s, images in found.items()}
-    frames = []
-    for metric, (a, b) in pairs.items():
-        values = {s: _overlap(m[a], m[b]) for s, m in masks.items()}
-        frames.append(tidy(values, id=f"wei2019.fig2_5.{metric}.lesions", system="fcn", metric=metric, unit="Dice"))
-    above = frames[0].assign(value=frames[0]["value"] - EXCELLENT, metric="agreement", unit="Dice")
-    return stacked(*frames, above.assign(id="wei2019.fig2_5.agreement.lesions"))
-
-
-def _overlap(a: Volume, b: Volume) -> float:
-    return float(dice(a.data.bool()[None], b.data.bool()[None]).nan_to_num(0.0))
-
-
-def dice_table(agreement: pd.DataFrame) -> pd.DataFrame:
-    """Number of patients, mean, SD and range of each Dice of :func:`figure_2_5`."""
-    said = {"dice": "true vs synthetic", "dice_truth": "true vs reference", "dice_synthetic": "synthetic vs reference"}
-    by_pair = agreement[agreement["metric"].isin(said)].groupby("metric", sort=False)["value"]
-    return by_pair.agg(["count", "mean", "std", "min", "max"]).rename(said)
 
 
 def saliency(result: Result, cohort: Cohort) -> dict[str, dict[str, Volume]]:

@@ -23,6 +23,7 @@ from nbkit.figures.sheets import comparison_rows
 from nbkit.figures.slices import difference_scale, grey_scale, view_of
 from nbkit.figures.style import FULL_MM, Picture
 from nbkit.papers.flair.conv_synthesis import Config
+from nbkit.papers.flair.lesion_experiments import METHOD
 from nbkit.papers.flair.setting_experiments import LONG
 
 
@@ -129,7 +130,7 @@ def lesion_examples(
     cohort: Cohort, synthetic: Mapping[str, Volume], found: Mapping[str, Mapping[str, Volume]],
     agreement: pd.DataFrame, *, width_mm: float = FULL_MM,
 ) -> Picture:
-    """True FLAIR and predicted FLAIR with the lesions found on each, of the highest and lowest Dice (Fig. 2.5).
+    """True FLAIR and the FCN's with the lesions found on each, of the highest and lowest Dice (Fig. 2.5).
 
     Each image has its own window, because a prediction's offset is no error of its anatomy; the offset is told. Of
     fewer than six patients highest and lowest mean little: the rows say so.
@@ -139,11 +140,11 @@ def lesion_examples(
     cohort : Cohort
     synthetic : mapping of subject to Volume
     found : mapping of subject to masks
-        Of :func:`nbkit.papers.flair.experiments.lesions_found`.
+        Of :func:`nbkit.papers.flair.lesion_experiments.lesions_found`.
     agreement : DataFrame
-        Of :func:`nbkit.papers.flair.experiments.figure_2_5`.
+        Of :func:`nbkit.papers.flair.lesion_experiments.agreement`.
     """
-    dice = where(agreement, metric="dice").set_index("subject")["value"].sort_values()
+    dice = where(agreement, metric="dice", system=METHOD).set_index("subject")["value"].sort_values()
     few = f" of {len(dice)}" if len(dice) < MIN_SUBJECTS else ""
     shown = {f"highest{few}": dice.index[-1]} | ({f"lowest{few}": dice.index[0]} if len(dice) > 1 else {})
     rows = [
@@ -163,7 +164,7 @@ def _lesion_row(scan: Scan, synthetic: Volume, found: Mapping[str, Volume], labe
     # in SDs of the true image: the windows hide it
     offset = float((synthetic.data[inside].mean() - image.data[inside].mean()) / image.data[inside].std())
     off = replace(predicted, title=f"(offset {offset:+.1f} SD)".replace("-", "−"))
-    lesions = replace(true, fill=found["truth"]), replace(predicted, fill=found["synthetic"])
+    lesions = replace(true, fill=found["truth"]), replace(predicted, fill=found[METHOD])
     return Row((true, lesions[0], off, lesions[1]), label)
 
 

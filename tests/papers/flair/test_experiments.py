@@ -11,7 +11,6 @@ import torch
 
 from nbkit.claims.ledger import load_paper
 from nbkit.claims.room import Room
-from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort, Scan, Subject
 from nbkit.core.tidy import COLUMNS, by_subject, stacked, where
 from nbkit.core.volume import Volume
@@ -20,7 +19,6 @@ from nbkit.papers.flair.conv_synthesis import Config, ConvSynthesizer
 from nbkit.papers.flair.metrics import FlairScore
 from nbkit.papers.flair.setting_experiments import about_gain
 from nbkit.training.crossval import Result, scores_frame
-from tests.papers.flair.test_lesion_segmenter import TINY
 from tests.papers.flair.test_lesion_segmenter import subject as patient
 from tests.papers.flair.test_metrics import subject
 
@@ -141,26 +139,6 @@ def test_lesion_contrast_leaves_out_who_has_no_lesions(scores):
     truth = by_subject(table, id="wei2019.table2_3.ratio1.truth")
     assert truth == {"a": pytest.approx(1.6, abs=0.05), "b": pytest.approx(1.6, abs=0.05)}
     assert by_subject(table, system="rf", metric="ratio2") == {"a": 1.0, "b": 1.0}
-
-
-def test_lesions_on_true_and_synthetic_images_are_compared(tmp_path):
-    cohort = Cohort("toy", tuple(patient(f"s{i}") for i in range(4)), "embedded", {"data_hash": "x"})
-    folds = [SimpleNamespace(name="fold1", train_ids=cohort.ids[:3], test_ids=cohort.ids[3:])]
-    blank = {s.id: s.baseline.image("FLAIR").with_data(torch.rand(1, 16, 16, 10)) for s in cohort}
-    found = experiments.lesions_found(cohort, folds, blank, config=TINY, cache=Cache(tmp_path))
-    assert set(found) == {"s3"} and found["s3"]["truth"].data.any()
-    mask = cohort.subject("s3").baseline.mask("lesions")
-    half = mask.data.clone().flatten()
-    half[half.nonzero()[::2]] = False
-    found = {"s3": {"truth": mask, "synthetic": mask.with_data(half.view(mask.data.shape))}}
-    agreement = experiments.figure_2_5(cohort, found).set_index("id")["value"]
-    a, b = int(mask.data.sum()), int(half.sum())
-    assert agreement["wei2019.fig2_5.dice_truth.lesions"] == 1
-    assert agreement["wei2019.fig2_5.dice.lesions"] == pytest.approx(2 * b / (a + b), abs=1e-6)
-    empty = mask.with_data(torch.zeros_like(mask.data))
-    none = experiments.figure_2_5(cohort, {"s3": {"truth": empty, "synthetic": empty}})
-    assert none["value"].tolist() == [0, 0, 0, -0.7]
-    assert experiments.dice_table(none).loc["true vs synthetic", "count"] == 1
 
 
 def test_saliency_shares_sum_to_one_for_every_person():

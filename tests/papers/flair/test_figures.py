@@ -77,8 +77,9 @@ def test_lesions_of_the_highest_and_lowest_dice_stand_beside_each_image(scan):
     cohort = Cohort("toy", tuple(Subject(s, None, "MS", (scan,)) for s in "abc"), "embedded")
     flair = scan.images["FLAIR"]
     made = flair.with_data(flair.data + 4 * flair.data[scan.mask("brain").data].std())
-    found = {s: {"truth": lesions, "synthetic": other} for s in "abc"}
-    agreement = stacked(tidy({"a": 0.5, "b": 0.812, "c": 0.4}, metric="dice"), tidy({"a": 1.0}, metric="dice_truth"))
+    found = {s: {"truth": lesions, "fcn": other} for s in "abc"}
+    agreement = stacked(tidy({"a": 0.5, "b": 0.812, "c": 0.4}, metric="dice", system="fcn"),
+                        tidy({"a": 1.0}, metric="dice", system="longer_own"))
     figure = figures.lesion_examples(cohort, dict.fromkeys("abc", made), found, agreement)
     heads = ["True FLAIR", "its lesions (red)", "Predicted FLAIR (offset +4.0 SD)", "its lesions (red)"]
     assert [" ".join(t.split()) for t in titles(figure)] == [*heads, "(offset +4.0 SD)"]
