@@ -15,6 +15,7 @@ from nbkit.claims.verdicts import VERDICTS, ClaimVerdict, Scorecard
 
 BENCHMARK, BENCHMARK_PAGE = "benchmark.csv", "benchmark.html"
 """In a reference: who stands where in the open benchmark, as ``nbkit benchmark judge --ranks`` writes it."""
+NOBODY_ENTERED = "No model of other people was judged at this profile and cohort."
 NO_UNIT = ("", "1", "p")
 """Of settings, counts and p-values."""
 
@@ -206,7 +207,7 @@ def entrants_lead(reference: Path) -> str:
     """Whether a stranger's system beats those of the papers, in a sentence; by the same file."""
     file = reference / BENCHMARK
     if not file.is_file():
-        return "No model of other people was judged at this profile and cohort."
+        return NOBODY_ENTERED
     ranks = pd.read_csv(file)
     entered = ranks[ranks["kind"] == "entrant"].sort_values("beats", ascending=False, kind="stable")
     said = []

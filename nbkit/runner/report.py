@@ -12,7 +12,7 @@ from nbkit.claims.ledger import Paper, claimed, load_paper, papers
 from nbkit.claims.kept import read_record, well_kept
 from nbkit.claims.observe import Observation, load_artefacts, load_observations
 from nbkit.claims.tables import (
-    comparison_table, name_of, printed_beside_ours, rooms_table, short_number, verdict_table,
+    NOBODY_ENTERED, comparison_table, name_of, printed_beside_ours, rooms_table, short_number, verdict_table,
 )
 from nbkit.claims.verdicts import Scorecard, judge_folder
 from nbkit.core.checks import require
@@ -61,10 +61,16 @@ def write_report(out_dir: Path | str, card: Scorecard, record: Mapping[str, Any]
         explorer=EXPLORER if (out_dir / EXPLORER).exists() else "", view=shown.picture("explore_beside", most=720),
         not_run=_not_run(card, record["notebooks"]),
         titles={s["notebook"]: shown.title(s["notebook"]) for s in record["notebooks"]},
-        strangers=shown.caption("entrants"), levels=sorted({o.level for o in observations.values()}),
+        strangers=_said_of_strangers(shown), levels=sorted({o.level for o in observations.values()}),
         cohorts=sorted({o.cohort for o in observations.values()}),
     )
     return write_text(out_dir / "index.html", text)
+
+
+def _said_of_strangers(shown: Shown) -> str:
+    """What other people's models won, where any was judged."""
+    said = shown.caption("entrants")
+    return said if said != NOBODY_ENTERED else ""
 
 
 def write_again(out_dir: Path | str) -> Path:

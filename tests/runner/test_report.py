@@ -6,13 +6,16 @@ import base64
 import html
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from nbkit.claims.ledger import load_paper
 from nbkit.claims.observe import Run
+from nbkit.claims.tables import NOBODY_ENTERED
 from nbkit.core.checks import NbkitError
+from nbkit.runner import report
 from nbkit.runner.execute import finish
 from nbkit.runner.folder import Stamp, results_folder, write_stamp
 from nbkit.runner.provenance import collect
@@ -152,3 +155,8 @@ def test_provenance_names_code_machine_and_packages_but_no_place():
     assert re.fullmatch(r"[0-9a-f]{12}", record["source"])
     assert record["packages"]["torch"].startswith("2.") and record["memory_gb"] > 0.1 and record["cpus"] >= 1
     assert not re.search(r"'/[a-z]+/", str(record))
+
+
+@pytest.mark.parametrize("caption, said", [(NOBODY_ENTERED, ""), ("", ""), ("A stranger wins.", "A stranger wins.")])
+def test_the_first_page_speaks_of_strangers_where_any_was_judged(caption, said):
+    assert report._said_of_strangers(SimpleNamespace(caption=lambda name: caption)) == said
