@@ -253,11 +253,12 @@ LONGER: Mapping[str, Mapping[str, Any]] = {
     "mrextrap": {"epochs": 1_000, "adversarial_from": 850, "warm_up": 10, "averaged": 0.995, "watched": 6},
     "segmenter": {"steps": 2_000},
     "brlp": {"diffusion_steps": 5_000, "control_steps": 5_000},
-    "dcgan": {"epochs": 6_000, "batch": 32, "averaged": 0.999},
+    "countersynth": {"epochs": 200},
+    "dcgan": {"epochs": 6_000, "batch": 32, "averaged": 0.999, "snapshot_images": 6},
     "daninet": {"epochs": 2_000},
 }
 """What the weights that come with the project change in the settings of the profile they stand in for."""
-_AGEING = ("mrextrap", "segmenter", "brlp")
+_AGEING = ("mrextrap", "segmenter", "brlp", "countersynth")
 _OF_AGEING = (*_AGEING, "daninet")
 TRAININGS = {
     SCAN_SEGMENTER: scan_segmenter, "flair": flair, **{part: partial(ageing, part) for part in _AGEING},

@@ -73,8 +73,8 @@ def test_heads_are_parted_once_and_for_all(monkeypatch):
 
 def test_trainings_are_chosen_by_name_or_by_notebook():
     assert train.chosen("brlp", "all") == ["brlp"] and train.chosen(None, "05") == ["mrextrap", "segmenter"]
-    assert train.chosen(None, "08, 05") == ["mrextrap", "segmenter", "brlp"]
-    assert train.chosen(None, "all") == ["flair", "daninet", "mrextrap", "segmenter", "dcgan", "brlp"]
+    assert train.chosen(None, "08, 05") == ["mrextrap", "segmenter", "brlp", "countersynth"]
+    assert train.chosen(None, "all") == ["flair", "daninet", "mrextrap", "segmenter", "dcgan", "brlp", "countersynth"]
     for wrong in (("blrp", "all"), (None, "8")):
         with pytest.raises(NbkitError, match="nbkit train"):
             train.chosen(*wrong)

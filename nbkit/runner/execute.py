@@ -136,7 +136,7 @@ def reproduce(
             write_text(out_dir / ".gitignore", "*\n")
         clear_leftovers(out_dir)
         log.info("%s", times.foretold(out_dir.name, [notebook.stem for notebook in plan], at_once=at_once))
-        stamps, number = _run_all(plan, out_dir, data_state, children)
+        stamps, number = _run_all(plan, out_dir, data_state, children, timed=at_once == 1 and not chosen)
         finishing()
         clear_leftovers(out_dir)
         finish(out_dir, profile=profile, cohort="own data" if own else Path(cohort).name, seed=seed)
@@ -153,9 +153,12 @@ def _cohort(name: str) -> str:
 
 
 def _run_all(
-    plan: Mapping[Path, dict[str, Any]], out_dir: Path, data_state: str, children: Children,
+    plan: Mapping[Path, dict[str, Any]], out_dir: Path, data_state: str, children: Children, *, timed: bool,
 ) -> tuple[list[Stamp], int]:
-    """A stamp for each notebook, and the signal that ended the run before its time, else 0."""
+    """A stamp for each notebook, and the signal that ended the run before its time, else 0.
+
+    What notebooks took is remembered where the run is `timed`: beside others, or with users' models, they take longer.
+    """
     before, stamps = read_stamps(out_dir), {}
     running: dict[Future, tuple[Path, str]] = {}
 
@@ -166,7 +169,7 @@ def _run_all(
                 notebook, name = running.pop(future)
                 stamp = stamps[notebook] = future.result()
                 log.info("%s: %s in %.0f s", name, stamp.status, stamp.seconds)
-                if stamp.status == "done" and children.at_once == 1:  # beside others they take longer
+                if stamp.status == "done" and timed:
                     times.note(out_dir.name, notebook.stem, stamp.seconds)
 
     with ThreadPoolExecutor(children.at_once) as pool:

@@ -22,6 +22,7 @@ from nbkit.runner.execute import ROOT, choose_notebooks, reproduce
 from nbkit.runner.folder import locked, read_stamps, write_stamp
 from nbkit.runner.privacy import scrubber
 from nbkit.runner.provenance import cpu_count
+from nbkit.runner.times import foretold
 
 OBSERVED = "wei2019.table2_2a.mse.fcn"
 
@@ -46,6 +47,7 @@ def test_a_run_leaves_every_promised_file_and_no_absolute_path(recorder, tmp_pat
     out = tmp_path / "results" / "smoke-embedded"
     result = reproduce([recorder("01_a")], out_dir=out, profile="smoke", parameters={"factor": 3.0})
     assert (result.exit_code, statuses(result)) == (0, {"01_a": "done"})
+    assert "none has run" in foretold(out.name, ["01_a"]), "no other run takes as long as one with what was asked here"
     for name in ("01_a.ipynb", "observations.jsonl", "tables/01_a_table.csv", "scorecard.json", "provenance.json"):
         assert (out / name).exists(), name
     page = (out / "index.html").read_text(encoding="utf-8")
@@ -65,6 +67,7 @@ def test_a_run_leaves_every_promised_file_and_no_absolute_path(recorder, tmp_pat
 def test_a_second_run_does_nothing_and_missing_or_changed_work_is_done_again(recorder, tmp_path):
     book, out = recorder("01_a"), tmp_path / "out"
     reproduce([book], out_dir=out, profile="smoke")
+    assert "1 by earlier runs here" in foretold(out.name, ["01_a"])
     first = (out / "observations.jsonl").read_bytes(), (out / "01_a.ipynb").stat().st_mtime_ns
     again = reproduce([book], out_dir=out, profile="smoke", n_jobs=2)
     assert statuses(again) == {"01_a": "unchanged"} and again.exit_code == 0
@@ -308,7 +311,7 @@ def test_a_users_model_counts_by_its_content_where_it_is_declared(write_notebook
     takes = write_notebook("01_a", parameters='out_dir = "."\nmodel = ""\n')
     other = write_notebook("02_b", parameters='out_dir = "."\n')
     asked = []
-    monkeypatch.setattr(execute, "_run_all", lambda plan, *_: asked.append(plan) or ([], 0))
+    monkeypatch.setattr(execute, "_run_all", lambda plan, *_, **__: asked.append(plan) or ([], 0))
     monkeypatch.chdir(tmp_path)
     reproduce([takes, other], out_dir=tmp_path / "out", model="mine.py:Mine")
     (plan,) = asked

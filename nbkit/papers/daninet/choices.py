@@ -10,7 +10,7 @@ from nbkit.core.protocols import Cohort
 from nbkit.papers.daninet.config import Config
 from nbkit.papers.daninet.daninet import DaniNet
 from nbkit.papers.daninet.trained import network
-from nbkit.training.fitted import fitted
+from nbkit.training.fitted import fitted_together
 
 CHOICES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "published: weights of Eq. 6": {"voxel_weight": 3e-4, "region_weight": 3e-4},
@@ -42,17 +42,20 @@ def chosen_otherwise(
     profile : str
         T takes 12 steps at "smoke" where the paper takes 200.
     """
-    full, baseline = (_as_long_as_others(models[name], name, train, profile) for name in ("P-C", "[9]"))
-    found = {
-        name: fitted(DaniNet(full.config.changed(**choice)), train).transferring(True)
-        for name, choice in choices.items()
-    }
-    steps = 12 if profile == "smoke" else Config().transfer_steps
-    found["published: 200 steps of T"] = full.transferring(True, transfer_steps=steps)
-    own = fitted(DaniNet(baseline.config.changed(deformation="own")), train)
-    return found | {"no T": full, "P-C-T": full.transferring(True), "[9]": baseline, "[9], own bins": own}
+    as_long = {name: _as_long_as_others(models[name], name, profile) for name in ("P-C", "[9]")}
+    full, baseline = (job["model"].config for job in as_long.values())
+    asked = {name: {"model": DaniNet(full.changed(**choice))} for name, choice in choices.items()}
+    asked |= {"[9], own bins": {"model": DaniNet(baseline.changed(deformation="own"))}}
+    asked |= {name: job for name, job in as_long.items() if job["model"] is not models[name]}
+    jobs = ({"cohort": train, **job} for job in asked.values())
+    learned = {**models, **dict(zip(asked, fitted_together(*jobs, device=full.device), strict=True))}
+    found = {name: learned[name].transferring(True) for name in choices}
+    steps, net = 12 if profile == "smoke" else Config().transfer_steps, learned["P-C"]
+    found["published: 200 steps of T"] = net.transferring(True, transfer_steps=steps)
+    return found | {"no T": net, "P-C-T": net.transferring(True)} | {n: learned[n] for n in ("[9]", "[9], own bins")}
 
 
-def _as_long_as_others(model: DaniNet, name: str, train: Cohort, profile: str) -> DaniNet:
+def _as_long_as_others(model: DaniNet, name: str, profile: str) -> dict[str, Any]:
+    """`model`, or what is fitted in its place where it learned for longer than the profile says."""
     own = network(name, profile, seed=model.config.seed, device=model.config.device)
-    return model if model.config == own.config else fitted(own, train, key="as long as others")
+    return {"model": model} if model.config == own.config else {"model": own, "key": "as long as others"}

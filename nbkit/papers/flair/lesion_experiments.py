@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from nbkit.core.checks import require
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort
 from nbkit.core.tidy import stacked, tidy
@@ -57,9 +58,18 @@ def agreement(cohort: Cohort, found: Mapping[str, Mapping[str, Volume]]) -> pd.D
 
     0 when neither mask has a lesion. `found` is what :func:`lesions_found` gives. Ids of systems other than the paper's
     end in their name.
+
+    Raises
+    ------
+    NbkitError
+        If nobody has lesions.
     """
+    require(
+        bool(found), f"cohort {cohort.name}: masks \"lesions\"", expected="a patient with lesions at least",
+        found="none among those tested", remedy="Give patients with lesions, or leave Figure 2.5 out.",
+    )
     masks = {s: {**images, "mask": cohort.subject(s).baseline.mask("lesions")} for s, images in found.items()}
-    systems = [name for name in next(iter(found.values()), {}) if name != TRUTH]
+    systems = [name for name in next(iter(found.values())) if name != TRUTH]
     pairs = [("dice_truth", TRUTH, "mask", METHOD)]
     for name in systems:
         pairs += [("dice", TRUTH, name, name), ("dice_synthetic", name, "mask", name)]

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from nbkit.core.checks import NbkitError
 from nbkit.core.files import Cache
 from nbkit.core.protocols import Cohort
 from nbkit.core.tidy import by_subject
@@ -51,3 +52,8 @@ def test_agreement_is_dice_and_nothing_found_on_either_is_none(cohort):
     none = lesion_experiments.agreement(cohort, {"s3": {"truth": empty, "fcn": empty}})
     assert none["value"].tolist() == [0, 0, 0, -0.7]
     assert lesion_experiments.dice_table(none).loc["true vs synthetic", "count"] == 1
+
+
+def test_a_cohort_without_lesions_is_refused_by_name(cohort):
+    with pytest.raises(NbkitError, match=f"{cohort.name}: masks .*at least, found none"):
+        lesion_experiments.agreement(cohort, {})
