@@ -254,7 +254,7 @@ LONGER: Mapping[str, Mapping[str, Any]] = {
     "segmenter": {"steps": 2_000},
     "brlp": {"diffusion_steps": 5_000, "control_steps": 5_000},
     "countersynth": {"epochs": 200},
-    "dcgan": {"epochs": 6_000, "batch": 32, "averaged": 0.999, "snapshot_images": 6},
+    "dcgan": {"epochs": 6_000, "batch": 32, "averaged": 0.999, "snapshot_images": 6},  # shown: six
     "daninet": {"epochs": 2_000},
 }
 """What the weights that come with the project change in the settings of the profile they stand in for."""
